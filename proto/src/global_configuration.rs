@@ -1,0 +1,140 @@
+//! The global configuration as a security server reads it: who is a member, which servers speak for it, with which
+//! keys. Every question that an exchange asks is a look-up in memory, asked of one version that does not change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use crate::signature::{KeyId, PublicKey};
+use crate::time::Time;
+
+/// One verified version of the global configuration.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The instance that it governs.
+    pub instance: InstanceId,
+    /// The version of the timestamp document.
+    pub version: u64,
+    /// SHA-256 of the timestamp document.
+    pub digest: Digest,
+    /// When it was signed last.
+    pub signed_at: Time,
+    /// From here on nothing is exchanged under it.
+    pub expires_at: Time,
+    /// Members, whatever their standing.
+    pub members: BTreeMap<MemberId, Member>,
+    /// Security servers.
+    pub servers: BTreeMap<ServerId, Server>,
+    /// DER of the authorities whose authentication certificates are accepted in TLS.
+    pub authorities: Vec<Vec<u8>>,
+    /// Keys that are revoked, by the SHA-256 of their SubjectPublicKeyInfo. It may only deny.
+    pub revoked: BTreeSet<KeyId>,
+}
+
+/// A member as registered.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The agency's name, for people.
+    pub name: String,
+    /// Whether it may exchange messages.
+    pub standing: Standing,
+    /// Its subsystems, and the servers that host each.
+    pub subsystems: BTreeMap<SubsystemId, BTreeSet<ServerId>>,
+    /// Its signing keys, each at the one server that holds it.
+    pub signing_keys: BTreeMap<KeyId, SigningCertificate>,
+}
+
+/// Whether a member may exchange messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It may.
+    Active,
+    /// For a time it may not.
+    Suspended,
+}
+
+/// The certificate of a member's signing key at one server.
+#[derive(Clone, Debug)]
+pub struct SigningCertificate {
+    /// The server that holds the key.
+    pub server: ServerId,
+    /// The key.
+    pub key: PublicKey,
+    /// The certificate's DER.
+    pub certificate: Vec<u8>,
+    /// First instant of its validity.
+    pub not_before: Time,
+    /// Last instant of its validity.
+    pub not_after: Time,
+}
+
+/// A security server as registered.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where its peers' door is: host and port.
+    pub address: String,
+    /// The keys of its authentication certificates: one, or two while it changes.
+    pub authentication_keys: BTreeSet<KeyId>,
+}
+
+/// How old the configuration is, in words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freshness {
+    /// Re-signed lately.
+    Fresh,
+    /// Not re-signed for longer than [`STALE_AFTER`]: alarmed, and still in force.
+    Stale,
+    /// Past its validity: nothing is exchanged under it.
+    Expired,
+}
+
+/// After this long without a new signature a configuration is stale. The registry signs every minute.
+pub const STALE_AFTER: Duration = Duration::from_secs(600);
+
+impl Configuration {
+    /// How old it is at `now`.
+    pub fn freshness(&self, now: Time) -> Freshness {
+        if now >= self.expires_at {
+            Freshness::Expired
+        } else if now >= self.signed_at.plus(STALE_AFTER) {
+            Freshness::Stale
+        } else {
+            Freshness::Fresh
+        }
+    }
+
+    /// The member, if it may exchange messages.
+    pub fn active_member(&self, id: &MemberId) -> Option<&Member> {
+        self.members.get(id).filter(|member| member.standing == Standing::Active)
+    }
+
+    /// Whether `server` hosts this subsystem of an active member.
+    pub fn hosts(&self, server: &ServerId, subsystem: &SubsystemId) -> bool {
+        self.servers_of(subsystem).is_some_and(|servers| servers.contains(server))
+    }
+
+    /// The servers that host this subsystem of an active member.
+    pub fn servers_of(&self, subsystem: &SubsystemId) -> Option<&BTreeSet<ServerId>> {
+        self.active_member(&subsystem.member())?.subsystems.get(subsystem)
+    }
+
+    /// The member's signing key of this name at this server, good at `now`: registered, within its certificate's
+    /// validity, not revoked.
+    pub fn signing_key(&self, member: &MemberId, server: &ServerId, key: &KeyId, now: Time) -> Option<&PublicKey> {
+        let certificate = self.active_member(member)?.signing_keys.get(key)?;
+        let good = certificate.server == *server
+            && certificate.not_before <= now
+            && now <= certificate.not_after
+            && !self.revoked.contains(key);
+        good.then_some(&certificate.key)
+    }
+
+    /// The server whose registered authentication key this is, if it is not revoked.
+    pub fn authenticated(&self, key: &KeyId) -> Option<&ServerId> {
+        if self.revoked.contains(key) {
+            return None;
+        }
+        self.servers.iter().find(|(_, server)| server.authentication_keys.contains(key)).map(|(id, _)| id)
+    }
+}

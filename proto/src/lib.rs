@@ -1,0 +1,34 @@
+//! The Causeway exchange protocol: all that two strangers must agree on.
+//!
+//! Nothing here does IO, reads a clock or waits: bytes and times are arguments, so a court's expert can replay any of
+//! it. `PROTOCOL.md` beside this crate is the specification; code that carries out one of its steps names the step.
+
+pub mod certificate;
+pub mod commitment;
+pub mod digest;
+pub mod evidence;
+pub mod global_configuration;
+pub mod head;
+pub mod identifier;
+pub mod merkle;
+pub mod message;
+pub mod record;
+pub mod refusal;
+pub mod registration;
+pub mod seal;
+pub mod signature;
+pub mod time;
+pub mod transport;
+
+/// The messages of `causeway/**/*.proto`, as generated: raw, to be parsed into meant values at the door.
+#[allow(missing_docs, clippy::all)]
+pub mod wire {
+    /// Between two security servers.
+    pub mod relay {
+        include!(concat!(env!("OUT_DIR"), "/causeway.relay.v1.rs"));
+    }
+    /// Between a server or an admin and the central registry.
+    pub mod registry {
+        include!(concat!(env!("OUT_DIR"), "/causeway.registry.v1.rs"));
+    }
+}

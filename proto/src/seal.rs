@@ -1,0 +1,120 @@
+//! A seal: the proof that a record is in its sender's log, and that the sender's key signed that log (PROTOCOL.md 5.4).
+
+use prost::Message;
+
+use crate::digest::Digest;
+use crate::head::{Head, NotAHead};
+use crate::merkle::{self, Misplaced};
+use crate::record::{Commit, Kind, NONCE_BYTES, Record};
+use crate::signature::{BadSignature, KeyId, PublicKey};
+use crate::wire::relay as wire;
+
+/// Most hashes in the path of a record in its commit: commits hold at most 65,536 records.
+pub const MAX_RECORD_PATH: usize = 16;
+/// Most hashes in the path of a commit in its tree.
+pub const MAX_COMMIT_PATH: usize = 64;
+/// Longest DER signature of P-256, in bytes.
+pub const MAX_SIGNATURE_BYTES: usize = 72;
+
+/// Why a seal proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    /// A field has not its length.
+    #[error("a field of the seal has not its length")]
+    Malformed,
+    /// The head is none.
+    #[error(transparent)]
+    Head(#[from] NotAHead),
+    /// A path does not fit its place.
+    #[error(transparent)]
+    Path(#[from] Misplaced),
+    /// The paths lead to another root than the head states.
+    #[error("the paths lead to another root than the head states")]
+    OtherRoot,
+    /// The signature does not hold.
+    #[error(transparent)]
+    Signature(#[from] BadSignature),
+}
+
+/// A seal whose paths lead from the header to the head's root. Nobody's signature is checked yet.
+#[derive(Debug)]
+pub struct Walked<'s> {
+    head: Head,
+    key: KeyId,
+    seal: &'s wire::Seal,
+}
+
+/// A header that its sender's log holds as sent, under a head that this key signed. Only [`Walked::signed_by`] makes
+/// one.
+#[derive(Debug, Clone, Copy)]
+pub struct Proven {
+    /// The signed head.
+    pub head: Head,
+    /// The key that signed it.
+    pub key: KeyId,
+}
+
+/// Walks from a header, as the body of a `sent` record, to the head's root (PROTOCOL.md 5.4, steps 1 to 6).
+pub fn walk<'s>(seal: &'s wire::Seal, header: &[u8]) -> Result<Walked<'s>, Unproven> {
+    let nonce: &[u8; NONCE_BYTES] = seal.nonce.as_ref().try_into().map_err(|_| Unproven::Malformed)?;
+    let record = Record::new(Kind::Sent, nonce, &[header]);
+    walk_record(seal, &record)
+}
+
+/// The same for any record, as an auditor walks it.
+pub fn walk_record<'s>(seal: &'s wire::Seal, record: &Record) -> Result<Walked<'s>, Unproven> {
+    let head = Head::parse(&seal.head)?;
+    let key = KeyId::try_from(seal.key.as_ref()).map_err(|_| Unproven::Malformed)?;
+    if seal.signature.len() > MAX_SIGNATURE_BYTES || record.nonce()[..] != seal.nonce[..] {
+        return Err(Unproven::Malformed);
+    }
+    let in_commit = digests(&seal.record_path, MAX_RECORD_PATH)?;
+    let in_tree = digests(&seal.commit_path, MAX_COMMIT_PATH)?;
+    let root = merkle::root_of_path(record.hash(), seal.record.into(), seal.records.into(), &in_commit)?;
+    let commit = Commit { count: seal.records, root };
+    let root = merkle::root_of_path(commit.hash(), seal.commit, head.size, &in_tree)?;
+    if root != head.root {
+        return Err(Unproven::OtherRoot);
+    }
+    Ok(Walked { head, key, seal })
+}
+
+impl Walked<'_> {
+    /// The head that the paths lead to.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The key that the seal names.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// Checks the signature over the head (PROTOCOL.md 5.4, step 7). `remembered` says whether this key's signature
+    /// over these very bytes held before; a memory is asked by key and signed bytes, never by the signature.
+    pub fn signed_by(
+        self,
+        key: &PublicKey,
+        remembered: impl FnOnce(&KeyId, &[u8]) -> bool,
+    ) -> Result<Proven, Unproven> {
+        if key.id() != self.key {
+            return Err(BadSignature.into());
+        }
+        if !remembered(&self.key, &self.seal.head) {
+            key.verify(&self.seal.head, &self.seal.signature)?;
+        }
+        Ok(Proven { head: self.head, key: self.key })
+    }
+}
+
+/// The digest of a seal, which a `received` record holds: so that what a peer sent is never offered as what we said.
+pub fn digest(seal: &wire::Seal) -> Digest {
+    Digest::of(&[b"causeway/v1/seal\n", &seal.encode_to_vec()])
+}
+
+fn digests(path: &[bytes::Bytes], most: usize) -> Result<Vec<Digest>, Unproven> {
+    if path.len() > most {
+        return Err(Unproven::Malformed);
+    }
+    path.iter().map(|hash| Digest::try_from(hash.as_ref()).map_err(|_| Unproven::Malformed)).collect()
+}
