@@ -21,6 +21,7 @@ pub const MAX_PIECES: usize = 64;
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 /// Longest frame: the payload with everything beside it.
 pub const MAX_FRAME_BYTES: usize = MAX_PAYLOAD_BYTES + MAX_HEADER_BYTES + 2 * MAX_METADATA_BYTES + 16 * 1024;
+const _: () = assert!(MAX_FRAME_BYTES == 327_680, "PROTOCOL.md 6.1 and 9");
 /// An opening's time may differ from the receiver's clock by so much.
 pub const MAX_SKEW: std::time::Duration = std::time::Duration::from_secs(60);
 
