@@ -114,10 +114,12 @@ pub enum Event {
         /// Which.
         member: MemberId,
     },
-    /// Versions of the configuration through this one may have been signed: none of them is signed again.
-    Signing {
-        /// The last of them.
-        through: u64,
+    /// A version of the configuration was signed. It is given to nobody before this entry is durable.
+    Published {
+        /// The version.
+        version: u64,
+        /// SHA-256 of its timestamp document.
+        timestamp: Hex,
     },
 }
 
@@ -262,9 +264,9 @@ pub enum Refused {
     /// The register begins once, and with that.
     #[error("the register begins with its founding, once: this entry is out of place")]
     OutOfPlace,
-    /// A version would be signed twice.
-    #[error("versions through {0} may have been signed: a version is never signed again")]
-    VersionSigned(u64),
+    /// A version would be published twice.
+    #[error("version {0} was published already: a version is never published with another content")]
+    VersionPublished(u64),
     /// The journal has ended: nothing can be recorded, so nothing is decided.
     #[error("the registry cannot record anything: {0}; see its log, mend the disk and start it again")]
     NotRecorded(String),
@@ -356,7 +358,7 @@ pub struct Register {
     keys: BTreeMap<Hex, RequestId>,
     /// Ids of commands that changed something lately, and when.
     commands: BTreeMap<String, u64>,
-    signed_through: u64,
+    published: u64,
     last: u64,
 }
 
@@ -418,9 +420,9 @@ impl Register {
         RequestId(self.requests.keys().next_back().map_or(1, |last| last.0 + 1))
     }
 
-    /// Versions through this one may have been signed.
-    pub fn signed_through(&self) -> u64 {
-        self.signed_through
+    /// The newest version that may have been given to anybody.
+    pub fn published(&self) -> u64 {
+        self.published
     }
 
     /// The time of the last entry: the registry's time never goes below it.
@@ -451,10 +453,10 @@ impl Register {
             Event::Rejected { request, .. } => self.waiting(*request).map(drop)?,
             Event::Suspended { member, .. } => self.may_become(member, Standing::Suspended)?,
             Event::Restored { member } => self.may_become(member, Standing::Active)?,
-            Event::Signing { through } if *through <= self.signed_through => {
-                return Err(Refused::VersionSigned(self.signed_through));
+            Event::Published { version, .. } if *version <= self.published => {
+                return Err(Refused::VersionPublished(self.published));
             }
-            Event::Signing { .. } => {}
+            Event::Published { .. } => {}
         }
         Ok(Admitted(entry))
     }
@@ -618,7 +620,7 @@ impl Register {
             }
             Event::Suspended { member, .. } => self.stand(&member, Standing::Suspended),
             Event::Restored { member } => self.stand(&member, Standing::Active),
-            Event::Signing { through } => self.signed_through = through,
+            Event::Published { version, .. } => self.published = version,
         }
     }
 
