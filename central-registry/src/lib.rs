@@ -1,3 +1,4 @@
 //! The governing authority's record of who is who.
 
 pub mod publish;
+pub mod register;
