@@ -1,4 +1,6 @@
 //! What is published is what servers read, one change is small, and what an attacker can do with what he holds.
+// A test tells what went wrong by panicking, wherever it does so.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! The tide of the global configuration: pushed, kept, and never gone back behind.
+// A test tells what went wrong by panicking, wherever it does so.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::net::SocketAddr;
