@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The governing authority's record of who is who.
+
+pub mod publish;
+pub mod register;

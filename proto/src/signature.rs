@@ -72,6 +72,11 @@ impl PublicKey {
         [&SPKI_PREFIX[..], &self.point].concat()
     }
 
+    /// The uncompressed point.
+    pub fn point(&self) -> &[u8] {
+        &self.point
+    }
+
     /// The key's name.
     pub fn id(&self) -> KeyId {
         self.id

@@ -1,0 +1,249 @@
+//! The register's history: an append-only audit journal, and a view of it that can be thrown away.
+//!
+//! An entry is durable in the journal before anybody is told of it, and the register changes only then. sled holds the
+//! register as it was at some entry, so that a start need not read everything: it may be missing, behind, ahead or
+//! spoiled, and is rebuilt from the journal then. The journal is trusted, the view is not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::Bytes;
+use journal::{Directory, Journal, OpenError, Options, Owner, Position, ReadError, Tree, TreeIndex};
+use proto::digest::Digest;
+use proto::identifier::InstanceId;
+use proto::record::{Kind, NONCE_BYTES, Record};
+use proto::signature::SigningKey;
+use proto::time::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::register::{Admitted, Entry, Refused, Register};
+
+/// Where the journal stands in the registry's directory.
+pub const JOURNAL: &str = "journal";
+/// Where the view stands.
+pub const VIEW: &str = "view";
+/// The view is written after this many entries; a start reads at most so many of them again.
+const VIEW_EVERY: usize = 256;
+const TREE: TreeIndex = TreeIndex(0);
+const VIEW_KEY: &str = "register";
+
+/// Why the history cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The journal does not open.
+    #[error("the audit journal does not open: {0}")]
+    Journal(#[from] OpenError),
+    /// The journal cannot be read.
+    #[error("the audit journal cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// An entry of the journal is not one that may stand there.
+    #[error(
+        "the audit journal's entry at {position} cannot be followed: {reason}; restore the journal from a copy, and \
+         let nobody use what was published since"
+    )]
+    Entry {
+        /// Where it stands.
+        position: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The view cannot be opened at all.
+    #[error("the view {VIEW}/ cannot be opened: {0}; it holds nothing of its own: delete it and start again")]
+    View(#[from] sled::Error),
+    /// The journal founds no register.
+    #[error("the audit journal is without a founding: this is not a registry's directory that `init` made")]
+    NotFounded,
+    /// A file of the directory.
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+}
+
+/// The open journal and its view.
+pub struct History {
+    journal: Option<Journal>,
+    view: sled::Db,
+    last: Option<(Position, Digest)>,
+    unsaved: usize,
+}
+
+impl History {
+    /// Begins the history of a new registry with its founding.
+    pub fn found(directory: &Path, instance: &InstanceId, key: SigningKey, founding: Entry) -> Result<(), HistoryError> {
+        let place = directory.join(JOURNAL);
+        std::fs::create_dir(&place)?;
+        let refused = |error: Refused| HistoryError::Entry { position: "the beginning".into(), reason: error.to_string() };
+        let founding = Register::default().admit(founding).map_err(refused)?;
+        let options = Options { first: true, ..Options::default() };
+        let journal =
+            Journal::open(Arc::new(Directory(place)), vec![tree(instance, key)], options, None, &mut |_| {})?;
+        let appended = journal.append(TREE, record(&founding), Bytes::new(), false);
+        appended.wait().map_err(|ended| std::io::Error::other(ended.to_string()))?;
+        journal.close();
+        Ok(())
+    }
+
+    /// Takes the history up again, and the register that it makes.
+    pub fn open(directory: &Path, instance: &InstanceId, key: SigningKey) -> Result<(Self, Register), HistoryError> {
+        let view = sled::open(directory.join(VIEW))?;
+        let disk = Arc::new(Directory(directory.join(JOURNAL)));
+        let saved = Saved::read(&view);
+        let mut rebuilt = Rebuilt::after(saved);
+        let from = rebuilt.from();
+        let trees = vec![tree(instance, key)];
+        let journal = Journal::open(disk.clone(), trees, Options::default(), from, &mut |entry| rebuilt.see(&entry))?;
+        if !rebuilt.view_held() {
+            tracing::warn!("the view does not fit the journal and is built again from the beginning");
+            rebuilt = Rebuilt::after(None);
+            // The new tree's genesis is read back too, which changes nothing.
+            journal::read(&*disk, None, &mut |entry| rebuilt.see(&entry))?;
+        }
+        let Rebuilt { register, last, wrong, .. } = rebuilt;
+        if let Some((position, reason)) = wrong {
+            return Err(HistoryError::Entry { position: position.to_string(), reason });
+        }
+        if register.instance().is_none() {
+            return Err(HistoryError::NotFounded);
+        }
+        let mut history = Self { journal: Some(journal), view, last, unsaved: 0 };
+        history.save(&register);
+        Ok((history, register))
+    }
+
+    /// Makes an entry durable, then so. A crash before the sync leaves nothing of it, a crash after it the whole of it:
+    /// whoever asked and was not answered asks again and is told.
+    pub async fn record(&mut self, register: &mut Register, admitted: Admitted) -> Result<(), Refused> {
+        let ended = |reason: String| Refused::NotRecorded(reason);
+        let journal = self.journal.as_ref().ok_or_else(|| ended("it is closing".to_owned()))?;
+        let record = record(&admitted);
+        let digest = Digest::of(&[record.as_bytes()]);
+        let committed =
+            journal.append(TREE, record, Bytes::new(), false).await.map_err(|error| ended(error.to_string()))?;
+        register.apply(admitted);
+        self.last = Some((committed.position(), digest));
+        self.unsaved += 1;
+        if self.unsaved >= VIEW_EVERY {
+            self.save(register);
+        }
+        Ok(())
+    }
+
+    /// Resolves when the journal has ended: nothing can be decided any more.
+    pub fn until_ended(&self) -> impl Future<Output = Arc<str>> + Send + use<> {
+        let ended = self.journal.as_ref().map(Journal::until_ended);
+        async move {
+            match ended {
+                Some(ended) => ended.await,
+                None => "it is closed".into(),
+            }
+        }
+    }
+
+    /// Everything queued is durable when this returns. Blocks meanwhile.
+    pub fn close(&mut self, register: &Register) {
+        self.save(register);
+        drop(self.journal.take());
+    }
+
+    /// Writes the view. Where that fails the next start reads more of the journal, and that is all.
+    fn save(&mut self, register: &Register) {
+        self.unsaved = 0;
+        let Some((position, digest)) = self.last else { return };
+        let saved = Saved { position: hex::encode(position.to_bytes()), digest: digest.to_string(), register: register.clone() };
+        let bytes = serde_json::to_vec(&saved).expect("the register has string keys only");
+        if let Err(error) = self.view.insert(VIEW_KEY, bytes).and_then(|_| self.view.flush()) {
+            tracing::warn!(%error, "the view could not be written; the next start reads the journal from further back");
+        }
+    }
+}
+
+/// What sled holds: the register, and the entry that it stands at.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    position: String,
+    digest: String,
+    register: Register,
+}
+
+impl Saved {
+    fn read(view: &sled::Db) -> Option<(Position, Digest, Register)> {
+        let bytes = view.get(VIEW_KEY).ok()??;
+        let saved: Saved = serde_json::from_slice(&bytes).ok()?;
+        let mut position = [0; Position::BYTES];
+        hex::decode_to_slice(&saved.position, &mut position).ok()?;
+        Some((Position::from_bytes(&position), saved.digest.parse().ok()?, saved.register))
+    }
+}
+
+/// A register being made from the journal, by the calls that made it the first time.
+struct Rebuilt {
+    register: Register,
+    last: Option<(Position, Digest)>,
+    /// The entry that the view stands at, until the journal showed it.
+    awaited: Option<(Position, Digest)>,
+    wrong: Option<(Position, String)>,
+}
+
+impl Rebuilt {
+    fn after(saved: Option<(Position, Digest, Register)>) -> Self {
+        match saved {
+            Some((position, digest, register)) => {
+                let stands_at = Some((position, digest));
+                Self { register, last: stands_at, awaited: stands_at, wrong: None }
+            }
+            None => Self { register: Register::default(), last: None, awaited: None, wrong: None },
+        }
+    }
+
+    fn from(&self) -> Option<Position> {
+        self.awaited.map(|(position, _)| position)
+    }
+
+    /// Whether the entry that the view stands at is in the journal as it was, and all that came after could follow.
+    fn view_held(&self) -> bool {
+        self.awaited.is_none() && self.wrong.is_none()
+    }
+
+    fn see(&mut self, entry: &journal::Entry) {
+        if entry.record.kind() != Kind::Entry || self.wrong.is_some() {
+            return;
+        }
+        let here = (entry.position, Digest::of(&[entry.record.as_bytes()]));
+        match self.awaited.take() {
+            Some(awaited) if awaited == here => return,
+            // Not what the view stands at: it is of another history, and stays unfit.
+            Some(awaited) => {
+                self.awaited = Some(awaited);
+                return;
+            }
+            None => {}
+        }
+        let admitted = serde_json::from_slice(&entry.record.body())
+            .map_err(|error| error.to_string())
+            .and_then(|read: Entry| self.register.admit(read).map_err(|refused| refused.to_string()));
+        match admitted {
+            Ok(admitted) => {
+                self.register.apply(admitted);
+                self.last = Some(here);
+            }
+            Err(reason) => self.wrong = Some((entry.position, reason)),
+        }
+    }
+}
+
+fn record(admitted: &Admitted) -> Record {
+    let mut nonce = [0; NONCE_BYTES];
+    SystemRandom::new().fill(&mut nonce).expect("the system's random source works, or nothing does");
+    let body = serde_json::to_vec(admitted.entry()).expect("an entry has string keys only");
+    Record::new(Kind::Entry, &nonce, &[&body])
+}
+
+fn tree(instance: &InstanceId, key: SigningKey) -> Tree {
+    let owner = Owner { instance: instance.clone(), member: "central-registry".into(), server: "central-registry".into() };
+    Tree { owner, key: Arc::new(key) }
+}
+
+/// The registry's time: the clock's, but never below the last entry's, so that a clock set back opens nothing.
+pub fn now(clock: Time, register: &Register) -> Time {
+    clock.max(register.last())
+}

@@ -1,0 +1,689 @@
+//! The register: who is invited, who applied, who is a member. The state and all of its rules, in one place, pure.
+//!
+//! It changes by entries only. [`Register::admit`] says whether an entry may follow, [`Register::apply`] makes it so;
+//! between the two the entry becomes durable in the journal. Rebuilding the register after a start is the same two
+//! calls. Nothing here reads a clock, a file or a socket.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
+use proto::digest::{Digest, NotADigest};
+use proto::global_configuration::Standing;
+use proto::global_configuration::document::{
+    Der, InstanceDocument, MAX_SERVERS, MAX_SUBSYSTEMS, MemberDocument, ServerDocument, SigningDocument,
+    SubsystemDocument,
+};
+use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::registration::{Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, RequestId, Text};
+use proto::signature::{KeyId, PublicKey};
+use proto::time::Time;
+use serde::{Deserialize, Serialize};
+
+/// Most members of one instance.
+pub const MAX_MEMBERS: usize = 100_000;
+/// Most invitations that are open at a time.
+pub const MAX_OPEN_INVITATIONS: usize = 10_000;
+/// A command's id is remembered twice as long as a command is fresh, so that no order of clocks lets one in again.
+const COMMAND_REMEMBERED: Duration = Duration::from_secs(2 * COMMAND_WINDOW.as_secs());
+
+/// One line of the register's history, as the journal keeps it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// By which admin's command; none: by an applicant, or by the registry itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+    /// What.
+    pub event: Event,
+}
+
+/// The command that an entry carries out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
+    /// The admin's key.
+    pub admin: Hex,
+    /// The command's id, in hexadecimal.
+    pub command: String,
+}
+
+impl By {
+    /// The admin's key and the command that it signed.
+    pub fn new(admin: KeyId, command: CommandId) -> Self {
+        Self { admin: Hex(admin), command: hex::encode(command) }
+    }
+}
+
+/// What can happen to the register.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Event {
+    /// The instance begins, with its first admin.
+    Founded {
+        /// The instance and its authorities.
+        instance: InstanceDocument,
+        /// Who may command first.
+        admin: Text,
+        /// The DER SubjectPublicKeyInfo of that admin's key.
+        key: Der,
+    },
+    /// A server may join, once.
+    Invited {
+        /// The hash of the token.
+        token: Hex,
+        /// Who, and for how long.
+        invitation: Invitation,
+    },
+    /// A server asked to join; its token is used with this very entry.
+    Applied {
+        /// The number that the request gets.
+        request: RequestId,
+        /// The hash of the token.
+        token: Hex,
+        /// What it asks.
+        application: Applied,
+    },
+    /// A request was granted.
+    Approved {
+        /// Which.
+        request: RequestId,
+        /// The server's authentication certificate.
+        authentication: Der,
+        /// The member's signing certificate at that server.
+        signing: Der,
+    },
+    /// A request was refused.
+    Rejected {
+        /// Which.
+        request: RequestId,
+        /// Why; the applicant reads it.
+        reason: Text,
+    },
+    /// A member is off the road for a time.
+    Suspended {
+        /// Which.
+        member: MemberId,
+        /// Why.
+        reason: Text,
+    },
+    /// A suspended member is back.
+    Restored {
+        /// Which.
+        member: MemberId,
+    },
+    /// A version of the configuration was signed. It is given to nobody before this entry is durable.
+    Published {
+        /// The version.
+        version: u64,
+        /// SHA-256 of its timestamp document.
+        timestamp: Hex,
+    },
+}
+
+/// What an applicant asks, as the register keeps it: without the token.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Applied {
+    /// SHA-256 of the application's bytes.
+    pub digest: Hex,
+    /// The member.
+    pub member: MemberId,
+    /// The server.
+    pub server: ServerId,
+    /// Its peers' door.
+    pub address: Address,
+    /// The subsystems that it will host.
+    pub subsystems: Vec<SubsystemId>,
+    /// DER SubjectPublicKeyInfo.
+    pub authentication_key: Der,
+    /// DER SubjectPublicKeyInfo.
+    pub signing_key: Der,
+}
+
+/// A digest as text: a key of a JSON map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hex(pub Digest);
+
+impl TryFrom<String> for Hex {
+    type Error = NotADigest;
+    fn try_from(text: String) -> Result<Self, NotADigest> {
+        text.parse().map(Hex)
+    }
+}
+
+impl From<Hex> for String {
+    fn from(hex: Hex) -> Self {
+        hex.0.to_string()
+    }
+}
+
+/// Why something is refused. One closed list; `serve` maps it to the wire once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not well formed, or not signed.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The key that signed is no admin's.
+    #[error("key {0} is no admin's of this instance: use the key file that `init` made")]
+    NoAdmin(KeyId),
+    /// The command was carried out already.
+    #[error("command {0} was received already: sign a new one")]
+    CommandRepeated(String),
+    /// No invitation has this token.
+    #[error("the token is not known here: check that all of it was copied, and ask the registry for a new one if so")]
+    TokenUnknown,
+    /// The token brought in another request.
+    #[error("the token was used already, and is good once: ask the registry for a new one")]
+    TokenUsed,
+    /// The token is too old.
+    #[error("the token expired at {0}: ask the registry for a new one")]
+    TokenExpired(Time),
+    /// The applicant is not the one invited.
+    #[error("the invitation is for {what} {invited}, not {asked}: join as invited, or ask for another invitation")]
+    NotAsInvited {
+        /// What differs.
+        what: &'static str,
+        /// As invited.
+        invited: String,
+        /// As asked.
+        asked: String,
+    },
+    /// The invitation does not name this subsystem.
+    #[error("the invitation does not name the subsystem {0}: leave it out, or ask for another invitation")]
+    SubsystemNotInvited(SubsystemId),
+    /// The key belongs to another registration.
+    #[error("key {0} is registered or applied for already: a key has one use, so make new ones with `join`")]
+    KeyInUse(KeyId),
+    /// The server is registered.
+    #[error("the server {0} is registered already: give the new one another name")]
+    ServerRegistered(ServerId),
+    /// Another request for the same server waits.
+    #[error("{request} for the server {server} is waiting: decide it first")]
+    ServerWaiting {
+        /// The server.
+        server: ServerId,
+        /// The request.
+        request: RequestId,
+    },
+    /// A new member needs a name.
+    #[error("{0} is not registered yet and needs a name for people: add --name")]
+    NameWanted(MemberId),
+    /// The name is not the registered one.
+    #[error("{member} is registered as {registered:?}: leave --name out")]
+    NameDiffers {
+        /// The member.
+        member: MemberId,
+        /// Its name.
+        registered: String,
+    },
+    /// There is no such request.
+    #[error("there is no request {0}: see `central-registry requests`")]
+    NoRequest(RequestId),
+    /// No request has this digest.
+    #[error("no request came from this application: send it again")]
+    NoApplication,
+    /// The request was decided.
+    #[error("{request} was {decided} already: a decision is not taken back, suspend the member instead")]
+    Decided {
+        /// The request.
+        request: RequestId,
+        /// What became of it.
+        decided: &'static str,
+    },
+    /// There is no such member.
+    #[error("there is no member {0}: see `central-registry members`")]
+    NoMember(MemberId),
+    /// The member is suspended, or active, already.
+    #[error("{member} is {standing} already")]
+    StandingAlready {
+        /// The member.
+        member: MemberId,
+        /// Its standing.
+        standing: &'static str,
+    },
+    /// A limit of the register.
+    #[error("the register takes at most {limit} {what}")]
+    Limit {
+        /// What there would be too many of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// A certificate is not what the register says it must be.
+    #[error("the certificate made for {request} is wrong: {reason}")]
+    Certificate {
+        /// The request.
+        request: RequestId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The register begins once, and with that.
+    #[error("the register begins with its founding, once: this entry is out of place")]
+    OutOfPlace,
+    /// A version would be published twice.
+    #[error("version {0} was published already: a version is never published with another content")]
+    VersionPublished(u64),
+    /// The journal has ended: nothing can be recorded, so nothing is decided.
+    #[error("the registry cannot record anything: {0}; see its log, mend the disk and start it again")]
+    NotRecorded(String),
+    /// The registry could not carry it out.
+    #[error("the registry failed: {0}; see its log")]
+    Failed(String),
+}
+
+/// An entry that may follow in the register as it is now. Only [`Register::admit`] makes one.
+#[derive(Debug)]
+pub struct Admitted(Entry);
+
+impl Admitted {
+    /// The entry.
+    pub fn entry(&self) -> &Entry {
+        &self.0
+    }
+}
+
+/// An invitation as registered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Invited {
+    invitation: Invitation,
+    expires: u64,
+    used_by: Option<RequestId>,
+}
+
+/// A request to join as registered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// What it asks.
+    pub application: Applied,
+    /// The name of the member for people, if the member is new.
+    pub name: Option<Text>,
+    /// When it came, in milliseconds since 1970.
+    pub received: u64,
+    /// What became of it.
+    pub state: State,
+}
+
+/// What became of a request: waiting, then one of the two others, for good.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// An admin has to decide.
+    Waiting,
+    /// Granted.
+    Approved {
+        /// The server's authentication certificate.
+        authentication: Der,
+        /// The member's signing certificate.
+        signing: Der,
+    },
+    /// Refused.
+    Rejected {
+        /// Why.
+        reason: Text,
+    },
+}
+
+impl State {
+    /// In a word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Approved { .. } => "approved",
+            Self::Rejected { .. } => "rejected",
+        }
+    }
+}
+
+/// An admin as registered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Admin {
+    name: Text,
+    key: Der,
+}
+
+/// Who is who. Serialised as the view that saves reading the whole journal.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    instance: Option<InstanceDocument>,
+    admins: BTreeMap<Hex, Admin>,
+    members: BTreeMap<MemberId, MemberDocument>,
+    invitations: BTreeMap<Hex, Invited>,
+    requests: BTreeMap<RequestId, Request>,
+    /// Keys of requests that wait or were granted.
+    keys: BTreeMap<Hex, RequestId>,
+    /// Ids of commands that changed something lately, and when.
+    commands: BTreeMap<String, u64>,
+    published: u64,
+    last: u64,
+}
+
+impl Register {
+    // ---- what it says
+
+    /// The instance and its authorities.
+    pub fn instance(&self) -> Option<&InstanceDocument> {
+        self.instance.as_ref()
+    }
+
+    /// The admin's key of this name.
+    pub fn admin(&self, key: KeyId) -> Result<PublicKey, Refused> {
+        let admin = self.admins.get(&Hex(key)).ok_or(Refused::NoAdmin(key))?;
+        PublicKey::from_spki(admin.key.as_bytes()).map_err(|_| Refused::NoAdmin(key))
+    }
+
+    /// Every member's document.
+    pub fn members(&self) -> impl Iterator<Item = &MemberDocument> {
+        self.members.values()
+    }
+
+    /// Every request, the oldest first.
+    pub fn requests(&self) -> impl Iterator<Item = (RequestId, &Request)> {
+        self.requests.iter().map(|(id, request)| (*id, request))
+    }
+
+    /// The request of this number.
+    pub fn request(&self, id: RequestId) -> Result<&Request, Refused> {
+        self.requests.get(&id).ok_or(Refused::NoRequest(id))
+    }
+
+    /// The request that this application made. Newest first: an applicant asks soon.
+    pub fn request_of(&self, application: Digest) -> Option<(RequestId, &Request)> {
+        self.requests().collect::<Vec<_>>().into_iter().rev().find(|(_, each)| each.application.digest.0 == application)
+    }
+
+    /// The request of this number, if nobody decided it yet.
+    pub fn waiting(&self, id: RequestId) -> Result<&Request, Refused> {
+        let request = self.request(id)?;
+        match request.state {
+            State::Waiting => Ok(request),
+            _ => Err(Refused::Decided { request: id, decided: request.state.word() }),
+        }
+    }
+
+    /// What the application asks, for the invitation that its token names.
+    pub fn invited(&self, token: Digest, now: Time) -> Result<&Invitation, Refused> {
+        let invited = self.invitations.get(&Hex(token)).ok_or(Refused::TokenUnknown)?;
+        if invited.used_by.is_some() {
+            return Err(Refused::TokenUsed);
+        }
+        let expires = Time::from_millis(invited.expires);
+        if now >= expires { Err(Refused::TokenExpired(expires)) } else { Ok(&invited.invitation) }
+    }
+
+    /// The number that the next request gets.
+    pub fn next_request(&self) -> RequestId {
+        RequestId(self.requests.keys().next_back().map_or(1, |last| last.0 + 1))
+    }
+
+    /// The newest version that may have been given to anybody.
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// The time of the last entry: the registry's time never goes below it.
+    pub fn last(&self) -> Time {
+        Time::from_millis(self.last)
+    }
+
+    // ---- the rules
+
+    /// Whether this entry may follow.
+    pub fn admit(&self, entry: Entry) -> Result<Admitted, Refused> {
+        let founded = matches!(entry.event, Event::Founded { .. });
+        if founded != self.instance.is_none() || entry.at < self.last {
+            return Err(Refused::OutOfPlace);
+        }
+        if let Some(by) = &entry.by {
+            self.admin(by.admin.0)?;
+            self.is_new(&by.command)?;
+        }
+        let now = Time::from_millis(entry.at);
+        match &entry.event {
+            Event::Founded { key, .. } => self.may_found(key)?,
+            Event::Invited { token, invitation } => self.may_invite(*token, invitation)?,
+            Event::Applied { request, token, application } => self.may_apply(*request, *token, application, now)?,
+            Event::Approved { request, authentication, signing } => {
+                self.may_approve(*request, authentication, signing)?;
+            }
+            Event::Rejected { request, .. } => self.waiting(*request).map(drop)?,
+            Event::Suspended { member, .. } => self.may_become(member, Standing::Suspended)?,
+            Event::Restored { member } => self.may_become(member, Standing::Active)?,
+            Event::Published { version, .. } if *version <= self.published => {
+                return Err(Refused::VersionPublished(self.published));
+            }
+            Event::Published { .. } => {}
+        }
+        Ok(Admitted(entry))
+    }
+
+    /// A command changes the register once.
+    pub fn is_new(&self, command: &str) -> Result<(), Refused> {
+        if self.commands.contains_key(command) { Err(Refused::CommandRepeated(command.to_owned())) } else { Ok(()) }
+    }
+
+    fn may_found(&self, key: &Der) -> Result<(), Refused> {
+        PublicKey::from_spki(key.as_bytes()).map(drop).map_err(|_| Refused::OutOfPlace)
+    }
+
+    fn may_invite(&self, token: Hex, invitation: &Invitation) -> Result<(), Refused> {
+        let open = self.invitations.values().filter(|each| each.used_by.is_none()).count();
+        if open >= MAX_OPEN_INVITATIONS {
+            return Err(Refused::Limit { what: "open invitations", limit: MAX_OPEN_INVITATIONS });
+        }
+        if self.invitations.contains_key(&token) {
+            return Err(Refused::TokenUsed);
+        }
+        let member = &invitation.member;
+        if self.instance().is_none_or(|own| own.instance != member.instance()) {
+            return Err(self.of_another_instance(member));
+        }
+        self.is_free(&invitation.server)?;
+        match (self.members.get(member), &invitation.name) {
+            (None, None) => Err(Refused::NameWanted(member.clone())),
+            (None, Some(_)) if self.members.len() >= MAX_MEMBERS => {
+                Err(Refused::Limit { what: "members", limit: MAX_MEMBERS })
+            }
+            (Some(registered), Some(name)) if registered.name != name.as_str() => {
+                Err(Refused::NameDiffers { member: member.clone(), registered: registered.name.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn of_another_instance(&self, member: &MemberId) -> Refused {
+        let ours = self.instance().map(|own| own.instance.clone());
+        match ours {
+            Some(ours) => Malformed::OtherInstance { theirs: member.instance(), ours }.into(),
+            None => Refused::OutOfPlace,
+        }
+    }
+
+    fn may_apply(&self, id: RequestId, token: Hex, asked: &Applied, now: Time) -> Result<(), Refused> {
+        let invitation = self.invited(token.0, now)?;
+        if id != self.next_request() {
+            return Err(Refused::OutOfPlace);
+        }
+        same("the member", &invitation.member, &asked.member)?;
+        same("the server", &invitation.server, &asked.server)?;
+        if let Some(foreign) = asked.subsystems.iter().find(|each| !invitation.subsystems.contains(each)) {
+            return Err(Refused::SubsystemNotInvited(foreign.clone()));
+        }
+        self.is_free(&asked.server)?;
+        let same_server = |request: &Request| request.application.server == asked.server;
+        if let Some((request, _)) =
+            self.requests().find(|(_, each)| matches!(each.state, State::Waiting) && same_server(each))
+        {
+            return Err(Refused::ServerWaiting { server: asked.server.clone(), request });
+        }
+        for key in [&asked.authentication_key, &asked.signing_key] {
+            let key = Digest::of(&[key.as_bytes()]);
+            if self.keys.contains_key(&Hex(key)) || self.admins.contains_key(&Hex(key)) {
+                return Err(Refused::KeyInUse(key));
+            }
+        }
+        Ok(())
+    }
+
+    fn may_approve(&self, id: RequestId, authentication: &Der, signing: &Der) -> Result<(), Refused> {
+        let request = &self.waiting(id)?.application;
+        self.is_free(&request.server)?;
+        let member = self.members.get(&request.member);
+        if member.is_some_and(|member| member.servers.len() >= MAX_SERVERS) {
+            return Err(Refused::Limit { what: "servers of one member", limit: MAX_SERVERS });
+        }
+        let new = |each: &&SubsystemId| {
+            !member.is_some_and(|member| member.subsystems.iter().any(|known| known.subsystem == **each))
+        };
+        let subsystems =
+            member.map_or(0, |member| member.subsystems.len()) + request.subsystems.iter().filter(new).count();
+        if subsystems > MAX_SUBSYSTEMS {
+            return Err(Refused::Limit { what: "subsystems of one member", limit: MAX_SUBSYSTEMS });
+        }
+        self.certified(request, authentication, signing)
+            .map_err(|reason| Refused::Certificate { request: id, reason: reason.to_string() })
+    }
+
+    /// The certificates say what the register says, of the keys that were applied for, by an authority of ours.
+    fn certified(&self, request: &Applied, authentication: &Der, signing: &Der) -> Result<(), NotACertificate> {
+        let authorities = self.instance().map_or(&[][..], |instance| &instance.authorities);
+        for certificate in [authentication, signing] {
+            let issued = |authority: &Der| Authority::parse(authority.as_bytes())?.issued(certificate.as_bytes());
+            if !authorities.iter().any(|authority| issued(authority).is_ok()) {
+                return Err(NotACertificate::Issuer);
+            }
+        }
+        let authentication = Authentication::parse(authentication.as_bytes())?;
+        let signing = Signing::parse(signing.as_bytes())?;
+        let right = authentication.server == request.server
+            && authentication.key.to_spki() == request.authentication_key.as_bytes()
+            && signing.member == request.member
+            && signing.server == request.server
+            && signing.key.to_spki() == request.signing_key.as_bytes();
+        if right {
+            Ok(())
+        } else {
+            Err(NotACertificate::Profile { profile: "what was applied for", rule: "names and keys must be the same" })
+        }
+    }
+
+    fn may_become(&self, member: &MemberId, standing: Standing) -> Result<(), Refused> {
+        let registered = self.members.get(member).ok_or_else(|| Refused::NoMember(member.clone()))?;
+        if registered.standing != standing {
+            return Ok(());
+        }
+        Err(Refused::StandingAlready { member: member.clone(), standing: standing_word(standing) })
+    }
+
+    fn is_free(&self, server: &ServerId) -> Result<(), Refused> {
+        let taken = self
+            .members
+            .get(&server.owner())
+            .is_some_and(|member| member.servers.iter().any(|each| each.server == *server));
+        if taken { Err(Refused::ServerRegistered(server.clone())) } else { Ok(()) }
+    }
+
+    // ---- what an entry changes
+
+    /// Makes it so. The entry is durable by now, or is being read back.
+    pub fn apply(&mut self, admitted: Admitted) {
+        let Admitted(Entry { at, by, event }) = admitted;
+        self.last = at;
+        let remembered = Time::from_millis(at).minus(COMMAND_REMEMBERED).as_millis();
+        self.commands.retain(|_, time| *time >= remembered);
+        self.commands.extend(by.map(|by| (by.command, at)));
+        match event {
+            Event::Founded { instance, admin, key } => {
+                let id = Hex(Digest::of(&[key.as_bytes()]));
+                self.instance = Some(instance);
+                self.admins.insert(id, Admin { name: admin, key });
+            }
+            Event::Invited { token, invitation } => {
+                let expires = Time::from_millis(at).plus(invitation.valid).as_millis();
+                // What expired unused a day ago is forgotten: who comes with its token then is told "not known".
+                let forgotten = Time::from_millis(at).minus(Duration::from_secs(24 * 3600)).as_millis();
+                self.invitations.retain(|_, each| each.used_by.is_some() || each.expires >= forgotten);
+                self.invitations.insert(token, Invited { invitation, expires, used_by: None });
+            }
+            Event::Applied { request, token, application } => self.enter(request, token, application, at),
+            Event::Approved { request, authentication, signing } => self.enrol(request, authentication, signing),
+            Event::Rejected { request, reason } => {
+                // Its keys are free again: nothing was ever certified for them.
+                self.keys.retain(|_, holder| *holder != request);
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.state = State::Rejected { reason };
+                }
+            }
+            Event::Suspended { member, .. } => self.stand(&member, Standing::Suspended),
+            Event::Restored { member } => self.stand(&member, Standing::Active),
+            Event::Published { version, .. } => self.published = version,
+        }
+    }
+
+    fn enter(&mut self, id: RequestId, token: Hex, application: Applied, at: u64) {
+        for key in [&application.authentication_key, &application.signing_key] {
+            self.keys.insert(Hex(Digest::of(&[key.as_bytes()])), id);
+        }
+        let invited = self.invitations.get_mut(&token);
+        let name = invited.and_then(|invited| {
+            invited.used_by = Some(id);
+            invited.invitation.name.clone()
+        });
+        self.requests.insert(id, Request { application, name, received: at, state: State::Waiting });
+    }
+
+    fn enrol(&mut self, id: RequestId, authentication: Der, signing: Der) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.state = State::Approved { authentication: authentication.clone(), signing: signing.clone() };
+        let Applied { member, server, address, subsystems, .. } = request.application.clone();
+        let name = request.name.as_ref().map_or_else(|| member.to_string(), Text::to_string);
+        let document = self.members.entry(member.clone()).or_insert_with(|| MemberDocument {
+            member,
+            name,
+            standing: Standing::Active,
+            subsystems: Vec::new(),
+            servers: Vec::new(),
+            signing: Vec::new(),
+        });
+        for subsystem in subsystems {
+            match document.subsystems.iter_mut().find(|each| each.subsystem == subsystem) {
+                Some(known) => known.servers.push(server.clone()),
+                None => document.subsystems.push(SubsystemDocument { subsystem, servers: vec![server.clone()] }),
+            }
+        }
+        document.subsystems.sort_by(|a, b| a.subsystem.cmp(&b.subsystem));
+        let (address, authentication) = (address.to_string(), vec![authentication]);
+        document.servers.push(ServerDocument { server: server.clone(), address, authentication });
+        document.signing.push(SigningDocument { server, certificate: signing });
+    }
+
+    fn stand(&mut self, member: &MemberId, standing: Standing) {
+        if let Some(document) = self.members.get_mut(member) {
+            document.standing = standing;
+        }
+    }
+}
+
+/// A member's standing in a word.
+pub fn standing_word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Active => "active",
+        Standing::Suspended => "suspended",
+    }
+}
+
+/// The instance that a founded register is for.
+pub fn instance_of(register: &Register) -> Result<InstanceId, Refused> {
+    register.instance().map(|document| document.instance.clone()).ok_or(Refused::OutOfPlace)
+}
+
+fn same<T: PartialEq + std::fmt::Display>(what: &'static str, invited: &T, asked: &T) -> Result<(), Refused> {
+    if invited == asked {
+        return Ok(());
+    }
+    Err(Refused::NotAsInvited { what, invited: invited.to_string(), asked: asked.to_string() })
+}
