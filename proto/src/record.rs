@@ -166,6 +166,8 @@ pub fn decode_canonical<M: Message + Default>(bytes: &[u8], name: &'static str) 
 pub struct Genesis {
     /// The name of the tree that it begins.
     pub tree: TreeName,
+    /// The record itself.
+    pub record: Record,
     /// What it says.
     pub content: wire::Genesis,
 }
@@ -181,6 +183,6 @@ impl Genesis {
         if content.random.len() != 32 || content.why == wire::Why::Unspecified as i32 {
             return Err(NotCanonical::Ambiguous("Genesis"));
         }
-        Ok(Self { tree: TreeName::of(&record), content })
+        Ok(Self { tree: TreeName::of(&record), record, content })
     }
 }

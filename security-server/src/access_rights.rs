@@ -165,7 +165,11 @@ impl AccessRights {
         let trees = keys
             .iter()
             .map(|(member, key)| journal::Tree {
-                owner: journal::Owner { instance: member.instance(), member: member.to_string(), server: server.to_string() },
+                owner: journal::Owner {
+                    instance: member.instance(),
+                    member: member.to_string(),
+                    server: server.to_string(),
+                },
                 key: Arc::clone(key),
             })
             .collect();
@@ -180,7 +184,9 @@ impl AccessRights {
             return Err(OpenError::Entry(position));
         }
         view.index();
-        let tree_of = |(tree, (member, key)): (usize, &(MemberId, Arc<SigningKey>))| (member.clone(), (TreeIndex(tree), Arc::clone(key)));
+        let tree_of = |(tree, (member, key)): (usize, &(MemberId, Arc<SigningKey>))| {
+            (member.clone(), (TreeIndex(tree), Arc::clone(key)))
+        };
         Ok(Self {
             view: ArcSwap::from_pointee(view),
             rates: Mutex::default(),
@@ -277,10 +283,9 @@ impl AccessRights {
     }
 
     fn key_of(&self, member: &MemberId) -> Result<(TreeIndex, &SigningKey), NotGranted> {
-        let (tree, key) = self
-            .keys
-            .get(member)
-            .ok_or_else(|| NotGranted::Rule(format!("this server holds no signing key of {member}: name a provider that it hosts")))?;
+        let (tree, key) = self.keys.get(member).ok_or_else(|| {
+            NotGranted::Rule(format!("this server holds no signing key of {member}: name a provider that it hosts"))
+        })?;
         Ok((*tree, key))
     }
 
@@ -362,4 +367,3 @@ async fn write(audit: &Journal, tree: TreeIndex, change: &Change) -> Result<(), 
     let record = Record::new(Kind::Entry, &nonce, &[&body]);
     audit.append(tree, record, Bytes::new(), false).await.map(|_| ()).map_err(|ended| NotGranted::Ended(ended.0))
 }
-

@@ -45,7 +45,9 @@ pub fn client(clients: &Clients, call: Judged<Call>) -> Result<Authenticated<Jud
     };
     match known {
         Some(who) => Ok(Authenticated { who, message: call }),
-        None => Err(Refusal::new(Code::ClientUnknown, "no credential that the configuration file lists under [[client]]")),
+        None => {
+            Err(Refusal::new(Code::ClientUnknown, "no credential that the configuration file lists under [[client]]"))
+        }
     }
 }
 

@@ -1,14 +1,11 @@
 //! Evidence out of this server's log: what it sealed and what it received in one exchange, for anyone to verify.
 
 use journal::Entry;
-use proto::evidence::{EvidenceFile, Holder, Message as EvidenceMessage};
-use proto::identifier::{ExchangeId, ServerId};
+use proto::identifier::ServerId;
 use proto::message::{Direction, End, Header};
 use proto::record::Kind;
 use proto::wire::relay as wire;
 use serde::Serialize;
-
-use crate::SecurityServer;
 
 /// A message out of the log, with what proves it.
 struct Logged {
@@ -64,37 +61,6 @@ fn geneses(records: &[Entry]) -> Vec<(proto::record::TreeName, bytes::Bytes)> {
         }
     }
     geneses
-}
-
-/// Why there is no evidence file.
-#[derive(Debug, thiserror::Error)]
-pub enum NoEvidence {
-    /// The log's messages of this exchange are not all signed on disk yet.
-    #[error("the log holds no sealed message of exchange {0}: its first commit is perhaps a second old, ask again")]
-    NotSealed(ExchangeId),
-    /// The file cannot be made.
-    #[error("the evidence file cannot be made: {0}")]
-    File(String),
-}
-
-/// The evidence file of an exchange (PROTOCOL.md 7).
-pub fn file(server: &SecurityServer, exchange: ExchangeId, records: Vec<Entry>) -> Result<Vec<u8>, NoEvidence> {
-    let geneses = geneses(&records);
-    let logged: Vec<_> = records.iter().filter_map(|entry| logged(entry, &geneses)).collect();
-    let first = logged.first().ok_or(NoEvidence::NotSealed(exchange))?;
-    let member = match (first.sent, first.header.direction) {
-        (true, Direction::Request) | (false, Direction::Answer) => first.header.route.consumer.member(),
-        (true, Direction::Answer) | (false, Direction::Request) => first.header.route.provider.member(),
-    };
-    let members = [first.header.route.consumer.member(), first.header.route.provider.member()];
-    let files = server.store.evidence_files(&members);
-    let messages = logged
-        .into_iter()
-        .map(|logged| EvidenceMessage::new(&logged.header, &logged.seal, &logged.genesis, None))
-        .collect();
-    let holder = Holder { member, server: server.id.clone() };
-    let file = EvidenceFile::new(exchange, holder, files, messages);
-    serde_json::to_vec_pretty(&file).map_err(|error| NoEvidence::File(error.to_string()))
 }
 
 /// One record of an exchange, for a screen.

@@ -77,7 +77,14 @@ pub fn is_ours(name: &HeaderName) -> bool {
 fn is_of_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "connection" | "host" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade" | "grpc-timeout"
+        "connection"
+            | "host"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "grpc-timeout"
             | "content-length"
     )
 }
@@ -186,7 +193,9 @@ mod tests {
     #[test]
     fn duplicates_and_their_order_are_kept_and_ours_are_not_carried() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("x-a", "1"), ("te", "trailers"), ("x-a", "2"), ("causeway-token", "secret"), ("x-b-bin", "AAE")] {
+        for (name, value) in
+            [("x-a", "1"), ("te", "trailers"), ("x-a", "2"), ("causeway-token", "secret"), ("x-b-bin", "AAE")]
+        {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let fields = from_headers(&headers).unwrap();

@@ -133,7 +133,9 @@ impl Client {
             self.begin(way, &metadata, false)?;
         }
         for piece in pieces {
-            let Some(body) = &mut self.body else { return Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)) };
+            let Some(body) = &mut self.body else {
+                return Err(Stop::because(Cause::Malformed, Code::ProviderUnproven));
+            };
             pushed(way, body.data(piece)).await?;
         }
         match end {
@@ -156,7 +158,12 @@ impl Client {
         let Some(head) = self.head.take() else { return Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)) };
         let hang_up = self.hang_up.clone();
         let on_hang_up = Box::new(move || hang_up.stop(Stop::from(Cause::Cancelled)));
-        let (sender, body) = if whole { Outgoing::empty() } else { body::outgoing(Some(on_hang_up)) };
+        let (sender, body) = if whole {
+            Outgoing::empty()
+        } else {
+            let (sender, body) = body::outgoing(Some(on_hang_up));
+            (Some(sender), body)
+        };
         let mut response = Response::new(body);
         *response.headers_mut() = fields::to_headers(metadata);
         response.headers_mut().insert(fields::EXCHANGE, fields::exchange_value(&way.exchange));
@@ -186,7 +193,9 @@ impl Client {
                     head.send(response).is_ok()
                 }
             },
-            Some(body) => tokio::time::timeout(LAST_WORD_TIMEOUT, body.finish(Some(trailers))).await.is_ok_and(|sent| sent.is_ok()),
+            Some(body) => tokio::time::timeout(LAST_WORD_TIMEOUT, body.finish(Some(trailers)))
+                .await
+                .is_ok_and(|sent| sent.is_ok()),
         };
         tracing::info!(exchange = %way.exchange, code = %code, told, "refused");
     }
@@ -276,9 +285,12 @@ fn code_of_silence(stop: Stop) -> Code {
         Cause::Forbidden => Code::AccessEnded,
         Cause::Disproved => Code::ProviderUnproven,
         Cause::Shutdown => Code::ShuttingDown,
-        Cause::Unspecified | Cause::Cancelled | Cause::Disconnected | Cause::Answered | Cause::Malformed | Cause::TooLarge => {
-            Code::OutcomeUnknown
-        }
+        Cause::Unspecified
+        | Cause::Cancelled
+        | Cause::Disconnected
+        | Cause::Answered
+        | Cause::Malformed
+        | Cause::TooLarge => Code::OutcomeUnknown,
     })
 }
 

@@ -8,14 +8,13 @@ pub mod authenticate;
 pub mod authorize;
 mod body;
 pub mod clock;
-pub mod config;
+
 pub mod evidence;
 pub mod exchange;
 mod fields;
 pub mod forward;
 pub mod global_configuration;
-pub mod join;
-pub mod keys;
+
 pub mod listen;
 pub mod message_log;
 pub mod moment;

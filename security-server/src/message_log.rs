@@ -17,8 +17,10 @@ use prost::Message;
 use proto::commitment::Secret;
 use proto::digest::Digest;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
-use proto::message::{Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header, Opening};
-use proto::record::{Kind, NONCE_BYTES, Record};
+use proto::message::{
+    Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header,
+};
+use proto::record::{Kind, Record};
 use proto::refusal::Code;
 use proto::seal;
 use proto::signature::SigningKey;
@@ -27,8 +29,8 @@ use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
 
 pub use self::index::{Found, Index, IndexError};
-pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
 pub(crate) use self::opened::Source;
+pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
 use self::replay::Seen;
 use crate::authorize::{Admitted, Answerer, Authorized, MayBeHandedOn, MayGoOn, Verdict};
 use crate::forward::{OwnArrived, OwnSystem};
@@ -48,7 +50,6 @@ const DISPROVED_KEPT: (f64, f64) = (16.0, 16.0 / 3600.0);
 pub struct MessageLog(Arc<Inner>);
 
 struct Inner {
-    server: ServerId,
     journal: Journal,
     disk: Arc<dyn journal::Disk>,
     trees: HashMap<MemberId, TreeIndex>,
@@ -161,7 +162,8 @@ pub enum Said {
 }
 
 /// What a commit releases.
-pub(crate) trait Release: Sized {
+pub trait Release: Sized {
+    /// With the proof of its commit; none where nothing was recorded.
     fn durable(self, committed: Option<journal::Committed>) -> Self;
 }
 
@@ -186,6 +188,14 @@ pub struct Committing<'m, T> {
     last: bool,
     bytes: usize,
     one: One<'m>,
+}
+
+impl<T> Committing<'static, T> {
+    /// Of this message: what comes out was made of what went in.
+    fn of<'m>(self, _: One<'m>) -> Committing<'m, T> {
+        let Self { pending, release, last, bytes, one: _ } = self;
+        Committing { pending, release, last, bytes, one: PhantomData }
+    }
 }
 
 impl<'m, T: Release> Committing<'m, T> {
@@ -254,7 +264,11 @@ impl MessageLog {
         let trees = keys
             .iter()
             .map(|(member, key)| journal::Tree {
-                owner: journal::Owner { instance: member.instance(), member: member.to_string(), server: server.to_string() },
+                owner: journal::Owner {
+                    instance: member.instance(),
+                    member: member.to_string(),
+                    server: server.to_string(),
+                },
                 key: Arc::clone(key),
             })
             .collect();
@@ -276,7 +290,6 @@ impl MessageLog {
         let window = index.received_since(now.minus(2 * MAX_SKEW))?;
         let last_time = index.last_time()?;
         let log = Self(Arc::new(Inner {
-            server,
             trees: keys.iter().enumerate().map(|(tree, (member, _))| (member.clone(), TreeIndex(tree))).collect(),
             seen: Mutex::new(Seen::of(window)),
             last_time: AtomicU64::new(last_time.as_millis()),
@@ -336,7 +349,10 @@ impl MessageLog {
         let (now, configuration) = (call.now(), version(&call));
         let Call { permit, asked, source, mut first, client, stop, .. } = call.spent();
         let Some(&tree) = self.0.trees.get(&route.consumer.member()) else {
-            return Err(Refusal::new(Code::ClientUnknown, format!("this server holds no signing key of {}", route.consumer.member())));
+            return Err(Refusal::new(
+                Code::ClientUnknown,
+                format!("this server holds no signing key of {}", route.consumer.member()),
+            ));
         };
         let mut direction = OurDirection::default();
         let committed = direction.commitments.commit(&first.contents, || self.draw_secret());
@@ -385,9 +401,16 @@ impl MessageLog {
         let (now, configuration) = (opening.now(), version(&opening));
         let claimed = opening.spent();
         let Some(&tree) = self.0.trees.get(&header.route.provider.member()) else {
-            return Err(BareRefusal::unproven(format!("this server holds no signing key of {}", header.route.provider.member())));
+            return Err(BareRefusal::unproven(format!(
+                "this server holds no signing key of {}",
+                header.route.provider.member()
+            )));
         };
-        self.0.seen.lock().expect("no panic while it is held").note((header.exchange, header.attempt), header.time, now)?;
+        self.0.seen.lock().expect("no panic while it is held").note(
+            (header.exchange, header.attempt),
+            header.time,
+            now,
+        )?;
         let (grant, (own, own_source)) = match answerer {
             Answerer::Service(granted) => (Some(granted.grant), OwnSystem::to_service(granted)),
             Answerer::Refusal(code) => (None, OwnSystem::refusing(code)),
@@ -414,7 +437,7 @@ impl MessageLog {
     pub fn seal<'m>(&self, message: MayGoOn<'m>) -> Committing<'m, Sealed> {
         let message = message.spent();
         let (now, configuration) = (message.now(), version(&message));
-        let Handed { way, direction, arrived: OwnArrived { contents, end }, one: _ } = message.spent();
+        let Handed { way, direction, arrived: OwnArrived { contents, end }, one } = message.spent();
         let committed = direction.commitments.commit(&contents, || self.draw_secret());
         let header = Header::new(Facts {
             route: way.route.clone(),
@@ -434,17 +457,19 @@ impl MessageLog {
             pieces: committed.pieces,
             end: end.map(|end| end.sealed(committed.trailers)),
         });
-        self.queue_sent(&way, direction, &header, committed.payload)
+        self.queue_sent(&way, direction, &header, committed.payload).of(one)
     }
 
     /// Records a message of theirs, or keeps what was disproved: the one proof that a peer cheats.
     pub fn record<'m>(&self, message: MayBeHandedOn<'m>) -> Committing<'m, Recorded> {
         let (verdict, message) = message.spent();
-        let Claimed { way, direction: _, arrived, one: _ } = message.spent();
+        let Claimed { way, direction: _, arrived, one } = message.spent();
         match verdict {
             Verdict::HandOn { header, contents } => {
-                let LineArrived::Frame(frame) = &arrived else { return Committing::nothing(way, Stop::from(Cause::Disconnected)) };
-                self.queue_received(&way, &header, frame, contents, false)
+                let LineArrived::Frame(frame) = &arrived else {
+                    return Committing::nothing(way, Stop::from(Cause::Disconnected)).of(one);
+                };
+                self.queue_received(&way, &header, frame, contents, false).of(one)
             }
             Verdict::Withhold(stop) => {
                 // Stops the other direction first: its abort says why.
@@ -453,7 +478,7 @@ impl MessageLog {
                     LineArrived::Frame(frame) if self.keeps_disproved(&way) => Some(self.queue_disproved(&way, &frame)),
                     LineArrived::Frame(_) | LineArrived::Silence(_) => None,
                 };
-                Committing { pending: kept, ..Committing::nothing(way, stop) }
+                Committing { pending: kept, ..Committing::nothing(way, stop) }.of(one)
             }
         }
     }
@@ -470,7 +495,10 @@ impl MessageLog {
                     (true, false) => wire::Outcome::Completed,
                     (true, true) => wire::Outcome::Silent,
                 };
-                self.queue_closed(way.tree, way.exchange, way.attempt, outcome).await.map(|_| ()).map_err(LogEnded::from)
+                self.queue_closed(way.tree, way.exchange, way.attempt, outcome)
+                    .await
+                    .map(|_| ())
+                    .map_err(LogEnded::from)
             }
         };
         drop(permit);
@@ -566,11 +594,8 @@ impl MessageLog {
     }
 
     fn queue_closed(&self, tree: TreeIndex, exchange: ExchangeId, attempt: u32, outcome: wire::Outcome) -> Pending {
-        let closed = wire::Closed {
-            exchange: Bytes::copy_from_slice(exchange.as_bytes()),
-            attempt,
-            outcome: outcome as i32,
-        };
+        let closed =
+            wire::Closed { exchange: Bytes::copy_from_slice(exchange.as_bytes()), attempt, outcome: outcome as i32 };
         let record = Record::new(Kind::Closed, &self.draw(), &[&closed.encode_to_vec()]);
         self.append(tree, record, Bytes::new(), false)
     }

@@ -389,7 +389,10 @@ impl Peers {
             }
             Err(error) => {
                 slot.up = None;
-                self.unreachable.lock().expect("no panic while it is held").insert(target.server.clone(), Instant::now());
+                self.unreachable
+                    .lock()
+                    .expect("no panic while it is held")
+                    .insert(target.server.clone(), Instant::now());
                 Err(error)
             }
         }

@@ -27,7 +27,10 @@ impl Routed<Authorized<Judged<Call>>> {
 }
 
 /// The provider's server: one that hosts the subsystem, and was not out of reach a moment ago if there is a choice.
-pub fn provider(peers: &Arc<Peers>, call: Authorized<Judged<Call>>) -> Result<Routed<Authorized<Judged<Call>>>, Refusal> {
+pub fn provider(
+    peers: &Arc<Peers>,
+    call: Authorized<Judged<Call>>,
+) -> Result<Routed<Authorized<Judged<Call>>>, Refusal> {
     let judged = call.call();
     let configuration = judged.in_force().map_err(|_| Refusal::new(Code::ConfigurationExpired, "it expired"))?;
     let asked = &judged.message().asked;

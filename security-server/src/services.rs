@@ -57,7 +57,8 @@ impl Service {
     /// The URI of a method.
     pub(crate) fn uri(&self, path: &MethodPath) -> http::Uri {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let uri = http::Uri::builder().scheme(scheme).authority(self.host.as_str()).path_and_query(path.as_str()).build();
+        let uri =
+            http::Uri::builder().scheme(scheme).authority(self.host.as_str()).path_and_query(path.as_str()).build();
         uri.expect("the configuration's host was parsed, and a method path is a path")
     }
 
@@ -80,13 +81,17 @@ impl Service {
             None => self.speak(stream).await,
             Some(tls) => {
                 let host = self.host.rsplit_once(':').map_or(self.host.as_str(), |(host, _)| host);
-                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
+                let name =
+                    ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
                 self.speak(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?).await
             }
         }
     }
 
-    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) -> std::io::Result<SendRequest<Outgoing>> {
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+    ) -> std::io::Result<SendRequest<Outgoing>> {
         let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())

@@ -75,8 +75,7 @@ impl PeerTls {
         {
             return Ok(Arc::clone(&made.1));
         }
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(roots(&configuration)?, provider()).build()?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots(&configuration)?, provider()).build()?;
         let mut config = ServerConfig::builder_with_details(provider(), self.time())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
@@ -92,20 +91,25 @@ impl PeerTls {
 
     /// A connection to a peer that is up: its certificate is the one registered for it, and it has sent its HTTP/2
     /// settings, so it did not refuse ours.
-    pub(crate) async fn connect(&self, target: &Target) -> Result<Greeted<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>, Unreachable> {
+    pub(crate) async fn connect(
+        &self,
+        target: &Target,
+    ) -> Result<Greeted<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>, Unreachable> {
         let tls = |error: std::io::Error| Unreachable::Tls { address: target.address.clone(), error };
         let config = self.connecting(&target.server).map_err(|error| tls(std::io::Error::other(error)))?;
         let connect = |error| Unreachable::Connect { address: target.address.clone(), error };
         let stream = TcpStream::connect(&target.address).await.map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
-        let name = ServerName::try_from(certificate::dns_name(&target.server)).map_err(|error| tls(std::io::Error::other(error)))?;
+        let name = ServerName::try_from(certificate::dns_name(&target.server))
+            .map_err(|error| tls(std::io::Error::other(error)))?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(tls)?;
         greeted(stream).await.map_err(tls)
     }
 
     fn connecting(&self, server: &ServerId) -> Result<ClientConfig, TlsError> {
         let configuration = self.configuration.load();
-        let registered = configuration.servers.get(server).map(|server| server.authentication_keys.clone()).unwrap_or_default();
+        let registered =
+            configuration.servers.get(server).map(|server| server.authentication_keys.clone()).unwrap_or_default();
         let pinned = registered.difference(&configuration.revoked).copied().collect();
         let chain = WebPkiServerVerifier::builder_with_provider(roots(&configuration)?, provider()).build()?;
         let verifier = Arc::new(Registered { chain, pinned });
@@ -237,11 +241,7 @@ impl ServerCertVerifier for Pinned {
 
 fn require_pinned(certificate: &CertificateDer<'_>, pinned: &BTreeSet<KeyId>) -> Result<(), rustls::Error> {
     let key = certificate::public_key(certificate).map_err(|_| rustls::Error::from(CertificateError::BadEncoding))?;
-    if pinned.contains(&key.id()) {
-        Ok(())
-    } else {
-        Err(CertificateError::ApplicationVerificationFailure.into())
-    }
+    if pinned.contains(&key.id()) { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
 }
 
 /// TLS towards a service of our own, pinned to its certificate's key; with our client certificate where it wants one.
@@ -307,7 +307,12 @@ impl rustls::server::danger::ClientCertVerifier for AnyClient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -356,11 +361,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
         std::pin::Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::pin::Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -106,7 +106,10 @@ pub fn opening(
 
     // Step 2: the frame decoded; its header has one reading and opens a request.
     let header = Header::parse(frame.header.clone()).map_err(BareRefusal::unproven)?;
-    if header.direction != Direction::Request || header.position != 0 || frame.exchange != header.exchange.as_bytes()[..] {
+    if header.direction != Direction::Request
+        || header.position != 0
+        || frame.exchange != header.exchange.as_bytes()[..]
+    {
         return Err(BareRefusal::unproven("the first frame is not the opening of its exchange"));
     }
     // Step 3: addressed to this server, for a subsystem that it hosts.
@@ -115,7 +118,10 @@ pub fn opening(
         || route.instance != configuration.instance
         || !configuration.hosts(&server.id, &route.provider)
     {
-        return Err(BareRefusal::unproven(format!("{} at {} is not hosted here", route.provider, route.provider_server)));
+        return Err(BareRefusal::unproven(format!(
+            "{} at {} is not hosted here",
+            route.provider, route.provider_server
+        )));
     }
     // Step 4: the client is hosted by the server at the other end of this very connection.
     if route.consumer_server != peer || !configuration.hosts(&peer, &route.consumer) {
@@ -127,11 +133,15 @@ pub fn opening(
     // Step 6: the seal, then the payload.
     let mut direction = TheirDirection::default();
     let member = route.consumer.member();
-    let contents = proven(&server.verified_heads, &configuration, now, &mut direction, (&member, &peer), &header, &frame)
-        .map_err(BareRefusal::unproven)?;
+    let contents =
+        proven(&server.verified_heads, &configuration, now, &mut direction, (&member, &peer), &header, &frame)
+            .map_err(BareRefusal::unproven)?;
     // Step 7: fresh. Said only to who signed.
     if header.time.distance(now) > MAX_SKEW {
-        return Err(BareRefusal::new(Code::NotFresh, format!("its time {} is more than 60 s from ours, {now}", header.time)));
+        return Err(BareRefusal::new(
+            Code::NotFresh,
+            format!("its time {} is more than 60 s from ours, {now}", header.time),
+        ));
     }
     opening.message_mut().frame = frame;
     Ok(VerifiedOpening { verified: Verified { header, contents, message: opening }, direction, looked, peer })
@@ -150,7 +160,8 @@ pub fn message<'m>(
 
 fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(Header, Contents), Stop> {
     let now = message.now();
-    let configuration = message.in_force().map(Clone::clone).map_err(|_| Stop::because(Cause::Forbidden, Code::ConfigurationExpired));
+    let configuration =
+        message.in_force().map(Clone::clone).map_err(|_| Stop::because(Cause::Forbidden, Code::ConfigurationExpired));
     let (way, direction, arrived) = message.message_mut().claim();
     let frame = match arrived {
         LineArrived::Silence(stop) => return Err(*stop),

@@ -128,9 +128,10 @@ impl StopSwitch {
 
 impl Way {
     pub(crate) fn new(beginning: Beginning) -> Self {
-        let deadline = beginning.why.timeout_ms.and_then(|timeout| {
-            Instant::now().checked_add(std::time::Duration::from_millis(timeout))
-        });
+        let deadline = beginning
+            .why
+            .timeout_ms
+            .and_then(|timeout| Instant::now().checked_add(std::time::Duration::from_millis(timeout)));
         Self(Arc::new(Shared {
             side: beginning.side,
             route: beginning.route,
@@ -148,7 +149,6 @@ impl Way {
             handed_on: AtomicU64::new(0),
         }))
     }
-
 }
 
 impl Shared {

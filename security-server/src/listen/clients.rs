@@ -45,7 +45,9 @@ pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Doo
         let (server, door, stopping) = (Arc::clone(&server), door.clone(), stopping.clone());
         async move {
             match &door.tls {
-                None => speak(server, stream, door.bound.clone().map_or(Showed::Nothing, Showed::Listener), stopping).await,
+                None => {
+                    speak(server, stream, door.bound.clone().map_or(Showed::Nothing, Showed::Listener), stopping).await
+                }
                 Some(tls) => {
                     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {

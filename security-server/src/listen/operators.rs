@@ -43,7 +43,6 @@ pub(crate) fn door(server: Arc<SecurityServer>, token: Digest) -> Result<Router,
         .route("/v1/grants/{number}/end", post(end))
         .route("/v1/access/why", get(why))
         .route("/v1/exchanges/{exchange}", get(exchange))
-        .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .with_state(Door { server, token, metrics }))
 }
 
@@ -106,7 +105,8 @@ async fn ready(State(door): State<Door>) -> Response {
 }
 
 async fn counters(State(door): State<Door>) -> String {
-    metrics::gauge!("causeway_exchanges_running", "server" => door.server.id.to_string()).set(door.server.running() as f64);
+    metrics::gauge!("causeway_exchanges_running", "server" => door.server.id.to_string())
+        .set(door.server.running() as f64);
     door.metrics.render()
 }
 
@@ -126,7 +126,11 @@ async fn grants(State(door): State<Door>, headers: HeaderMap) -> Result<Response
     Ok(Json(grants).into_response())
 }
 
-async fn grant(State(door): State<Door>, headers: HeaderMap, Json(proposal): Json<Proposal>) -> Result<Response, Problem> {
+async fn grant(
+    State(door): State<Door>,
+    headers: HeaderMap,
+    Json(proposal): Json<Proposal>,
+) -> Result<Response, Problem> {
     door.admit(&headers)?;
     let granted = door.server.access_rights.grant(proposal, door.server.clock.now()).await?;
     Ok((StatusCode::CREATED, Json((*granted).clone())).into_response())
@@ -163,7 +167,8 @@ pub struct Why {
 
 async fn why(State(door): State<Door>, headers: HeaderMap, Query(why): Query<Why>) -> Result<Response, Problem> {
     door.admit(&headers)?;
-    let path: MethodPath = why.method.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let path: MethodPath =
+        why.method.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let question = Question { consumer: &why.consumer, provider: &why.provider, path: &path, purpose: &why.purpose };
     let answer = match door.server.access_rights.decide(&question, door.server.clock.now()) {
         Ok(grant) => serde_json::json!({ "allowed": true, "grant": *grant }),
@@ -175,30 +180,27 @@ async fn why(State(door): State<Door>, headers: HeaderMap, Query(why): Query<Why
     Ok(Json(answer).into_response())
 }
 
-async fn exchange(State(door): State<Door>, Path(exchange): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+async fn exchange(
+    State(door): State<Door>,
+    Path(exchange): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     door.admit(&headers)?;
     let records = found(&door, &exchange).await?;
     Ok(Json(crate::evidence::summary(&records)).into_response())
 }
 
-async fn evidence(State(door): State<Door>, Path(exchange): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    door.admit(&headers)?;
-    let records = found(&door, &exchange).await?;
-    let exchange: ExchangeId = exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
-    let file = crate::evidence::file(&door.server, exchange, records)
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(([("content-type", "application/json")], file).into_response())
-}
-
 async fn found(door: &Door, exchange: &str) -> Result<Vec<journal::Entry>, Problem> {
-    let exchange: ExchangeId = exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let exchange: ExchangeId =
+        exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let log = door.server.message_log.clone();
     let found = tokio::task::spawn_blocking(move || log.find(exchange)).await;
     let found = found
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     if found.is_empty() {
-        let why = format!("exchange {exchange} is not in this server's log: ask at the server that the call went through");
+        let why =
+            format!("exchange {exchange} is not in this server's log: ask at the server that the call went through");
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     }
     Ok(found)

@@ -9,7 +9,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use proto::identifier::ExchangeId;
 use proto::message::Cause;
-use proto::refusal::Code;
 use proto::signature::KeyId;
 use proto::transport::{self, EXCHANGE_PATH, FETCH_PATH, FrameReader};
 use tokio::net::TcpListener;
@@ -109,14 +108,20 @@ async fn open(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> R
 }
 
 /// What this server sealed in an exchange, for the server that was the other party to it.
-async fn fetch(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
+async fn fetch(
+    server: &Arc<SecurityServer>,
+    key: KeyId,
+    mut body: Incoming,
+) -> Result<Response<Outgoing>, BareRefusal> {
     let mut frames = FrameReader::default();
     // A `FetchRequest` reads as a frame that names an exchange and nothing else.
     let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::next_frame(&mut body, &mut frames)).await;
     let Ok(Ok(asked)) = asked else { return Err(BareRefusal::unproven("the stream holds no request")) };
     let exchange = ExchangeId::try_from(asked.exchange.as_ref()).map_err(BareRefusal::unproven)?;
     let peer = server.moment().in_force().ok().and_then(|configuration| configuration.authenticated(&key).cloned());
-    let Some(peer) = peer else { return Err(BareRefusal::unproven("the connection's certificate is that of no server")) };
+    let Some(peer) = peer else {
+        return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
+    };
     let found = server.sealed_for(exchange, peer).await.map_err(BareRefusal::unproven)?;
     let (mut sender, outgoing) = body::outgoing(None);
     tokio::spawn(async move {

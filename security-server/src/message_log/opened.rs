@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use journal::Pending;
 use proto::message::Cause;
 
-use super::{Claimed, Committing, Handed, LogEnded, MessageLog, OurDirection, Recorded, Release, Sealed, TheirDirection};
+use super::{
+    Claimed, Committing, Handed, LogEnded, MessageLog, OurDirection, Recorded, Release, Sealed, TheirDirection,
+};
 use crate::forward::{HandedOn, OwnArrived, OwnSource, TheirEnd};
 use crate::listen::Permit;
 use crate::relay::{LineArrived, LineSource, OurEnd, Sent};
@@ -71,12 +73,11 @@ impl Opened {
         log: MessageLog,
         way: Way,
         permit: Permit,
-        (mut ours, theirs): (OwnSource, LineSource),
+        sources: (OwnSource, LineSource),
         direction: OurDirection,
         opening: Committing<'static, Sealed>,
     ) -> Self {
-        ours.begun();
-        let mut opened = Self::new(log, way, permit, (ours, theirs), direction, TheirDirection::default());
+        let mut opened = Self::new(log, way, permit, sources, direction, TheirDirection::default());
         opened.ours.push(opening);
         opened
     }
@@ -119,23 +120,22 @@ impl Opened {
         self,
         mut each: impl for<'m> FnMut(Handed<'m>) -> Committing<'m, Sealed>,
         send: impl FnMut(Sealed) -> F,
-    ) -> Departing<impl Future<Output = Result<OurEnd, LogEnded>>> {
-        let ours = self.ours.run(
-            move |way, direction, arrived: OwnArrived| each(Handed::new(way, direction, arrived)).apart(),
-            send,
-        );
+    ) -> Departing<impl Future<Output = Result<(OurEnd, OwnSource), LogEnded>>> {
+        let ours = self
+            .ours
+            .run(move |way, direction, arrived: OwnArrived| each(Handed::new(way, direction, arrived)).apart(), send);
         Departing { held: self.held, ours, theirs: self.theirs }
     }
 }
 
-impl<D: Future<Output = Result<OurEnd, LogEnded>>> Departing<D> {
+impl<D: Future<Output = Result<(OurEnd, OwnSource), LogEnded>>> Departing<D> {
     /// What is done with each message of theirs: `each` puts it into the log's queue, `hand_on` takes it when it is
     /// durable.
     pub fn theirs<F: Future<Output = ControlFlow<TheirEnd, HandedOn>>>(
         self,
         mut each: impl for<'m> FnMut(Claimed<'m>) -> Committing<'m, Recorded>,
         hand_on: impl FnMut(Recorded) -> F,
-    ) -> BothWays<D, impl Future<Output = Result<TheirEnd, LogEnded>>> {
+    ) -> BothWays<D, impl Future<Output = Result<(TheirEnd, LineSource), LogEnded>>> {
         let theirs = self.theirs.run(
             move |way, direction, arrived: LineArrived| each(Claimed::new(way, direction, arrived)).apart(),
             hand_on,
@@ -146,8 +146,8 @@ impl<D: Future<Output = Result<OurEnd, LogEnded>>> Departing<D> {
 
 impl<D, A> BothWays<D, A>
 where
-    D: Future<Output = Result<OurEnd, LogEnded>>,
-    A: Future<Output = Result<TheirEnd, LogEnded>>,
+    D: Future<Output = Result<(OurEnd, OwnSource), LogEnded>>,
+    A: Future<Output = Result<(TheirEnd, LineSource), LogEnded>>,
 {
     /// Runs both directions until each has had its end. The caller's deadline stops both.
     pub async fn until_both_ended(self) -> BothEnded {
@@ -163,6 +163,13 @@ where
                     both.await
                 }
             },
+        };
+        let ends = match ends {
+            Err(ended) => Err(ended),
+            Ok(((ours, _), (theirs, line))) => {
+                line.drain().await;
+                Ok((ours, theirs))
+            }
         };
         BothEnded { held, ends }
     }
@@ -211,7 +218,7 @@ impl<S: Source, D, Out: Release> Half<S, D, Out> {
         mut self,
         mut each: impl FnMut(Way, &mut D, S::Arrived) -> Committing<'static, Out>,
         mut release: impl FnMut(Out) -> F,
-    ) -> Result<Last, LogEnded> {
+    ) -> Result<(Last, S), LogEnded> {
         loop {
             let reads_on = !self.ended && self.window.len() < WINDOW_MESSAGES && self.bytes_in_flight < WINDOW_BYTES;
             tokio::select! { biased;
@@ -222,7 +229,7 @@ impl<S: Source, D, Out: Release> Half<S, D, Out> {
                     self.bytes_in_flight -= committing.bytes;
                     let Some(message) = committing.released(released) else { continue };
                     if let ControlFlow::Break(end) = release(message).await {
-                        return Ok(end);
+                        return Ok((end, self.source));
                     }
                 }
                 // A full window reads no further.

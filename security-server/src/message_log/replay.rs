@@ -34,7 +34,10 @@ impl Seen {
             }
         }
         if self.openings.contains(&opening) {
-            return Err(BareRefusal::new(Code::Replayed, format!("exchange {} attempt {} was seen", opening.0, opening.1)));
+            return Err(BareRefusal::new(
+                Code::Replayed,
+                format!("exchange {} attempt {} was seen", opening.0, opening.1),
+            ));
         }
         self.insert(opening, time);
         Ok(())
