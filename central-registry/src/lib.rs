@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The governing authority's record of who is who.
+
+pub mod publish;

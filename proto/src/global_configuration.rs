@@ -1,6 +1,10 @@
 //! The global configuration as a security server reads it: who is a member, which servers speak for it, with which
 //! keys. Every question that an exchange asks is a look-up in memory, asked of one version that does not change.
+//!
+//! It is read from the documents of [`document`], which come in signed files: [`update`](mod@update) checks who signed them.
 
+pub mod document;
+pub mod update;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -46,7 +50,8 @@ pub struct Member {
 }
 
 /// Whether a member may exchange messages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// It may.
     Active,
