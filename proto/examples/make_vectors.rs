@@ -2,8 +2,12 @@
 //! refuses it. Run by hand (`cargo run --example make_vectors`) and committed: ECDSA signatures are random, so a second
 //! run writes other files that mean the same.
 
+#[path = "make_vectors/configuration.rs"]
+mod configuration;
 #[path = "make_vectors/directions.rs"]
 mod directions;
+#[path = "make_vectors/evidence.rs"]
+mod evidence;
 #[path = "../tests/support/facts.rs"]
 mod facts;
 #[path = "make_vectors/headers.rs"]
@@ -37,10 +41,23 @@ fn main() -> std::io::Result<()> {
     ] {
         write(&folder.join(file), about, &cases)?;
     }
+    let corpus = evidence::corpus();
+    std::fs::create_dir_all(folder.join("evidence"))?;
+    std::fs::write(folder.join("evidence/anchor.json"), &corpus.anchor)?;
+    for (file, evidence) in [("unary.json", &corpus.unary), ("stream.json", &corpus.stream)] {
+        std::fs::write(folder.join("evidence").join(file), format!("{evidence:#}\n"))?;
+    }
+    let about =
+        "Changes to unary.json and stream.json beside this file, verified with anchor.json or the anchor given.";
+    write(&folder.join("evidence/cases.json"), about, &corpus.cases)?;
     let keys = ["consumer", "provider", "stranger"].map(|name| {
         json!({ "name": name, "pkcs8": hex::encode(pkcs8(name)), "spki": hex::encode(key(name).public().to_spki()) })
     });
-    write(&folder.join("keys.json"), "The private keys of these vectors, good for nothing else. No cases to judge.", &keys)
+    write(
+        &folder.join("keys.json"),
+        "The private keys of these vectors, good for nothing else. No cases to judge.",
+        &keys,
+    )
 }
 
 /// One case a line, so that a difference shows which case changed.

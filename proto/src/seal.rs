@@ -1,6 +1,7 @@
 //! A seal: the proof that a record is in its sender's log, and that the sender's key signed that log (PROTOCOL.md 5.4).
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::head::{Head, NotAHead};
@@ -65,7 +66,8 @@ impl Unproven {
 }
 
 /// Who sealed a message: the member whose log it is in and the server that keeps that log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sender {
     /// The member.
     pub member: MemberId,

@@ -279,10 +279,9 @@ fn accepted(cases: &mut Vec<Value>, header: &Header, portal: &Log, commit: usize
     let sealed = |seal: wire::Seal| Input { seal: seal.encode_to_vec(), ..good.clone() };
     add("a request in the middle of its commit and its log", good.clone());
     add("the same under the head of its own commit", sealed(portal.seal(commit, 2, commit + 1)));
-    let mut malleated = portal.seal(commit, 2, 5);
-    let (r, s) = numbers(&malleated.signature);
-    malleated.signature = der(&r, &order_minus(&s)).into();
-    add("the signature's other form, r and n - s, of the same head", sealed(malleated));
+    let mut other = portal.seal(commit, 2, 5);
+    other.signature = malleated(&other.signature).into();
+    add("the signature's other form, r and n - s, of the same head", sealed(other));
     let mut turned = good.clone();
     let member = listed(PORTAL, &portal.key);
     turned.keys = vec![listed(PORTAL, &key("consumer's second")), member];
@@ -359,6 +358,12 @@ fn digests(path: &[Bytes]) -> Vec<Digest> {
 
 fn wires(path: &[Digest]) -> Vec<Bytes> {
     path.iter().map(Digest::to_wire).collect()
+}
+
+/// The other signature that holds for the same bytes and key: r and n - s.
+pub fn malleated(signature: &[u8]) -> Vec<u8> {
+    let (r, s) = numbers(signature);
+    der(&r, &order_minus(&s))
 }
 
 /// The two numbers of a DER signature, 32 bytes each.
