@@ -151,6 +151,13 @@ pub enum NotCanonical {
     Ambiguous(&'static str),
 }
 
+impl NotCanonical {
+    /// The step of PROTOCOL.md that refuses: which of its rules was broken, comparing encodings does not tell.
+    pub fn step(&self) -> &'static str {
+        "3.1"
+    }
+}
+
 /// Decodes a message of which only one encoding is accepted: fields in the order of their numbers, none unknown,
 /// no singular one twice, defaults not written, varints as short as they can be (PROTOCOL.md 3.1).
 pub fn decode_canonical<M: Message + Default>(bytes: &[u8], name: &'static str) -> Result<M, NotCanonical> {
