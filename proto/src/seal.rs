@@ -87,12 +87,14 @@ impl Sender {
 }
 
 /// Verifies the seal of a header with the genesis of its tree (PROTOCOL.md 5.4, steps 2 to 7, in their order).
-/// `good_key` finds the sender's key of this name, if the configuration says that it is good.
+/// `good_key` finds the sender's key of this name, if the configuration says that it is good; `remembered` is asked as
+/// in [`Walked::signed_by`].
 pub fn verify<'k>(
     header: &Header,
     seal: &wire::Seal,
     genesis: &Genesis,
     good_key: impl FnOnce(&Sender, &KeyId) -> Option<&'k PublicKey>,
+    remembered: impl FnOnce(&KeyId, &[u8]) -> bool,
 ) -> Result<Proven, Unproven> {
     let sender = Sender::of(header);
     let owner = &genesis.content;
@@ -107,7 +109,7 @@ pub fn verify<'k>(
     }
     let walked = walk(seal, header.as_bytes())?;
     let key = good_key(&sender, &walked.key()).ok_or(Unproven::KeyNotGood)?;
-    walked.signed_by(key, |_, _| false)
+    walked.signed_by(key, remembered)
 }
 
 /// A seal whose paths lead from the header to the head's root. Nobody's signature is checked yet.

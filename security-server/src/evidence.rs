@@ -1,11 +1,15 @@
 //! Evidence out of this server's log: what it sealed and what it received in one exchange, for anyone to verify.
 
 use journal::Entry;
-use proto::identifier::ServerId;
+use proto::evidence::{EvidenceFile, Kept};
+use proto::identifier::{ExchangeId, ServerId};
 use proto::message::{Direction, End, Header};
 use proto::record::Kind;
+use proto::seal::Sender;
 use proto::wire::relay as wire;
 use serde::Serialize;
+
+use crate::SecurityServer;
 
 /// A message out of the log, with what proves it.
 struct Logged {
@@ -61,6 +65,32 @@ fn geneses(records: &[Entry]) -> Vec<(proto::record::TreeName, bytes::Bytes)> {
         }
     }
     geneses
+}
+
+/// Why there is no evidence file.
+#[derive(Debug, thiserror::Error)]
+pub enum NoEvidence {
+    /// The log's messages of this exchange are not all signed on disk yet.
+    #[error("the log holds no sealed message of exchange {0}: its first commit is perhaps a second old, ask again")]
+    NotSealed(ExchangeId),
+    /// The file cannot be made.
+    #[error(transparent)]
+    File(#[from] proto::evidence::NoEvidence),
+}
+
+/// The evidence file of an exchange (PROTOCOL.md 7).
+pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) -> Result<Vec<u8>, NoEvidence> {
+    let geneses = geneses(records);
+    let logged: Vec<_> = records.iter().filter_map(|entry| logged(entry, &geneses)).collect();
+    let first = logged.first().ok_or(NoEvidence::NotSealed(exchange))?;
+    let member = match (first.sent, first.header.direction) {
+        (true, Direction::Request) | (false, Direction::Answer) => first.header.route.consumer.member(),
+        (true, Direction::Answer) | (false, Direction::Request) => first.header.route.provider.member(),
+    };
+    let holder = Sender { member, server: server.id.clone() };
+    let messages =
+        logged.into_iter().map(|logged| Kept::new(&logged.header, &logged.seal, logged.genesis, None)).collect();
+    Ok(EvidenceFile::new(exchange, holder, &server.store.files(), messages)?.to_bytes())
 }
 
 /// One record of an exchange, for a screen.

@@ -17,9 +17,7 @@ use prost::Message;
 use proto::commitment::Secret;
 use proto::digest::Digest;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
-use proto::message::{
-    Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header,
-};
+use proto::message::{Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header};
 use proto::record::{Kind, Record};
 use proto::refusal::Code;
 use proto::seal;
@@ -537,6 +535,7 @@ impl MessageLog {
         let opening = direction.position == 0;
         direction.position += 1;
         direction.previous = Some(header.digest());
+        way.note_sealed();
         let record = Record::new(Kind::Sent, &self.draw(), &[header.as_bytes()]);
         let bytes = payload.as_ref().map_or(0, |payload| payload.pieces.iter().map(Bytes::len).sum());
         let pending = self.append(way.tree, record, Bytes::new(), true);

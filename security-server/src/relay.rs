@@ -278,7 +278,7 @@ impl Source for LineSource {
 /// The next frame of a stream. Dropped half-way, nothing is lost.
 pub(crate) async fn next_frame(body: &mut Incoming, frames: &mut FrameReader) -> Result<wire::Frame, Stop> {
     loop {
-        match frames.next() {
+        match frames.next_frame() {
             Ok(Some(frame)) => return Ok(frame),
             Ok(None) => {}
             Err(_) => return Err(Stop::from(Cause::Disproved)),

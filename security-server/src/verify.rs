@@ -4,10 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use bytes::Bytes;
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
-use proto::identifier::{MemberId, ServerId};
+use proto::identifier::ServerId;
 use proto::message::{Cause, Contents, Direction, Header};
 use proto::record::Genesis;
 use proto::refusal::Code;
@@ -132,10 +131,8 @@ pub fn opening(
 
     // Step 6: the seal, then the payload.
     let mut direction = TheirDirection::default();
-    let member = route.consumer.member();
-    let contents =
-        proven(&server.verified_heads, &configuration, now, &mut direction, (&member, &peer), &header, &frame)
-            .map_err(BareRefusal::unproven)?;
+    let contents = proven(&server.verified_heads, &configuration, now, &mut direction, &header, &frame)
+        .map_err(BareRefusal::unproven)?;
     // Step 7: fresh. Said only to who signed.
     if header.time.distance(now) > MAX_SKEW {
         return Err(BareRefusal::new(
@@ -173,9 +170,9 @@ fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(He
         Stop::from(Cause::Disproved)
     };
     let header = Header::parse(frame.header.clone()).map_err(|error| disproved(&error))?;
-    let (theirs, speaker) = match way.side {
-        Side::Consumer => (Direction::Answer, (way.route.provider.member(), &way.route.provider_server)),
-        Side::Provider => (Direction::Request, (way.route.consumer.member(), &way.route.consumer_server)),
+    let theirs = match way.side {
+        Side::Consumer => Direction::Answer,
+        Side::Provider => Direction::Request,
     };
     let stands = header.direction == theirs
         && header.exchange == way.exchange
@@ -184,14 +181,16 @@ fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(He
         && header.route == way.route
         && header.position == direction.position
         && header.previous == direction.previous
-        && header.answer.is_none_or(|answer| answer.opening == way.opening && answer.handed_on >= direction.handed_on);
+        && header.answer.is_none_or(|answer| {
+            answer.opening == way.opening && (direction.handed_on..=way.sealed()).contains(&answer.handed_on)
+        });
     if !stands {
         return Err(disproved(&"it does not stand where it must in its direction"));
     }
     if let Some(answer) = header.answer {
         direction.handed_on = answer.handed_on;
     }
-    let contents = proven(heads, &configuration, now, direction, (&speaker.0, speaker.1), &header, frame)
+    let contents = proven(heads, &configuration, now, direction, &header, frame)
         .map_err(|why| if why.is_standing() { Stop::from(Cause::Forbidden) } else { disproved(&why) })?;
     Ok((header, contents))
 }
@@ -201,16 +200,12 @@ fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(He
 enum Unproven {
     #[error(transparent)]
     Genesis(#[from] proto::record::NotCanonical),
-    #[error("the genesis is of another member, server or instance, or is missing")]
-    OtherGenesis,
+    #[error("the first message of the direction brings no genesis")]
+    NoGenesis,
     #[error("the frame has no seal")]
     NoSeal,
     #[error(transparent)]
-    Seal(#[from] proto::seal::Unproven),
-    #[error("the head is of another tree than the genesis")]
-    OtherTree,
-    #[error("the configuration lists no such good signing key of {0} at {1}")]
-    Key(MemberId, ServerId),
+    Seal(#[from] seal::Unproven),
     #[error(transparent)]
     Payload(#[from] proto::message::NotCommitted),
 }
@@ -218,38 +213,29 @@ enum Unproven {
 impl Unproven {
     /// Whether the sender's standing ended, rather than its proof failed.
     fn is_standing(&self) -> bool {
-        matches!(self, Self::Key(..))
+        matches!(self, Self::Seal(seal::Unproven::KeyNotGood))
     }
 }
 
-/// The seal, step by step (PROTOCOL.md 5.4), and the payload (3.5). Moves the direction on.
+/// The seal (PROTOCOL.md 5.4) and then the payload (3.5). Moves the direction on. A key must be good now, whatever is
+/// remembered of its signatures.
 fn proven(
     heads: &VerifiedHeads,
     configuration: &Configuration,
     now: Time,
     direction: &mut TheirDirection,
-    (member, server): (&MemberId, &ServerId),
     header: &Header,
     frame: &wire::Frame,
 ) -> Result<Contents, Unproven> {
-    // Step 2: whose tree it is.
     if !frame.genesis.is_empty() {
-        direction.tree = Some(genesis(&frame.genesis, header, member, server)?);
+        direction.tree = Some(Genesis::parse(frame.genesis.clone())?);
     }
-    let tree = direction.tree.as_ref().ok_or(Unproven::OtherGenesis)?.tree;
-    // Steps 3 to 5: the paths lead to the head.
+    let genesis = direction.tree.as_ref().ok_or(Unproven::NoGenesis)?;
     let seal = frame.seal.as_ref().ok_or(Unproven::NoSeal)?;
-    let walked = seal::walk(seal, header.as_bytes())?;
-    if walked.head().tree != tree {
-        return Err(Unproven::OtherTree);
-    }
-    // Step 6: the key is good now, whatever is remembered.
-    let key = configuration
-        .signing_key(member, server, &walked.key(), now)
-        .ok_or_else(|| Unproven::Key(member.clone(), server.clone()))?;
-    // Step 7: the signature.
+    let good_key =
+        |sender: &seal::Sender, key: &KeyId| configuration.signing_key(&sender.member, &sender.server, key, now);
     let mut remembered = false;
-    let proven = walked.signed_by(key, |key, signed| {
+    let proven = seal::verify(header, seal, genesis, good_key, |key, signed| {
         remembered = heads.remembers(key, signed);
         remembered
     })?;
@@ -260,13 +246,4 @@ fn proven(
     direction.position += 1;
     direction.previous = Some(header.digest());
     Ok(contents)
-}
-
-fn genesis(record: &Bytes, header: &Header, member: &MemberId, server: &ServerId) -> Result<Genesis, Unproven> {
-    let genesis = Genesis::parse(record.clone())?;
-    let content = &genesis.content;
-    let theirs = content.instance == header.route.instance.as_str()
-        && content.member == member.as_str()
-        && content.server == server.as_str();
-    if theirs { Ok(genesis) } else { Err(Unproven::OtherGenesis) }
 }

@@ -47,6 +47,7 @@ pub struct Shared {
     pub(crate) own: Mutex<OwnSystem>,
     stop: watch::Sender<Option<Stop>>,
     handed_on: AtomicU64,
+    sealed: AtomicU64,
 }
 
 /// Which side of an exchange a server is on.
@@ -147,6 +148,7 @@ impl Way {
             own: Mutex::new(beginning.own),
             stop: beginning.stop.0,
             handed_on: AtomicU64::new(0),
+            sealed: AtomicU64::new(0),
         }))
     }
 }
@@ -179,6 +181,15 @@ impl Shared {
 
     pub(crate) fn note_handed_on(&self) {
         self.handed_on.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many messages of ours were sealed.
+    pub fn sealed(&self) -> u64 {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_sealed(&self) {
+        self.sealed.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Milliseconds until the deadline, at least 1: what the next hop is told.

@@ -38,8 +38,15 @@ impl Parrot {
         let address = listener.local_addr().unwrap();
         let (heard, hears) = mpsc::unbounded_channel();
         let server = tonic::transport::Server::builder()
-            .add_service(EchoServer::new(Parrot { heard }).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20))
-            .serve_with_incoming(TcpListenerStream::new(listener).map(|stream| stream.inspect(|stream| stream.set_nodelay(true).unwrap())));
+            .add_service(
+                EchoServer::new(Parrot { heard })
+                    .max_decoding_message_size(64 << 20)
+                    .max_encoding_message_size(64 << 20),
+            )
+            .serve_with_incoming(
+                TcpListenerStream::new(listener)
+                    .map(|stream| stream.inspect(|stream| stream.set_nodelay(true).unwrap())),
+            );
         tokio::spawn(server);
         (address, hears)
     }

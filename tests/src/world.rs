@@ -95,32 +95,27 @@ impl World {
         let authority_certificate = CertificateAuthority::found(&instance_id, key, now).unwrap();
         let authority =
             CertificateAuthority::open(&authority_certificate, SigningKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
-        let instance =
-            InstanceDocument { instance: instance_id, name: "Example".into(), authorities: vec![authority_certificate] };
+        let instance = InstanceDocument {
+            instance: instance_id,
+            name: "Example".into(),
+            authorities: vec![authority_certificate],
+        };
 
         let (service, heard) = Parrot::serve().await;
         let mut members = BTreeMap::new();
         let mut listeners = HashMap::new();
         for (name, subsystem) in [("portal", "one-stop"), ("moj", "civil-registry")] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let member = Member::new(&authority, now, directory.path(), name, subsystem, listener.local_addr().unwrap());
+            let member =
+                Member::new(&authority, now, directory.path(), name, subsystem, listener.local_addr().unwrap());
             listeners.insert(name, listener);
             members.insert(name, member);
         }
         let keys = role_keys();
         let view = view(&instance, &members);
         let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, now).unwrap();
-        let mut world = Self {
-            directory,
-            time,
-            keys,
-            publication,
-            members,
-            servers: HashMap::new(),
-            heard,
-            service,
-            instance,
-        };
+        let mut world =
+            Self { directory, time, keys, publication, members, servers: HashMap::new(), heard, service, instance };
         for (name, listener) in listeners {
             world.start(name, listener, true).await;
         }
@@ -316,4 +311,3 @@ fn role_keys() -> RoleKeys {
         timestamp: key(),
     }
 }
-

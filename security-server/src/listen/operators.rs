@@ -43,6 +43,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, token: Digest) -> Result<Router,
         .route("/v1/grants/{number}/end", post(end))
         .route("/v1/access/why", get(why))
         .route("/v1/exchanges/{exchange}", get(exchange))
+        .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .with_state(Door { server, token, metrics }))
 }
 
@@ -188,6 +189,20 @@ async fn exchange(
     door.admit(&headers)?;
     let records = found(&door, &exchange).await?;
     Ok(Json(crate::evidence::summary(&records)).into_response())
+}
+
+async fn evidence(
+    State(door): State<Door>,
+    Path(exchange): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let records = found(&door, &exchange).await?;
+    let exchange: ExchangeId =
+        exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let file = crate::evidence::file(&door.server, exchange, &records)
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([("content-type", "application/json")], file).into_response())
 }
 
 async fn found(door: &Door, exchange: &str) -> Result<Vec<journal::Entry>, Problem> {
