@@ -255,9 +255,12 @@ fn a_genesis_tells_what_was_found_before_it() {
     let head = ledger::append(&journal, 0, 1, false).head();
     journal.close();
 
+    let random = content.random;
+
     let (journal, _) = ledger::open(&disk, ledger::options()).unwrap();
     let content = genesis(&journal);
     assert_eq!((content.why(), content.cut_bytes), (Why::Start, 0));
+    assert_ne!(content.random, random, "drawn anew");
     assert_eq!((&content.before[..], content.before_size), (&head.tree.0.as_bytes()[..], head.size));
     assert_eq!(&content.before_root[..], head.root.as_bytes());
 
