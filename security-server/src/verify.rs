@@ -1,0 +1,272 @@
+//! Is it proven? Headers, chains, seals and payloads of the peer (PROTOCOL.md 5.4, 6.2 and 6.3). The header is read
+//! before the payload, and what look-ups can refuse is refused before a signature is checked.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use proto::digest::Digest;
+use proto::global_configuration::Configuration;
+use proto::identifier::{MemberId, ServerId};
+use proto::message::{Cause, Contents, Direction, Header};
+use proto::record::Genesis;
+use proto::refusal::Code;
+use proto::seal;
+use proto::signature::KeyId;
+use proto::time::Time;
+use proto::transport::MAX_SKEW;
+use proto::wire::relay as wire;
+
+use crate::SecurityServer;
+use crate::access_rights::Looked;
+use crate::authenticate::Authenticated;
+use crate::listen::ClaimedOpening;
+use crate::message_log::{Claimed, TheirDirection};
+use crate::moment::Judged;
+use crate::refusal::BareRefusal;
+use crate::relay::LineArrived;
+use crate::way::{Side, Stop};
+
+/// Heads remembered for one key; twice as many at the most.
+pub const REMEMBERED_HEADS: usize = 512;
+
+/// Heads whose signatures held, by key and signed bytes, shared by all threads. A hit still asks the configuration
+/// whether the key is good.
+#[derive(Debug, Default)]
+pub struct VerifiedHeads(Mutex<HashMap<KeyId, [HashSet<Digest>; 2]>>);
+
+impl VerifiedHeads {
+    fn remembers(&self, key: &KeyId, signed: &[u8]) -> bool {
+        let digest = Digest::of(&[signed]);
+        let heads = self.0.lock().expect("no panic while it is held");
+        heads.get(key).is_some_and(|generations| generations.iter().any(|heads| heads.contains(&digest)))
+    }
+
+    fn remember(&self, key: KeyId, signed: &[u8]) {
+        let mut heads = self.0.lock().expect("no panic while it is held");
+        let [young, old] = heads.entry(key).or_default();
+        young.insert(Digest::of(&[signed]));
+        if young.len() >= REMEMBERED_HEADS {
+            *old = std::mem::take(young);
+        }
+    }
+}
+
+/// A message that its sender's log proves. Only this module makes one.
+#[must_use]
+pub struct Verified<T> {
+    header: Header,
+    contents: Contents,
+    message: T,
+}
+
+/// A verified opening, with what the look-up of its grant found and where its direction stands.
+#[must_use]
+pub struct VerifiedOpening {
+    pub(crate) verified: Verified<Judged<ClaimedOpening>>,
+    pub(crate) direction: TheirDirection,
+    pub(crate) looked: Looked,
+    pub(crate) peer: ServerId,
+}
+
+/// A message that proves nothing, or no message at all. Only this module makes one.
+#[must_use]
+pub struct Disproved<'m> {
+    stop: Stop,
+    message: Judged<Claimed<'m>>,
+}
+
+impl<T> Verified<T> {
+    /// Its header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn spent(self) -> (Header, Contents, T) {
+        (self.header, self.contents, self.message)
+    }
+}
+
+impl<'m> Disproved<'m> {
+    pub(crate) fn spent(self) -> (Stop, Judged<Claimed<'m>>) {
+        (self.stop, self.message)
+    }
+}
+
+/// An opening: hosted by this peer, addressed to this server, signed, fresh (PROTOCOL.md 6.2, steps 2 to 7). Every
+/// refusal before the signature holds is the same bare code.
+pub fn opening(
+    server: &SecurityServer,
+    opening: Authenticated<Judged<ClaimedOpening>, ServerId>,
+) -> Result<VerifiedOpening, BareRefusal> {
+    let (peer, mut opening) = opening.spent();
+    let now = opening.now();
+    let configuration = opening.in_force().map_err(|_| BareRefusal::unproven("the configuration expired"))?.clone();
+    let frame = std::mem::take(&mut opening.message_mut().frame);
+
+    // Step 2: the frame decoded; its header has one reading and opens a request.
+    let header = Header::parse(frame.header.clone()).map_err(BareRefusal::unproven)?;
+    if header.direction != Direction::Request
+        || header.position != 0
+        || frame.exchange != header.exchange.as_bytes()[..]
+    {
+        return Err(BareRefusal::unproven("the first frame is not the opening of its exchange"));
+    }
+    // Step 3: addressed to this server, for a subsystem that it hosts.
+    let route = &header.route;
+    if route.provider_server != server.id
+        || route.instance != configuration.instance
+        || !configuration.hosts(&server.id, &route.provider)
+    {
+        return Err(BareRefusal::unproven(format!(
+            "{} at {} is not hosted here",
+            route.provider, route.provider_server
+        )));
+    }
+    // Step 4: the client is hosted by the server at the other end of this very connection.
+    if route.consumer_server != peer || !configuration.hosts(&peer, &route.consumer) {
+        return Err(BareRefusal::unproven(format!("{} is not hosted by {peer}", route.consumer)));
+    }
+    // Step 5: looked up now, pronounced when the signature holds.
+    let looked = server.access_rights.look_up(&header, now);
+
+    // Step 6: the seal, then the payload.
+    let mut direction = TheirDirection::default();
+    let member = route.consumer.member();
+    let contents =
+        proven(&server.verified_heads, &configuration, now, &mut direction, (&member, &peer), &header, &frame)
+            .map_err(BareRefusal::unproven)?;
+    // Step 7: fresh. Said only to who signed.
+    if header.time.distance(now) > MAX_SKEW {
+        return Err(BareRefusal::new(
+            Code::NotFresh,
+            format!("its time {} is more than 60 s from ours, {now}", header.time),
+        ));
+    }
+    opening.message_mut().frame = frame;
+    Ok(VerifiedOpening { verified: Verified { header, contents, message: opening }, direction, looked, peer })
+}
+
+/// A later message: next in its direction, its key still good, signed; or disproved (PROTOCOL.md 6.3).
+pub fn message<'m>(
+    heads: &VerifiedHeads,
+    mut message: Judged<Claimed<'m>>,
+) -> Result<Verified<Judged<Claimed<'m>>>, Disproved<'m>> {
+    match check(heads, &mut message) {
+        Ok((header, contents)) => Ok(Verified { header, contents, message }),
+        Err(stop) => Err(Disproved { stop, message }),
+    }
+}
+
+fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(Header, Contents), Stop> {
+    let now = message.now();
+    let configuration =
+        message.in_force().map(Clone::clone).map_err(|_| Stop::because(Cause::Forbidden, Code::ConfigurationExpired));
+    let (way, direction, arrived) = message.message_mut().claim();
+    let frame = match arrived {
+        LineArrived::Silence(stop) => return Err(*stop),
+        LineArrived::Frame(frame) => frame,
+    };
+    let configuration = configuration?;
+    let disproved = |why: &dyn std::fmt::Display| {
+        tracing::warn!(exchange = %way.exchange, why = %why, "a message of the peer proves nothing");
+        Stop::from(Cause::Disproved)
+    };
+    let header = Header::parse(frame.header.clone()).map_err(|error| disproved(&error))?;
+    let (theirs, speaker) = match way.side {
+        Side::Consumer => (Direction::Answer, (way.route.provider.member(), &way.route.provider_server)),
+        Side::Provider => (Direction::Request, (way.route.consumer.member(), &way.route.consumer_server)),
+    };
+    let stands = header.direction == theirs
+        && header.exchange == way.exchange
+        && frame.exchange == way.exchange.as_bytes()[..]
+        && header.attempt == way.attempt
+        && header.route == way.route
+        && header.position == direction.position
+        && header.previous == direction.previous
+        && header.answer.is_none_or(|answer| answer.opening == way.opening && answer.handed_on >= direction.handed_on);
+    if !stands {
+        return Err(disproved(&"it does not stand where it must in its direction"));
+    }
+    if let Some(answer) = header.answer {
+        direction.handed_on = answer.handed_on;
+    }
+    let contents = proven(heads, &configuration, now, direction, (&speaker.0, speaker.1), &header, frame)
+        .map_err(|why| if why.is_standing() { Stop::from(Cause::Forbidden) } else { disproved(&why) })?;
+    Ok((header, contents))
+}
+
+/// Why a message proves nothing.
+#[derive(Debug, thiserror::Error)]
+enum Unproven {
+    #[error(transparent)]
+    Genesis(#[from] proto::record::NotCanonical),
+    #[error("the genesis is of another member, server or instance, or is missing")]
+    OtherGenesis,
+    #[error("the frame has no seal")]
+    NoSeal,
+    #[error(transparent)]
+    Seal(#[from] proto::seal::Unproven),
+    #[error("the head is of another tree than the genesis")]
+    OtherTree,
+    #[error("the configuration lists no such good signing key of {0} at {1}")]
+    Key(MemberId, ServerId),
+    #[error(transparent)]
+    Payload(#[from] proto::message::NotCommitted),
+}
+
+impl Unproven {
+    /// Whether the sender's standing ended, rather than its proof failed.
+    fn is_standing(&self) -> bool {
+        matches!(self, Self::Key(..))
+    }
+}
+
+/// The seal, step by step (PROTOCOL.md 5.4), and the payload (3.5). Moves the direction on.
+fn proven(
+    heads: &VerifiedHeads,
+    configuration: &Configuration,
+    now: Time,
+    direction: &mut TheirDirection,
+    (member, server): (&MemberId, &ServerId),
+    header: &Header,
+    frame: &wire::Frame,
+) -> Result<Contents, Unproven> {
+    // Step 2: whose tree it is.
+    if !frame.genesis.is_empty() {
+        direction.tree = Some(genesis(&frame.genesis, header, member, server)?);
+    }
+    let tree = direction.tree.as_ref().ok_or(Unproven::OtherGenesis)?.tree;
+    // Steps 3 to 5: the paths lead to the head.
+    let seal = frame.seal.as_ref().ok_or(Unproven::NoSeal)?;
+    let walked = seal::walk(seal, header.as_bytes())?;
+    if walked.head().tree != tree {
+        return Err(Unproven::OtherTree);
+    }
+    // Step 6: the key is good now, whatever is remembered.
+    let key = configuration
+        .signing_key(member, server, &walked.key(), now)
+        .ok_or_else(|| Unproven::Key(member.clone(), server.clone()))?;
+    // Step 7: the signature.
+    let mut remembered = false;
+    let proven = walked.signed_by(key, |key, signed| {
+        remembered = heads.remembers(key, signed);
+        remembered
+    })?;
+    if !remembered {
+        heads.remember(proven.key, &seal.head);
+    }
+    let contents = direction.commitments.check(header, frame.payload.clone())?;
+    direction.position += 1;
+    direction.previous = Some(header.digest());
+    Ok(contents)
+}
+
+fn genesis(record: &Bytes, header: &Header, member: &MemberId, server: &ServerId) -> Result<Genesis, Unproven> {
+    let genesis = Genesis::parse(record.clone())?;
+    let content = &genesis.content;
+    let theirs = content.instance == header.route.instance.as_str()
+        && content.member == member.as_str()
+        && content.server == server.as_str();
+    if theirs { Ok(genesis) } else { Err(Unproven::OtherGenesis) }
+}
