@@ -594,10 +594,10 @@ impl Country {
             files.insert(file, bytes);
             for role in roles {
                 let file = format!("1.{role}.json");
-                if !files.contains_key(&file) {
-                    files.insert(file, empty.clone());
+                files.entry(file).or_insert_with(|| {
                     added.push(format!("{role}.json"));
-                }
+                    empty.clone()
+                });
             }
             above = (*name).to_owned();
         }

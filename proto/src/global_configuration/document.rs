@@ -591,9 +591,12 @@ mod tests {
         }
     }
 
+    /// Gives a document so many of something.
+    type Give = fn(&mut MemberDocument, usize);
+
     #[test]
     fn every_limit_holds_on_both_sides() {
-        let limits: [(usize, fn(&mut MemberDocument, usize)); 7] = [
+        let limits: [(usize, Give); 7] = [
             (MAX_NAME_BYTES, |document, count| document.name = "n".repeat(count)),
             (MAX_SUBSYSTEMS, |document, count| {
                 let subsystem = |number| format!("VN/GOV/moj/s{number}").parse().unwrap();
