@@ -13,7 +13,7 @@ use proto::digest::Digest;
 use proto::global_configuration::document::{
     Der, InstanceDocument, MemberDocument, Refused, ServerDocument, SigningDocument, SubsystemDocument,
 };
-use proto::global_configuration::update::{Anchor, Files, Rejected, TIMESTAMP, Trusted, update};
+use proto::global_configuration::update::{self, Anchor, Files, Rejected, TIMESTAMP, Trusted, update};
 use proto::global_configuration::{Freshness, Standing};
 use proto::identifier::MemberId;
 use proto::signature::SigningKey;
@@ -108,7 +108,7 @@ fn a_timestamp_signed_again_moves_a_few_hundred_bytes() {
 fn a_registry_that_only_signs_again_never_lets_a_role_expire() {
     let mut country = Country::of(2);
     let mut trusted = country.joined();
-    for hours in (30..=200 * 24).step_by(30) {
+    for hours in (30..=100 * 24).step_by(30) {
         let now = NOW.plus(hours * HOUR);
         let (publication, changed) = country.publication.re_signed(&country.keys, now).unwrap();
         country.publication = publication;
@@ -432,6 +432,57 @@ fn a_file_has_its_limit() {
     assert_eq!(refused, Rejected::TooLarge { what: TIMESTAMP.into(), found: 16 * 1024 + 1, most: 16 * 1024 });
 }
 
+#[test]
+fn a_version_has_its_limits() {
+    let country = Country::of(1);
+    let first = |files: &Files| country.anchor().first(files, NOW);
+    // In all.
+    let whole: usize = country.publication.files().values().map(Bytes::len).sum();
+    let mut files = country.publication.files().clone();
+    let rest = update::MAX_TOTAL_BYTES - whole;
+    let (part, parts) = (Bytes::from(vec![0; 1024 * 1024]), rest / (1024 * 1024));
+    files.extend((0..parts).map(|number| (format!("unnamed-{number}"), part.clone())));
+    files.insert("unnamed".into(), Bytes::from(vec![0; rest % (1024 * 1024)]));
+    assert!(first(&files).is_ok());
+    files.insert("one-more".into(), Bytes::from_static(b"x"));
+    assert!(matches!(first(&files), Err(Rejected::TooLarge { found, .. }) if found == update::MAX_TOTAL_BYTES + 1));
+    let mut files = country.publication.files().clone();
+    let more = update::MAX_FILES - files.len();
+    files.extend((0..more).map(|number| (format!("unnamed-{number}"), Bytes::new())));
+    assert!(first(&files).is_ok());
+    files.insert("one-more".into(), Bytes::new());
+    assert!(matches!(first(&files), Err(Rejected::TooLarge { found, .. }) if found == update::MAX_FILES + 1));
+    // One role.
+    let mut files = country.publication.files().clone();
+    let mut padded = files["1.m-00.json"].to_vec();
+    padded.resize(update::MAX_ROLE_BYTES, b' ');
+    files.insert("1.m-00.json".into(), padded.clone().into());
+    assert!(first(&files).is_ok());
+    padded.push(b' ');
+    files.insert("1.m-00.json".into(), padded.into());
+    assert!(matches!(first(&files), Err(Rejected::TooLarge { .. })));
+}
+
+#[test]
+fn delegations_go_so_deep_and_so_wide() {
+    let country = Country::of(1);
+    assert!(country.anchor().first(&country.delegating(&["x"], 1), NOW).is_ok());
+    let refused = country.anchor().first(&country.delegating(&["x", "y"], 1), NOW).unwrap_err();
+    assert!(matches!(&refused, Rejected::BadDelegation { role, .. } if role == "y"), "{refused}");
+    for name in ["", "../x", "X", "x".repeat(33).as_str()] {
+        let refused = country.anchor().first(&country.delegating(&[name], 1), NOW).unwrap_err();
+        assert!(matches!(&refused, Rejected::BadDelegation { role, .. } if role == name), "{refused}");
+    }
+    for name in ["m-00", "members", "targets", "root"] {
+        assert!(country.anchor().first(&country.delegating(&[name], 1), NOW).is_err(), "{name}");
+    }
+    // 516 roles are there already.
+    let room = update::MAX_ROLES - 516;
+    assert!(country.anchor().first(&country.delegating(&["x"], room), NOW).is_ok());
+    let refused = country.anchor().first(&country.delegating(&["x"], room + 1), NOW).unwrap_err();
+    assert!(matches!(refused, Rejected::TooLarge { found, .. } if found == update::MAX_ROLES + 1));
+}
+
 static SMALL: LazyLock<(Files, Trusted, Anchor)> = LazyLock::new(|| {
     let mut country = Country::of(2);
     let trusted = country.joined();
@@ -516,6 +567,48 @@ impl Country {
             signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(Digest::of(&[&snapshot]).to_string());
         });
         files.insert(TIMESTAMP.into(), fitted);
+        files
+    }
+
+    /// The files with roles below `c-00`, one below the other; `wide` of the first.
+    fn delegating(&self, names: &[&str], wide: usize) -> Files {
+        let mut files = self.publication.files().clone();
+        let of_catalogue: Value = serde_json::from_slice(&files["1.catalogue.json"]).unwrap();
+        let (keys, like) =
+            (&of_catalogue["signed"]["delegations"]["keys"], &of_catalogue["signed"]["delegations"]["roles"][0]);
+        let empty = files["1.c-01.json"].clone();
+        let mut above = "c-00".to_owned();
+        let mut added = Vec::new();
+        for (depth, name) in names.iter().enumerate() {
+            let named = |number: usize| if number == 0 { (*name).to_owned() } else { format!("{name}-{number}") };
+            let roles: Vec<String> = (0..if depth == 0 { wide } else { 1 }).map(named).collect();
+            let delegated = roles.iter().map(|role| {
+                let mut delegated = like.clone();
+                delegated["name"] = json!(role);
+                delegated
+            });
+            let delegations = json!({ "keys": keys, "roles": delegated.collect::<Vec<Value>>() });
+            let file = format!("1.{above}.json");
+            let bytes =
+                resigned(&files[&file], &self.keys.catalogue, |signed| signed["delegations"] = delegations.clone());
+            files.insert(file, bytes);
+            for role in roles {
+                let file = format!("1.{role}.json");
+                files.entry(file).or_insert_with(|| {
+                    added.push(format!("{role}.json"));
+                    empty.clone()
+                });
+            }
+            above = (*name).to_owned();
+        }
+        let snapshot = resigned(&files["1.snapshot.json"], &self.keys.snapshot, |signed| {
+            added.iter().for_each(|file| signed["meta"][file] = json!({ "version": 1 }));
+        });
+        let timestamp = resigned(&files[TIMESTAMP], &self.keys.timestamp, |signed| {
+            signed["meta"]["snapshot.json"]["length"] = json!(snapshot.len());
+            signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(Digest::of(&[&snapshot]).to_string());
+        });
+        files.extend([("1.snapshot.json".to_owned(), snapshot), (TIMESTAMP.to_owned(), timestamp)]);
         files
     }
 

@@ -125,6 +125,20 @@ fn a_rejected_version_changes_nothing_in_memory_or_on_disk() {
 }
 
 #[test]
+fn what_cannot_be_written_is_not_in_force() {
+    let country = Country::founded();
+    let (directory, store) = country.joined();
+    let changed = country.publish("m1");
+    let away = directory.path().with_extension("away");
+    fs::rename(directory.path(), &away).unwrap();
+    let error = store.apply(&changed, NOW).unwrap_err();
+    assert!(matches!(error, NotApplied::Store(StoreError::Write { .. })), "{error}");
+    assert_eq!(store.current().load().version, 1);
+    fs::rename(&away, directory.path()).unwrap();
+    assert_eq!(store.apply(&changed, NOW).unwrap(), Applied::InForce(2), "the disk is back");
+}
+
+#[test]
 fn nothing_unreadable_is_ever_a_first_use() {
     let country = Country::founded();
     let (directory, store) = country.joined();

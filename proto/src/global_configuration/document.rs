@@ -547,3 +547,192 @@ fn certificate<'a>(path: &str, what: &'static str, der: &'a Der) -> Result<X509C
 fn seconds(since_1970: i64) -> Time {
     Time::from_millis(u64::try_from(since_1970).unwrap_or(0).saturating_mul(1000))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop};
+    use proptest::proptest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const PATH: &str = "members/VN/GOV/moj.json";
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let document = member();
+        let registered = MemberDocument::parse(PATH, &document.to_bytes()).unwrap();
+        assert_eq!(registered.id.as_str(), "VN/GOV/moj");
+        assert_eq!(registered.member.standing, Standing::Active);
+        assert_eq!(serde_json::from_slice::<MemberDocument>(&document.to_bytes()).unwrap(), document);
+        let text = String::from_utf8(document.to_bytes()).unwrap();
+        assert!(text.contains(r#""standing":"active""#), "{text}");
+        let key = Digest::of(&[b"a key"]);
+        let path = RevokedDocument::path_of(RevokedDocument::shard_of(&key));
+        assert_eq!(path, format!("revoked/{}.json", &key.to_string()[..1]));
+        let bytes = RevokedDocument { keys: vec![key] }.to_bytes();
+        assert!(RevokedDocument::parse(&path, &bytes).unwrap().contains(&key));
+        let elsewhere = RevokedDocument::path_of((RevokedDocument::shard_of(&key) + 1) % REVOKED_SHARDS);
+        assert!(matches!(RevokedDocument::parse(&elsewhere, &bytes), Err(Refused::ElsewheresDocument { .. })));
+    }
+
+    #[test]
+    fn a_field_that_is_unknown_repeated_or_missing_is_refused() {
+        let written = String::from_utf8(member().to_bytes()).unwrap();
+        for broken in [
+            written.replacen('{', r#"{"extra":1,"#, 1),
+            written.replacen('{', r#"{"name":"twice","#, 1),
+            written.replacen(r#""name""#, r#""nom""#, 1),
+            written.replace("active", "Active"),
+            format!("{written}x"),
+        ] {
+            let refused = MemberDocument::parse(PATH, broken.as_bytes()).unwrap_err();
+            assert!(matches!(refused, Refused::Unreadable { .. }), "{refused}");
+        }
+    }
+
+    /// Gives a document so many of something.
+    type Give = fn(&mut MemberDocument, usize);
+
+    #[test]
+    fn every_limit_holds_on_both_sides() {
+        let limits: [(usize, Give); 7] = [
+            (MAX_NAME_BYTES, |document, count| document.name = "n".repeat(count)),
+            (MAX_SUBSYSTEMS, |document, count| {
+                let subsystem = |number| format!("VN/GOV/moj/s{number}").parse().unwrap();
+                let servers = Vec::new;
+                document.subsystems = (0..count)
+                    .map(|number| SubsystemDocument { subsystem: subsystem(number), servers: servers() })
+                    .collect();
+            }),
+            (MAX_SERVERS, |document, count| {
+                let one = document.servers[0].clone();
+                let server = |number| format!("VN/GOV/moj/ss{number}").parse().unwrap();
+                document.servers =
+                    (0..count).map(|number| ServerDocument { server: server(number), ..one.clone() }).collect();
+            }),
+            (MAX_SERVERS, |document, count| {
+                document.subsystems[0].servers = vec!["VN/GOV/moj/ss1".parse().unwrap(); count];
+            }),
+            (MAX_AUTHENTICATION, |document, count| {
+                document.servers[0].authentication = vec![certificate_of(&rcgen::PKCS_ED25519); count];
+            }),
+            (MAX_SIGNING, |document, count| {
+                let server = document.servers[0].server.clone();
+                let certificate = || certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256);
+                document.signing = (0..count)
+                    .map(|_| SigningDocument { server: server.clone(), certificate: certificate() })
+                    .collect();
+            }),
+            (MAX_DOCUMENT_BYTES, |document, count| {
+                // Spaces are no part of the meaning, and count all the same: `sized` below adds them.
+                document.name = count.to_string();
+            }),
+        ];
+        for (number, (most, set)) in limits.into_iter().enumerate() {
+            let sized = |count: usize| {
+                let mut document = member();
+                set(&mut document, count);
+                let mut bytes = document.to_bytes();
+                if most == MAX_DOCUMENT_BYTES {
+                    bytes.resize(count, b' ');
+                }
+                MemberDocument::parse(PATH, &bytes)
+            };
+            assert!(sized(most).is_ok(), "{number}: {:?}", sized(most).err());
+            let refused = sized(most + 1).unwrap_err();
+            assert!(matches!(refused, Refused::Limit { .. }), "{number}: {refused}");
+        }
+        let mut document = member();
+        document.servers[0].authentication.clear();
+        let refused = MemberDocument::parse(PATH, &document.to_bytes()).unwrap_err();
+        assert!(matches!(refused, Refused::Limit { found: 0, least: 1, .. }), "{refused}");
+        document.servers[0].authentication = vec![vec![0x30; MAX_CERTIFICATE_BYTES].into()];
+        let refused = MemberDocument::parse(PATH, &document.to_bytes()).unwrap_err();
+        assert!(matches!(refused, Refused::NotACertificate { .. }), "{refused}");
+        document.servers[0].authentication = vec![vec![0x30; MAX_CERTIFICATE_BYTES + 1].into()];
+        let refused = MemberDocument::parse(PATH, &document.to_bytes()).unwrap_err();
+        assert!(matches!(refused, Refused::Limit { .. }), "{refused}");
+    }
+
+    #[test]
+    fn too_many_authorities_are_refused() {
+        let with = |count: usize| {
+            let authorities = vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256); count];
+            let document = InstanceDocument { instance: "VN".parse().unwrap(), name: "A country".into(), authorities };
+            InstanceDocument::parse(&document.to_bytes())
+        };
+        assert!(with(MAX_AUTHORITIES).is_ok());
+        assert!(matches!(with(MAX_AUTHORITIES + 1), Err(Refused::Limit { .. })));
+    }
+
+    #[test]
+    fn a_certificate_with_anything_behind_it_is_refused() {
+        let mut document = member();
+        let mut der = document.signing[0].certificate.as_bytes().to_vec();
+        der.push(0);
+        document.signing[0].certificate = der.into();
+        let refused = MemberDocument::parse(PATH, &document.to_bytes()).unwrap_err();
+        assert!(matches!(refused, Refused::NotACertificate { what: "signing", .. }), "{refused}");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), der: Vec<u8>) {
+            assert!(MemberDocument::parse(PATH, &bytes).is_err());
+            assert!(InstanceDocument::parse(&bytes).is_err());
+            assert!(RevokedDocument::parse("revoked/0.json", &bytes).is_err());
+            let mut document = member_with(der.clone().into());
+            assert!(MemberDocument::parse(PATH, &document.to_bytes()).is_err());
+            document = member_with(bytes.into());
+            assert!(MemberDocument::parse(PATH, &document.to_bytes()).is_err());
+        }
+
+        #[test]
+        fn a_changed_certificate_never_panics(at in any::<prop::sample::Index>(), byte: u8) {
+            let mut der = member().signing[0].certificate.as_bytes().to_vec();
+            let at = at.index(der.len());
+            der[at] = byte;
+            let _ = MemberDocument::parse(PATH, &member_with(der.into()).to_bytes());
+        }
+
+        #[test]
+        fn a_changed_field_never_panics(which in 0usize..6, text: String, number: i64) {
+            let mut document: Value = serde_json::from_slice(&member().to_bytes()).unwrap();
+            let field = ["member", "name", "standing", "subsystems", "servers", "signing"][which];
+            for value in [json!(text), json!(number), json!([text]), json!({ "server": text, "certificate": text })] {
+                document[field] = value;
+                let _ = MemberDocument::parse(PATH, &serde_json::to_vec(&document).unwrap());
+            }
+        }
+    }
+
+    fn member() -> MemberDocument {
+        member_with(certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256))
+    }
+
+    fn member_with(signing: Der) -> MemberDocument {
+        let server: ServerId = "VN/GOV/moj/ss1".parse().unwrap();
+        MemberDocument {
+            member: "VN/GOV/moj".parse().unwrap(),
+            name: "Ministry of Justice".into(),
+            standing: Standing::Active,
+            subsystems: vec![SubsystemDocument {
+                subsystem: "VN/GOV/moj/civil-registry".parse().unwrap(),
+                servers: vec![server.clone()],
+            }],
+            servers: vec![ServerDocument {
+                server: server.clone(),
+                address: "ss1.moj.example:5500".into(),
+                authentication: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
+            }],
+            signing: vec![SigningDocument { server, certificate: signing }],
+        }
+    }
+
+    fn certificate_of(algorithm: &'static rcgen::SignatureAlgorithm) -> Der {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        certificate.der().to_vec().into()
+    }
+}

@@ -511,7 +511,9 @@ impl<'a> Walk<'a> {
                 _ => false,
             },
         };
-        let same = same_delegator && role.delegator.as_deref() == delegator && before.files.contains_key(&file);
+        let pin = |set: &TrustedMetadataSet| set.snapshot()?.meta.get(&format!("{name}.json")).cloned();
+        let same_pin = pin(&before.set) == pin(&self.set) && before.files.contains_key(&file);
+        let same = same_pin && same_delegator && role.delegator.as_deref() == delegator;
         let fresh = role.expires > Time::from_jiff(self.now);
         Ok((same && fresh).then(|| role.clone()))
     }
