@@ -1,0 +1,902 @@
+#!/usr/bin/env python3
+"""Verifies evidence of a Causeway exchange, with the anchor and nothing else. Written from PROTOCOL.md alone, whose
+steps the findings name; it shares no code with the servers. Standard library and `cryptography` only."""
+
+import argparse, base64, hashlib, hmac, json, re, sys, unicodedata
+from datetime import datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+class Invalid(Exception):
+    def __init__(self, step, why):
+        super().__init__(f"{step}: {why}")
+        self.step, self.why = step, why
+
+
+def need(truth, step, why):
+    if not truth:
+        raise Invalid(step, why)
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def unbase64(text, step):
+    """Standard base64 with padding, in the one form that encoding would give."""
+    try:
+        found = base64.b64decode(text.encode("ascii"), validate=True)
+    except (AttributeError, ValueError):
+        raise Invalid(step, "not base64") from None
+    need(base64.b64encode(found).decode() == text, step, "not canonical base64")
+    return found
+
+
+# ---- 3.1 canonical protobuf. Fields are numbered from 1, in the order of this list; `*` is repeated, `?` of the oneof.
+
+SCHEMAS = {name: [re.fullmatch(r"(\w+):(\w+)([*?]?)", field).groups() for field in fields.split()] for name, fields in {
+    "Header": "route:Route exchange:bytes attempt:u32 direction:enum position:u64 time:u64"
+              " configuration:ConfigurationVersion opening:Opening answer:Answer previous:bytes metadata:bytes"
+              " pieces:bytes* end:End",
+    "Route": "instance:text consumer:text consumer_server:text provider:text provider_server:text grpc_path:text?"
+             " http:HttpOperation?",
+    "HttpOperation": "verb:text target:text",
+    "ConfigurationVersion": "version:u64 digest:bytes",
+    "Opening": "purpose:text legal_basis:text subject:text represented_party:text timeout_ms:u64",
+    "Answer": "opening:bytes handed_on:u64",
+    "End": "half_close:HalfClose? trailers:Trailers? abort:Abort? refused:Refused?",
+    "HalfClose": "", "Trailers": "commitment:bytes status:u32", "Abort": "cause:enum", "Refused": "code:text",
+    "Payload": "secret:bytes metadata:bytes pieces:bytes* trailers:bytes",
+    "Metadata": "fields:Field*", "Field": "name:text value:bytes",
+    "Seal": "nonce:bytes record:u32 records:u32 record_path:bytes* commit:u64 commit_path:bytes* head:bytes key:bytes"
+            " signature:bytes",
+    "Genesis": "instance:text member:text server:text random:bytes before:bytes before_size:u64 before_root:bytes"
+               " cut_bytes:u64 why:enum",
+    "Closed": "exchange:bytes attempt:u32 outcome:enum", "KeyChange": "before:bytes after:bytes",
+}.items()}
+DEFAULTS = {"bytes": b"", "text": "", "u32": 0, "u64": 0, "enum": 0}
+
+
+def varint(data, at, step):
+    value = 0
+    for count in range(10):
+        need(at < len(data), step.format(5), "a varint is cut off")
+        byte = data[at]
+        value, at = value | (byte & 0x7F) << 7 * count, at + 1
+        if byte < 0x80:
+            need((byte or not count) and value < 1 << 64, step.format(4), "a varint is longer than it can be")
+            return value, at
+    raise Invalid(step.format(5), "a varint without an end")
+
+
+def decode(name, data, step="3.1.{}"):
+    """The message as a dict with every field. What another encoder could have written differently is refused."""
+    schema, found, at, last = SCHEMAS[name], {}, 0, 0
+    while at < len(data):
+        tag, at = varint(data, at, step)
+        number, wire = tag >> 3, tag & 7
+        need(1 <= number <= len(schema), step.format(2), f"{name} has an unknown field")
+        field, kind, mark = schema[number - 1]
+        need(mark == "*" or field not in found, step.format(2), f"{name}.{field} is there twice")
+        need(number > last or field in found and number == last, step.format(1), f"{name}.{field} is out of order")
+        need(wire == (0 if kind in ("u32", "u64", "enum") else 2), step.format(5), f"{name}.{field} has another type")
+        last, (value, at) = number, varint(data, at, step)
+        if wire == 2:
+            need(value <= len(data) - at, step.format(5), f"{name}.{field} is cut off")
+            value, at = data[at:at + value], at + value
+        if kind == "text":
+            try:
+                value = value.decode("utf-8")
+            except UnicodeDecodeError:
+                raise Invalid(step.format(5), f"{name}.{field} is not UTF-8") from None
+        elif kind in SCHEMAS:
+            value = decode(kind, value, step)
+        elif kind in ("u32", "enum"):  # of an enum also the negative numbers, which are of no list
+            need(value < (1 << 32 if kind == "u32" else 1 << 31) or kind == "enum" and value >= (1 << 64) - (1 << 31),
+                 step.format(4), f"{name}.{field} is too large")
+        need(mark or kind in SCHEMAS or value != DEFAULTS[kind], step.format(3), f"{name}.{field} writes its default")
+        found[field] = found.get(field, []) + [value] if mark == "*" else value
+    need(sum(mark == "?" and field in found for field, _, mark in schema) <= 1, step.format(2), "two of a oneof")
+    return {field: found.get(field, [] if mark == "*" else None if mark else DEFAULTS.get(kind))
+            for field, kind, mark in schema}
+
+
+# ---- 2 identifiers, 3.2 headers, 3.3 directions
+
+SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+REQUEST, ANSWER = 1, 2
+
+
+def identifier(text, segments):
+    return re.fullmatch("/".join([SEGMENT] * segments), text) is not None
+
+
+def method_path(text):
+    return len(text) <= 256 and re.fullmatch(r"/[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*", text) is not None
+
+
+def member_of(text):
+    return "/".join(text.split("/")[:3])
+
+
+def read_header(data):
+    need(len(data) <= 16384, "3.2.7", "the header is too long")
+    header = decode("Header", data)
+    route, end, opening, answer = header["route"], header["end"], header["opening"], header["answer"]
+    request, position = header["direction"] == REQUEST, header["position"]
+    need(route and header["configuration"], "3.2.1", "no route or configuration")
+    need(len(header["exchange"]) == 16 and header["direction"] in (REQUEST, ANSWER) and header["attempt"] >= 1, "3.2.1",
+         "exchange, direction or attempt")
+    need(identifier(route["instance"], 1), "3.2.1", "instance")
+    for field in ("consumer", "consumer_server", "provider", "provider_server"):
+        need(identifier(route[field], 4) and route[field].split("/")[0] == route["instance"], "3.2.1", field)
+    if route["http"]:
+        need(re.fullmatch(r"[A-Z]{1,16}", route["http"]["verb"]), "3.2.1", "verb")
+        need(re.fullmatch(r"/[!-~]{0,8191}", route["http"]["target"]), "3.2.1", "target")
+    else:
+        need(route["grpc_path"] is not None and method_path(route["grpc_path"]), "3.2.1", "operation")
+    need((opening is not None) == (request and position == 0), "3.2.2", "opening")
+    need((answer is not None) == (not request), "3.2.2", "answer")
+    need(bool(header["previous"]) == (position > 0), "3.2.3", "previous")
+    need(not header["metadata"] or position == 0, "3.2.3", "metadata past position 0")
+    need(header["metadata"] or not (request and position == 0), "3.2.3", "a request without metadata")
+    need(position == 0 or header["pieces"] or end, "3.2.4", "an empty message")
+    need(len(header["pieces"]) <= 64, "3.2.4", "too many pieces")
+    if end:
+        need(any(how is not None for how in end.values()), "3.2.5", "an end of no kind")
+        need(end["half_close"] is None or request, "3.2.5", "half_close in an answer")
+        need(end["trailers"] is None and end["refused"] is None or not request, "3.2.5", "a request's end")
+        need(end["abort"] is None or 1 <= end["abort"]["cause"] <= 10, "3.2.5", "an abort without a cause")
+        need(end["refused"] is None or len(end["refused"]["code"].encode()) <= 64, "3.2.5", "the code is too long")
+    for field in ("purpose", "legal_basis", "subject", "represented_party") if opening else ():
+        need(len(opening[field].encode()) <= 256 and not any(unicodedata.category(c) == "Cc" for c in opening[field]),
+             "3.2.5", field)
+    digests = [header["configuration"]["digest"], *header["pieces"], header["previous"] or bytes(32),
+               header["metadata"] or bytes(32), answer["opening"] if answer else bytes(32),
+               end["trailers"]["commitment"] if end and end["trailers"] is not None else bytes(32)]
+    need(all(len(digest) == 32 for digest in digests), "3.2.6", "a digest or commitment is not of 32 bytes")
+    return header
+
+
+def digest_of(header_bytes):
+    return sha256(b"causeway/v1/message\n", header_bytes)
+
+
+def check_direction(messages, requests):
+    """3.3 for one attempt and direction: `messages` and the `requests` they belong to are (bytes, header) in order."""
+    need(requests, "3.3.3", "an answer without its request")
+    first, handed_on, shared = requests[0], 0, ("route", "exchange", "attempt")
+    for position, (data, header) in enumerate(messages):
+        need(header["position"] == position, "3.3.1", f"position {header['position']} stands at {position}")
+        need(position == 0 or header["previous"] == digest_of(messages[position - 1][0]), "3.3.1", "previous")
+        need(all(header[field] == first[1][field] for field in shared), "3.3.2", "another exchange")
+        need(position == 0 or messages[position - 1][1]["end"] is None, "3.3.4", "a message follows the end")
+        if header["answer"]:
+            need(header["answer"]["opening"] == digest_of(first[0]), "3.3.3", "answers another opening")
+            need(handed_on <= header["answer"]["handed_on"] <= len(requests), "3.3.3", "handed_on")
+            handed_on = header["answer"]["handed_on"]
+
+
+# ---- 3.4 commitments, 3.5 payloads
+
+PIECE, METADATA, TRAILERS = 0, 1, 2
+
+
+def commitment(secret, number, flags, data):
+    salt = hmac.new(secret, number.to_bytes(8, "big"), hashlib.sha256).digest()
+    return sha256(b"causeway/v1/piece\n", salt, bytes([flags]), len(data).to_bytes(8, "big"), data)
+
+
+def committed(header):
+    """What a header commits to, in order: (flags, commitment)."""
+    trailers = header["end"]["trailers"] if header["end"] else None
+    return ([(METADATA, header["metadata"])] if header["metadata"] else []) + \
+        [(PIECE, piece) for piece in header["pieces"]] + ([(TRAILERS, trailers["commitment"])] if trailers else [])
+
+
+def check_metadata(data):
+    fields = decode("Metadata", data, "3.4")["fields"]
+    need(len(data) <= 16384 and len(fields) <= 100, "3.4", "too much metadata")
+    for field in fields:
+        need(re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", field["name"]), "3.4", "a field's name")
+        need(re.fullmatch(rb"[^\x00-\x08\x0a-\x1f\x7f]*", field["value"]), "3.4", "a field's value")
+
+
+def check_payloads(messages):
+    """3.5 for one direction: `messages` are (header, payload bytes, None where erased), from position 0 on."""
+    secret, number, missing = None, 0, False
+    for header, payload in messages:
+        wanted, first = committed(header), number == 0
+        number += len(wanted)
+        if payload is None:
+            missing |= bool(wanted)
+            continue
+        payload, kinds = decode("Payload", payload, "7.6"), [flags for flags, _ in wanted]
+        need(not missing, "7.6", "a payload after one that was not kept")
+        need(len(payload["pieces"]) == kinds.count(PIECE), "3.5.1", "another number of pieces")
+        need(METADATA in kinds or not payload["metadata"], "3.5.1", "metadata that nothing commits to")
+        need(TRAILERS in kinds or not payload["trailers"], "3.5.1", "trailers that nothing commits to")
+        need(len(payload["secret"]) == (32 if wanted and first else 0), "3.5.2", "a secret too few, or too many")
+        secret = payload["secret"] or secret
+        need(all(len(piece) <= 65536 for piece in payload["pieces"]), "3.4", "a piece is too long")
+        need(sum(map(len, payload["pieces"])) <= 262144, "3.4", "the pieces are too long together")
+        pieces = iter(payload["pieces"])
+        for at, (flags, expected) in enumerate(wanted, number - len(wanted)):
+            data = next(pieces) if flags == PIECE else payload["metadata" if flags == METADATA else "trailers"]
+            if flags != PIECE:
+                check_metadata(data)
+            need(commitment(secret, at, flags, data) == expected, "3.5.3", f"commitment {at} is to something else")
+
+
+# ---- 4 signatures, 5 the log and the seal
+
+def p256(load, data, step):
+    """The P-256 key that `load` reads from data, and its SubjectPublicKeyInfo as 4.1 wants it."""
+    try:
+        key = load(data)
+        spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise Invalid(step, "not a public key") from None
+    need(isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1), step, "not a P-256 key")
+    return key, spki
+
+
+def signed(key, signature, data):
+    try:
+        key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        return True
+    except InvalidSignature:
+        return False
+
+
+def leaf(data):
+    return sha256(b"\0", data)
+
+
+def node(left, right):
+    return sha256(b"\1", left, right)
+
+
+def climb(hash_, index, size, path, step):
+    """RFC 9162 section 2.1.3.2: the root that an inclusion path leads to."""
+    need(index < size, step, "the index is outside of the tree")
+    last = size - 1
+    for other in path:
+        need(last > 0, step, "too many hashes")
+        if index & 1 or index == last:
+            hash_ = node(other, hash_)
+            while index and not index & 1:
+                index, last = index >> 1, last >> 1
+        else:
+            hash_ = node(hash_, other)
+        index, last = index >> 1, last >> 1
+    need(last == 0, step, "too few hashes")
+    return hash_
+
+
+def check_consistency(old_size, new_size, old_root, new_root, proof, step="5.2.6"):
+    """RFC 9162 section 2.1.4.2."""
+    need(0 < old_size <= new_size, step, "the sizes")
+    if old_size == new_size:
+        need(not proof and old_root == new_root, step, "one size and two roots, or a proof")
+        return
+    path = ([old_root] if old_size & (old_size - 1) == 0 else []) + proof
+    need(path, step, "too few hashes")
+    index, last, old, new = old_size - 1, new_size - 1, path[0], path[0]
+    while index & 1:
+        index, last = index >> 1, last >> 1
+    for other in path[1:]:
+        need(last > 0, step, "too many hashes")
+        if index & 1 or index == last:
+            old, new = node(other, old), node(other, new)
+            while index and not index & 1:
+                index, last = index >> 1, last >> 1
+        else:
+            new = node(new, other)
+        index, last = index >> 1, last >> 1
+    need(last == 0 and old == old_root and new == new_root, step, "too few hashes, or another root")
+
+
+def tree_root(leaves):
+    """RFC 6962 section 2.1, of leaf hashes."""
+    if len(leaves) < 2:
+        return leaves[0] if leaves else sha256()
+    half = 1 << (len(leaves) - 1).bit_length() - 1
+    return node(tree_root(leaves[:half]), tree_root(leaves[half:]))
+
+
+def commit_of(records, root):
+    return b"causeway/v1/commit\n" + records.to_bytes(4, "big") + root
+
+
+def read_head(data, step="5.3"):
+    parts = re.fullmatch(rb"causeway\.v1/([0-9a-f]{64})\n(0|[1-9][0-9]{0,19})\n([A-Za-z0-9+/]{43}=)\n", data)
+    need(parts, step, "not a head")
+    name, size, root = (part.decode() for part in parts.groups())
+    need(int(size) < 1 << 64, step, "not a head")
+    return name, int(size), unbase64(root, step)
+
+
+def read_genesis(record):
+    need(len(record) >= 17 and record[0] == 1, "5.4.2", "not a genesis record")
+    genesis = decode("Genesis", record[17:], "5.4.2")
+    need(len(genesis["random"]) == 32 and genesis["why"] != 0, "5.4.2", "no random bytes, or no reason")
+    return genesis, hashlib.sha256(record).hexdigest()
+
+
+def check_seal(header_bytes, seal_bytes, genesis_bytes, key_of):
+    """5.4. `key_of(member, server, key id, header)` is the configuration's answer: a public key, or Invalid."""
+    header = read_header(header_bytes)
+    route, side = header["route"], "consumer" if header["direction"] == REQUEST else "provider"
+    member, server = member_of(route[side]), route[side + "_server"]
+    genesis, tree = read_genesis(genesis_bytes)
+    need(genesis["instance"] == route["instance"], "5.4.2", "the genesis is of another instance")
+    need(genesis["member"] == member and genesis["server"] == server, "5.4.2", "the genesis is of another sender")
+    seal = decode("Seal", seal_bytes, "5.4.3")
+    need(len(seal["nonce"]) == 16 and len(seal["key"]) == 32 and len(seal["signature"]) <= 72, "5.4.3", "a length")
+    need(all(len(hash_) == 32 for hash_ in seal["record_path"] + seal["commit_path"]), "5.4.3", "a hash of a path")
+    need(len(seal["record_path"]) <= 16 and len(seal["commit_path"]) <= 64, "5.4.3", "a path is too long")
+    named, size, root = read_head(seal["head"], "5.4.3")
+    need(named == tree, "5.4.3", "the head is of another tree")
+    record = leaf(b"\2" + seal["nonce"] + header_bytes)
+    commit = commit_of(seal["records"], climb(record, seal["record"], seal["records"], seal["record_path"], "5.4.4"))
+    need(climb(leaf(commit), seal["commit"], size, seal["commit_path"], "5.4.5") == root, "5.4.5", "not in the log")
+    key = key_of(member, server, seal["key"], header)
+    need(signed(key, seal["signature"], seal["head"]), "5.4.7", "the signature does not hold")
+    return {"tree": tree, "size": size, "root": root, "key": seal["key"]}
+
+
+# ---- 8 the global configuration: TUF metadata, and an excerpt of one version
+
+def read_json(data, step):
+    def once(pairs):
+        need(len(pairs) == len(dict(pairs)), step, "a name stands twice in an object")
+        return dict(pairs)
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=once)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")  # no lone surrogates, no NaN
+    except (ValueError, RecursionError):
+        raise Invalid(step, "not JSON") from None
+    return value
+
+
+def fits(value, form):
+    """`form` is an object of exactly these fields, [of each], a pattern, a type, or a test."""
+    if isinstance(form, dict):
+        return type(value) is dict and value.keys() == form.keys() and all(fits(value[n], form[n]) for n in form)
+    if isinstance(form, list):
+        return type(value) is list and all(fits(each, form[0]) for each in value)
+    if isinstance(form, str):
+        return type(value) is str and re.fullmatch(form, value) is not None
+    return type(value) is form if isinstance(form, type) else form(value)
+
+
+def part(value, step, kind, *path):
+    for name in path:
+        need(type(value) is dict and name in value, step, f"no {name}")
+        value = value[name]
+    need(type(value) is kind, step, f"{path[-1]} is of another type")
+    return value
+
+
+def moment(text, step):
+    """Milliseconds since 1970, of RFC 3339 in UTC."""
+    try:
+        parts = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?Z", text)
+        whole = datetime.strptime(parts[1], "%Y-%m-%dT%H:%M:%S") - datetime(1970, 1, 1)
+    except (TypeError, ValueError):
+        raise Invalid(step, "not a time") from None
+    return 1000 * (whole // timedelta(seconds=1) + Fraction("0" + (parts[2] or "")))
+
+
+def canonical_json(value, step):
+    if isinstance(value, dict):
+        return "{" + ",".join(canonical_json(name, step) + ":" + canonical_json(value[name], step)
+                              for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(canonical_json(each, step) for each in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    need(not isinstance(value, float), step, "a number that is no integer")
+    return json.dumps(value)
+
+
+def metadata(data, kind, step, limit=1048576):
+    """8.1.2: what is signed, and by whom, before it is known who may."""
+    need(data is not None and len(data) <= limit, step, "the file is not there, or too long")
+    envelope = read_json(data, step)
+    signed, _ = part(envelope, step, dict, "signed"), part(envelope, step, list, "signatures")
+    need(part(signed, step, str, "_type") == kind, step, "metadata of another kind")
+    need(part(signed, step, str, "spec_version").split(".")[0] == "1", step, "another major version of TUF")
+    part(signed, step, int, "version"), moment(part(signed, step, str, "expires"), step)
+    return envelope
+
+
+def check_signatures(envelope, keys, role, step):
+    """8.1.4 and 8.1.5."""
+    known, spkis = {}, set()
+    for keyid, key in keys.items():
+        scheme = part(key, step, str, "keytype"), part(key, step, str, "scheme")
+        need(scheme == ("ecdsa", "ecdsa-sha2-nistp256"), step, "a key of another scheme")
+        pem = part(key, step, str, "keyval", "public").encode()
+        known[keyid], spki = p256(serialization.load_pem_public_key, pem, step)
+        need(spki not in spkis, step, "one key stands under two names")
+        spkis.add(spki)
+    keyids, threshold = part(role, step, list, "keyids"), part(role, step, int, "threshold")
+    need(threshold >= 1 and fits(keyids, [str]), step, "a role without keys, or without a threshold")
+    data, seen, good = canonical_json(envelope["signed"], step).encode(), set(), 0
+    for signature in envelope["signatures"]:
+        keyid, sig = part(signature, step, str, "keyid"), part(signature, step, str, "sig")
+        if keyid in keyids and sig:
+            need(keyid not in seen, step, "a keyid signs twice")
+            seen.add(keyid)
+            good += keyid in known and fits(sig, "([0-9a-fA-F]{2})*") and signed(known[keyid], bytes.fromhex(sig), data)
+    need(good >= threshold, step, f"{good} of {threshold} signatures hold")
+
+
+def check_fresh(signed, at, step):
+    need(at < moment(signed["expires"], step), step, "expired")
+
+
+def check_file(data, entry, step):
+    """That the file is the one that `length` and `hashes` of an entry name, where they are there."""
+    need(entry.get("length", len(data)) == len(data), step, "of another length")
+    need("hashes" not in entry or part(entry, step, str, "hashes", "sha256") == sha256(data).hex(), step, "other bytes")
+
+
+def delegation(delegations, step, wanted):
+    """The one delegated role that is wanted."""
+    roles = part(delegations, step, list, "roles")
+    names = [part(role, step, str, "name") for role in roles]
+    need(fits(names, ["[a-z0-9-]{1,32}"]) and len(set(names)) == len(names), step, "the names of roles")
+    found = [role for role in roles if wanted(role)]
+    need(len(found) == 1, step, "not exactly one delegation")
+    return found[0]
+
+
+def allows(role, path):
+    if "path_hash_prefixes" in role:
+        digest = sha256(path.encode()).hex()
+        return fits(role["path_hash_prefixes"], [str]) and any(map(digest.startswith, role["path_hash_prefixes"]))
+    patterns = role.get("paths") if fits(role.get("paths"), [str]) else []
+    return any(re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]"), path, re.DOTALL)
+               for pattern in patterns)
+
+
+def certificate(text):
+    return x509.load_der_x509_certificate(unbase64(text, "8.3"))
+
+
+def is_certificate(text):
+    try:
+        return bool(certificate(text))
+    except (Invalid, ValueError, x509.InvalidVersion):
+        return False
+
+
+SEGMENTS4 = "/".join([SEGMENT] * 4)
+INSTANCE_FORM = {"instance": SEGMENT, "name": str, "authorities": [is_certificate]}
+
+
+def member_form(member):
+    own = re.escape(member) + "/" + SEGMENT
+    return {"member": re.escape(member), "name": str, "standing": "active|suspended",
+            "subsystems": [{"subsystem": own, "servers": [SEGMENTS4]}],
+            "servers": [{"server": own, "address": str, "authentication": [is_certificate]}],
+            "signing": [{"server": SEGMENTS4, "certificate": is_certificate}]}
+
+
+def signing_keys(document, step):
+    """The signing certificates of a member's document: key name to (server, certificate, key). Nothing stands twice."""
+    found = {}
+    for listed in document["signing"]:
+        read = certificate(listed["certificate"])
+        key, spki = p256(x509.Certificate.public_key, read, step)
+        need(spki in read.tbs_certificate_bytes, step, "a signing key in another encoding")
+        need(sha256(spki) not in found, step, "a signing key stands twice")
+        found[sha256(spki)] = listed["server"], read, key
+    for kind in "subsystem", "server":
+        names = [each[kind] for each in document[kind + "s"]]
+        need(len(names) == len(set(names)), step, f"a {kind} stands twice")
+    return found
+
+
+def excerpt(anchor, files, members, keys, at):
+    """8.2: instance, the timestamp's version, (standing, signing keys) of each member, names of revoked keys."""
+    step = "8.2.1"
+    envelope = metadata(anchor, "root", step)
+    root = envelope["signed"]
+    check_signatures(envelope, part(root, step, dict, "keys"), part(root, step, dict, "roles", "root"), step)
+    while (data := files.get(f"{root['version'] + 1}.root.json")) is not None:
+        envelope, former = metadata(data, "root", step), root
+        root = envelope["signed"]
+        need(root["version"] == former["version"] + 1, step, "a root of another version than its file")
+        for each in former, root:
+            check_signatures(envelope, part(each, step, dict, "keys"), part(each, step, dict, "roles", "root"), step)
+    check_fresh(root, at, step)
+
+    def verified(data, kind, keys, role, step, limit=1048576):
+        envelope = metadata(data, kind, step, limit)
+        check_signatures(envelope, keys, role, step)
+        check_fresh(envelope["signed"], at, step)
+        return envelope["signed"]
+
+    def of_root(data, role, step, **more):
+        return verified(data, role, part(root, step, dict, "keys"), part(root, step, dict, "roles", role), step, **more)
+
+    timestamp = of_root(files.get("timestamp.json"), "timestamp", "8.2.2", limit=16384)
+    need(moment(part(timestamp, "8.2.2", str, "signed_at"), "8.2.2") <= moment(timestamp["expires"], "8.2.2"), "8.2.2",
+         "signed after it expires")
+    step = "8.2.3"
+    entry = part(timestamp, step, dict, "meta", "snapshot.json")
+    part(entry, step, str, "hashes", "sha256")
+    data = files.get(f"{part(entry, step, int, 'version')}.snapshot.json")
+    snapshot = of_root(data, "snapshot", step)
+    check_file(data, entry, step)
+    need(snapshot["version"] == entry["version"], step, "of another version")
+
+    def role_file(name, step):
+        entry = part(snapshot, step, dict, "meta", name + ".json")
+        data = files.get(f"{part(entry, step, int, 'version')}.{name}.json")
+        need(data is not None, step, f"{name} is not there")
+        check_file(data, entry, step)
+        need(metadata(data, "targets", step)["signed"]["version"] == entry["version"], step, "of another version")
+        return data
+
+    def delegated(delegations, role, step):
+        return verified(role_file(role["name"], step), "targets", part(delegations, step, dict, "keys"), role, step)
+
+    def document(signed, path, form, step):
+        entry = part(signed, step, dict, "targets", path)
+        directory, _, name = path.rpartition("/")
+        data = files.get(f"{directory}{'/' if directory else ''}{part(entry, step, str, 'hashes', 'sha256')}.{name}")
+        need(data is not None and len(data) <= 262144, step, f"{path} is not there, or too long")
+        part(entry, step, int, "length"), check_file(data, entry, step)
+        read = read_json(data, step)
+        need(fits(read, form), step, f"{path} is not of its form")
+        return read
+
+    targets = of_root(role_file("targets", "8.2.4"), "targets", "8.2.4")
+    instance = document(targets, "instance.json", INSTANCE_FORM, "8.2.4")["instance"]
+    step, found = "8.2.5", {}
+    outer = part(targets, step, dict, "delegations")
+    to_members = delegation(outer, step, lambda role: role["name"] == "members")
+    bins = part(delegated(outer, to_members, step), step, dict, "delegations")
+    for member in members:
+        path = f"members/{member}.json"
+        need(member.split("/")[0] == instance, step, "a member of another instance")
+        need(allows(to_members, path), step, "members is not delegated the path")
+        signed_bin = delegated(bins, delegation(bins, step, lambda role: allows(role, path)), step)
+        read = document(signed_bin, path, member_form(member), step)
+        found[member] = read["standing"], signing_keys(read, step)
+    step, revoked = "8.2.6", set()
+    to_revoked = delegation(outer, step, lambda role: role["name"] == "revoked")
+    lists = delegated(outer, to_revoked, step)
+    for first in sorted({key.hex()[0] for key in keys}):
+        need(allows(to_revoked, f"revoked/{first}.json"), step, "revoked is not delegated the path")
+        revoked |= set(document(lists, f"revoked/{first}.json", {"keys": [first + "[0-9a-f]{63}"]}, step)["keys"])
+    return instance, timestamp["version"], found, revoked
+
+
+def signing_key(members, revoked, member, server, name, at):
+    """8.3 and 5.4.6: the member's signing key of that name, if it is good at the time."""
+    standing, keys = members[member]
+    need(standing == "active", "5.4.6", "the member is suspended")
+    need(name in keys and keys[name][0] == server, "5.4.6", "no such key is listed")
+    need(name.hex() not in revoked, "5.4.6", "the key is revoked")
+    _, listed, key = keys[name]
+    begins, ends = (1000 * int(time.timestamp()) for time in (listed.not_valid_before_utc, listed.not_valid_after_utc))
+    need(begins <= at <= ends, "5.4.6", "the key's certificate is not valid at the time")
+    return key
+
+
+# ---- 7 evidence
+
+EVIDENCE_FORM = {"format": "causeway/v1/evidence", "exchange": "[0-9a-f]{32}", "configuration": dict, "messages": list,
+                 "holder": {"member": "/".join([SEGMENT] * 3), "server": SEGMENTS4}}
+MESSAGE_FORM = {"header": str, "seal": str, "genesis": str, "payload": str}
+
+
+def read_evidence(data):
+    """7.1: the exchange, the holder, files by name, and messages as dicts of bytes."""
+    need(len(data) <= 268435456, "7.1", "the file is too long")
+    read = read_json(data, "7.1")
+    need(fits(read, EVIDENCE_FORM) and 1 <= len(read["messages"]) <= 100000, "7.1", "not of the form")
+    for message in read["messages"]:
+        need(type(message) is dict and fits({"payload": "", **message}, MESSAGE_FORM), "7.1", "a message's form")
+    files = {name: unbase64(text, "7.1") for name, text in read["configuration"].items()}
+    messages = [{name: unbase64(text, "7.1") for name, text in message.items()} for message in read["messages"]]
+    return read["exchange"], read["holder"], files, messages
+
+
+def read_headers(exchange, messages):
+    for message in messages:
+        message["read"] = read_header(message["header"])
+        need(message["read"]["exchange"].hex() == exchange, "7.2", "a header of another exchange")
+    return [message["read"] for message in messages]
+
+
+def grouped(messages):
+    """Messages by (attempt, direction), in the order of the file."""
+    groups = {}
+    for message in messages:
+        groups.setdefault((message["read"]["attempt"], message["read"]["direction"]), []).append(message)
+    return groups
+
+
+def check_exchange(holder, messages):
+    """7.3"""
+    routes = [message["read"]["route"] for message in messages]
+    for route in routes:
+        need({**route, "provider_server": ""} == {**routes[0], "provider_server": ""}, "7.3", "another route")
+    need(any((holder["member"], holder["server"]) == (member_of(route[side]), route[side + "_server"])
+             for route in routes for side in ("consumer", "provider")), "7.3", "the holder is no party")
+    order = [tuple(message["read"][name] for name in ("attempt", "direction", "position")) for message in messages]
+    need(order == sorted(order), "7.3", "the messages stand in another order")
+    groups = {key: [(each["header"], each["read"]) for each in group] for key, group in grouped(messages).items()}
+    for (attempt, _), group in groups.items():
+        check_direction(group, groups.get((attempt, REQUEST), []))
+
+
+def check_configuration(anchor, files, messages):
+    """7.4"""
+    headers, keys = [message["read"] for message in messages], set()
+    for message in messages:
+        try:
+            keys.add(decode("Seal", message["seal"])["key"])
+        except Invalid:
+            pass  # 7.5 refuses it
+    route = headers[0]["route"]
+    instance, version, members, revoked = excerpt(
+        anchor, files, [member_of(route["consumer"]), member_of(route["provider"])],
+        {key for key in keys if len(key) == 32}, max(header["time"] for header in headers))
+    need(instance == route["instance"], "7.4", "the configuration of another instance")
+    for configuration in (header["configuration"] for header in headers):
+        need(configuration["version"] != version or configuration["digest"] == sha256(files["timestamp.json"]), "7.4",
+             "a header names another configuration of this version")
+    return members, revoked
+
+
+def check_heads(seals):
+    """7.7"""
+    roots = {}
+    for seal in seals:
+        root = roots.setdefault((seal["tree"], seal["size"]), seal["root"])
+        need(root == seal["root"], "7.7", "two roots of one tree at one size: the log was rewritten")
+
+
+def verify(evidence, anchor, findings):
+    """Appends what is found, and returns what is proven and what is not; Invalid if the file proves nothing."""
+    def judge(step, subject, action, *given):
+        try:
+            try:
+                result = action(*given)
+            except RecursionError:
+                raise Invalid(step, "nested too deeply") from None
+        except Invalid as invalid:
+            findings.append({"step": invalid.step, "subject": subject, "verdict": f"refused: {invalid.why}"})
+            raise
+        findings.append({"step": step, "subject": subject, "verdict": "holds"})
+        return result
+
+    def named(key):
+        return f"attempt {key[0]}, {'request' if key[1] == REQUEST else 'answer'}"
+
+    exchange, holder, files, messages = judge("7.1", "the file", read_evidence, evidence)
+    judge("7.2", "headers", read_headers, exchange, messages)
+    judge("7.3", "directions", check_exchange, holder, messages)
+    members, revoked = judge("7.4", "global configuration", check_configuration, anchor, files, messages)
+
+    def key_of(member, server, key, header):
+        return signing_key(members, revoked, member, server, key, header["time"])
+
+    groups, seals, proven, not_proven = grouped(messages), [], [], []
+    for key, group in groups.items():
+        for message in group:
+            seals.append(judge("7.5", f"seal of {named(key)}, message {message['read']['position']}", check_seal,
+                               message["header"], message["seal"], message["genesis"], key_of))
+    for key, group in groups.items():
+        payloads = [(message["read"], message.get("payload")) for message in group]
+        judge("7.6", f"payloads of {named(key)}", check_payloads, payloads)
+    judge("7.7", "heads", check_heads, seals)
+
+    for key, group in groups.items():
+        first, route = group[0]["read"], group[0]["read"]["route"]
+        side, whom, what = "consumer", "provider", f"asked, for {json.dumps((first['opening'] or {}).get('purpose'))},"
+        if key[1] == ANSWER:
+            side, whom, what = "provider", "consumer", "answered"
+        call = route["grpc_path"] or "{verb} {target}".format(**route["http"])
+        when = (datetime(1970, 1, 1) + timedelta(milliseconds=first["time"])).isoformat(timespec="milliseconds")
+        proven.append(f"{member_of(route[side])} {what} {route[whom]}, {call}: {named(key)}, messages: {len(group)}, "
+                      f"from {when}Z by the clock of {route[side + '_server']}")
+        erased = [each["read"]["position"] for each in group if committed(each["read"]) and "payload" not in each]
+        not_proven += [f"what was said in messages {erased} of {named(key)}: not kept"] if erased else []
+        not_proven += [f"that {named(key)} is whole: its end is not here"] if not group[-1]["read"]["end"] else []
+    not_proven += [f"that the provider answered attempt {attempt}" for attempt, way in groups
+                   if way == REQUEST and (attempt, ANSWER) not in groups]
+    return proven, not_proven + [
+        "that anything was delivered", "time beyond the clocks of both servers",
+        "that the agency's own system asked: its server holds the key", "that nothing else was written and never sent",
+        "that no key was revoked after this version of the global configuration"]
+
+
+# ---- the vectors
+
+def in_hex(value):
+    """The form in which vectors write what was read."""
+    if isinstance(value, dict):
+        return {name: in_hex(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [in_hex(part) for part in value]
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def vector_header(given):
+    header = read_header(given["header"])
+    route, end = dict(header["route"]), header["end"]
+    route["operation"] = {name: value for name in ("grpc_path", "http") if (value := route.pop(name)) is not None}
+    end = end and {name: how for name, how in end.items() if how is not None}
+    return {**header, "route": route, "end": end, "digest": digest_of(given["header"]),
+            "previous": header["previous"] or None, "metadata": header["metadata"] or None}
+
+
+def vector_head(given):
+    return dict(zip(("tree", "size", "root"), read_head(given["head"])))
+
+
+def vector_commitment(given):
+    if "commitment" in given:
+        given = given["commitment"]
+        return {"commitment": commitment(given["secret"], given["n"], given["flags"], given["bytes"])}
+    check_payloads([(read_header(message["header"]), message["payload"]) for message in given["direction"]])
+    return {}
+
+
+def vector_path(given):
+    if "consistency" in given:
+        check_consistency(**given["consistency"])
+    else:
+        given = given["inclusion"]
+        root = climb(given["leaf"], given["index"], given["size"], given["path"], "5.2.6")
+        need(root == given["root"], "5.2.6", "another root")
+    return {}
+
+
+def vector_record(given):
+    (kind, given), = given.items()
+    if kind == "record":
+        record = bytes([given["kind"]]) + given["nonce"] + given["body"]
+        return {"bytes": record, "leaf": leaf(record)}
+    if kind == "commit":
+        root = tree_root(given["records"])
+        return {"root": root, "leaf": leaf(commit_of(len(given["records"]), root))}
+    if kind == "tree":
+        return {"root": tree_root(given["leaves"])}
+    if kind == "seal":
+        return {"digest": sha256(b"causeway/v1/seal\n", given)}
+    genesis, tree = read_genesis(given)
+    return {"tree": tree, **{name: genesis[name] for name in ("instance", "member", "server")}}
+
+
+def vector_seal(given):
+    def key_of(member, server, key, _):
+        need(given["speaker"] == {"member": member, "server": server}, "vector", "another speaker")
+        for listed in given["keys"]:
+            if (listed["member"], listed["server"], sha256(listed["spki"])) == (member, server, key):
+                need(listed["not_before"] <= given["now"] <= listed["not_after"], "5.4.6", "not valid at the time")
+                need(not listed["revoked"], "5.4.6", "revoked")
+                return p256(serialization.load_der_public_key, listed["spki"], "5.4.6")[0]
+        raise Invalid("5.4.6", "not listed")
+    return check_seal(given["header"], given["seal"], given["genesis"], key_of)
+
+
+def vector_direction(given):
+    messages = [(data, read_header(data)) for data in given["headers"]]
+    requests, answers = ([m for m in messages if m[1]["direction"] == way] for way in (REQUEST, ANSWER))
+    check_direction(requests, requests or answers)
+    check_direction(answers, requests)
+    return {}
+
+
+def vector_evidence(given, directory):
+    if "text" in given:
+        evidence = given["text"].encode()
+    else:
+        read = json.loads((directory / given["file"]).read_text("utf-8"))
+        for change in given["changes"]:
+            *path, last = change["at"]
+            place = read
+            for name in path:
+                place = place[name]
+            if "set" in change:
+                place[last] = change["set"]
+            else:
+                del place[last]
+        evidence = json.dumps(read).encode()
+    anchor = base64.b64decode(given["anchor"]) if "anchor" in given else (directory / "anchor.json").read_bytes()
+    verify(evidence, anchor, [])
+    return {}
+
+
+VECTORS = {"header": vector_header, "head": vector_head, "commitment": vector_commitment, "path": vector_path,
+           "record": vector_record, "seal": vector_seal, "direction": vector_direction, "evidence": vector_evidence}
+
+
+def from_hex(value, name=None):
+    if isinstance(value, dict):
+        return {name: from_hex(part, name) for name, part in value.items()}
+    if isinstance(value, list):
+        return [from_hex(part, name) for part in value]
+    return bytes.fromhex(value) if isinstance(value, str) and name not in ("member", "server", "text") else value
+
+
+def agrees(group, case, directory):
+    """What was found, and whether the case expects it; `3.1` may stand for any step of it."""
+    try:
+        given = (case["input"], directory) if group == "evidence" else (from_hex(case["input"]),)
+        found = {"accept": in_hex(VECTORS[group](*given))}
+    except Invalid as invalid:
+        found = {"refused": invalid.step}
+    wanted = case["expected"]
+    return found, found == wanted or (wanted.get("refused") == "3.1" and found.get("refused", "").startswith("3.1."))
+
+
+def vectors(directory):
+    """Each group is a file, or a directory with its cases and what they are made of. All that is there is judged."""
+    groups = {path.stem: path for path in Path(directory).glob("*.json") if path.name != "keys.json"}
+    groups.update({path.name: path / "cases.json" for path in Path(directory).iterdir() if path.is_dir()})
+    failed = not groups
+    for group in sorted(groups.keys() | VECTORS.keys()):
+        if group not in VECTORS or group not in groups:
+            print(f"{group}: an unknown group" if group in groups else f"{group}: no vectors")
+            failed = True
+            continue
+        cases = json.loads(groups[group].read_text("utf-8"))["cases"]
+        results = [(case, *agrees(group, case, groups[group].parent)) for case in cases]
+        agreed = sum(same for _, _, same in results)
+        failed |= agreed != len(cases) or not cases
+        print(f"{group}: {agreed} of {len(cases)} agree")
+        for case, found, same in results:
+            if not same:
+                print(f"  {case['name']}: expected {json.dumps(case['expected'])}, found {json.dumps(found)}")
+    return 5 if failed else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("verify", help="verify an evidence file")
+    command.add_argument("evidence", type=Path)
+    command.add_argument("--anchor", type=Path, required=True, help="the root document of the global configuration")
+    command.add_argument("--json", action="store_true")
+    commands.add_parser("vectors", help="check the vectors of the protocol").add_argument("directory", type=Path)
+    given = parser.parse_args()
+    try:
+        if given.command == "vectors":
+            return vectors(given.directory)
+        evidence, anchor = given.evidence.read_bytes(), given.anchor.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        parser.error(str(error))
+    findings, proven, not_proven, valid = [], [], ["anything: the file was refused"], False
+    try:
+        proven, not_proven = verify(evidence, anchor, findings)
+        valid = True
+    except Invalid:
+        pass
+    if given.json:
+        print(json.dumps({"valid": valid, "findings": findings, "proven": proven, "not_proven": not_proven}, indent=2))
+    else:
+        for finding in findings:
+            print("{step:6} {subject}: {verdict}".format(**finding))
+        print("valid" if valid else "INVALID")
+        print("\n".join([f"proven: {each}" for each in proven] + [f"not proven: {each}" for each in not_proven]))
+    return 0 if valid else 5
+
+
+if __name__ == "__main__":
+    sys.exit(main())
