@@ -243,6 +243,9 @@ impl Started {
         let _ = tokio::time::timeout(Duration::from_secs(5), self.doors.wait()).await;
         self.last.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(5), self.tides.wait()).await;
+        // Closing a log waits for its thread: not for a thread of the runtime to do.
+        let server = self.server;
+        let _ = tokio::task::spawn_blocking(move || drop(server)).await;
     }
 }
 

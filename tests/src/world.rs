@@ -165,6 +165,8 @@ impl World {
         let member = &self.members[name];
         let directory = self.directory.path().join(name);
         let configuration = directory.join("configuration");
+        std::fs::create_dir_all(directory.join("log")).unwrap();
+        std::fs::create_dir_all(directory.join("audit")).unwrap();
         let store = if first {
             Store::create(&configuration, self.publication.anchor().clone(), self.publication.files(), self.now())
         } else {
