@@ -29,11 +29,12 @@ pub const MAX_EVIDENCE_BYTES: usize = 256 * 1024 * 1024;
 pub const MAX_MESSAGES: usize = 100_000;
 
 /// What a seal does not prove, whatever was verified.
-pub const NOT_PROVEN: [&str; 4] = [
+pub const NOT_PROVEN: [&str; 5] = [
     "delivery: that what was sent arrived",
     "time, until stamped: each time is the clock of the server that sealed it",
     "that the agency's own system asked or answered: the security server holds the key",
     "completeness of what was never sent to anybody",
+    "that no key was revoked after the version of the configuration shown",
 ];
 
 /// An evidence file, as it is written.

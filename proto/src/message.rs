@@ -621,14 +621,8 @@ impl OutOfTurn {
 
 impl Directions {
     /// Takes the next message of either direction, in an order in which each answer comes after the request messages
-    /// that it says were handed on.
+    /// that it says were handed on. Step 4 of PROTOCOL.md 3.3 is judged first, then 1 to 3.
     pub fn take(&mut self, header: &Header) -> Result<(), OutOfTurn> {
-        let first = self.request.first.as_ref().or(self.answer.first.as_ref());
-        if first.is_some_and(|first| {
-            first.route != header.route || first.exchange != header.exchange || first.attempt != header.attempt
-        }) {
-            return Err(OutOfTurn::OtherExchange);
-        }
         let came = match header.direction {
             Direction::Request => &self.request,
             Direction::Answer => &self.answer,
@@ -638,6 +632,12 @@ impl Directions {
         }
         if header.position != came.count || header.previous != came.last.as_ref().map(Header::digest) {
             return Err(OutOfTurn::Position);
+        }
+        let first = self.request.first.as_ref().or(self.answer.first.as_ref());
+        if first.is_some_and(|first| {
+            first.route != header.route || first.exchange != header.exchange || first.attempt != header.attempt
+        }) {
+            return Err(OutOfTurn::OtherExchange);
         }
         if let Some(answer) = &header.answer {
             let before = self.answer.last.as_ref().and_then(|last| last.answer).map_or(0, |answer| answer.handed_on);

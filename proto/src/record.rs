@@ -149,6 +149,9 @@ pub enum NotCanonical {
     /// order, a written default or trailing bytes.
     #[error("not the canonical encoding of {0}")]
     Ambiguous(&'static str),
+    /// It decodes, and lacks what it must hold.
+    #[error("{0} lacks its random bytes, or a reason of the list")]
+    Incomplete(&'static str),
 }
 
 impl NotCanonical {
@@ -187,8 +190,9 @@ impl Genesis {
             return Err(NotCanonical::Ambiguous("genesis record"));
         }
         let content: wire::Genesis = decode_canonical(&record.body(), "Genesis")?;
-        if content.random.len() != 32 || content.why == wire::Why::Unspecified as i32 {
-            return Err(NotCanonical::Ambiguous("Genesis"));
+        let why = wire::Why::try_from(content.why).unwrap_or(wire::Why::Unspecified);
+        if content.random.len() != 32 || why == wire::Why::Unspecified {
+            return Err(NotCanonical::Incomplete("Genesis"));
         }
         Ok(Self { tree: TreeName::of(&record), record, content })
     }

@@ -12,8 +12,10 @@ use crate::record::{Commit, Genesis, Kind, NONCE_BYTES, Record};
 use crate::signature::{BadSignature, KeyId, PublicKey};
 use crate::wire::relay as wire;
 
-/// Most hashes in the path of a record in its commit: commits hold at most 65,536 records.
-pub const MAX_RECORD_PATH: usize = 16;
+/// Most records in a commit.
+pub const MAX_RECORDS: u32 = 65_536;
+/// Most hashes in the path of a record in its commit, which is as high as [`MAX_RECORDS`] make it.
+pub const MAX_RECORD_PATH: usize = MAX_RECORDS.ilog2() as usize;
 /// Most hashes in the path of a commit in its tree.
 pub const MAX_COMMIT_PATH: usize = 64;
 /// Longest DER signature of P-256, in bytes.
@@ -22,8 +24,8 @@ pub const MAX_SIGNATURE_BYTES: usize = 72;
 /// Why a seal proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
-    /// A field has not its length.
-    #[error("a field of the seal has not its length")]
+    /// A field has not its length, or there are more records in the commit than one holds.
+    #[error("a field of the seal has not its length, or `records` is beyond {MAX_RECORDS}")]
     Malformed,
     /// The head is none.
     #[error(transparent)]
@@ -141,7 +143,9 @@ pub fn walk<'s>(seal: &'s wire::Seal, header: &[u8]) -> Result<Walked<'s>, Unpro
 pub fn walk_record<'s>(seal: &'s wire::Seal, record: &Record) -> Result<Walked<'s>, Unproven> {
     let head = Head::parse(&seal.head)?;
     let key = KeyId::try_from(seal.key.as_ref()).map_err(|_| Unproven::Malformed)?;
-    if seal.signature.len() > MAX_SIGNATURE_BYTES || record.nonce()[..] != seal.nonce[..] {
+    if seal.records > MAX_RECORDS
+        || seal.signature.len() > MAX_SIGNATURE_BYTES
+        || record.nonce()[..] != seal.nonce[..] {
         return Err(Unproven::Malformed);
     }
     let in_commit = digests(&seal.record_path, MAX_RECORD_PATH)?;
