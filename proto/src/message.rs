@@ -774,6 +774,36 @@ mod tests {
         }
 
         #[test]
+        fn no_bytes_make_the_metadata_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_fields(&bytes.into());
+        }
+
+        #[test]
+        fn metadata_reads_as_it_was_written_or_is_refused(
+            fields in proptest::collection::vec((".{0,12}", proptest::collection::vec(any::<u8>(), 0..12)), 0..6),
+        ) {
+            let fields: Fields = fields.into_iter().map(|(name, value)| (name, value.into())).collect();
+            if let Ok(read) = decode_fields(&encode_fields(&fields)) {
+                prop_assert_eq!(read, fields);
+            }
+        }
+
+        #[test]
+        fn no_payload_makes_its_check_panic(
+            secret in proptest::collection::vec(any::<u8>(), 0..40),
+            fields in proptest::collection::vec(any::<u8>(), 0..60),
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..3),
+        ) {
+            let payload = wire::Payload {
+                secret: secret.into(),
+                metadata: fields.clone().into(),
+                pieces: pieces.into_iter().map(Bytes::from).collect(),
+                trailers: fields.into(),
+            };
+            prop_assert!(Commitments::default().check(&opening(), Some(payload)).is_err());
+        }
+
+        #[test]
         fn a_changed_byte_is_another_message(at in 0usize..300, to in any::<u8>()) {
             let header = Header::new(opening());
             let mut bytes = header.as_bytes().to_vec();

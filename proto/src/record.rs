@@ -197,3 +197,55 @@ impl Genesis {
         Ok(Self { tree: TreeName::of(&record), record, content })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn first() -> wire::Genesis {
+        wire::Genesis {
+            instance: "VN".into(),
+            member: "VN/GOV/moj".into(),
+            server: "VN/GOV/moj/ss1".into(),
+            random: vec![7; 32].into(),
+            why: wire::Why::First as i32,
+            ..Default::default()
+        }
+    }
+
+    fn read(content: &wire::Genesis) -> Result<Genesis, NotCanonical> {
+        Genesis::parse(Record::new(Kind::Genesis, &[1; NONCE_BYTES], &[&content.encode_to_vec()]).as_bytes().clone())
+    }
+
+    #[test]
+    fn a_genesis_has_a_reason_of_the_list() {
+        for why in -1..=6 {
+            assert_eq!(read(&wire::Genesis { why, ..first() }).is_ok(), (1..=4).contains(&why), "{why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let genesis = [&[Kind::Genesis as u8][..], &bytes].concat();
+            let _ = (Record::parse(bytes.clone().into()), Genesis::parse(genesis.into()));
+            let _ = decode_canonical::<wire::Seal>(&bytes, "Seal");
+            let _ = decode_canonical::<wire::Closed>(&bytes, "Closed");
+            let _ = decode_canonical::<wire::KeyChange>(&bytes, "KeyChange");
+        }
+
+        #[test]
+        fn a_genesis_with_a_byte_changed_is_another_or_none(at in any::<proptest::sample::Index>(), to in any::<u8>()) {
+            let genesis = read(&first()).unwrap();
+            let mut bytes = genesis.record.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            prop_assume!(bytes[at] != to);
+            bytes[at] = to;
+            if let Ok(other) = Genesis::parse(bytes.into()) {
+                prop_assert_ne!(other.tree, genesis.tree);
+            }
+        }
+    }
+}
