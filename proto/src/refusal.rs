@@ -93,6 +93,11 @@ impl Code {
         self.row().form
     }
 
+    /// Title and remedy: what a caller reads as `grpc-message`, and again in the details.
+    pub fn message(self, language: Language) -> String {
+        format!("{} {}", self.title(language), self.remedy(language))
+    }
+
     /// What is the matter, in one sentence.
     pub fn title(self, language: Language) -> &'static str {
         match language {
