@@ -14,7 +14,7 @@ use proto::global_configuration::document::{
     Der, InstanceDocument, MAX_SERVERS, MAX_SUBSYSTEMS, MemberDocument, ServerDocument, SigningDocument,
     SubsystemDocument,
 };
-use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::identifier::{MemberId, ServerId, SubsystemId};
 use proto::registration::{Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, RequestId, Text};
 use proto::signature::{KeyId, PublicKey};
 use proto::time::Time;
@@ -674,11 +674,6 @@ pub fn standing_word(standing: Standing) -> &'static str {
         Standing::Active => "active",
         Standing::Suspended => "suspended",
     }
-}
-
-/// The instance that a founded register is for.
-pub fn instance_of(register: &Register) -> Result<InstanceId, Refused> {
-    register.instance().map(|document| document.instance.clone()).ok_or(Refused::OutOfPlace)
 }
 
 fn same<T: PartialEq + std::fmt::Display>(what: &'static str, invited: &T, asked: &T) -> Result<(), Refused> {

@@ -1,0 +1,430 @@
+//! THE LIFE OF A GLOBAL CONFIGURATION: a view of the register becomes documents, documents become signed files, and the
+//! files become the next version, whole or not at all.
+//!
+//! Pure: no file, no clock, no network. What it hands out was read first by the very code that every security server reads
+//! it with ([`update`]), so nothing is published that a server would reject.
+//!
+//! ```text
+//! root                      which keys sign what, and how many of them must
+//! targets                   names instance.json, and delegates:
+//!  |- members   members/*/*/*.json    to m-00 … m-ff by the hash of the path: one document per member
+//!  |- catalogue catalogue/*/*/*.json  to c-00 … c-ff likewise
+//!  '- revoked   revoked/*.json        16 documents of revoked keys; its keys sign nothing else
+//! snapshot                  the version of each of these, and nothing more of them: each bears signatures of its own
+//! timestamp                 version, length and hash of the snapshot, and when it was signed
+//! ```
+//!
+//! The files are named as in any TUF repository with consistent snapshots, so they can be written to a directory as they are
+//! and served by anything: only `timestamp.json` is ever overwritten, and it is written last. A role's version is the version
+//! of the whole in which it was last signed; the root alone counts by itself. One change of a member signs its bin, the
+//! snapshot and the timestamp again, and nothing else.
+
+mod metadata;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::digest::Digest;
+use proto::global_configuration::document::{
+    INSTANCE_PATH, InstanceDocument, MemberDocument, REVOKED_SHARDS, RevokedDocument,
+};
+use proto::global_configuration::update::{
+    Anchor, Files, Rejected, TIMESTAMP, Trusted, root_file, target_file, update,
+};
+use proto::identifier::MemberId;
+use proto::signature::{KeyId, SigningKey};
+use proto::time::Time;
+use proto::wire::registry::File;
+use serde_json::{Map, Value, json};
+
+use metadata::{Body, Issued, key_table, sign};
+
+/// How long the timestamp, the snapshot and the list of revoked keys hold.
+pub const ONLINE_VALIDITY: Duration = Duration::from_secs(72 * 3600);
+/// How long the roles hold that say who is a member.
+pub const TARGETS_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a root holds.
+pub const ROOT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Into how many bins the members, and the catalogue, are spread.
+pub const BINS: usize = 256;
+
+/// The keys of each role that are at hand. A role whose keys are elsewhere has none here, and cannot change.
+#[derive(Debug, Default)]
+pub struct RoleKeys {
+    /// Says which keys sign what.
+    pub root: Vec<SigningKey>,
+    /// Names the instance, and delegates.
+    pub targets: Vec<SigningKey>,
+    /// Says who is a member.
+    pub members: Vec<SigningKey>,
+    /// Carries the members' own entries.
+    pub catalogue: Vec<SigningKey>,
+    /// May only deny.
+    pub revoked: Vec<SigningKey>,
+    /// Says what belongs together.
+    pub snapshot: Vec<SigningKey>,
+    /// Says what is newest.
+    pub timestamp: Vec<SigningKey>,
+}
+
+/// How many keys of each role must sign. Fields of the signed root and of its delegations from the first version on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Thresholds {
+    /// Of the root's keys.
+    pub root: usize,
+    /// Of the keys of `targets`.
+    pub targets: usize,
+    /// Of the keys of `members` and of each of its bins.
+    pub members: usize,
+    /// Of the keys of `catalogue` and of each of its bins.
+    pub catalogue: usize,
+    /// Of the keys of `revoked`.
+    pub revoked: usize,
+    /// Of the keys of `snapshot`.
+    pub snapshot: usize,
+    /// Of the keys of `timestamp`.
+    pub timestamp: usize,
+}
+
+impl Thresholds {
+    /// One key signs each role: a country on a laptop.
+    pub const SANDBOX: Thresholds =
+        Thresholds { root: 1, targets: 1, members: 1, catalogue: 1, revoked: 1, snapshot: 1, timestamp: 1 };
+}
+
+/// What the register holds and everybody is to know.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The instance.
+    pub instance: InstanceDocument,
+    /// Its members, in any order.
+    pub members: Vec<MemberDocument>,
+    /// Keys that are revoked.
+    pub revoked: Vec<KeyId>,
+}
+
+/// One version of the whole repository, signed, and read by the servers' own code.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    trusted: Trusted,
+    roles: BTreeMap<String, Issued>,
+    /// The version that first had each file.
+    introduced: BTreeMap<String, u64>,
+}
+
+/// Why nothing is published. What was published before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum Unpublishable {
+    /// Two documents of one member.
+    #[error("the register holds two documents of {0}: a member has one")]
+    MemberTwice(MemberId),
+    /// A role must be signed and no key of it is at hand.
+    #[error("{0} must be signed, and none of its keys is at hand: unlock them, or let their holders sign")]
+    NoKey(String),
+    /// Files of a publication that cannot be taken up again.
+    #[error("the published files cannot be taken up again: {0}; restore them from the journal or a mirror")]
+    Files(String),
+    /// Every server would reject it.
+    #[error("no server would take this version: {0}")]
+    Rejected(#[from] Rejected),
+}
+
+impl Publication {
+    /// The first version: makes the root, which is the anchor that joining servers are given.
+    pub fn first(keys: &RoleKeys, thresholds: &Thresholds, view: &View, now: Time) -> Result<Self, Unpublishable> {
+        let root = Issued::new(1, now, ROOT_VALIDITY, root_body(keys, thresholds));
+        let root = sign("root", "root", &root, &keys.root)?;
+        let documents = documents(view)?;
+        let mut bodies = targets_bodies(&documents);
+        bodies.entry("targets".into()).or_default().insert("delegations".into(), top_delegations(keys, thresholds));
+        bodies.insert("members".into(), bin_delegations("m", &keys.members, thresholds.members));
+        bodies.insert("catalogue".into(), bin_delegations("c", &keys.catalogue, thresholds.catalogue));
+        let mut draft =
+            Draft { version: 1, prior: &BTreeMap::new(), keys, now, roles: BTreeMap::new(), files: Files::new() };
+        draft.files.insert(root_file(1), root.clone());
+        draft.write(bodies, &documents)?;
+        let trusted = Anchor::read(root)?.first(&draft.files, now)?;
+        let introduced = trusted.files().keys().map(|file| (file.clone(), 1)).collect();
+        Ok(Publication { roles: draft.roles, trusted, introduced })
+    }
+
+    /// Takes up a publication from its files, as [`Publication::files`] gave them.
+    pub fn read(files: &Files) -> Result<Self, Unpublishable> {
+        let broken = |reason: String| Unpublishable::Files(reason);
+        let root = files.get(&root_file(1)).ok_or_else(|| broken(format!("{} is missing", root_file(1))))?;
+        let trusted = Anchor::read(root.clone())
+            .and_then(|anchor| Trusted::load(&anchor, files))
+            .map_err(|error| broken(error.to_string()))?;
+        let mut roles = BTreeMap::new();
+        // Later roots are handed to everybody who asks: whoever has one already does not look at it again.
+        let mut introduced: BTreeMap<String, u64> =
+            trusted.files().keys().map(|file| (file.clone(), trusted.version())).collect();
+        for (file, bytes) in trusted.files() {
+            let Some((role, issued)) = metadata::role_of(file, bytes) else { continue };
+            introduced.insert(file.clone(), issued.version);
+            introduced.extend(issued.target_files().into_iter().map(|target| (target, issued.version)));
+            roles.insert(role, issued);
+        }
+        introduced.insert(root_file(1), 1);
+        Ok(Publication { trusted, roles, introduced })
+    }
+
+    /// The next version: what `view` says now. Gives the files that changed, `timestamp.json` last.
+    ///
+    /// Make the change durable before, and the files before they are pushed: a version is never signed twice with two
+    /// contents. A crash in between leaves this publication, and signs the next version from the journal again, which
+    /// nobody has seen.
+    pub fn next(&self, keys: &RoleKeys, view: &View, now: Time) -> Result<(Self, Vec<File>), Unpublishable> {
+        let documents = documents(view)?;
+        let mut bodies: BTreeMap<String, Body> =
+            self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
+        for (role, body) in targets_bodies(&documents) {
+            bodies.entry(role).or_default().extend(body);
+        }
+        self.issue(keys, bodies, &documents, now)
+    }
+
+    /// The same content in the next version: the timestamp signed again, and each role that is half way to its expiry.
+    pub fn re_signed(&self, keys: &RoleKeys, now: Time) -> Result<(Self, Vec<File>), Unpublishable> {
+        let bodies = self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
+        self.issue(keys, bodies, &BTreeMap::new(), now)
+    }
+
+    fn issue(
+        &self,
+        keys: &RoleKeys,
+        bodies: BTreeMap<String, Body>,
+        documents: &BTreeMap<String, Bytes>,
+        now: Time,
+    ) -> Result<(Self, Vec<File>), Unpublishable> {
+        let version = self.version() + 1;
+        let mut draft = Draft { version, prior: &self.roles, keys, now, roles: BTreeMap::new(), files: Files::new() };
+        draft.write(bodies, documents)?;
+        let trusted = update(&self.trusted, &draft.files, now)?;
+        let changed: Vec<String> = trusted.since(&self.trusted).map(|(file, _)| file.clone()).collect();
+        let mut introduced = self.introduced.clone();
+        introduced.retain(|file, _| trusted.files().contains_key(file));
+        introduced.extend(changed.into_iter().map(|file| (file, version)));
+        let next = Publication { roles: draft.roles, trusted, introduced };
+        let files = next.since(self.version());
+        Ok((next, files))
+    }
+
+    /// Its version: the timestamp's.
+    pub fn version(&self) -> u64 {
+        self.trusted.version()
+    }
+
+    /// The anchor: the first root, which joining servers are given, and whose digest they are told another way.
+    pub fn anchor(&self) -> &Bytes {
+        self.trusted.files().get(&root_file(1)).expect("no publication is made without it")
+    }
+
+    /// The whole repository.
+    pub fn files(&self) -> &Files {
+        self.trusted.files()
+    }
+
+    /// What the security servers make of it.
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// The files that a server lacks that has `version`, `timestamp.json` last; all of them for 0.
+    pub fn since(&self, version: u64) -> Vec<File> {
+        let lacking = |file: &&String| self.introduced.get(*file).is_none_or(|introduced| *introduced > version);
+        let file = |name: &String| File { name: name.clone(), content: self.files()[name].clone() };
+        let before = self.files().keys().filter(|name| *name != TIMESTAMP).filter(lacking);
+        before.chain(self.files().keys().filter(|name| *name == TIMESTAMP).filter(lacking)).map(file).collect()
+    }
+}
+
+/// One version being written.
+struct Draft<'a> {
+    version: u64,
+    prior: &'a BTreeMap<String, Issued>,
+    keys: &'a RoleKeys,
+    now: Time,
+    roles: BTreeMap<String, Issued>,
+    files: Files,
+}
+
+impl Draft<'_> {
+    fn write(
+        &mut self,
+        mut bodies: BTreeMap<String, Body>,
+        documents: &BTreeMap<String, Bytes>,
+    ) -> Result<(), Unpublishable> {
+        bodies.remove("snapshot");
+        bodies.remove("timestamp");
+        for (role, body) in bodies {
+            self.role(&role, body)?;
+        }
+        let pins =
+            self.roles.iter().map(|(role, issued)| (format!("{role}.json"), json!({ "version": issued.version })));
+        let meta: Map<String, Value> = pins.collect();
+        self.role("snapshot", Body::from_iter([("meta".to_owned(), Value::Object(meta))]))?;
+        self.timestamp()?;
+        for (path, bytes) in documents {
+            self.files.insert(target_file(path, &Digest::of(&[bytes])), bytes.clone());
+        }
+        Ok(())
+    }
+
+    /// Signs the role again if it changed or is due; else keeps it, file and version.
+    fn role(&mut self, role: &str, body: Body) -> Result<(), Unpublishable> {
+        let validity = validity_of(role);
+        if let Some(prior) = self.prior.get(role)
+            && prior.body == body
+        {
+            let due = self.now.plus(validity / 2) >= prior.expires;
+            if !due || keys_of(role, self.keys).is_empty() {
+                self.roles.insert(role.into(), prior.clone());
+                return Ok(());
+            }
+        }
+        let issued = Issued::new(self.version, self.now, validity, body);
+        let kind = if role == "snapshot" { "snapshot" } else { "targets" };
+        let bytes = sign(role, kind, &issued, keys_of(role, self.keys))?;
+        self.files.insert(format!("{}.{role}.json", self.version), bytes);
+        self.roles.insert(role.into(), issued);
+        Ok(())
+    }
+
+    /// Signed with every version. It pins the snapshot's bytes, which are in the files if they are new.
+    fn timestamp(&mut self) -> Result<(), Unpublishable> {
+        let snapshot = self.roles.get("snapshot").expect("it was written just before").version;
+        let pin = match (self.files.get(&format!("{snapshot}.snapshot.json")), self.prior.get("timestamp")) {
+            (Some(bytes), _) => json!({
+                "hashes": { "sha256": Digest::of(&[bytes]).to_string() },
+                "length": bytes.len(),
+                "version": snapshot,
+            }),
+            // The snapshot was kept, and so is its pin.
+            (None, Some(prior)) => prior.body["meta"]["snapshot.json"].clone(),
+            (None, None) => return Err(Unpublishable::Files("timestamp.json is missing".into())),
+        };
+        let body = Body::from_iter([
+            ("meta".to_owned(), json!({ "snapshot.json": pin })),
+            ("signed_at".to_owned(), Value::String(metadata::seconds(self.now).to_string())),
+        ]);
+        let issued = Issued::new(self.version, self.now, ONLINE_VALIDITY, body);
+        let bytes = sign("timestamp", "timestamp", &issued, &self.keys.timestamp)?;
+        self.files.insert(TIMESTAMP.into(), bytes);
+        self.roles.insert("timestamp".into(), issued);
+        Ok(())
+    }
+}
+
+/// Every document by its path.
+fn documents(view: &View) -> Result<BTreeMap<String, Bytes>, Unpublishable> {
+    let mut documents = BTreeMap::from([(INSTANCE_PATH.to_owned(), Bytes::from(view.instance.to_bytes()))]);
+    for member in &view.members {
+        let path = MemberDocument::path_of(&member.member);
+        if documents.insert(path, member.to_bytes().into()).is_some() {
+            return Err(Unpublishable::MemberTwice(member.member.clone()));
+        }
+    }
+    let mut shards = vec![RevokedDocument { keys: Vec::new() }; REVOKED_SHARDS];
+    for key in &view.revoked {
+        shards[RevokedDocument::shard_of(key)].keys.push(*key);
+    }
+    for (shard, mut document) in shards.into_iter().enumerate() {
+        document.keys.sort_unstable();
+        document.keys.dedup();
+        documents.insert(RevokedDocument::path_of(shard), document.to_bytes().into());
+    }
+    Ok(documents)
+}
+
+/// What each role that names targets says of them. Roles that name none are there too.
+fn targets_bodies(documents: &BTreeMap<String, Bytes>) -> BTreeMap<String, Body> {
+    let roles = ["targets", "members", "catalogue", "revoked"].map(str::to_owned);
+    let bins = (0..BINS).flat_map(|bin| [bin_name("m", bin), bin_name("c", bin)]);
+    let mut targets: BTreeMap<String, Map<String, Value>> =
+        roles.into_iter().chain(bins).map(|role| (role, Map::new())).collect();
+    for (path, bytes) in documents {
+        let role = match path.split('/').next() {
+            Some("members") => bin_name("m", bin_of(path)),
+            Some("revoked") => "revoked".to_owned(),
+            _ => "targets".to_owned(),
+        };
+        let target = json!({ "hashes": { "sha256": Digest::of(&[bytes]).to_string() }, "length": bytes.len() });
+        targets.entry(role).or_default().insert(path.clone(), target);
+    }
+    let body = |targets: Map<String, Value>| Body::from_iter([("targets".to_owned(), Value::Object(targets))]);
+    targets.into_iter().map(|(role, targets)| (role, body(targets))).collect()
+}
+
+fn bin_of(path: &str) -> usize {
+    usize::from(Digest::of(&[path.as_bytes()]).as_bytes()[0])
+}
+
+fn bin_name(kind: &str, bin: usize) -> String {
+    format!("{kind}-{bin:02x}")
+}
+
+fn root_body(keys: &RoleKeys, thresholds: &Thresholds) -> Body {
+    let roles = [
+        ("root", &keys.root, thresholds.root),
+        ("snapshot", &keys.snapshot, thresholds.snapshot),
+        ("targets", &keys.targets, thresholds.targets),
+        ("timestamp", &keys.timestamp, thresholds.timestamp),
+    ];
+    let all = roles.iter().flat_map(|(_, keys, _)| keys.iter());
+    let bindings = roles.iter().map(|(role, keys, threshold)| {
+        (role.to_string(), json!({ "keyids": metadata::key_ids(keys), "threshold": threshold }))
+    });
+    Body::from_iter([
+        ("consistent_snapshot".to_owned(), Value::Bool(true)),
+        ("keys".to_owned(), key_table(all)),
+        ("roles".to_owned(), Value::Object(bindings.collect())),
+    ])
+}
+
+fn top_delegations(keys: &RoleKeys, thresholds: &Thresholds) -> Value {
+    let roles = [
+        ("revoked", &keys.revoked, thresholds.revoked, "revoked/*.json"),
+        ("members", &keys.members, thresholds.members, "members/*/*/*.json"),
+        ("catalogue", &keys.catalogue, thresholds.catalogue, "catalogue/*/*/*.json"),
+    ];
+    let delegated = roles.iter().map(|(role, keys, threshold, path)| {
+        json!({
+            "keyids": metadata::key_ids(keys), "name": role, "paths": [path], "terminating": true, "threshold": threshold,
+        })
+    });
+    let delegated: Vec<Value> = delegated.collect();
+    json!({ "keys": key_table(roles.iter().flat_map(|(_, keys, _, _)| keys.iter())), "roles": delegated })
+}
+
+fn bin_delegations(kind: &str, keys: &[SigningKey], threshold: usize) -> Body {
+    let ids = metadata::key_ids(keys);
+    let bins = (0..BINS).map(|bin| {
+        json!({
+            "keyids": ids, "name": bin_name(kind, bin), "path_hash_prefixes": [format!("{bin:02x}")],
+            "terminating": true, "threshold": threshold,
+        })
+    });
+    let delegations = json!({ "keys": key_table(keys.iter()), "roles": bins.collect::<Vec<Value>>() });
+    Body::from_iter([("delegations".to_owned(), delegations), ("targets".to_owned(), json!({}))])
+}
+
+fn keys_of<'a>(role: &str, keys: &'a RoleKeys) -> &'a [SigningKey] {
+    match role {
+        "targets" => &keys.targets,
+        "revoked" => &keys.revoked,
+        "snapshot" => &keys.snapshot,
+        "timestamp" => &keys.timestamp,
+        "catalogue" => &keys.catalogue,
+        bin if bin.starts_with("c-") => &keys.catalogue,
+        _ => &keys.members,
+    }
+}
+
+fn validity_of(role: &str) -> Duration {
+    match role {
+        "revoked" | "snapshot" | "timestamp" => ONLINE_VALIDITY,
+        _ => TARGETS_VALIDITY,
+    }
+}
