@@ -133,13 +133,23 @@ fn split(size: usize) -> usize {
 
 /// A tree that only grows: the roots of its complete subtrees, largest first. Enough to append, to state the root,
 /// and to prove the leaf just appended.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Frontier {
     size: u64,
     subtrees: Vec<Digest>,
 }
 
 impl Frontier {
+    /// A tree as it was written down: its size, and the roots of its complete subtrees, largest first.
+    pub fn from_parts(size: u64, subtrees: Vec<Digest>) -> Result<Self, Misplaced> {
+        if subtrees.len() == size.count_ones() as usize { Ok(Self { size, subtrees }) } else { Err(Misplaced) }
+    }
+
+    /// The roots of its complete subtrees, largest first: one for each bit set in the size.
+    pub fn subtrees(&self) -> &[Digest] {
+        &self.subtrees
+    }
+
     /// Appends a leaf hash and returns its inclusion path in the grown tree.
     pub fn append(&mut self, leaf: Digest) -> Vec<Digest> {
         let path = self.subtrees.iter().rev().copied().collect();
@@ -215,6 +225,9 @@ mod tests {
             let leaves = leaves(size);
             assert_eq!(frontier.append(leaves[size - 1]), path(&leaves, size - 1));
             assert_eq!((frontier.size(), frontier.root()), (size as u64, root(&leaves)));
+            let written = frontier.subtrees().to_vec();
+            assert_eq!(Frontier::from_parts(frontier.size(), written.clone()), Ok(frontier.clone()));
+            assert_eq!(Frontier::from_parts(frontier.size() * 2 + 1, written), Err(Misplaced));
         }
     }
 

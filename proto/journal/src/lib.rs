@@ -1,1 +1,239 @@
-//! Placeholder.
+//! The append-only Merkle journal that the message log and the registry's audit log stand on.
+//!
+//! Records go in, are committed in batches with one write and one sync each, and come out proved: `FORMAT.md` says what
+//! stands on the disk, and how a start recovers. What is not here: what a record means, who may write one, and any
+//! index: views of a journal are built by whoever reads it, and can be built again.
+//!
+//! ```text
+//! append --> queue --> one thread: commit, sign, write, sync --> release
+//! ```
+
+pub mod disk;
+pub mod faulty;
+mod format;
+mod pending;
+mod proof;
+mod read;
+mod recover;
+mod scan;
+mod writer;
+
+use std::fmt;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::identifier::InstanceId;
+use proto::record::{Genesis, Record, TreeName};
+use proto::signature::SigningKey;
+use proto::wire::relay::Seal;
+
+pub use disk::{Directory, Disk};
+pub use pending::{Committed, Ended, Pending};
+pub use read::{Damage, ReadError, entry, read};
+pub use recover::OpenError;
+use writer::{Request, Shared};
+
+/// Whose tree it is: goes into the genesis.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The instance that member and server belong to.
+    pub instance: InstanceId,
+    /// The member, as a `MemberId` is written, or the registry's name.
+    pub member: String,
+    /// The server that keeps the log.
+    pub server: String,
+}
+
+/// One tree of the journal, and the key that signs its heads.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Signs its heads.
+    pub key: Arc<SigningKey>,
+}
+
+/// Which of the trees given to [`Journal::open`], by its place there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TreeIndex(pub usize);
+
+/// How a journal is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Length in bytes at which a segment is full and the next one begins. Default: 64 MiB.
+    pub segment_bytes: u64,
+    /// True only where a server comes into being (`init`, `join`): the directory must be empty then. Otherwise an
+    /// empty directory is refused: a lost disk is never taken for a first use. Default: false.
+    pub first: bool,
+    /// How long a tail that nothing leaving has signed may stay unsigned. `None`: until the journal is closed or its
+    /// segment is full. Default: one second.
+    pub tail_signed_within: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, first: false, tail_signed_within: Some(Duration::from_secs(1)) }
+    }
+}
+
+/// Largest record with what lies beside it, in bytes. Messages are far smaller; a larger one is a mistake of the caller.
+pub const MAX_RECORD_BYTES: usize = 64 << 20;
+
+/// An open journal. Dropping it closes it.
+pub struct Journal {
+    queue: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    geneses: Vec<(TreeName, Record)>,
+    recovered_end: Position,
+    /// Let go of last, after the thread has ended.
+    _lock: Box<dyn disk::Lock>,
+}
+
+impl Journal {
+    /// Locks the directory, recovers, opens a new tree for each of `trees`, durable and signed when this returns, and
+    /// starts the thread that writes. `each` is shown every recovered entry at or after `from`, in order; `None`:
+    /// everything that is there.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        trees: Vec<Tree>,
+        options: Options,
+        from: Option<Position>,
+        each: &mut dyn FnMut(Entry),
+    ) -> Result<Journal, OpenError> {
+        let recover::Opened { lock, writing, recovered_end } = recover::open(disk, trees, options, from, each)?;
+        let geneses = writing.geneses();
+        let shared = Arc::new(Shared::default());
+        let (queue, requests) = mpsc::channel();
+        let running = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writing.run(requests, running))
+            .map_err(OpenError::Thread)?;
+        Ok(Journal { queue: Some(queue), thread: Some(thread), shared, geneses, recovered_end, _lock: lock })
+    }
+
+    /// Queues a record; never blocks, never waits. `leaving`: its seal will be given to somebody, so the head of its
+    /// commit is signed before it is released. `beside` is kept with the record, and not in the Merkle tree.
+    ///
+    /// # Panics
+    /// Where `tree` is none of this journal's, or the record is larger than [`MAX_RECORD_BYTES`].
+    pub fn append(&self, tree: TreeIndex, record: Record, beside: Bytes, leaving: bool) -> Pending {
+        assert!(tree.0 < self.geneses.len(), "tree {} is none of this journal's {}", tree.0, self.geneses.len());
+        assert!(record.as_bytes().len() + beside.len() <= MAX_RECORD_BYTES, "a record of more than 64 MiB");
+        let (request, pending) = Request::new(tree, record, beside, leaving, self.shared.clone());
+        // Where the thread has ended the request is dropped, and its waiter learns why.
+        let _ = self.queue.as_ref().expect("taken only by drop").send(request);
+        pending
+    }
+
+    /// The genesis record of a tree.
+    pub fn genesis(&self, tree: TreeIndex) -> &Record {
+        &self.geneses[tree.0].1
+    }
+
+    /// The name of a tree.
+    pub fn name(&self, tree: TreeIndex) -> TreeName {
+        self.geneses[tree.0].0
+    }
+
+    /// Where what was recovered ends. A view that holds entries at or past this position, from before this start, is
+    /// ahead of the journal: those entries were lost with the tail, and the view must drop them.
+    pub fn recovered_end(&self) -> Position {
+        self.recovered_end
+    }
+
+    /// Why the journal has ended, if a failed write or sync ended it.
+    pub fn ended(&self) -> Option<Arc<str>> {
+        self.shared.ended()
+    }
+
+    /// Resolves when the journal has ended, with the reason; and when it is closed.
+    pub fn until_ended(&self) -> impl Future<Output = Arc<str>> + Send + use<> {
+        self.shared.until_ended()
+    }
+
+    /// Stops after everything queued is durable and the tails are signed. Blocks meanwhile.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // The thread writes what is queued, signs the tails and returns when the queue has no sender left.
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's thread panicked");
+        }
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("trees", &self.geneses.len()).field("ended", &self.ended()).finish()
+    }
+}
+
+/// The place of a record, which never changes (FORMAT.md 7). Sorts as the records were written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Position {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Offset of the commit block in the segment.
+    pub offset: u64,
+    /// Index of the record in the commit.
+    pub record: u32,
+}
+
+impl Position {
+    /// Length of [`Position::to_bytes`].
+    pub const BYTES: usize = 20;
+
+    /// Bytes that sort as the positions do.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.segment.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.offset.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.record.to_be_bytes());
+        bytes
+    }
+
+    /// Back from [`Position::to_bytes`].
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let [s0, s1, s2, s3, s4, s5, s6, s7, o0, o1, o2, o3, o4, o5, o6, o7, r0, r1, r2, r3] = *bytes;
+        Self {
+            segment: u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
+            offset: u64::from_be_bytes([o0, o1, o2, o3, o4, o5, o6, o7]),
+            record: u32::from_be_bytes([r0, r1, r2, r3]),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.segment, self.offset, self.record)
+    }
+}
+
+/// One record as read back.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: Position,
+    /// The tree it is in.
+    pub tree: TreeName,
+    /// That tree's genesis.
+    pub genesis: Arc<Genesis>,
+    /// The record.
+    pub record: Record,
+    /// What lies beside it.
+    pub beside: Bytes,
+    /// Its path under the signed head of its own commit, where that signature is on the disk. The signature itself is
+    /// not checked: whose key is good is not the journal's to say.
+    pub seal: Option<Seal>,
+}

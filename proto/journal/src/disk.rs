@@ -1,0 +1,130 @@
+//! The fewest things that a journal asks of a disk, so that a test can stand in for one. Two disks exist: a directory
+//! of the real file system, here, and [`crate::faulty`], which fails where a test says.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// A directory that one journal owns. Its `Display` is how error messages name it.
+pub trait Disk: Send + Sync + fmt::Display {
+    /// Takes the directory for this process until the value is dropped. `WouldBlock` where another has it.
+    fn lock(&self) -> io::Result<Box<dyn Lock>>;
+    /// Names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// A whole file.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+    /// A new, empty file. Fails where one of this name exists.
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
+    /// Gives a file another name, in place of the file that had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Returns when creations, renames and removals up to now would survive a power cut.
+    fn sync_directory(&self) -> io::Result<()>;
+}
+
+/// A file being written.
+pub trait File: Send {
+    /// Writes after what is there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when everything appended up to now would survive a power cut.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The hold on a directory: dropping it lets go.
+pub trait Lock: Send + Sync {}
+
+/// Name of the file that is locked (FORMAT.md 1.2).
+pub const LOCK_FILE: &str = "lock";
+
+/// A directory of the real file system.
+#[derive(Clone, Debug)]
+pub struct Directory(pub PathBuf);
+
+impl Directory {
+    /// An error that names the file it is about.
+    fn naming(&self, name: &str, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.0.join(name).display()))
+    }
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Disk for Directory {
+    fn lock(&self) -> io::Result<Box<dyn Lock>> {
+        let open = owner_only().write(true).create(true).open(self.0.join(LOCK_FILE));
+        let file = open.map_err(|error| self.naming(LOCK_FILE, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(LockedFile(file))),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(self.naming(LOCK_FILE, &error)),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = || {
+            fs::read_dir(&self.0)?
+                .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+                .collect::<io::Result<Vec<_>>>()
+        };
+        names().map_err(|error| self.naming("", &error))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.0.join(name)).map_err(|error| self.naming(name, &error))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        match owner_only().append(true).create_new(true).open(self.0.join(name)) {
+            Ok(file) => Ok(Box::new(AppendedFile { file, directory: self.clone(), name: name.to_owned() })),
+            Err(error) => Err(self.naming(name, &error)),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to)).map_err(|error| self.naming(from, &error))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name)).map_err(|error| self.naming(name, &error))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let sync = || fs::File::open(&self.0)?.sync_all();
+        sync().map_err(|error| self.naming("", &error))
+    }
+}
+
+/// What is in a journal is nobody's business but its owner's.
+fn owner_only() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Closing the file, which the system does for a process that dies, gives the lock back.
+struct LockedFile(#[expect(dead_code, reason = "held, never read")] fs::File);
+impl Lock for LockedFile {}
+
+struct AppendedFile {
+    file: fs::File,
+    directory: Directory,
+    name: String,
+}
+
+impl File for AppendedFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes).map_err(|error| self.directory.naming(&self.name, &error))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // fdatasync: the data and the length, not the times.
+        self.file.sync_data().map_err(|error| self.directory.naming(&self.name, &error))
+    }
+}

@@ -1,0 +1,196 @@
+//! Reads one segment from its bytes: what of it is whole, how its trees stand at its end, and whether what is not
+//! whole is a torn tail or damage (FORMAT.md 8). Pure: never touches a file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::record::{Genesis, Record};
+
+use crate::format::{self, Block, Body, CommitBody, Header, Mark, NoHeader, SignatureBody, Snapshot};
+use crate::proof::{self, CommitProof, RecordTree};
+use crate::{Entry, Position};
+
+/// A segment, read.
+pub(crate) struct Scanned {
+    pub header: Header,
+    /// The trees as they stand after the last whole block.
+    pub trees: Vec<Snapshot>,
+    /// Length of the whole beginning.
+    pub end: usize,
+    /// Whether something that is not whole follows, and nothing else.
+    pub torn: bool,
+    commits: Vec<FoundCommit>,
+}
+
+struct FoundCommit {
+    offset: u64,
+    genesis: Arc<Genesis>,
+    proof: CommitProof,
+    /// For each record where it begins in the file, its length, and the length of what lies beside it.
+    places: Vec<(usize, usize, usize)>,
+}
+
+/// Why a segment cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unreadable {
+    /// Its header never became whole, and nothing whole is in it (8.4).
+    Unfinished,
+    /// It is damaged at this offset.
+    Damaged(u64, &'static str),
+}
+
+/// Reads the bytes of the segment of this number.
+pub(crate) fn scan(number: u64, file: &Bytes) -> Result<Scanned, Unreadable> {
+    let (header, mut end) = Header::parse(file).map_err(|error| match error {
+        NoHeader::Unfinished => Unreadable::Unfinished,
+        NoHeader::RestUnreadable(mark) if format::next_block(file, 0, &mark).is_none() => Unreadable::Unfinished,
+        NoHeader::RestUnreadable(_) => Unreadable::Damaged(0, "the header is unreadable, and whole blocks follow it"),
+        NoHeader::Damaged(what) => Unreadable::Damaged(0, what),
+    })?;
+    if header.number != number {
+        return Err(Unreadable::Damaged(20, "the header's number is not the one in the file's name"));
+    }
+    let mut found = Found::of(&header);
+    while let Some(Block { length, body, .. }) = format::block(file, end, &header.mark) {
+        let follows = match body {
+            Body::Commit(commit) => found.commit(file, end, &commit),
+            Body::Signature(signature) => found.signature(&signature),
+        };
+        // A whole block in a wrong place is never the work of a crash (8.3).
+        follows.map_err(|what| Unreadable::Damaged(end as u64, what))?;
+        end += length;
+    }
+    let torn = end < file.len();
+    refuse_damage_before_a_whole_batch(file, end, &header.mark)?;
+    Ok(Scanned { trees: found.trees, commits: found.commits, header, end, torn })
+}
+
+/// "A readable block whose batch begins after X proves that X was once whole and synced" (4.2).
+fn refuse_damage_before_a_whole_batch(file: &[u8], end: usize, mark: &Mark) -> Result<(), Unreadable> {
+    let mut from = end;
+    while let Some((at, block)) = format::next_block(file, from, mark) {
+        if block.batch > end as u64 {
+            return Err(Unreadable::Damaged(end as u64, "it cannot be read here, yet a later batch is whole"));
+        }
+        from = at + block.length;
+    }
+    Ok(())
+}
+
+struct Found {
+    trees: Vec<Snapshot>,
+    by_name: HashMap<proto::record::TreeName, usize>,
+    /// For each tree the last commit of this segment.
+    last: Vec<Option<usize>>,
+    commits: Vec<FoundCommit>,
+}
+
+impl Found {
+    fn of(header: &Header) -> Self {
+        let by_name = header.trees.iter().enumerate().map(|(index, tree)| (tree.name(), index)).collect();
+        Self { trees: header.trees.clone(), by_name, last: vec![None; header.trees.len()], commits: Vec::new() }
+    }
+
+    fn commit(&mut self, file: &Bytes, offset: usize, block: &CommitBody<'_>) -> Result<(), &'static str> {
+        let index = *self.by_name.get(&block.tree).ok_or("a commit of a tree that the header does not name")?;
+        let tree = &mut self.trees[index];
+        if block.index != tree.frontier.size() || block.previous != tree.previous {
+            return Err("a commit that does not follow the one before it");
+        }
+        let mut at = offset + block.records_at;
+        let mut places = Vec::with_capacity(block.records.len());
+        let mut hashes = Vec::with_capacity(block.records.len());
+        for (number, (record, beside)) in block.records.iter().enumerate() {
+            Record::parse(file.slice_ref(record)).map_err(|_| "what should be a record is none")?;
+            let genesis = &tree.genesis_record.as_bytes()[..];
+            if block.index == 0 && number == 0 && *record != genesis {
+                return Err("a tree that does not begin with its genesis");
+            }
+            hashes.push(proto::merkle::leaf_hash(record));
+            places.push((at, record.len(), beside.len()));
+            at += record.len() + beside.len();
+        }
+        let records = RecordTree::over(hashes);
+        if records.root() != block.root {
+            return Err("a commit whose records have another root than it says");
+        }
+        let proof = CommitProof::append(tree, records);
+        self.last[index] = Some(self.commits.len());
+        self.commits.push(FoundCommit { offset: offset as u64, genesis: tree.genesis.clone(), proof, places });
+        Ok(())
+    }
+
+    fn signature(&mut self, block: &SignatureBody<'_>) -> Result<(), &'static str> {
+        let index = *self.by_name.get(&block.tree).ok_or("a signature of a tree that the header does not name")?;
+        if block.size != self.trees[index].frontier.size() {
+            return Err("a signature of a head that is not the tree's at this place");
+        }
+        if let Some(last) = self.last[index] {
+            self.commits[last].proof.signed(block.key, block.signature);
+        }
+        Ok(())
+    }
+}
+
+impl Scanned {
+    /// Position just after the last record.
+    pub fn end(&self) -> Position {
+        Position { segment: self.header.number, offset: self.end as u64, record: 0 }
+    }
+
+    /// Shows the entries at or after `from`, in their order. `file` is what was scanned.
+    pub fn entries(&self, file: &[u8], from: Option<Position>, each: &mut dyn FnMut(Entry)) {
+        let begins = from.map_or(0, |from| if from.segment == self.header.number { from.offset } else { 0 });
+        let skipped = self.commits.partition_point(|commit| commit.offset < begins);
+        for commit in &self.commits[skipped..] {
+            for index in 0..commit.proof.records.count() {
+                let position = Position { segment: self.header.number, offset: commit.offset, record: index };
+                if from.is_none_or(|from| position >= from) {
+                    each(commit.entry(file, position));
+                }
+            }
+        }
+    }
+
+    /// The one entry at this position of this segment.
+    pub fn entry(&self, file: &[u8], position: Position) -> Option<Entry> {
+        let commit = self.commits.binary_search_by_key(&position.offset, |commit| commit.offset).ok()?;
+        let commit = &self.commits[commit];
+        (position.record < commit.proof.records.count()).then(|| commit.entry(file, position))
+    }
+}
+
+impl FoundCommit {
+    fn entry(&self, file: &[u8], position: Position) -> Entry {
+        let (at, length, beside) = self.places[position.record as usize];
+        // Copied, so that an entry that is kept does not keep its whole segment.
+        let copy = |from: usize, length: usize| Bytes::copy_from_slice(&file[from..from + length]);
+        let record = Record::parse(copy(at, length)).expect("parsed when the segment was scanned");
+        let seal = self.proof.seal(position.record, record.nonce());
+        let beside = copy(at + length, beside);
+        Entry { position, tree: self.genesis.tree, genesis: self.genesis.clone(), record, beside, seal }
+    }
+}
+
+/// Whether a segment goes on where the one before it ended.
+pub(crate) fn follows(before: &[Snapshot], header: &Header) -> Result<(), &'static str> {
+    for tree in &header.trees {
+        let found = |name: &[u8]| before.iter().find(|before| before.name().0.as_bytes() == name);
+        if tree.frontier.size() > 0 {
+            if found(tree.name().0.as_bytes()) != Some(tree) {
+                return Err("a tree does not go on as it ended in the segment before");
+            }
+        } else if !tree.genesis.content.before.is_empty() {
+            let content = &tree.genesis.content;
+            let Some(ended) = found(&content.before) else {
+                return Err("a tree names one before it that the segment before does not hold");
+            };
+            let head = proof::head(ended.name(), &ended.frontier);
+            if (head.size, &head.root.as_bytes()[..]) != (content.before_size, &content.before_root[..]) {
+                return Err("the tree before did not end as its successor found it");
+            }
+        }
+    }
+    Ok(())
+}

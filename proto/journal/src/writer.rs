@@ -1,0 +1,369 @@
+//! The one thread that writes: takes what is queued, commits, signs, writes and syncs it as a batch, and only then
+//! releases it.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proto::digest::Digest;
+use proto::record::{Record, TreeName};
+use proto::signature::SigningKey;
+use tokio::sync::{oneshot, watch};
+
+use crate::disk::{Disk, File};
+use crate::format::{self, Header, MAX_COMMIT_RECORDS, MAX_GENESIS_BYTES, Mark, Place, Row, SignatureBody, Snapshot};
+use crate::pending::{Committed, Ended, Pending};
+use crate::proof::{self, CommitProof, RecordTree};
+use crate::read::file_name;
+use crate::recover::random;
+use crate::{Options, Position, TreeIndex};
+
+/// Most records in a batch.
+const MAX_BATCH_RECORDS: usize = 4_096;
+/// A batch that has this many bytes takes no further record.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+const _: () = assert!(MAX_BATCH_RECORDS <= MAX_COMMIT_RECORDS);
+
+/// Where a failed write leaves word (FORMAT.md 1.4).
+pub(crate) const FAILED_FILE: &str = "failed";
+/// How the name of a file ends that is not finished yet (1.3).
+pub(crate) const UNFINISHED: &str = ".new";
+
+/// One record in the queue. Dropped without release, its waiter learns that the journal has ended.
+pub(crate) struct Request {
+    tree: TreeIndex,
+    record: Record,
+    beside: Bytes,
+    leaving: bool,
+    /// Both computed where the record comes from, not in the one thread that all wait for.
+    hash: Digest,
+    checksum: u32,
+    release: oneshot::Sender<Committed>,
+}
+
+impl Request {
+    pub fn new(tree: TreeIndex, record: Record, beside: Bytes, leaving: bool, shared: Arc<Shared>) -> (Self, Pending) {
+        let (release, released) = oneshot::channel();
+        let (hash, checksum) = (record.hash(), format::checksum_of(record.as_bytes(), &beside));
+        (Self { tree, record, beside, leaving, hash, checksum, release }, Pending { released, shared })
+    }
+
+    fn length(&self) -> usize {
+        self.record.as_bytes().len() + self.beside.len()
+    }
+}
+
+impl Row for Request {
+    fn record(&self) -> &[u8] {
+        self.record.as_bytes()
+    }
+    fn beside(&self) -> &[u8] {
+        &self.beside
+    }
+    fn checksum(&self) -> u32 {
+        self.checksum
+    }
+}
+
+/// What the thread, the journal and every waiter know together: why it ended.
+pub(crate) struct Shared {
+    ended: OnceLock<Arc<str>>,
+    watch: watch::Sender<Option<Arc<str>>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { ended: OnceLock::new(), watch: watch::Sender::new(None) }
+    }
+}
+
+impl Shared {
+    pub fn ended(&self) -> Option<Arc<str>> {
+        self.ended.get().cloned()
+    }
+
+    /// For a waiter whose request was dropped.
+    pub fn reason(&self) -> Ended {
+        Ended(self.ended().unwrap_or_else(|| "it was closed".into()))
+    }
+
+    pub fn until_ended(&self) -> impl Future<Output = Arc<str>> + Send + use<> {
+        let mut watched = self.watch.subscribe();
+        async move {
+            let ended = watched.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+            ended.unwrap_or_else(|| "it was closed".into())
+        }
+    }
+
+    fn end(&self, reason: &str) {
+        let reason: Arc<str> = self.ended.get_or_init(|| reason.into()).clone();
+        self.watch.send_replace(Some(reason));
+    }
+}
+
+/// Says that the journal has ended even where the thread dies of a panic.
+struct EndOnPanic<'s>(&'s Shared);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end("its thread panicked");
+        }
+    }
+}
+
+/// A tree that this journal appends to.
+pub(crate) struct Growing {
+    state: Snapshot,
+    key: Arc<SigningKey>,
+    /// The last commit, while its head is not signed.
+    unsigned: Option<Arc<CommitProof>>,
+    /// Requests of the batch that is being put together.
+    queued: Vec<Request>,
+}
+
+impl Growing {
+    /// `None` where the genesis is too long.
+    pub fn new(genesis: Record, key: Arc<SigningKey>) -> Option<Self> {
+        let state = Snapshot::unborn(genesis).filter(|it| it.genesis_record.as_bytes().len() <= MAX_GENESIS_BYTES)?;
+        Some(Self { state, key, unsigned: None, queued: Vec::new() })
+    }
+
+    /// Commits what is queued for this tree: its block goes to the batch.
+    fn commit(
+        &mut self,
+        batch: &mut Vec<u8>,
+        place: Place<'_>,
+        rows: &[impl Row],
+        hashes: Vec<Digest>,
+    ) -> Arc<CommitProof> {
+        let records = RecordTree::over(hashes);
+        format::put_commit(batch, place, &self.state, &records.root(), rows);
+        let commit = Arc::new(CommitProof::append(&mut self.state, records));
+        self.unsigned = Some(commit.clone());
+        commit
+    }
+
+    /// Signs the tree's head, if it is not signed yet: the signature's block goes to the batch. No size is signed
+    /// twice.
+    fn sign(&mut self, batch: &mut Vec<u8>, place: Place<'_>) {
+        let Some(commit) = self.unsigned.take() else { return };
+        let (key, signature) = (self.key.public().id(), proof::sign(&commit.head, &self.key));
+        let (tree, size) = (commit.head.tree, commit.head.size);
+        format::put_signature(batch, place, &SignatureBody { tree, size, key, signature: &signature });
+        // Whoever asks sees it before the sync, which is as it may be: the commit is either durable already or not
+        // released, and a head signed again is the same head.
+        commit.signed(key, &signature);
+    }
+}
+
+/// A genesis on its way into its tree.
+impl Row for Record {
+    fn record(&self) -> &[u8] {
+        self.as_bytes()
+    }
+    fn beside(&self) -> &[u8] {
+        &[]
+    }
+    fn checksum(&self) -> u32 {
+        format::checksum_of(self.as_bytes(), &[])
+    }
+}
+
+/// The journal as its thread holds it.
+pub(crate) struct Writing {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    trees: Vec<Growing>,
+    carried: Vec<Snapshot>,
+    number: u64,
+    mark: Mark,
+    file: Box<dyn File>,
+    length: u64,
+    /// Since when some tree has an unsigned tail.
+    unsigned_since: Option<Instant>,
+    batch: Vec<u8>,
+}
+
+/// Why a batch is written, besides what is queued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tails {
+    /// Sign only where something leaves.
+    MayWait,
+    /// Sign every tail.
+    Sign,
+}
+
+impl Writing {
+    /// Begins a segment with trees that begin in it, each with its genesis, signed.
+    pub fn begin(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        number: u64,
+        mut trees: Vec<Growing>,
+        carried: Vec<Snapshot>,
+    ) -> io::Result<Self> {
+        let (mut bytes, mark) = header(number, &trees, &carried);
+        let place = Place { mark: &mark, batch: bytes.len() as u64 };
+        let mut batch = Vec::new();
+        for tree in &mut trees {
+            let genesis = tree.state.genesis_record.clone();
+            let hash = genesis.hash();
+            tree.commit(&mut batch, place, &[genesis], vec![hash]);
+            tree.sign(&mut batch, place);
+        }
+        bytes.extend_from_slice(&batch);
+        let file = create_whole(&*disk, number, &bytes)?;
+        let length = bytes.len() as u64;
+        Ok(Self { disk, options, trees, carried, number, mark, file, length, unsigned_since: None, batch })
+    }
+
+    /// The trees' names and geneses.
+    pub fn geneses(&self) -> Vec<(TreeName, Record)> {
+        self.trees.iter().map(|tree| (tree.state.name(), tree.state.genesis_record.clone())).collect()
+    }
+
+    /// Writes until the queue is closed and empty, or a write fails.
+    pub fn run(mut self, queue: Receiver<Request>, shared: Arc<Shared>) {
+        let _guard = EndOnPanic(&shared);
+        if let Err(error) = self.write_all(&queue, &shared) {
+            tracing::error!(%error, "the journal has ended: nothing more is written until the next start");
+            shared.end(&error.to_string());
+            self.leave_word(&error);
+        }
+        // What is still queued is dropped with the queue, and each waiter learns that the journal has ended.
+    }
+
+    fn write_all(&mut self, queue: &Receiver<Request>, shared: &Shared) -> io::Result<()> {
+        loop {
+            let first = match self.until_tails_are_due() {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => queue.recv_timeout(wait),
+            };
+            match first {
+                Ok(first) => {
+                    self.take(first, queue);
+                    let due = self.until_tails_are_due().is_some_and(|wait| wait.is_zero());
+                    self.write(if due { Tails::Sign } else { Tails::MayWait }, shared)?;
+                }
+                Err(RecvTimeoutError::Timeout) => self.write(Tails::Sign, shared)?,
+                Err(RecvTimeoutError::Disconnected) => return self.write(Tails::Sign, shared),
+            }
+        }
+    }
+
+    /// How long tails may still wait for their signature; `None`: for as long as nothing comes.
+    fn until_tails_are_due(&self) -> Option<Duration> {
+        Some(self.options.tail_signed_within?.saturating_sub(self.unsigned_since?.elapsed()))
+    }
+
+    /// Deals out to the trees what is queued, up to a batch's limits.
+    fn take(&mut self, first: Request, queue: &Receiver<Request>) {
+        let (mut records, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        while let Some(request) = next {
+            records += 1;
+            bytes += request.length();
+            self.trees[request.tree.0].queued.push(request);
+            let full = records >= MAX_BATCH_RECORDS || bytes >= MAX_BATCH_BYTES;
+            next = if full { None } else { queue.try_recv().ok() };
+        }
+    }
+
+    /// "Write, sync, release" (SEAL 1, rule 1). A crash before the write is whole leaves a torn tail, which the next start
+    /// cuts: nobody was told. A crash after it and before the sync: the batch is there or not, and nobody was told. A
+    /// crash after the sync: it is there, told or not. An error is the end of the journal in each of these states.
+    fn write(&mut self, tails: Tails, shared: &Shared) -> io::Result<()> {
+        let idle = self.trees.iter().all(|tree| tree.queued.is_empty());
+        if idle && self.trees.iter().all(|tree| tree.unsigned.is_none()) {
+            return Ok(());
+        }
+        if self.length >= self.options.segment_bytes && !idle {
+            self.begin_next_segment()?;
+        }
+        let place = Place { mark: &self.mark, batch: self.length };
+        self.batch.clear();
+        let mut committed = Vec::new();
+        for tree in &mut self.trees {
+            let requests = std::mem::take(&mut tree.queued);
+            if !requests.is_empty() {
+                let offset = place.batch + self.batch.len() as u64;
+                let hashes = requests.iter().map(|request| request.hash).collect();
+                let commit = tree.commit(&mut self.batch, place, &requests, hashes);
+                if requests.iter().any(|request| request.leaving) {
+                    tree.sign(&mut self.batch, place);
+                }
+                committed.push((commit, offset, requests));
+            }
+        }
+        // The last batch of a segment signs all tails (2.2), so that no commit's signature is in another file.
+        let full = place.batch + self.batch.len() as u64 >= self.options.segment_bytes;
+        if full || tails == Tails::Sign {
+            self.trees.iter_mut().for_each(|tree| tree.sign(&mut self.batch, place));
+        }
+        if let Err(error) = self.file.append(&self.batch).and_then(|()| self.file.sync()) {
+            // Said before the requests are dropped: that is how their waiters wake up, and they ask why.
+            shared.end(&error.to_string());
+            return Err(error);
+        }
+        self.length += self.batch.len() as u64;
+        let unsigned = self.trees.iter().any(|tree| tree.unsigned.is_some());
+        self.unsigned_since = if unsigned { self.unsigned_since.or_else(|| Some(Instant::now())) } else { None };
+        for (commit, offset, requests) in committed {
+            release(self.number, &commit, offset, requests);
+        }
+        Ok(())
+    }
+
+    /// Everything in the full segment is synced and signed. A crash before the rename leaves it the last one; after it,
+    /// the new one is the last and says the same of every tree.
+    fn begin_next_segment(&mut self) -> io::Result<()> {
+        let (header, mark) = header(self.number + 1, &self.trees, &self.carried);
+        self.file = create_whole(&*self.disk, self.number + 1, &header)?;
+        (self.number, self.mark, self.length) = (self.number + 1, mark, header.len() as u64);
+        Ok(())
+    }
+
+    /// Tries once to leave word for the next start; that works without it too (8.5).
+    fn leave_word(&self, error: &io::Error) {
+        let left = self.disk.create(FAILED_FILE).and_then(|mut file| {
+            file.append(error.to_string().as_bytes())?;
+            file.sync()?;
+            self.disk.sync_directory()
+        });
+        if let Err(error) = left {
+            tracing::warn!(%error, "no word of the failed write could be left");
+        }
+    }
+}
+
+fn release(segment: u64, commit: &Arc<CommitProof>, offset: u64, requests: Vec<Request>) {
+    for (record, request) in (0..).zip(requests) {
+        let position = Position { segment, offset, record };
+        let committed = Committed { commit: commit.clone(), position, nonce: request.record.nonce() };
+        // A waiter that no longer waits is none: the record is durable all the same.
+        let _ = request.release.send(committed);
+    }
+}
+
+/// The header of a segment for these trees as they stand, and its mark.
+fn header(number: u64, trees: &[Growing], carried: &[Snapshot]) -> (Vec<u8>, Mark) {
+    let mark = random();
+    let trees = trees.iter().map(|tree| &tree.state).chain(carried).cloned().collect();
+    (Header { number, mark, trees }.encode(), mark)
+}
+
+/// A segment that comes into being whole (1.3), in place of one that may be there. A crash before the rename leaves a
+/// `.new` file, which the next start removes. A crash after it and before the directory's sync leaves either name.
+pub(crate) fn create_whole(disk: &dyn Disk, number: u64, bytes: &[u8]) -> io::Result<Box<dyn File>> {
+    let name = file_name(number);
+    let unfinished = format!("{name}{UNFINISHED}");
+    let mut file = disk.create(&unfinished)?;
+    file.append(bytes)?;
+    file.sync()?;
+    disk.rename(&unfinished, &name)?;
+    disk.sync_directory()?;
+    Ok(file)
+}
