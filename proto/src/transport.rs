@@ -1,1 +1,140 @@
-//! To come.
+//! Framing between servers, and every limit of the wire by name (PROTOCOL.md 6.1 and 9).
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::wire::relay::Frame;
+
+/// Longest header, in bytes.
+pub const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Most encoded metadata or trailers, in bytes.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// Most fields in metadata or trailers.
+pub const MAX_FIELDS: usize = 100;
+/// Longest text in an opening (purpose, legal basis, subject, represented party), in bytes.
+pub const MAX_TEXT_BYTES: usize = 256;
+/// Longest piece, in bytes.
+pub const MAX_PIECE_BYTES: usize = 64 * 1024;
+/// Most pieces in a message.
+pub const MAX_PIECES: usize = 64;
+/// Most bytes in the pieces of one message.
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+/// Longest frame: the payload with everything beside it.
+pub const MAX_FRAME_BYTES: usize = MAX_PAYLOAD_BYTES + MAX_HEADER_BYTES + 2 * MAX_METADATA_BYTES + 16 * 1024;
+const _: () = assert!(MAX_FRAME_BYTES == 327_680, "PROTOCOL.md 6.1 and 9");
+/// An opening's time may differ from the receiver's clock by so much.
+pub const MAX_SKEW: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Where security servers exchange messages.
+pub const EXCHANGE_PATH: &str = "/causeway.relay.v1.Relay/Exchange";
+/// Where a sealed answer is fetched again.
+pub const FETCH_PATH: &str = "/causeway.relay.v1.Relay/Fetch";
+
+/// Bytes that are no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAFrame {
+    /// The gRPC prefix announces compression, which frames do not use.
+    #[error("a frame is not compressed")]
+    Compressed,
+    /// The gRPC prefix announces more than a frame may hold.
+    #[error("a frame of {0} bytes is beyond the limit of {MAX_FRAME_BYTES}")]
+    TooLong(usize),
+    /// The protobuf does not decode.
+    #[error("not a protobuf Frame: {0}")]
+    Undecodable(String),
+    /// The stream ended inside a frame.
+    #[error("the stream ended inside a frame")]
+    Cut,
+}
+
+/// A frame as it goes onto the stream: the gRPC prefix and the protobuf.
+pub fn encode(frame: &Frame) -> Bytes {
+    let length = frame.encoded_len();
+    let mut bytes = BytesMut::with_capacity(5 + length);
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length).expect("a frame is bounded far below"));
+    frame.encode(&mut bytes).expect("the buffer grows");
+    bytes.freeze()
+}
+
+/// Cuts frames out of a stream's bytes. Holds at most one frame and what arrived with its end.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    held: BytesMut,
+}
+
+impl FrameReader {
+    /// Takes bytes as they arrive.
+    pub fn take(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame, if it has arrived.
+    pub fn next(&mut self) -> Result<Option<Frame>, NotAFrame> {
+        let Some(prefix) = self.held.first_chunk::<5>() else { return Ok(None) };
+        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+        if prefix[0] != 0 {
+            return Err(NotAFrame::Compressed);
+        }
+        if length > MAX_FRAME_BYTES {
+            return Err(NotAFrame::TooLong(length));
+        }
+        if self.held.len() < 5 + length {
+            return Ok(None);
+        }
+        self.held.advance(5);
+        let frame = self.held.split_to(length).freeze();
+        Frame::decode(frame).map(Some).map_err(|error| NotAFrame::Undecodable(error.to_string()))
+    }
+
+    /// At the stream's end: nothing may be left.
+    pub fn finish(&self) -> Result<(), NotAFrame> {
+        if self.held.is_empty() { Ok(()) } else { Err(NotAFrame::Cut) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn frames_are_cut_at_any_place() {
+        let frame = Frame { exchange: vec![1; 16].into(), header: vec![2; 300].into(), ..Default::default() };
+        let bytes = [encode(&frame), encode(&Frame::default()), encode(&frame)].concat();
+        for step in 1..bytes.len() {
+            let (mut reader, mut frames) = (FrameReader::default(), Vec::new());
+            for chunk in bytes.chunks(step) {
+                reader.take(chunk);
+                while let Some(frame) = reader.next().unwrap() {
+                    frames.push(frame);
+                }
+            }
+            assert_eq!(frames, [frame.clone(), Frame::default(), frame.clone()]);
+            assert_eq!(reader.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_frame_beyond_the_limit_is_refused_at_its_prefix() {
+        let mut reader = FrameReader::default();
+        reader.take(&[0]);
+        reader.take(&(MAX_FRAME_BYTES as u32 + 1).to_be_bytes());
+        assert_eq!(reader.next(), Err(NotAFrame::TooLong(MAX_FRAME_BYTES + 1)));
+        let mut reader = FrameReader::default();
+        reader.take(&[0]);
+        reader.take(&(MAX_FRAME_BYTES as u32).to_be_bytes());
+        assert_eq!(reader.next(), Ok(None));
+        assert_eq!(reader.finish(), Err(NotAFrame::Cut));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_frame_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut reader = FrameReader::default();
+            reader.take(&bytes);
+            while let Ok(Some(_)) = reader.next() {}
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Compiles the agencies' own protos. They are ordinary gRPC services: nothing in them is ours.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "population/v1/population.proto",
+        "civil/v1/civil.proto",
+        "insurance/v1/insurance.proto",
+        "portal/v1/portal.proto",
+    ];
+    println!("cargo:rerun-if-changed=protos");
+    tonic_prost_build::configure().compile_fds(protox::compile(files, ["protos"])?)?;
+    Ok(())
+}
