@@ -294,7 +294,9 @@ mod tests {
         };
         let path = Path::new("/etc/admin.toml");
         assert_eq!(AdminFile::parse(path, &file.text()).unwrap(), file);
-        for (from, to, named) in [("VN", "V N", "instance"), ("sha256:", "sha1:", "fingerprint"), (":4001", "", "registry")] {
+        for (from, to, named) in
+            [("VN", "V N", "instance"), ("sha256:", "sha1:", "fingerprint"), (":4001", "", "registry")]
+        {
             let error = AdminFile::parse(path, &file.text().replace(from, to)).unwrap_err().to_string();
             assert!(error.contains("/etc/admin.toml") && error.contains(named), "{error}");
         }

@@ -29,7 +29,9 @@ pub enum NoConfiguration {
         source: std::io::Error,
     },
     /// It is not of its form.
-    #[error("{path}: {reason}\nThe keys are directory, listen and unlock; `central-registry init` writes a commented file")]
+    #[error(
+        "{path}: {reason}\nThe keys are directory, listen and unlock; `central-registry init` writes a commented file"
+    )]
     Form {
         /// The file.
         path: PathBuf,
@@ -70,7 +72,12 @@ impl Configuration {
     pub fn parse(path: &Path, text: &str) -> Result<Self, NoConfiguration> {
         let raw: Raw = toml::from_str(text)
             .map_err(|error| NoConfiguration::Form { path: path.to_owned(), reason: error.to_string() })?;
-        let wrong = |key, value: &str, rule| NoConfiguration::Value { path: path.to_owned(), key, value: value.to_owned(), rule };
+        let wrong = |key, value: &str, rule| NoConfiguration::Value {
+            path: path.to_owned(),
+            key,
+            value: value.to_owned(),
+            rule,
+        };
         Ok(Self {
             directory: path.parent().unwrap_or(Path::new("")).join(&raw.directory),
             listen: raw
@@ -78,7 +85,11 @@ impl Configuration {
                 .parse()
                 .map_err(|_| wrong("listen", &raw.listen, "it is an IP address and a port, like \"0.0.0.0:4001\""))?,
             unlock: raw.unlock.parse().map_err(|_| {
-                wrong("unlock", &raw.unlock, "it says where the passphrase comes from: credential:NAME, fd:NUMBER or prompt")
+                wrong(
+                    "unlock",
+                    &raw.unlock,
+                    "it says where the passphrase comes from: credential:NAME, fd:NUMBER or prompt",
+                )
             })?,
         })
     }

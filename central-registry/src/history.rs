@@ -77,7 +77,8 @@ impl History {
     ) -> Result<(), HistoryError> {
         let place = directory.join(JOURNAL);
         std::fs::create_dir(&place)?;
-        let refused = |error: Refused| HistoryError::Entry { position: "the beginning".into(), reason: error.to_string() };
+        let refused =
+            |error: Refused| HistoryError::Entry { position: "the beginning".into(), reason: error.to_string() };
         let options = Options { first: true, ..Options::default() };
         let disk = Arc::new(Directory(place));
         let journal = Journal::open(disk, vec![tree(instance, key)], options, None, &mut |_| {})?;
@@ -163,7 +164,11 @@ impl History {
     fn save(&mut self, register: &Register) {
         self.unsaved = 0;
         let Some((position, digest)) = self.last else { return };
-        let saved = Saved { position: hex::encode(position.to_bytes()), digest: digest.to_string(), register: register.clone() };
+        let saved = Saved {
+            position: hex::encode(position.to_bytes()),
+            digest: digest.to_string(),
+            register: register.clone(),
+        };
         let bytes = serde_json::to_vec(&saved).expect("the register has string keys only");
         if let Err(error) = self.view.insert(VIEW_KEY, bytes).and_then(|_| self.view.flush()) {
             tracing::warn!(%error, "the view could not be written; the next start reads the journal from further back");
@@ -253,7 +258,8 @@ fn record(admitted: &Admitted) -> Record {
 }
 
 fn tree(instance: &InstanceId, key: SigningKey) -> Tree {
-    let owner = Owner { instance: instance.clone(), member: "central-registry".into(), server: "central-registry".into() };
+    let owner =
+        Owner { instance: instance.clone(), member: "central-registry".into(), server: "central-registry".into() };
     Tree { owner, key: Arc::new(key) }
 }
 

@@ -91,7 +91,9 @@ pub enum InitError {
     #[error("{0} is not empty: an instance begins once; give another directory")]
     NotEmpty(PathBuf),
     /// The admin's name cannot name a file.
-    #[error("the admin's name {0:?} also names files: use letters, digits, '.', '_' and '-', and begin with a letter or digit")]
+    #[error(
+        "the admin's name {0:?} also names files: use letters, digits, '.', '_' and '-', and begin with a letter or digit"
+    )]
     AdminName(String),
     /// The root keys do not fit together.
     #[error("{threshold} of {keys} root keys cannot be: make 1 to {MAX_ROOT_KEYS} keys, and let 1 to all of them sign")]
@@ -180,7 +182,10 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
     let keep = Keeping { directory, passphrase: &options.passphrase, cost: options.cost };
     for each in [KEYS, OFFLINE, PUBLIC] {
         let path = directory.join(each);
-        fs::DirBuilder::new().mode(if each == PUBLIC { 0o755 } else { 0o700 }).create(&path).map_err(|source| InitError::File { path, source })?;
+        fs::DirBuilder::new()
+            .mode(if each == PUBLIC { 0o755 } else { 0o700 })
+            .create(&path)
+            .map_err(|source| InitError::File { path, source })?;
     }
     let authority = CertificateAuthority::found(&options.instance, keep.online("authority")?, now)?;
     let tls = keep.online("tls")?;
@@ -193,7 +198,9 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
     };
 
     let keys = RoleKeys {
-        root: (1..=options.root_keys).map(|n| keep.key(&format!("{OFFLINE}/root-{n}.pem"))).collect::<Result<_, _>>()?,
+        root: (1..=options.root_keys)
+            .map(|n| keep.key(&format!("{OFFLINE}/root-{n}.pem")))
+            .collect::<Result<_, _>>()?,
         targets: vec![keep.online("targets")?],
         members: vec![keep.online("members")?],
         catalogue: vec![keep.online("catalogue")?],

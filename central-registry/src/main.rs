@@ -187,9 +187,7 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -319,7 +317,10 @@ async fn invite(options: Invite) -> anyhow::Result<()> {
             })
         ));
     }
-    eprintln!("Send this to the server's admin over a way that both of you trust. The token is good once, until {}.\n", invitation.expires);
+    eprintln!(
+        "Send this to the server's admin over a way that both of you trust. The token is good once, until {}.\n",
+        invitation.expires
+    );
     print(&format!(
         "security-server join --registry {registry} --fingerprint {fingerprint} --anchor-digest sha256:{anchor_digest} \
          --server {} --token {token}\n",

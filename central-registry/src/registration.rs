@@ -50,7 +50,10 @@ pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) ->
 }
 
 /// An admin orders something.
-pub(crate) async fn order(registry: Arc<Registry>, command: wire::SignedCommand) -> Result<wire::CommandResult, Refused> {
+pub(crate) async fn order(
+    registry: Arc<Registry>,
+    command: wire::SignedCommand,
+) -> Result<wire::CommandResult, Refused> {
     let command = ReceivedCommand::parse(command)?;
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);

@@ -498,10 +498,9 @@ fn status(refused: &Refused) -> Status {
         }
         Refused::Limit { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
-        Refused::Certificate { .. }
-        | Refused::OutOfPlace
-        | Refused::VersionPublished(_)
-        | Refused::Failed(_) => Code::Internal,
+        Refused::Certificate { .. } | Refused::OutOfPlace | Refused::VersionPublished(_) | Refused::Failed(_) => {
+            Code::Internal
+        }
     };
     Status::new(code, refused.to_string())
 }

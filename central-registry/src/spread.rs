@@ -55,7 +55,9 @@ pub(crate) fn published(publication: &Publication) -> Event {
 
 fn not_published(error: &dyn std::fmt::Display) -> Refused {
     tracing::error!(%error, "the decision is recorded, but the configuration could not be published; tried again in a minute");
-    Refused::Failed(format!("what was decided is recorded, but could not be published: {error}; it is tried each minute"))
+    Refused::Failed(format!(
+        "what was decided is recorded, but could not be published: {error}; it is tried each minute"
+    ))
 }
 
 /// What everybody is to know of the register.
