@@ -40,7 +40,7 @@ pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) ->
         Reviewed::Repeated(request) => request,
         // A crash before this is durable leaves the token unused; after it the same application is `Repeated`.
         Reviewed::New(request, admitted) => {
-            desk.record(admitted).await?;
+            desk.record(*admitted).await?;
             request
         }
     };
@@ -108,7 +108,7 @@ fn verify(registry: &Registry, received: ReceivedApplication) -> Result<Verified
 enum Reviewed {
     /// The applicant lost our answer and asks again.
     Repeated(RequestId),
-    New(RequestId, Admitted),
+    New(RequestId, Box<Admitted>),
 }
 
 /// Holds the application against the register: invited, with a token that is good and unused, as the server that was
@@ -124,7 +124,7 @@ fn review(desk: &Desk, verified: VerifiedApplication, now: Time) -> Result<Revie
     let request = desk.register.next_request();
     let application = applied(application, digest, invitation);
     let admitted = desk.admit(now, None, Event::Applied { request, token: Hex(token), application })?;
-    Ok(Reviewed::New(request, admitted))
+    Ok(Reviewed::New(request, Box::new(admitted)))
 }
 
 fn applied(asked: &Application, digest: Digest, invitation: &Invitation) -> Applied {

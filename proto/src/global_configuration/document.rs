@@ -14,6 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{Configuration, Member, Server, SigningCertificate, Standing};
 use crate::digest::Digest;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use crate::registration::Address;
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
 
@@ -25,8 +26,6 @@ pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 pub const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
 /// Longest name of an agency or an instance, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
-/// Longest address of a server, in bytes: a host name of 253 and a port.
-pub const MAX_ADDRESS_BYTES: usize = 260;
 /// Most subsystems of one member.
 pub const MAX_SUBSYSTEMS: usize = 512;
 /// Most security servers of one member, and most that host one subsystem.
@@ -376,7 +375,7 @@ fn servers(path: &str, member: &MemberId, listed: &[ServerDocument]) -> Result<B
         if server.owner() != *member {
             return Err(Refused::ForeignServer { member: member.clone(), server: server.clone() });
         }
-        if !is_address(&document.address) {
+        if document.address.parse::<Address>().is_err() {
             return Err(Refused::Address { server: server.clone(), address: document.address.clone() });
         }
         within(path, "authentication certificates of a server", document.authentication.len(), 1, MAX_AUTHENTICATION)?;
@@ -528,19 +527,6 @@ fn certificate<'a>(path: &str, what: &'static str, der: &'a Der) -> Result<X509C
         Ok(([], certificate)) => Ok(certificate),
         _ => Err(Refused::NotACertificate { path: path.into(), what }),
     }
-}
-
-/// `host:port`, the host a DNS name, an IPv4 address, or an IPv6 address in brackets.
-fn is_address(address: &str) -> bool {
-    let Some((host, port)) = address.rsplit_once(':') else { return false };
-    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(literal) => literal.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-        }
-    };
-    address.len() <= MAX_ADDRESS_BYTES && is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn seconds(since_1970: i64) -> Time {

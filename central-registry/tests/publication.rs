@@ -1,0 +1,619 @@
+//! What is published is what servers read, one change is small, and what an attacker can do with what he holds.
+// A test tells what went wrong by panicking, wherever it does so.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use central_registry::publish::{Publication, RoleKeys, Thresholds, Unpublishable, View};
+use proptest::prelude::{any, prop};
+use proptest::proptest;
+use proto::digest::Digest;
+use proto::global_configuration::document::{
+    Der, InstanceDocument, MemberDocument, Refused, ServerDocument, SigningDocument, SubsystemDocument,
+};
+use proto::global_configuration::update::{Anchor, Files, Rejected, TIMESTAMP, Trusted, update};
+use proto::global_configuration::{Freshness, Standing};
+use proto::identifier::MemberId;
+use proto::signature::SigningKey;
+use proto::time::Time;
+use proto::wire::registry::File;
+use serde_json::{Value, json};
+use sigstore_tuf::canonical_json::to_canonical_bytes;
+
+const NOW: Time = Time::from_millis(1_795_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[test]
+fn what_is_published_is_what_a_server_reads() {
+    let country = Country::of(300);
+    let trusted = country.joined();
+    let configuration = trusted.configuration();
+    assert_eq!(configuration.members.len(), 300);
+    assert_eq!(configuration.servers.len(), 300);
+    assert_eq!((configuration.version, configuration.instance.as_str()), (1, "VN"));
+    assert_eq!(configuration.signed_at, NOW);
+    assert_eq!(configuration.expires_at, NOW.plus(72 * HOUR));
+    assert_eq!(configuration.digest, Digest::of(&[&trusted.files()[TIMESTAMP]]));
+    let member = &configuration.members[&id("m7")];
+    let (key, certificate) = member.signing_keys.first_key_value().unwrap();
+    assert!(configuration.signing_key(&id("m7"), &certificate.server, key, NOW).is_some());
+    assert!(configuration.hosts(&certificate.server, member.subsystems.first_key_value().unwrap().0));
+}
+
+#[test]
+fn one_change_moves_few_bytes_and_signs_three_files() {
+    let mut country = Country::of(300);
+    let trusted = country.joined();
+    country.view.members[42] = member("m42", "ss1.new.example:5500");
+    let changed = country.publish(NOW.plus(HOUR));
+    let bytes: usize = changed.iter().map(|file| file.name.len() + file.content.len()).sum();
+    assert_eq!(changed.len(), 4, "bin, snapshot, timestamp and the document: {:?}", names(&changed));
+    assert_eq!(changed.last().unwrap().name, TIMESTAMP);
+    assert!(bytes < 20_000, "{bytes} bytes");
+    let trusted = update(&trusted, &files(&changed), NOW.plus(HOUR)).unwrap();
+    let server = "VN/GOV/m42/ss1".parse().unwrap();
+    assert_eq!(trusted.configuration().servers[&server].address, "ss1.new.example:5500");
+    assert_eq!(*trusted.files(), *country.publication.files());
+}
+
+#[test]
+fn a_member_that_leaves_is_gone_and_a_revocation_denies() {
+    let mut country = Country::of(3);
+    let trusted = country.joined();
+    country.view.members.remove(0);
+    let key = *trusted.configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
+    country.view.revoked.push(key);
+    let changed = country.publish(NOW);
+    let next = update(&trusted, &files(&changed), NOW).unwrap();
+    assert!(!next.configuration().members.contains_key(&id("m0")));
+    let server = "VN/GOV/m1/ss1".parse().unwrap();
+    assert!(next.configuration().signing_key(&id("m1"), &server, &key, NOW).is_none());
+    assert!(trusted.configuration().signing_key(&id("m1"), &server, &key, NOW).is_some());
+}
+
+#[test]
+fn a_revoked_key_that_is_registered_never_comes_back() {
+    let mut country = Country::of(2);
+    let key = *country.joined().configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
+    country.view.revoked.push(key);
+    country.publish(NOW);
+    let revoked = country.publication.clone();
+    country.view.revoked.clear();
+    let refused = revoked.next(&country.keys, &country.view, NOW).unwrap_err();
+    assert!(matches!(refused, Unpublishable::Rejected(Rejected::Unrevoked { key: left }) if left == key), "{refused}");
+    // With its holder it may go.
+    country.view.members.remove(1);
+    assert!(revoked.next(&country.keys, &country.view, NOW).is_ok());
+}
+
+#[test]
+fn a_timestamp_signed_again_moves_a_few_hundred_bytes() {
+    let mut country = Country::of(3);
+    let trusted = country.joined();
+    let (publication, changed) = country.publication.re_signed(&country.keys, NOW.plus(HOUR)).unwrap();
+    country.publication = publication;
+    assert_eq!(names(&changed), [TIMESTAMP]);
+    assert!(changed[0].content.len() < 1000);
+    let next = update(&trusted, &files(&changed), NOW.plus(HOUR)).unwrap();
+    assert_eq!(next.version(), 2);
+    assert_eq!(next.configuration().signed_at, NOW.plus(HOUR));
+    // The snapshot was not due yet, and ends sooner than the timestamp.
+    assert_eq!(next.configuration().expires_at, NOW.plus(72 * HOUR));
+}
+
+#[test]
+fn a_registry_that_only_signs_again_never_lets_a_role_expire() {
+    let mut country = Country::of(2);
+    let mut trusted = country.joined();
+    for hours in (30..=200 * 24).step_by(30) {
+        let now = NOW.plus(hours * HOUR);
+        let (publication, changed) = country.publication.re_signed(&country.keys, now).unwrap();
+        country.publication = publication;
+        trusted = update(&trusted, &files(&changed), now).unwrap();
+        assert_eq!(trusted.configuration().freshness(now.plus(30 * HOUR)), Freshness::Stale);
+    }
+    assert_eq!(*trusted.files(), *country.publication.files());
+}
+
+#[test]
+fn a_publication_is_taken_up_from_its_files() {
+    let mut country = Country::of(5);
+    let trusted = country.joined();
+    country.publish(NOW);
+    country.publication = Publication::read(country.publication.files()).unwrap();
+    country.view.members[1] = member("m1", "ss1.other.example:5500");
+    let changed = country.publish(NOW.plus(HOUR));
+    assert_eq!(changed.len(), 4);
+    // From version 1 on, everything that a server lacks is in the list, and little of what it has.
+    let next = update(&trusted, &files(&country.publication.since(1)), NOW.plus(HOUR)).unwrap();
+    assert_eq!(next.version(), 3);
+    assert!(country.publication.since(1).len() < 10);
+    assert_eq!(country.publication.since(3), []);
+    assert_eq!(country.publication.since(0).len(), country.publication.files().len());
+}
+
+#[test]
+fn a_restart_keeps_the_floor_even_when_all_is_expired() {
+    let mut country = Country::of(3);
+    let old = country.publication.files().clone();
+    country.publish(NOW.plus(HOUR));
+    let later = NOW.plus(400 * DAY);
+    let trusted = Trusted::load(&country.anchor(), country.publication.files()).unwrap();
+    assert_eq!(trusted.configuration().freshness(later), Freshness::Expired);
+    assert_eq!(trusted.version(), 2);
+    let refused = update(&trusted, &old, NOW.plus(HOUR)).unwrap_err();
+    assert!(matches!(refused, Rejected::Rollback { trusted: 2, offered: 1, .. }), "{refused}");
+}
+
+#[test]
+fn thresholds_of_two_need_two_keys() {
+    let mut keys = role_keys();
+    keys.members.push(SigningKey::generate().0);
+    let thresholds = Thresholds { members: 2, ..Thresholds::SANDBOX };
+    let view = view(3);
+    let first = Publication::first(&keys, &thresholds, &view, NOW).unwrap();
+    let mut changed = view.clone();
+    changed.members[0] = member("m0", "ss1.other.example:5500");
+    assert!(first.next(&keys, &changed, NOW).is_ok());
+    keys.members.pop();
+    let refused = first.next(&keys, &changed, NOW).unwrap_err();
+    assert!(
+        matches!(&refused, Unpublishable::Rejected(Rejected::Signatures { found: 1, threshold: 2, .. })),
+        "{refused}"
+    );
+    keys.members.clear();
+    assert!(matches!(first.next(&keys, &changed, NOW), Err(Unpublishable::NoKey(_))));
+    // What does not change needs nobody.
+    assert!(first.next(&keys, &view, NOW.plus(DAY)).is_ok());
+}
+
+// --- the register contradicts itself
+
+#[test]
+fn nobody_claims_anothers_key_server_subsystem_or_path() {
+    let country = Country::of(3);
+    let refused = |change: &dyn Fn(&mut View)| {
+        let mut view = country.view.clone();
+        change(&mut view);
+        match country.publication.next(&country.keys, &view, NOW) {
+            Err(Unpublishable::Rejected(Rejected::Document(refused))) => refused,
+            other => panic!("{:?}", other.map(|(publication, _)| publication.version())),
+        }
+    };
+    let stolen =
+        |view: &mut View| view.members[0].signing[0].certificate = view.members[1].signing[0].certificate.clone();
+    assert!(matches!(refused(&stolen), Refused::SharedKey { .. }));
+    let stolen =
+        |view: &mut View| view.members[0].servers[0].authentication = view.members[1].servers[0].authentication.clone();
+    assert!(matches!(refused(&stolen), Refused::SharedKey { .. }));
+    let both = |view: &mut View| {
+        view.members[0].servers[0].authentication = vec![view.members[0].signing[0].certificate.clone()]
+    };
+    assert!(matches!(refused(&both), Refused::SharedKey { .. }));
+    let taken = |view: &mut View| {
+        let server = view.members[1].servers[0].clone();
+        view.members[0].servers.push(server);
+    };
+    assert!(matches!(refused(&taken), Refused::ForeignServer { .. }));
+    let taken = |view: &mut View| view.members[0].subsystems = view.members[1].subsystems.clone();
+    assert!(matches!(refused(&taken), Refused::ForeignSubsystem { .. }));
+    let nowhere = |view: &mut View| view.members[0].signing[0].server = "VN/GOV/m1/ss9".parse().unwrap();
+    assert!(matches!(refused(&nowhere), Refused::UnknownServer { .. }));
+    let address = |view: &mut View| view.members[0].servers[0].address = "https://ss1".into();
+    assert!(matches!(refused(&address), Refused::Address { .. }));
+    let foreign = |view: &mut View| {
+        view.members.push(MemberDocument { member: "LA/GOV/x".parse().unwrap(), ..bare("m9") });
+    };
+    assert!(matches!(refused(&foreign), Refused::ForeignMember { .. }));
+    let not_p256 = |view: &mut View| view.members[0].signing[0].certificate = certificate_of(&rcgen::PKCS_ED25519);
+    assert!(matches!(refused(&not_p256), Refused::NotASigningKey { .. }));
+    let broken = |view: &mut View| view.members[0].signing[0].certificate = vec![0x30, 0].into();
+    assert!(matches!(refused(&broken), Refused::NotACertificate { .. }));
+    let long = |view: &mut View| view.members[0].name = "n".repeat(513);
+    assert!(matches!(refused(&long), Refused::Limit { found: 513, .. }));
+}
+
+#[test]
+fn another_members_server_may_host() {
+    let mut country = Country::of(2);
+    country.view.members[0].subsystems[0].servers.push("VN/GOV/m1/ss1".parse().unwrap());
+    country.publish(NOW);
+    let configuration = country.publication.trusted().configuration();
+    assert!(configuration.hosts(&"VN/GOV/m1/ss1".parse().unwrap(), &"VN/GOV/m0/registry".parse().unwrap()));
+}
+
+// --- an attacker on the way
+
+#[test]
+fn an_old_version_is_refused() {
+    let mut country = Country::of(3);
+    let old = country.publication.files().clone();
+    let before = country.joined();
+    country.publish(NOW);
+    let trusted = update(&before, country.publication.files(), NOW).unwrap();
+    let refused = update(&trusted, &old, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::Rollback { role: "timestamp".into(), trusted: 2, offered: 1 });
+    assert_eq!(trusted.version(), 2);
+    assert_eq!(update(&trusted, country.publication.files(), NOW).unwrap().version(), 2, "the same again is no fault");
+}
+
+#[test]
+fn a_version_that_is_held_back_expires() {
+    let country = Country::of(3);
+    let late = NOW.plus(72 * HOUR);
+    let refused = country.anchor().first(country.publication.files(), late).unwrap_err();
+    assert!(matches!(refused, Rejected::Expired { .. }), "{refused}");
+    let just = Time::from_millis(late.as_millis() - 1);
+    assert!(country.anchor().first(country.publication.files(), just).is_ok());
+}
+
+#[test]
+fn two_versions_do_not_mix() {
+    let mut country = Country::of(3);
+    let first = country.publication.files().clone();
+    country.view.members[0] = member("m0", "ss1.other.example:5500");
+    let changed = country.publish(NOW);
+    // The new timestamp with the old rest, and each new file replaced by its elder.
+    let mut mixed = first.clone();
+    mixed.insert(TIMESTAMP.into(), country.publication.files()[TIMESTAMP].clone());
+    let refused = country.anchor().first(&mixed, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::Missing { file: "2.snapshot.json".into() });
+    let mut replaced = 0;
+    for name in names(&changed) {
+        let mut mixed = country.publication.files().clone();
+        let role = name.split_once('.').unwrap().1;
+        let Some(elder) = first.get(&format!("1.{role}")) else { continue };
+        mixed.insert(name.clone(), elder.clone());
+        let refused = country.anchor().first(&mixed, NOW).unwrap_err();
+        assert!(matches!(refused, Rejected::OtherBytes { .. }), "{name}: {refused}");
+        replaced += 1;
+    }
+    assert_eq!(replaced, 2, "bin and snapshot");
+}
+
+#[test]
+fn a_version_without_one_of_its_files_is_refused_whole() {
+    let country = Country::of(2);
+    let beyond_few = |name: &str| name.contains(".c-") || (name.contains(".m-") && !name.contains(".m-0"));
+    for name in country.publication.files().keys().filter(|name| *name != "1.root.json" && !beyond_few(name)) {
+        let mut files = country.publication.files().clone();
+        files.remove(name);
+        let refused = country.anchor().first(&files, NOW).unwrap_err();
+        assert_eq!(refused, Rejected::Missing { file: name.clone() });
+    }
+}
+
+#[test]
+fn a_changed_byte_is_refused_in_whatever_file() {
+    let country = Country::of(2);
+    let beyond_few = |name: &str| name.contains(".c-") || (name.contains(".m-") && !name.contains(".m-0"));
+    for (name, bytes) in country.publication.files().iter().filter(|(name, _)| !beyond_few(name)) {
+        let mut broken = bytes.to_vec();
+        let at = broken.iter().rposition(u8::is_ascii_alphanumeric).unwrap();
+        broken[at] = if broken[at] == b'1' { b'2' } else { b'1' };
+        let mut files = country.publication.files().clone();
+        files.insert(name.clone(), broken.into());
+        assert!(country.anchor().first(&files, NOW).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_a_trusted_name_with_other_bytes_is_refused() {
+    let mut country = Country::of(2);
+    let trusted = country.joined();
+    let elsewhere = Publication::first(&role_keys(), &Thresholds::SANDBOX, &country.view, NOW).unwrap();
+    let refused = update(&trusted, elsewhere.files(), NOW).unwrap_err();
+    assert_eq!(refused, Rejected::TwoOfOneName { file: "1.root.json".into() });
+    let mut signed_twice = country.publication.files().clone();
+    signed_twice.insert(TIMESTAMP.into(), resigned(&signed_twice[TIMESTAMP], &country.keys.timestamp, |_| {}));
+    let refused = update(&trusted, &signed_twice, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::TwoOfOneName { file: TIMESTAMP.into() });
+    let mut changed = files(&country.publish(NOW));
+    changed.insert("1.m-00.json".into(), Bytes::from_static(b"{}"));
+    let refused = update(&trusted, &changed, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::TwoOfOneName { file: "1.m-00.json".into() });
+}
+
+// --- an attacker with a key
+
+#[test]
+fn no_single_online_key_adds_a_member() {
+    let country = Country::of(3);
+    let path = MemberDocument::path_of(&id("intruder"));
+    let document = member("intruder", "a.example:1").to_bytes();
+    let bin = bin_of(&path);
+    let keys = &country.keys;
+    let online = [
+        ("timestamp", &keys.timestamp),
+        ("snapshot", &keys.snapshot),
+        ("revoked", &keys.revoked),
+        ("catalogue", &keys.catalogue),
+    ];
+    for (whose, stolen) in online {
+        // He forges bin, snapshot and timestamp with the one key that he holds.
+        let forged = country.with_target(&bin, &path, &document, [stolen, stolen, stolen]);
+        assert!(country.anchor().first(&forged, NOW).is_err(), "{whose}");
+        // Even with snapshot and timestamp in his hands, the bin is not his to sign.
+        let forged = country.with_target(&bin, &path, &document, [stolen, &keys.snapshot, &keys.timestamp]);
+        let refused = country.anchor().first(&forged, NOW).unwrap_err();
+        assert_eq!(refused, Rejected::Signatures { role: bin.clone(), found: 0, threshold: 1 }, "{whose}");
+    }
+    // The roles that he may sign cannot speak of members.
+    for (role, stolen) in [("revoked", &keys.revoked), ("catalogue", &keys.catalogue), ("c-00", &keys.catalogue)] {
+        let forged = country.with_target(role, &path, &document, [stolen, &keys.snapshot, &keys.timestamp]);
+        let refused = country.anchor().first(&forged, NOW).unwrap_err();
+        assert_eq!(refused, Rejected::NotAllowed { role: role.into(), target: path.clone() });
+    }
+}
+
+#[test]
+fn a_document_under_anothers_path_is_refused() {
+    let country = Country::of(3);
+    let path = MemberDocument::path_of(&id("victim"));
+    let bin = bin_of(&path);
+    let honest = [&country.keys.members, &country.keys.snapshot, &country.keys.timestamp];
+    let forged = country.with_target(&bin, &path, &member("m9", "a.example:1").to_bytes(), honest);
+    let refused = country.anchor().first(&forged, NOW).unwrap_err();
+    assert!(matches!(refused, Rejected::Document(Refused::ElsewheresDocument { .. })), "{refused}");
+    // The right document in a bin that its path does not hash to.
+    let other = if bin == "m-00" { "m-01" } else { "m-00" };
+    let forged = country.with_target(other, &path, &member("victim", "a.example:1").to_bytes(), honest);
+    let refused = country.anchor().first(&forged, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::NotAllowed { role: other.into(), target: path });
+}
+
+#[test]
+fn a_bin_that_the_snapshot_leaves_out_is_missed() {
+    let country = Country::of(3);
+    let files = country.forged("snapshot", &country.keys.snapshot, &country.keys.timestamp, |signed| {
+        signed["meta"].as_object_mut().unwrap().remove("m-42.json");
+    });
+    let refused = country.anchor().first(&files, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::NotPinned { role: "m-42".into() });
+}
+
+#[test]
+fn the_same_key_does_not_count_twice() {
+    let country = Country::of(1);
+    let mut files = country.publication.files().clone();
+    let mut file: Value = serde_json::from_slice(&files[TIMESTAMP]).unwrap();
+    let signature = file["signatures"][0].clone();
+    file["signatures"].as_array_mut().unwrap().push(signature);
+    files.insert(TIMESTAMP.into(), serde_json::to_vec(&file).unwrap().into());
+    let refused = country.anchor().first(&files, NOW).unwrap_err();
+    assert!(matches!(refused, Rejected::SignedTwice { .. }), "{refused}");
+    // One key under a second name would meet a threshold of two.
+    let root = resigned(country.publication.anchor(), &country.keys.root, |signed| {
+        let key = signed["roles"]["timestamp"]["keyids"][0].as_str().unwrap().to_owned();
+        let object = signed["keys"][&key].clone();
+        signed["keys"]["00"] = object;
+    });
+    assert!(matches!(Anchor::read(root).unwrap_err(), Rejected::SameKeyTwice { .. }));
+}
+
+#[test]
+fn a_new_root_is_followed_and_opens_no_way_back() {
+    let mut country = Country::of(3);
+    let old = country.publication.files().clone();
+    country.publish(NOW);
+    let trusted = country.joined();
+    let next_root = resigned(country.publication.anchor(), &country.keys.root, |signed| signed["version"] = json!(2));
+    // The true new root, and under it a timestamp that is older than the one trusted.
+    let mut rolled_back = old.clone();
+    rolled_back.insert("2.root.json".into(), next_root.clone());
+    let refused = update(&trusted, &rolled_back, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::Rollback { role: "timestamp".into(), trusted: 2, offered: 1 });
+    let mut honest = country.publication.files().clone();
+    honest.insert("2.root.json".into(), next_root);
+    let next = update(&trusted, &honest, NOW).unwrap();
+    assert!(next.files().contains_key("2.root.json"));
+    assert_eq!(Trusted::load(&country.anchor(), next.files()).unwrap().files(), next.files());
+    // A root that the old one's keys did not sign.
+    let stranger = [SigningKey::generate().0];
+    let forged = resigned(country.publication.anchor(), &stranger, |signed| signed["version"] = json!(2));
+    honest.insert("2.root.json".into(), forged);
+    assert!(matches!(update(&trusted, &honest, NOW), Err(Rejected::Signatures { .. })));
+}
+
+#[test]
+fn a_file_has_its_limit() {
+    let country = Country::of(1);
+    let mut files = country.publication.files().clone();
+    let mut padded = files[TIMESTAMP].to_vec();
+    padded.resize(16 * 1024, b' ');
+    files.insert(TIMESTAMP.into(), padded.clone().into());
+    assert!(country.anchor().first(&files, NOW).is_ok());
+    padded.push(b' ');
+    files.insert(TIMESTAMP.into(), padded.into());
+    let refused = country.anchor().first(&files, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::TooLarge { what: TIMESTAMP.into(), found: 16 * 1024 + 1, most: 16 * 1024 });
+}
+
+static SMALL: LazyLock<(Files, Trusted, Anchor)> = LazyLock::new(|| {
+    let mut country = Country::of(2);
+    let trusted = country.joined();
+    country.view.members[0] = member("m0", "ss1.other.example:5500");
+    (files(&country.publish(NOW)), trusted, country.anchor())
+});
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        which in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let (changed, trusted, anchor) = &*SMALL;
+        let mut files = changed.clone();
+        files.insert(names_of(&files)[which.index(files.len())].clone(), bytes.clone().into());
+        assert!(update(trusted, &files, NOW).is_err());
+        assert!(Anchor::read(bytes.into()).is_err());
+        assert!(Trusted::load(anchor, &files).is_err());
+    }
+
+    #[test]
+    fn a_cut_or_changed_file_never_panics(
+        which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), byte: u8, cut: bool,
+    ) {
+        let (changed, trusted, _) = &*SMALL;
+        let mut files = changed.clone();
+        let name = names_of(&files)[which.index(files.len())].clone();
+        let mut bytes = files[&name].to_vec();
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] = byte }
+        let same = files[&name] == bytes;
+        files.insert(name, bytes.into());
+        if same || update(trusted, &files, NOW).is_err() {
+            return Ok(());
+        }
+        // What is taken all the same differs in a way that no signature covers, and says the same.
+        assert_eq!(update(trusted, &files, NOW).unwrap().version(), 2);
+    }
+}
+
+fn names_of(files: &Files) -> Vec<String> {
+    files.keys().cloned().collect()
+}
+
+// --- the country
+
+struct Country {
+    keys: RoleKeys,
+    view: View,
+    publication: Publication,
+}
+
+impl Country {
+    fn of(members: usize) -> Self {
+        let (keys, view) = (role_keys(), view(members));
+        let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, NOW).unwrap();
+        Country { keys, view, publication }
+    }
+
+    fn anchor(&self) -> Anchor {
+        Anchor::read(self.publication.anchor().clone()).unwrap()
+    }
+
+    fn joined(&self) -> Trusted {
+        self.anchor().first(self.publication.files(), NOW).unwrap()
+    }
+
+    fn publish(&mut self, now: Time) -> Vec<File> {
+        let (publication, changed) = self.publication.next(&self.keys, &self.view, now).unwrap();
+        self.publication = publication;
+        changed
+    }
+
+    /// The files with one role changed and signed by `keys`, and the timestamp made to fit by `timestamp`.
+    fn forged(&self, role: &str, keys: &[SigningKey], timestamp: &[SigningKey], change: impl Fn(&mut Value)) -> Files {
+        let mut files = self.publication.files().clone();
+        let name = format!("1.{role}.json");
+        files.insert(name.clone(), resigned(&files[&name], keys, change));
+        let snapshot = files["1.snapshot.json"].clone();
+        let fitted = resigned(&files[TIMESTAMP], timestamp, |signed| {
+            signed["meta"]["snapshot.json"]["length"] = json!(snapshot.len());
+            signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(Digest::of(&[&snapshot]).to_string());
+        });
+        files.insert(TIMESTAMP.into(), fitted);
+        files
+    }
+
+    /// The files with a target added to a role. `keys` sign the role, the snapshot and the timestamp.
+    fn with_target(&self, role: &str, path: &str, document: &[u8], keys: [&Vec<SigningKey>; 3]) -> Files {
+        let digest = Digest::of(&[document]);
+        let mut files = self.forged("snapshot", keys[1], keys[2], |_| {});
+        let role_file = format!("1.{role}.json");
+        let bytes = resigned(&files[&role_file], keys[0], |signed| {
+            signed["targets"][path] = json!({ "length": document.len(), "hashes": { "sha256": digest.to_string() } });
+        });
+        files.insert(role_file, bytes);
+        let (directory, name) = path.rsplit_once('/').unwrap();
+        files.insert(format!("{directory}/{digest}.{name}"), document.to_vec().into());
+        files
+    }
+}
+
+/// The file changed, and signed by `keys` under the names that the file gives its signers, as the best forger would.
+fn resigned(file: &Bytes, keys: &[SigningKey], change: impl Fn(&mut Value)) -> Bytes {
+    let mut file: Value = serde_json::from_slice(file).unwrap();
+    change(&mut file["signed"]);
+    let canonical = to_canonical_bytes(&file["signed"]).unwrap();
+    for (signature, key) in file["signatures"].as_array_mut().unwrap().iter_mut().zip(keys) {
+        signature["sig"] = json!(hex::encode(key.sign(&canonical)));
+    }
+    serde_json::to_vec(&file).unwrap().into()
+}
+
+fn role_keys() -> RoleKeys {
+    let key = || vec![SigningKey::generate().0];
+    RoleKeys {
+        root: key(),
+        targets: key(),
+        members: key(),
+        catalogue: key(),
+        revoked: key(),
+        snapshot: key(),
+        timestamp: key(),
+    }
+}
+
+fn view(members: usize) -> View {
+    let instance = InstanceDocument {
+        instance: "VN".parse().unwrap(),
+        name: "A country".into(),
+        authorities: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
+    };
+    let members = (0..members).map(|number| member(&format!("m{number}"), "ss1.example:5500")).collect();
+    View { instance, members, revoked: Vec::new() }
+}
+
+fn member(name: &str, address: &str) -> MemberDocument {
+    let server: proto::identifier::ServerId = format!("VN/GOV/{name}/ss1").parse().unwrap();
+    MemberDocument {
+        subsystems: vec![SubsystemDocument {
+            subsystem: format!("VN/GOV/{name}/registry").parse().unwrap(),
+            servers: vec![server.clone()],
+        }],
+        servers: vec![ServerDocument {
+            server: server.clone(),
+            address: address.into(),
+            authentication: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
+        }],
+        signing: vec![SigningDocument { server, certificate: certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256) }],
+        ..bare(name)
+    }
+}
+
+fn bare(name: &str) -> MemberDocument {
+    MemberDocument {
+        member: id(name),
+        name: format!("The agency {name}"),
+        standing: Standing::Active,
+        subsystems: Vec::new(),
+        servers: Vec::new(),
+        signing: Vec::new(),
+    }
+}
+
+fn certificate_of(algorithm: &'static rcgen::SignatureAlgorithm) -> Der {
+    let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    certificate.der().to_vec().into()
+}
+
+fn id(name: &str) -> MemberId {
+    format!("VN/GOV/{name}").parse().unwrap()
+}
+
+fn bin_of(path: &str) -> String {
+    format!("m-{}", &Digest::of(&[path.as_bytes()]).to_string()[..2])
+}
+
+fn files(changed: &[File]) -> Files {
+    changed.iter().map(|file| (file.name.clone(), file.content.clone())).collect()
+}
+
+fn names(changed: &[File]) -> Vec<String> {
+    changed.iter().map(|file| file.name.clone()).collect()
+}

@@ -1,0 +1,122 @@
+//! Following the registry: it pushes each version, and we apply it. No timer asks for anything; a timer only spaces the
+//! attempts to connect again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use proto::global_configuration::update::Files;
+use proto::registration::Address;
+use proto::wire::registry::{Version, WatchRequest};
+use registry_client::{Fingerprint, GlobalConfigurationClient, MAX_ANSWER_BYTES, NoConnection};
+use tokio_util::sync::CancellationToken;
+
+use super::{Applied, NotApplied, Store};
+use crate::clock::Clock;
+
+/// The wait before the second attempt.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The registry, as this server was told of it when it joined.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// Host and port.
+    pub address: Address,
+    /// Its key.
+    pub key: Fingerprint,
+}
+
+/// Follows the registry until `stop`. The registry may be gone for as long as the configuration is valid.
+pub async fn watch(registry: Registry, store: Arc<Store>, clock: Clock, stop: CancellationToken) {
+    let mut follower = Follower { registry, store, clock, wait: FIRST_WAIT, from_nothing: false };
+    loop {
+        let interrupted = tokio::select! {
+            () = stop.cancelled() => return,
+            interrupted = follower.follow() => interrupted,
+        };
+        follower.report(&interrupted);
+        let wait = jittered(follower.wait);
+        follower.wait = (follower.wait * 2).min(LONGEST_WAIT);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Why a watch ended.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error(transparent)]
+    NoConnection(#[from] NoConnection),
+    #[error("the watch ended: {}", .0.message())]
+    Ended(#[from] tonic::Status),
+    #[error("the registry closed the watch")]
+    Closed,
+    #[error(transparent)]
+    NotApplied(#[from] NotApplied),
+}
+
+struct Follower {
+    registry: Registry,
+    store: Arc<Store>,
+    clock: Clock,
+    wait: Duration,
+    /// After a version that was rejected everything is asked for once: a difference may have been reckoned wrongly.
+    from_nothing: bool,
+}
+
+impl Follower {
+    async fn follow(&mut self) -> Interrupted {
+        let ended: Result<std::convert::Infallible, Interrupted> = self.follow_until_interrupted().await;
+        match ended {
+            Err(interrupted) => interrupted,
+        }
+    }
+
+    async fn follow_until_interrupted(&mut self) -> Result<std::convert::Infallible, Interrupted> {
+        let channel = registry_client::connect(&self.registry.address, self.registry.key).await?;
+        let mut client = GlobalConfigurationClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let version = if self.from_nothing { 0 } else { self.store.current().load().version };
+        let mut versions = client.watch(WatchRequest { version }).await?.into_inner();
+        tracing::info!(version, "watching the registry");
+        while let Some(pushed) = versions.message().await? {
+            self.take(pushed).await?;
+            self.wait = FIRST_WAIT;
+        }
+        Err(Interrupted::Closed)
+    }
+
+    async fn take(&mut self, pushed: Version) -> Result<(), NotApplied> {
+        let files: Files = pushed.files.into_iter().map(|file| (file.name, file.content)).collect();
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        let applied = tokio::task::spawn_blocking(move || store.apply(&files, now)).await;
+        self.from_nothing = true;
+        match applied.expect("apply does not panic, and nothing aborts it")? {
+            Applied::InForce(version) => tracing::info!(version, "a new global configuration is in force"),
+            Applied::Known(version) => tracing::debug!(version, "the registry sent what is in force already"),
+        }
+        self.from_nothing = false;
+        Ok(())
+    }
+
+    fn report(&self, interrupted: &Interrupted) {
+        let in_force = self.store.current().load().version;
+        match interrupted {
+            Interrupted::NotApplied(error) => tracing::error!(
+                %error, in_force,
+                "a version that the registry sent is not in force; the one before stays; its admins should know"
+            ),
+            other => tracing::warn!(error = %other, in_force, "the registry is not being followed; trying again"),
+        }
+    }
+}
+
+/// Between half of the wait and all of it, so that a country's servers do not come back at one instant.
+fn jittered(wait: Duration) -> Duration {
+    let mut random = [0; 2];
+    rand::fill(&mut random).expect("the system's random source works, or nothing does");
+    wait.mul_f64(0.5 + 0.5 * f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX))
+}
