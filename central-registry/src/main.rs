@@ -318,12 +318,13 @@ async fn invite(options: Invite) -> anyhow::Result<()> {
         ));
     }
     eprintln!(
-        "Send this to the server's admin over a way that both of you trust. The token is good once, until {}.\n",
+        "Send this to the server's admin over a way that both of you trust. They put in where their \
+         server will be reached, and its directory. The token is good once, until {}.\n",
         invitation.expires
     );
     print(&format!(
         "security-server join --registry {registry} --fingerprint {fingerprint} --anchor-digest sha256:{anchor_digest} \
-         --server {} --token {token}\n",
+         --server {} --token {token} --address HOST:PORT DIRECTORY\n",
         options.server
     ))
 }

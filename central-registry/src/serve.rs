@@ -58,6 +58,8 @@ pub const MAX_CALLS_PER_CONNECTION: u32 = 16;
 pub const MAX_REQUEST_BYTES: usize = MAX_SIGNED_BYTES + 4096;
 /// How long a handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long calls and connections may go on after a shutdown began.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a registry is started.
 pub struct Settings {
@@ -235,8 +237,14 @@ impl Running {
     pub async fn shutdown(self) {
         self.registry.closing.cancel();
         let _ = self.freshening.await;
-        if let Ok(Err(error)) = self.served.await {
-            tracing::warn!(%error, "the door closed with an error");
+        let stop = self.served.abort_handle();
+        match tokio::time::timeout(DRAIN_TIMEOUT, self.served).await {
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the door closed with an error"),
+            Ok(_) => {}
+            Err(_) => {
+                tracing::warn!("connections that would not end were cut");
+                stop.abort();
+            }
         }
         let desk = self.registry.desk.lock().await;
         close(desk);

@@ -2,6 +2,7 @@
 //! mirror can carry, and pushed to whoever watches. In this order, so that nobody ever has a version that the registry
 //! could forget and sign again with another content.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -136,33 +137,35 @@ fn read(public: &Path) -> io::Result<Files> {
     Ok(files)
 }
 
-/// Writes files whole or not at all, in the order given: `timestamp.json` last, so that whoever copies the directory
-/// meanwhile has the version before, or this one.
+/// Writes files whole or not at all, `timestamp.json` after all others: whoever copies the directory meanwhile has the
+/// version before, or this one. All are on disk when this returns.
 pub(crate) fn write(public: &Path, files: &[File]) -> io::Result<()> {
-    let mut directories = std::collections::BTreeSet::new();
     let (timestamp, before): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.name == TIMESTAMP);
-    for file in before {
-        directories.insert(put(public, file)?);
-    }
-    for directory in &directories {
-        fs::File::open(directory)?.sync_all()?;
-    }
-    for file in timestamp {
-        fs::File::open(put(public, file)?)?.sync_all()?;
-    }
-    Ok(())
+    put(public, &before)?;
+    put(public, &timestamp)
 }
 
-fn put(public: &Path, file: &File) -> io::Result<std::path::PathBuf> {
-    let path = public.join(&file.name);
-    let directory = path.parent().unwrap_or(public).to_owned();
-    fs::create_dir_all(&directory)?;
-    let new = path.with_extension("new");
-    let mut written = fs::File::create(&new)?;
-    written.write_all(&file.content)?;
-    written.sync_all()?;
-    fs::rename(&new, &path)?;
-    Ok(directory)
+/// Writes all, then syncs all, then names all: the first sync takes most of the others' work along.
+fn put(public: &Path, files: &[&File]) -> io::Result<()> {
+    let mut written = Vec::with_capacity(files.len());
+    let mut directories = BTreeSet::from([public.to_owned()]);
+    for file in files {
+        let path = public.join(&file.name);
+        let directory = path.parent().unwrap_or(public).to_owned();
+        fs::create_dir_all(&directory)?;
+        directories.insert(directory);
+        let new = path.with_extension("new");
+        let mut open = fs::File::create(&new)?;
+        open.write_all(&file.content)?;
+        written.push((new, path));
+    }
+    for (new, _) in &written {
+        fs::File::open(new)?.sync_all()?;
+    }
+    for (new, path) in &written {
+        fs::rename(new, path)?;
+    }
+    directories.iter().try_for_each(|directory| fs::File::open(directory)?.sync_all())
 }
 
 /// Signs again each minute until the registry closes.

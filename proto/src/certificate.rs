@@ -1,4 +1,4 @@
-//! What the certificates of an instance look like (PROTOCOL.md 6), and reading them. A certificate that differs from
+//! What the certificates of an instance look like (PROTOCOL.md 10), and reading them. A certificate that differs from
 //! its profile in anything that could give it another power is refused, whoever signed it.
 
 use x509_parser::certificate::X509Certificate;

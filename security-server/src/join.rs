@@ -6,11 +6,13 @@
 //! join.json                    the request, while it waits; a later `join` goes on with it
 //! certificates/                what the registry issued
 //! global-configuration/        the anchor, and the first version that was verified from it
-//! message-log/                 the log's first, empty tree
+//! message-log/, audit-log/     the first, empty tree of each
 //! security-server.toml         written last: with it the server has joined
 //! ```
 //!
 //! A crash at any moment is taken up by calling [`join`] again: the same request gets the same answer.
+
+mod command_line;
 
 use std::fs;
 use std::io::{self, Write};
@@ -36,9 +38,11 @@ use serde::{Deserialize, Serialize};
 use tonic::Code;
 use tonic::transport::Channel;
 
+pub use command_line::{Arguments, run};
+
 use crate::clock::Clock;
 use crate::global_configuration::{Store, StoreError};
-use crate::keys::{Cost, KeyError, Keys, Passphrase, Source};
+use crate::keys::{Cost, KeyError, Keys, NoPassphrase, Passphrase, Source};
 
 /// The configuration file: a server whose directory has it has joined.
 pub const CONFIGURATION_FILE: &str = "security-server.toml";
@@ -48,6 +52,8 @@ pub const CERTIFICATES: &str = "certificates";
 pub const GLOBAL_CONFIGURATION: &str = "global-configuration";
 /// Where the message log stands.
 pub const MESSAGE_LOG: &str = "message-log";
+/// Where the audit log of this server's own decisions stands.
+pub const AUDIT_LOG: &str = "audit-log";
 const PENDING: &str = "join.json";
 /// The waits between attempts to reach a registry that is gone while a request waits.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -178,9 +184,12 @@ pub enum JoinError {
     /// A certificate is not one for this server.
     #[error("the registry issued a wrong certificate: {0}; tell its admins")]
     Certificate(String),
-    /// The log could not begin.
-    #[error("the message log could not begin: {0}")]
-    MessageLog(#[from] journal::OpenError),
+    /// A log could not begin.
+    #[error("the log could not begin: {0}")]
+    Log(#[from] journal::OpenError),
+    /// There is no passphrase for the keys.
+    #[error(transparent)]
+    Passphrase(#[from] NoPassphrase),
     /// The registry said something that this version does not know.
     #[error("the registry's answer is not one that this version knows: are both of the same version?")]
     Answer,
@@ -289,12 +298,17 @@ impl Pending {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(JoinError::File { path, source }),
         };
-        let pending: Pending = serde_json::from_slice(&bytes).map_err(|_| JoinError::Pending(path.clone()))?;
+        let Some((pending, request)) = Self::parse(&bytes) else { return Err(JoinError::Pending(path)) };
         if pending.server != options.server.as_str() || pending.registry != options.fingerprint.to_string() {
             return Err(JoinError::OtherRequest { directory: options.directory.clone(), server: pending.server });
         }
-        let request = hex::decode(pending.request).ok().and_then(|bytes| JoinRequest::decode(&bytes[..]).ok());
-        request.map(Some).ok_or(JoinError::Pending(path))
+        Ok(Some(request))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<(Self, JoinRequest)> {
+        let pending: Self = serde_json::from_slice(bytes).ok()?;
+        let request = JoinRequest::decode(&hex::decode(&pending.request).ok()?[..]).ok()?;
+        Some((pending, request))
     }
 
     fn write(&self, directory: &Path) -> Result<(), JoinError> {
@@ -362,12 +376,13 @@ async fn establish(options: &Options, approved: Approved) -> Result<Joined, Join
     write(&certificates.join("signing.pem"), pem(&approved.signing_certificate).as_bytes(), 0o644)?;
 
     // What an earlier attempt left of these was never in use: the configuration file is written after them.
-    for each in [GLOBAL_CONFIGURATION, MESSAGE_LOG] {
+    for each in [GLOBAL_CONFIGURATION, MESSAGE_LOG, AUDIT_LOG] {
         remove(&directory.join(each))?;
     }
     let now = options.clock.now();
     drop(Store::create(&directory.join(GLOBAL_CONFIGURATION), first.anchor, &first.files, now)?);
     begin_log(&directory.join(MESSAGE_LOG), &options.server, &keys)?;
+    begin_log(&directory.join(AUDIT_LOG), &options.server, &keys)?;
 
     let joined = Joined {
         directory: directory.clone(),
@@ -444,7 +459,7 @@ fn certified(options: &Options, keys: &Keys, approved: &Approved, authorities: &
     if right { Ok(()) } else { Err(JoinError::Certificate("it names another server or key than asked for".to_owned())) }
 }
 
-/// The log's first tree: from now on a directory without a log is a lost disk, never a first use.
+/// A log's first tree: from now on a directory without a log is a lost disk, never a first use.
 fn begin_log(directory: &Path, server: &ServerId, keys: &Keys) -> Result<(), JoinError> {
     create_directory(directory)?;
     let owner =
@@ -536,4 +551,21 @@ fn pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_of_a_waiting_request_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Pending::parse(&bytes);
+            let request = hex::encode(&bytes);
+            let pending = Pending { server: String::new(), registry: String::new(), request };
+            let _ = Pending::parse(&serde_json::to_vec(&pending).unwrap());
+        }
+    }
 }
