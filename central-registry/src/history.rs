@@ -101,7 +101,8 @@ impl History {
     /// Takes the history up again, and the register that it makes.
     pub fn open(directory: &Path, instance: &InstanceId, key: SigningKey) -> Result<(Self, Register), HistoryError> {
         let disk = Arc::new(Directory(directory.join(JOURNAL)));
-        let view = sled::open(directory.join(VIEW))?;
+        // Flushed when it is written, and by no timer.
+        let view = sled::Config::new().path(directory.join(VIEW)).flush_every_ms(None).open()?;
         let saved = Saved::read(&view);
         let mut rebuilt = Rebuilt::after(saved);
         let from = rebuilt.from();
