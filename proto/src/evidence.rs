@@ -1,1 +1,556 @@
-//! To come.
+//! Evidence: what a stranger verifies of one exchange, with the anchor and nothing else (PROTOCOL.md 7).
+//!
+//! Verifying never panics, whatever the bytes: they come from one of the parties.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::global_configuration::Configuration;
+use crate::global_configuration::excerpt::{Excerpt, Subjects, Unverified};
+use crate::global_configuration::update::Files;
+use crate::identifier::ExchangeId;
+use crate::message::{Commitments, Direction, Directions, End, Header, Operation, Route};
+use crate::record::{Genesis, TreeName, decode_canonical};
+use crate::seal::{self, Proven, Sender};
+use crate::signature::KeyId;
+use crate::wire::relay as wire;
+
+/// What an evidence file calls its form.
+pub const FORMAT: &str = "causeway/v1/evidence";
+/// Longest evidence file, in bytes.
+pub const MAX_EVIDENCE_BYTES: usize = 256 * 1024 * 1024;
+/// Most messages in one.
+pub const MAX_MESSAGES: usize = 100_000;
+
+/// What a seal does not prove, whatever was verified.
+pub const NOT_PROVEN: [&str; 4] = [
+    "delivery: that what was sent arrived",
+    "time, until stamped: each time is the clock of the server that sealed it",
+    "that the agency's own system asked or answered: the security server holds the key",
+    "completeness of what was never sent to anybody",
+];
+
+/// An evidence file, as it is written.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceFile {
+    format: String,
+    exchange: String,
+    holder: Sender,
+    configuration: BTreeMap<String, Base64>,
+    messages: Vec<Kept>,
+}
+
+/// One message as a log keeps it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    header: Base64,
+    seal: Base64,
+    genesis: Base64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<Base64>,
+}
+
+impl Kept {
+    /// A message with its seal, the genesis record of the seal's tree, and its payload where that was kept.
+    pub fn new(header: &Header, seal: &wire::Seal, genesis: Bytes, payload: Option<&wire::Payload>) -> Self {
+        Self {
+            header: Base64(header.as_bytes().clone()),
+            seal: Base64(seal.encode_to_vec().into()),
+            genesis: Base64(genesis),
+            payload: payload.map(|payload| Base64(payload.encode_to_vec().into())),
+        }
+    }
+}
+
+/// Why there is no evidence to be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NoEvidence {
+    /// Nothing was found.
+    #[error("no message of this exchange is kept here; look at the other party's server, or in the archive")]
+    NoMessages,
+    /// What is kept is no header.
+    #[error("a kept header does not read: {0}; check the log with the journal's own verification")]
+    Header(#[from] crate::message::Malformed),
+    /// The files are no repository.
+    #[error("the kept configuration has no root document; its files are wanted as they were published")]
+    NoRoot,
+    /// The files do not prove what the parties were.
+    #[error("the kept configuration does not prove who the parties were: {0}")]
+    Configuration(#[from] Unverified),
+}
+
+impl EvidenceFile {
+    /// Puts together what a log holds of one exchange. `configuration` are the files of a version that was in force
+    /// when its last message was sealed; what proves nothing here is left out. The order of `messages` does not matter.
+    pub fn new(
+        exchange: ExchangeId,
+        holder: Sender,
+        configuration: &Files,
+        messages: Vec<Kept>,
+    ) -> Result<Self, NoEvidence> {
+        let mut read = messages
+            .into_iter()
+            .map(|kept| Ok((Header::parse(kept.header.0.clone())?, kept)))
+            .collect::<Result<Vec<_>, NoEvidence>>()?;
+        read.sort_by_key(|(header, _)| (header.attempt, header.direction == Direction::Answer, header.position));
+        let now = read.iter().map(|(header, _)| header.time).max().ok_or(NoEvidence::NoMessages)?;
+        let root = configuration.iter().filter_map(|(file, bytes)| {
+            let version: u64 = file.strip_suffix(".root.json")?.parse().ok()?;
+            Some((version, bytes))
+        });
+        let (_, root) = root.min_by_key(|(version, _)| *version).ok_or(NoEvidence::NoRoot)?;
+        let subjects = subjects(read.iter().map(|(header, kept)| (header, &kept.seal.0)));
+        let excerpt = Excerpt::verify(root, configuration, &subjects, now)?;
+        Ok(Self {
+            format: FORMAT.into(),
+            exchange: exchange.to_string(),
+            holder,
+            configuration: excerpt.files().iter().map(|(file, bytes)| (file.clone(), Base64(bytes.clone()))).collect(),
+            messages: read.into_iter().map(|(_, kept)| kept).collect(),
+        })
+    }
+
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("an evidence file has string keys only")
+    }
+
+    /// Reads a file's form (PROTOCOL.md 7.1).
+    pub fn parse(file: &[u8]) -> Result<Self, NotEvidence> {
+        if file.len() > MAX_EVIDENCE_BYTES {
+            return Err(NotEvidence(format!("{} bytes, and at most {MAX_EVIDENCE_BYTES} are taken", file.len())));
+        }
+        let file: Self = serde_json::from_slice(file).map_err(|error| NotEvidence(error.to_string()))?;
+        if file.format != FORMAT {
+            return Err(NotEvidence(format!("its format is {:?} and not {FORMAT:?}", file.format)));
+        }
+        let exchange: Option<ExchangeId> = file.exchange.parse().ok();
+        if exchange.is_none_or(|exchange| exchange.to_string() != file.exchange) {
+            return Err(NotEvidence(format!("{:?} is no exchange: 32 lower-case digits are wanted", file.exchange)));
+        }
+        if file.messages.is_empty() || file.messages.len() > MAX_MESSAGES {
+            return Err(NotEvidence(format!("it has {} messages, 1 to {MAX_MESSAGES} are taken", file.messages.len())));
+        }
+        Ok(file)
+    }
+}
+
+/// Bytes that are no evidence file (PROTOCOL.md 7.1).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no evidence file: {0}")]
+pub struct NotEvidence(String);
+
+impl NotEvidence {
+    /// The step of PROTOCOL.md that refuses.
+    pub fn step(&self) -> &'static str {
+        "7.1"
+    }
+}
+
+/// What was found in a file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Report {
+    /// The exchange that the file is about.
+    pub exchange: String,
+    /// From whose log it says that it was taken.
+    pub holder: Sender,
+    /// Each step that was judged, in order. The steps of the first section that refuses something are the last.
+    pub findings: Vec<Finding>,
+    /// What is proven, in sentences. Empty unless every step holds.
+    pub proven: Vec<String>,
+    /// What is not.
+    pub not_proven: Vec<String>,
+}
+
+/// What one step found of one thing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Finding {
+    /// The step of PROTOCOL.md.
+    pub step: &'static str,
+    /// What was judged.
+    pub subject: String,
+    /// Whether it holds.
+    pub verdict: Verdict,
+    /// Why, for people.
+    pub explanation: String,
+}
+
+/// Whether something holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It does.
+    Holds,
+    /// It does not, and the file proves nothing.
+    Refused,
+}
+
+impl Report {
+    /// Whether every step holds.
+    pub fn holds(&self) -> bool {
+        self.refused().is_none()
+    }
+
+    /// The first finding that refuses the file.
+    pub fn refused(&self) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.verdict == Verdict::Refused)
+    }
+}
+
+/// Verifies an evidence file with the anchor and nothing else (PROTOCOL.md 7). Bytes that are no evidence file are an
+/// error; whatever else is wrong is a finding.
+pub fn verify(file: &[u8], anchor: &[u8]) -> Result<Report, NotEvidence> {
+    let file = EvidenceFile::parse(file)?;
+    let mut judge = Judge::default();
+    // The judge has written down why, wherever there is nothing to go on with.
+    let proven = judge.proven(&file, anchor).unwrap_or_default();
+    let proven = if judge.refused() { Vec::new() } else { proven };
+    let mut not_proven: Vec<String> = NOT_PROVEN.map(str::to_owned).to_vec();
+    if proven.is_empty() {
+        not_proven.insert(0, "anything: a step was refused".into());
+    }
+    Ok(Report { exchange: file.exchange, holder: file.holder, findings: judge.findings, proven, not_proven })
+}
+
+/// Writes down what each step finds.
+#[derive(Default)]
+struct Judge {
+    findings: Vec<Finding>,
+}
+
+/// A message whose header reads.
+struct Read<'f> {
+    subject: String,
+    header: Header,
+    kept: &'f Kept,
+}
+
+impl Judge {
+    fn proven(&mut self, file: &EvidenceFile, anchor: &[u8]) -> Option<Vec<String>> {
+        self.holds("7.1", "file", format!("an evidence file of {} messages", file.messages.len()));
+        let messages = self.headers(file)?;
+        self.sequences(file, &messages)?;
+        let excerpt = self.configuration(file, &messages, anchor)?;
+        let seals = self.seals(&messages, excerpt.configuration())?;
+        let payloads = self.payloads(&messages)?;
+        self.one_root_each(&seals)?;
+        Some(sentences(&messages, &seals, payloads))
+    }
+
+    /// 7.2: "Every header is canonical and well formed, and names the exchange."
+    fn headers<'f>(&mut self, file: &'f EvidenceFile) -> Option<Vec<Read<'f>>> {
+        let mut read = Vec::new();
+        for (n, kept) in file.messages.iter().enumerate() {
+            let subject = format!("messages[{n}].header");
+            match Header::parse(kept.header.0.clone()) {
+                Err(refused) => self.refuse(refused.step(), &subject, refused),
+                Ok(header) if header.exchange.to_string() != file.exchange => {
+                    self.refuse("7.2", &subject, format!("it is of the exchange {}", header.exchange));
+                }
+                Ok(header) => {
+                    self.holds("7.2", &subject, described(&header));
+                    read.push(Read { subject: format!("messages[{n}]"), header, kept });
+                }
+            }
+        }
+        self.go_on(read)
+    }
+
+    /// 7.3: "Each attempt's messages, its requests before its answers, form two directions."
+    fn sequences(&mut self, file: &EvidenceFile, messages: &[Read<'_>]) -> Option<()> {
+        let parties = |route: &Route| {
+            let Route { instance, consumer, consumer_server, provider, operation, .. } = route.clone();
+            (instance, consumer, consumer_server, provider, operation)
+        };
+        let first = &messages.first()?.header;
+        let mut before = (0, false);
+        for Read { subject, header, .. } in messages {
+            let route = &header.route;
+            let consumer = Sender { member: route.consumer.member(), server: route.consumer_server.clone() };
+            let provider = Sender { member: route.provider.member(), server: route.provider_server.clone() };
+            let place = (header.attempt, header.direction == Direction::Answer);
+            if parties(&first.route) != parties(route) {
+                self.refuse("7.3", subject, "it has another consumer, provider or operation than the first");
+            }
+            if file.holder != consumer && file.holder != provider {
+                self.refuse("7.3", subject, "the holder is neither the consumer nor the provider of it");
+            }
+            if place < before {
+                self.refuse("7.3", subject, "it stands after a later attempt, or a request after an answer");
+            }
+            before = place;
+        }
+        self.go_on(())?;
+        let mut attempts: BTreeMap<u32, Directions> = BTreeMap::new();
+        for Read { subject, header, .. } in messages {
+            if let Err(refused) = attempts.entry(header.attempt).or_default().take(header) {
+                self.refuse(refused.step(), subject, refused);
+                return None;
+            }
+        }
+        self.holds("7.3", "messages", "they form the directions of one exchange");
+        Some(())
+    }
+
+    /// 7.4: "The configuration verifies from the anchor, at the greatest time of the messages."
+    fn configuration(&mut self, file: &EvidenceFile, messages: &[Read<'_>], anchor: &[u8]) -> Option<Excerpt> {
+        let files = file.configuration.iter().map(|(name, bytes)| (name.clone(), bytes.0.clone())).collect();
+        let subjects = subjects(messages.iter().map(|read| (&read.header, &read.kept.seal.0)));
+        let now = messages.iter().map(|read| read.header.time).max()?;
+        let excerpt = match Excerpt::verify(&Bytes::copy_from_slice(anchor), &files, &subjects, now) {
+            Err(Unverified { step, reason }) => {
+                self.refuse(step, "configuration", reason);
+                return None;
+            }
+            Ok(excerpt) => excerpt,
+        };
+        let configuration = excerpt.configuration();
+        for Read { subject, header, .. } in messages {
+            if header.route.instance != configuration.instance {
+                self.refuse("7.4", subject, format!("the configuration is that of {}", configuration.instance));
+            }
+            let named = header.configuration;
+            if named.version == configuration.version && named.digest != configuration.digest {
+                self.refuse("7.4", subject, format!("it names another configuration of version {}", named.version));
+            }
+        }
+        let (version, signed_at) = (configuration.version, configuration.signed_at);
+        self.holds(
+            "7.4",
+            "configuration",
+            format!("version {version} of {}, signed {signed_at}", configuration.instance),
+        );
+        self.go_on(excerpt)
+    }
+
+    /// 7.5: "Every seal verifies, with the key good at the header's time."
+    fn seals(&mut self, messages: &[Read<'_>], configuration: &Configuration) -> Option<Vec<Proven>> {
+        let mut seals = Vec::new();
+        for Read { subject, header, kept } in messages {
+            let genesis = match Genesis::parse(kept.genesis.0.clone()) {
+                Ok(genesis) => genesis,
+                Err(refused) => {
+                    self.refuse("5.4.2", &format!("{subject}.genesis"), refused);
+                    continue;
+                }
+            };
+            let subject = format!("{subject}.seal");
+            // A seal that does not decode has no head, and is refused where a head is wanted.
+            let decoded = decode_canonical::<wire::Seal>(&kept.seal.0, "Seal").unwrap_or_default();
+            let good = |sender: &Sender, key: &KeyId| {
+                configuration.signing_key(&sender.member, &sender.server, key, header.time)
+            };
+            match seal::verify(header, &decoded, &genesis, good, |_, _| false) {
+                Err(refused) => self.refuse(refused.step(), &subject, refused),
+                Ok(proven) => {
+                    let head = &proven.head;
+                    let explanation =
+                        format!("sent under size {} of the tree {}, key {}", head.size, head.tree, proven.key);
+                    self.holds("5.4", &subject, explanation);
+                    seals.push(proven);
+                }
+            }
+        }
+        self.go_on(seals)
+    }
+
+    /// 7.6: "Every payload that is there verifies." Gives how many there are.
+    fn payloads(&mut self, messages: &[Read<'_>]) -> Option<usize> {
+        let mut verified = 0;
+        let mut directions: BTreeMap<(u32, bool), (Commitments, bool)> = BTreeMap::new();
+        for Read { subject, header, kept } in messages {
+            let subject = format!("{subject}.payload");
+            let (commitments, erased) =
+                directions.entry((header.attempt, header.direction == Direction::Answer)).or_default();
+            let commits = header.metadata.is_some()
+                || !header.pieces.is_empty()
+                || matches!(header.end, Some(End::Trailers { .. }));
+            let Some(payload) = &kept.payload else {
+                *erased |= commits;
+                continue;
+            };
+            if *erased {
+                self.refuse(
+                    "7.6",
+                    &subject,
+                    "a payload before it in its direction was not kept, and with it the secret",
+                );
+                continue;
+            }
+            let Ok(payload) = decode_canonical::<wire::Payload>(&payload.0, "Payload") else {
+                self.refuse("7.6", &subject, "not the canonical encoding of Payload");
+                continue;
+            };
+            match commitments.check(header, Some(payload)) {
+                Err(refused) => self.refuse(refused.step(), &subject, refused),
+                Ok(_) => {
+                    verified += 1;
+                    self.holds("3.5", &subject, "what the header commits to");
+                }
+            }
+        }
+        self.go_on(verified)
+    }
+
+    /// 7.7: "Heads of one tree and size have one root."
+    fn one_root_each(&mut self, seals: &[Proven]) -> Option<()> {
+        let mut roots: BTreeMap<(TreeName, u64), Digest> = BTreeMap::new();
+        for head in seals.iter().map(|proven| proven.head) {
+            let root = *roots.entry((head.tree, head.size)).or_insert(head.root);
+            if root != head.root {
+                let explanation = "its key signed two roots of one size: this log was rewritten, and that is proven";
+                self.refuse("7.7", &format!("tree {} at size {}", head.tree, head.size), explanation);
+            }
+        }
+        self.go_on(())
+    }
+
+    fn holds(&mut self, step: &'static str, subject: &str, explanation: impl ToString) {
+        self.write(step, subject, Verdict::Holds, explanation);
+    }
+
+    fn refuse(&mut self, step: &'static str, subject: &str, explanation: impl ToString) {
+        self.write(step, subject, Verdict::Refused, explanation);
+    }
+
+    fn write(&mut self, step: &'static str, subject: &str, verdict: Verdict, explanation: impl ToString) {
+        let (subject, explanation) = (subject.to_owned(), explanation.to_string());
+        self.findings.push(Finding { step, subject, verdict, explanation });
+    }
+
+    fn refused(&self) -> bool {
+        self.findings.iter().any(|finding| finding.verdict == Verdict::Refused)
+    }
+
+    fn go_on<T>(&self, with: T) -> Option<T> {
+        (!self.refused()).then_some(with)
+    }
+}
+
+/// The two members, and the keys that the seals name.
+fn subjects<'a>(messages: impl Iterator<Item = (&'a Header, &'a Bytes)>) -> Subjects {
+    let mut subjects = Subjects::default();
+    for (header, seal) in messages {
+        subjects.members.extend([header.route.consumer.member(), header.route.provider.member()]);
+        let named = decode_canonical::<wire::Seal>(seal, "Seal").unwrap_or_default().key;
+        subjects.keys.extend(KeyId::try_from(named.as_ref()).ok());
+    }
+    subjects
+}
+
+fn described(header: &Header) -> String {
+    let direction = match header.direction {
+        Direction::Request => "request",
+        Direction::Answer => "answer",
+    };
+    format!("message {} of the {direction} of attempt {}, at {}", header.position, header.attempt, header.time)
+}
+
+/// What is proven, an attempt and direction a sentence.
+fn sentences(messages: &[Read<'_>], seals: &[Proven], payloads: usize) -> Vec<String> {
+    let mut directions: BTreeMap<(u32, bool), Vec<(&Header, &Proven)>> = BTreeMap::new();
+    for (read, proven) in messages.iter().zip(seals) {
+        let header = &read.header;
+        directions.entry((header.attempt, header.direction == Direction::Answer)).or_default().push((header, proven));
+    }
+    let mut sentences: Vec<String> = directions.values().filter_map(|messages| sentence(messages)).collect();
+    let commit = messages.iter().filter(|read| read.header.metadata.is_some() || !read.header.pieces.is_empty());
+    let said = format!("What was said is proven of {payloads} messages; {} commit to something.", commit.count());
+    sentences.push(said);
+    sentences
+}
+
+fn sentence(messages: &[(&Header, &Proven)]) -> Option<String> {
+    let ((first, _), (last, _)) = (messages.first()?, messages.last()?);
+    let route = &first.route;
+    let sender = Sender::of(first);
+    let keys: BTreeSet<String> = messages.iter().map(|(_, proven)| proven.key.to_string()).collect();
+    let keys = keys.into_iter().collect::<Vec<_>>().join(", ");
+    let operation = match &route.operation {
+        Operation::Grpc(path) => path.to_string(),
+        Operation::Http { verb, target } => format!("{verb} {target}"),
+    };
+    let said = match &first.opening {
+        Some(opening) => format!(
+            "{} asked {} for {operation} (purpose {:?}, legal basis {:?})",
+            route.consumer, route.provider, opening.purpose, opening.legal_basis
+        ),
+        None => format!("{} answered {} about {operation}", route.provider, route.consumer),
+    };
+    let ended = match &last.end {
+        None => "and no end of it is in this file".to_owned(),
+        Some(End::HalfClose) => "to its end".to_owned(),
+        Some(End::Trailers { status, .. }) => format!("to its end, with gRPC status {status}"),
+        Some(End::Abort(cause)) => format!("and broke it off: {}", cause.as_str_name()),
+        Some(End::Refused(code)) => format!("and refused: {code}"),
+    };
+    Some(format!(
+        "{said}, in {} messages from {} to {} {ended}: they are in the log of {} at {}, signed with the key {keys}.",
+        messages.len(),
+        first.time,
+        last.time,
+        sender.member,
+        sender.server,
+    ))
+}
+
+/// Bytes, written as standard base64 with padding.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Base64(Bytes);
+
+impl Serialize for Base64 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_ref()).map(|bytes| Self(bytes.into())).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_form_is_no_evidence() {
+        for file in ["", "{}", "[]", "null", r#"{"format":"causeway/v1/evidence"}"#] {
+            assert_eq!(verify(file.as_bytes(), b"{}").unwrap_err().step(), "7.1", "{file}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_verifier_panic(
+            header in proptest::collection::vec(any::<u8>(), 0..60),
+            seal in proptest::collection::vec(any::<u8>(), 0..60),
+            anchor in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let file = serde_json::json!({
+                "format": FORMAT,
+                "exchange": "07".repeat(16),
+                "holder": { "member": "VN/GOV/portal", "server": "VN/GOV/portal/ss1" },
+                "configuration": {},
+                "messages": [{
+                    "header": STANDARD.encode(header), "seal": STANDARD.encode(&seal), "genesis": STANDARD.encode(seal),
+                }],
+            });
+            let report = verify(file.to_string().as_bytes(), &anchor).unwrap();
+            prop_assert!(!report.holds());
+            prop_assert!(report.proven.is_empty());
+        }
+    }
+}

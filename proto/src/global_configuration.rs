@@ -4,7 +4,9 @@
 //! It is read from the documents of [`document`], which come in signed files: [`update`](mod@update) checks who signed them.
 
 pub mod document;
+pub mod excerpt;
 pub mod update;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -169,6 +169,27 @@ pub enum Malformed {
     Limit(&'static str),
 }
 
+impl Malformed {
+    /// The step of PROTOCOL.md that refuses.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Encoding(refused) => refused.step(),
+            Self::Identifier(_) => "3.2.1",
+            Self::Digest(_) => "3.2.6",
+            Self::Field(field) | Self::Limit(field) => match *field {
+                "route" | "configuration" | "operation" | "direction" | "instance" | "attempt" | "verb" | "target" => {
+                    "3.2.1"
+                }
+                "opening" | "answer" => "3.2.2",
+                "previous" | "metadata" => "3.2.3",
+                "pieces" => "3.2.4",
+                "header" => "3.2.7",
+                _ => "3.2.5",
+            },
+        }
+    }
+}
+
 impl Deref for Header {
     type Target = Facts;
     fn deref(&self) -> &Facts {
@@ -425,6 +446,18 @@ pub enum NotCommitted {
     Limit,
 }
 
+impl NotCommitted {
+    /// The step of PROTOCOL.md that refuses.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Fields | Self::Limit => "3.4",
+            Self::Parts => "3.5.1",
+            Self::Secret => "3.5.2",
+            Self::Differs => "3.5.3",
+        }
+    }
+}
+
 /// One direction's commitments, on either side: made or checked in order.
 #[derive(Debug, Default)]
 pub struct Commitments(Option<Committer>);
@@ -540,6 +573,90 @@ fn decode_fields(bytes: &Bytes) -> Result<Fields, NotCommitted> {
         return Err(NotCommitted::Fields);
     }
     Ok(metadata.fields.into_iter().map(|field| (field.name, field.value)).collect())
+}
+
+/// Both directions of one exchange, as far as their messages came (PROTOCOL.md 3.3).
+#[derive(Debug, Default)]
+pub struct Directions {
+    request: Came,
+    answer: Came,
+}
+
+/// What the next message of a direction is held against.
+#[derive(Debug, Default)]
+struct Came {
+    first: Option<Header>,
+    last: Option<Header>,
+    count: u64,
+}
+
+/// A message that does not follow those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfTurn {
+    /// Not the next position, or another message before it.
+    #[error("the message does not follow the one before it in its direction")]
+    Position,
+    /// Another route, exchange or attempt.
+    #[error("the message names another route, exchange or attempt than those before it")]
+    OtherExchange,
+    /// Another opening, or a number of messages that cannot have been handed on.
+    #[error("the answer is to another opening, or states messages handed on that cannot have been")]
+    NoAnswer,
+    /// The direction had ended.
+    #[error("the direction had its end before this message")]
+    Ended,
+}
+
+impl OutOfTurn {
+    /// The step of PROTOCOL.md that refuses.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Position => "3.3.1",
+            Self::OtherExchange => "3.3.2",
+            Self::NoAnswer => "3.3.3",
+            Self::Ended => "3.3.4",
+        }
+    }
+}
+
+impl Directions {
+    /// Takes the next message of either direction, in an order in which each answer comes after the request messages
+    /// that it says were handed on.
+    pub fn take(&mut self, header: &Header) -> Result<(), OutOfTurn> {
+        let first = self.request.first.as_ref().or(self.answer.first.as_ref());
+        if first.is_some_and(|first| {
+            first.route != header.route || first.exchange != header.exchange || first.attempt != header.attempt
+        }) {
+            return Err(OutOfTurn::OtherExchange);
+        }
+        let came = match header.direction {
+            Direction::Request => &self.request,
+            Direction::Answer => &self.answer,
+        };
+        if came.last.as_ref().is_some_and(|last| last.end.is_some()) {
+            return Err(OutOfTurn::Ended);
+        }
+        if header.position != came.count || header.previous != came.last.as_ref().map(Header::digest) {
+            return Err(OutOfTurn::Position);
+        }
+        if let Some(answer) = &header.answer {
+            let before = self.answer.last.as_ref().and_then(|last| last.answer).map_or(0, |answer| answer.handed_on);
+            if self.request.first.as_ref().map(Header::digest) != Some(answer.opening)
+                || answer.handed_on < before
+                || answer.handed_on > self.request.count
+            {
+                return Err(OutOfTurn::NoAnswer);
+            }
+        }
+        let came = match header.direction {
+            Direction::Request => &mut self.request,
+            Direction::Answer => &mut self.answer,
+        };
+        came.first.get_or_insert_with(|| header.clone());
+        came.last = Some(header.clone());
+        came.count += 1;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -151,6 +151,13 @@ pub enum NotCanonical {
     Ambiguous(&'static str),
 }
 
+impl NotCanonical {
+    /// The step of PROTOCOL.md that refuses: which of its rules was broken, comparing encodings does not tell.
+    pub fn step(&self) -> &'static str {
+        "3.1"
+    }
+}
+
 /// Decodes a message of which only one encoding is accepted: fields in the order of their numbers, none unknown,
 /// no singular one twice, defaults not written, varints as short as they can be (PROTOCOL.md 3.1).
 pub fn decode_canonical<M: Message + Default>(bytes: &[u8], name: &'static str) -> Result<M, NotCanonical> {
@@ -166,6 +173,8 @@ pub fn decode_canonical<M: Message + Default>(bytes: &[u8], name: &'static str) 
 pub struct Genesis {
     /// The name of the tree that it begins.
     pub tree: TreeName,
+    /// The record itself.
+    pub record: Record,
     /// What it says.
     pub content: wire::Genesis,
 }
@@ -181,6 +190,6 @@ impl Genesis {
         if content.random.len() != 32 || content.why == wire::Why::Unspecified as i32 {
             return Err(NotCanonical::Ambiguous("Genesis"));
         }
-        Ok(Self { tree: TreeName::of(&record), content })
+        Ok(Self { tree: TreeName::of(&record), record, content })
     }
 }

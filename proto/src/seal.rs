@@ -1,11 +1,14 @@
 //! A seal: the proof that a record is in its sender's log, and that the sender's key signed that log (PROTOCOL.md 5.4).
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::head::{Head, NotAHead};
+use crate::identifier::{MemberId, ServerId};
 use crate::merkle::{self, Misplaced};
-use crate::record::{Commit, Kind, NONCE_BYTES, Record};
+use crate::message::{Direction, Facts, Header};
+use crate::record::{Commit, Genesis, Kind, NONCE_BYTES, Record};
 use crate::signature::{BadSignature, KeyId, PublicKey};
 use crate::wire::relay as wire;
 
@@ -25,15 +28,88 @@ pub enum Unproven {
     /// The head is none.
     #[error(transparent)]
     Head(#[from] NotAHead),
-    /// A path does not fit its place.
-    #[error(transparent)]
-    Path(#[from] Misplaced),
+    /// The genesis is another instance's, member's or server's than the sender's.
+    #[error("the genesis is not of the sender's instance, member and server")]
+    OtherOwner,
+    /// The head is of another tree than the genesis.
+    #[error("the head is not of the tree that the genesis begins")]
+    OtherTree,
+    /// The record's path does not fit its place.
+    #[error("{0}")]
+    RecordPath(Misplaced),
+    /// The commit's path does not fit its place.
+    #[error("{0}")]
+    CommitPath(Misplaced),
     /// The paths lead to another root than the head states.
     #[error("the paths lead to another root than the head states")]
     OtherRoot,
+    /// The configuration does not list the key for the sender, or it is not good.
+    #[error("the key is not a good signing key of the sender's member at the sender's server")]
+    KeyNotGood,
     /// The signature does not hold.
     #[error(transparent)]
     Signature(#[from] BadSignature),
+}
+
+impl Unproven {
+    /// The step of PROTOCOL.md that refuses.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::OtherOwner => "5.4.2",
+            Self::Malformed | Self::Head(_) | Self::OtherTree => "5.4.3",
+            Self::RecordPath(_) => "5.4.4",
+            Self::CommitPath(_) | Self::OtherRoot => "5.4.5",
+            Self::KeyNotGood => "5.4.6",
+            Self::Signature(_) => "5.4.7",
+        }
+    }
+}
+
+/// Who sealed a message: the member whose log it is in and the server that keeps that log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sender {
+    /// The member.
+    pub member: MemberId,
+    /// Its server.
+    pub server: ServerId,
+}
+
+impl Sender {
+    /// The sender of a message: of a request the consumer, of an answer the provider.
+    pub fn of(header: &Facts) -> Self {
+        let (subsystem, server) = match header.direction {
+            Direction::Request => (&header.route.consumer, &header.route.consumer_server),
+            Direction::Answer => (&header.route.provider, &header.route.provider_server),
+        };
+        Self { member: subsystem.member(), server: server.clone() }
+    }
+}
+
+/// Verifies the seal of a header with the genesis of its tree (PROTOCOL.md 5.4, steps 2 to 7, in their order).
+/// `good_key` finds the sender's key of this name, if the configuration says that it is good; `remembered` is asked as
+/// in [`Walked::signed_by`].
+pub fn verify<'k>(
+    header: &Header,
+    seal: &wire::Seal,
+    genesis: &Genesis,
+    good_key: impl FnOnce(&Sender, &KeyId) -> Option<&'k PublicKey>,
+    remembered: impl FnOnce(&KeyId, &[u8]) -> bool,
+) -> Result<Proven, Unproven> {
+    let sender = Sender::of(header);
+    let owner = &genesis.content;
+    if owner.instance != header.route.instance.as_str()
+        || owner.member != sender.member.as_str()
+        || owner.server != sender.server.as_str()
+    {
+        return Err(Unproven::OtherOwner);
+    }
+    if Head::parse(&seal.head)?.tree != genesis.tree {
+        return Err(Unproven::OtherTree);
+    }
+    let walked = walk(seal, header.as_bytes())?;
+    let key = good_key(&sender, &walked.key()).ok_or(Unproven::KeyNotGood)?;
+    walked.signed_by(key, remembered)
 }
 
 /// A seal whose paths lead from the header to the head's root. Nobody's signature is checked yet.
@@ -70,9 +146,10 @@ pub fn walk_record<'s>(seal: &'s wire::Seal, record: &Record) -> Result<Walked<'
     }
     let in_commit = digests(&seal.record_path, MAX_RECORD_PATH)?;
     let in_tree = digests(&seal.commit_path, MAX_COMMIT_PATH)?;
-    let root = merkle::root_of_path(record.hash(), seal.record.into(), seal.records.into(), &in_commit)?;
+    let root = merkle::root_of_path(record.hash(), seal.record.into(), seal.records.into(), &in_commit)
+        .map_err(Unproven::RecordPath)?;
     let commit = Commit { count: seal.records, root };
-    let root = merkle::root_of_path(commit.hash(), seal.commit, head.size, &in_tree)?;
+    let root = merkle::root_of_path(commit.hash(), seal.commit, head.size, &in_tree).map_err(Unproven::CommitPath)?;
     if root != head.root {
         return Err(Unproven::OtherRoot);
     }

@@ -70,7 +70,7 @@ impl FrameReader {
     }
 
     /// The next whole frame, if it has arrived.
-    pub fn next(&mut self) -> Result<Option<Frame>, NotAFrame> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, NotAFrame> {
         let Some(prefix) = self.held.first_chunk::<5>() else { return Ok(None) };
         let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         if prefix[0] != 0 {
@@ -107,7 +107,7 @@ mod tests {
             let (mut reader, mut frames) = (FrameReader::default(), Vec::new());
             for chunk in bytes.chunks(step) {
                 reader.take(chunk);
-                while let Some(frame) = reader.next().unwrap() {
+                while let Some(frame) = reader.next_frame().unwrap() {
                     frames.push(frame);
                 }
             }
@@ -121,11 +121,11 @@ mod tests {
         let mut reader = FrameReader::default();
         reader.take(&[0]);
         reader.take(&(MAX_FRAME_BYTES as u32 + 1).to_be_bytes());
-        assert_eq!(reader.next(), Err(NotAFrame::TooLong(MAX_FRAME_BYTES + 1)));
+        assert_eq!(reader.next_frame(), Err(NotAFrame::TooLong(MAX_FRAME_BYTES + 1)));
         let mut reader = FrameReader::default();
         reader.take(&[0]);
         reader.take(&(MAX_FRAME_BYTES as u32).to_be_bytes());
-        assert_eq!(reader.next(), Ok(None));
+        assert_eq!(reader.next_frame(), Ok(None));
         assert_eq!(reader.finish(), Err(NotAFrame::Cut));
     }
 
@@ -134,7 +134,7 @@ mod tests {
         fn no_bytes_make_the_frame_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = FrameReader::default();
             reader.take(&bytes);
-            while let Ok(Some(_)) = reader.next() {}
+            while let Ok(Some(_)) = reader.next_frame() {}
         }
     }
 }

@@ -245,8 +245,17 @@ pub async fn ask(options: &Options) -> Result<Asked, JoinError> {
     };
     let channel = registry_client::connect(&options.registry, options.fingerprint).await?;
     let digest = Digest::of(&[&request.application]);
-    let receipt = RegistrationClient::new(channel).join(request).await.map_err(|status| refused(&status))?;
-    Ok(Asked { request: receipt.into_inner().request, digest })
+    match RegistrationClient::new(channel).join(request).await {
+        Ok(receipt) => Ok(Asked { request: receipt.into_inner().request, digest }),
+        Err(status) => {
+            let error = refused(&status);
+            if error.exit_code() == 3 {
+                // What was recorded is never refused: this was not, and another token makes another request.
+                remove(&options.directory.join(PENDING))?;
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Makes keys and request. The request is on disk before it is sent, so that an answer that is lost can be asked for

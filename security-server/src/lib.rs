@@ -1,6 +1,329 @@
-//! Placeholder.
+//! A member's door to every other member: seals, records and relays its messages, and lets in only what is proven,
+//! granted and addressed to it.
+//!
+//! Read `exchange.rs` first: it is the life of one exchange, in order. Everything else hangs off it.
 
+pub mod access_rights;
+pub mod authenticate;
+pub mod authorize;
+mod body;
 pub mod clock;
+
+pub mod evidence;
+pub mod exchange;
+mod fields;
+pub mod forward;
 pub mod global_configuration;
 pub mod join;
 pub mod keys;
+
+pub mod listen;
+pub mod message_log;
+pub mod moment;
+pub mod quota;
+pub mod refusal;
+pub mod relay;
+pub mod resolve;
+pub mod services;
+pub mod tls;
+pub mod verify;
+pub mod way;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::identifier::{ExchangeId, MemberId, ServerId};
+use proto::message::Cause;
+use proto::refusal::Code;
+use proto::signature::SigningKey;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access_rights::AccessRights;
+use crate::authenticate::Clients;
+use crate::clock::Clock;
+use crate::global_configuration::{Current, Registry, Store};
+use crate::listen::clients::{Bindings, Door};
+use crate::listen::{MAX_EXCHANGES, Permit};
+use crate::message_log::{Concluded, Index, MessageLog, Opened};
+use crate::quota::Quotas;
+use crate::relay::Peers;
+use crate::services::Services;
+use crate::tls::{Identity, PeerTls};
+use crate::verify::VerifiedHeads;
+
+/// How long running exchanges may go on after a shutdown was asked for.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A security server, as its exchanges see it.
+pub struct SecurityServer {
+    /// Its name.
+    pub id: ServerId,
+    /// Our own systems.
+    pub clients: Clients,
+    /// Our own services.
+    pub services: Services,
+    /// gRPC services whose provider is bound.
+    pub bindings: Bindings,
+    /// Who may call what of ours.
+    pub access_rights: AccessRights,
+    /// What peers may make us write.
+    pub quotas: Quotas,
+    /// Heads of peers whose signatures held.
+    pub verified_heads: VerifiedHeads,
+    /// Where every message goes first.
+    pub message_log: MessageLog,
+    /// The other security servers.
+    pub peers: Arc<Peers>,
+    /// The global configuration, kept on disk.
+    pub store: Arc<Store>,
+    configuration: Arc<Current>,
+    clock: Clock,
+    permits: Arc<Semaphore>,
+    exchanges: TaskTracker,
+    draining: CancellationToken,
+    stopping: CancellationToken,
+}
+
+/// What a security server is started with: meant values only, every file read and every listener bound.
+pub struct Settings {
+    /// Its name.
+    pub id: ServerId,
+    /// The members that it hosts, and their signing keys.
+    pub keys: Vec<(MemberId, Arc<SigningKey>)>,
+    /// Its certificate and key for TLS.
+    pub identity: Identity,
+    /// The global configuration, kept on disk.
+    pub store: Arc<Store>,
+    /// Where new versions come from. None: the configuration stays as it is.
+    pub registry: Option<Registry>,
+    /// Its clock.
+    pub clock: Clock,
+    /// The message log's files.
+    pub log: Arc<dyn journal::Disk>,
+    /// How the message log is opened.
+    pub log_options: journal::Options,
+    /// The index's directory: a view that may be deleted while the server is stopped.
+    pub index: PathBuf,
+    /// The audit log's files.
+    pub audit: Arc<dyn journal::Disk>,
+    /// How the audit log is opened.
+    pub audit_options: journal::Options,
+    /// Our own systems.
+    pub clients: Clients,
+    /// gRPC services whose provider is bound.
+    pub bindings: Bindings,
+    /// Our own services.
+    pub services: Services,
+    /// The peers' door.
+    pub peers: TcpListener,
+    /// The clients' doors.
+    pub client_doors: Vec<(TcpListener, Door)>,
+    /// The operators' door, and SHA-256 of the token that its changing and revealing routes ask for.
+    pub operators: (TcpListener, proto::digest::Digest),
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The message log.
+    #[error("the message log: {0}")]
+    Log(#[from] message_log::OpenError),
+    /// The message log's index.
+    #[error(transparent)]
+    Index(#[from] message_log::IndexError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] access_rights::OpenError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// A listener.
+    #[error("a listener: {0}")]
+    Listener(#[from] std::io::Error),
+    /// Another program's metrics are in this process in a form that cannot be shared.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
+
+/// A server that runs. Dropping it lets it run on; [`Started::shutdown`] ends it.
+pub struct Started {
+    /// The server.
+    pub server: Arc<SecurityServer>,
+    /// The address of the peers' door.
+    pub peers: SocketAddr,
+    /// The addresses of the clients' doors, in the order of the settings.
+    pub clients: Vec<SocketAddr>,
+    /// The address of the operators' door.
+    pub operators: SocketAddr,
+    doors: TaskTracker,
+    tides: TaskTracker,
+    last: CancellationToken,
+}
+
+/// Starts a server: opens its logs, closes what was left open, then opens its doors.
+pub async fn start(settings: Settings) -> Result<Started, StartError> {
+    let now = settings.clock.now();
+    let configuration = Arc::clone(settings.store.current());
+    let index = Index::open(&settings.index)?;
+    let keys = settings.keys;
+    let access_rights = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
+    let message_log =
+        MessageLog::open(settings.log, settings.log_options, index, settings.id.clone(), keys, now).await?;
+    let tls = Arc::new(PeerTls::new(settings.identity, Arc::clone(&configuration), settings.clock.clone()));
+    tls.accepting()?;
+    let server = Arc::new(SecurityServer {
+        id: settings.id,
+        clients: settings.clients,
+        services: settings.services,
+        bindings: settings.bindings,
+        access_rights,
+        quotas: Quotas::default(),
+        verified_heads: VerifiedHeads::default(),
+        message_log,
+        peers: Peers::new(Arc::clone(&tls)),
+        store: settings.store,
+        configuration,
+        clock: settings.clock,
+        permits: Arc::new(Semaphore::new(MAX_EXCHANGES)),
+        exchanges: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        stopping: CancellationToken::new(),
+    });
+
+    let (doors, tides, last) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
+    let peers = settings.peers.local_addr()?;
+    doors.spawn(listen::peers::serve(Arc::clone(&server), tls, settings.peers, server.draining.clone()));
+    let mut clients = Vec::new();
+    for (listener, door) in settings.client_doors {
+        clients.push(listener.local_addr()?);
+        doors.spawn(listen::clients::serve(Arc::clone(&server), listener, door, server.draining.clone()));
+    }
+    let (operators_listener, token) = settings.operators;
+    let operators = operators_listener.local_addr()?;
+    // Until the very end: who drains a server wants to see it.
+    let door = listen::operators::door(Arc::clone(&server), token).map_err(StartError::Metrics)?;
+    tides.spawn(listen::operators::serve(door, operators_listener, last.clone()));
+    if let Some(registry) = settings.registry {
+        let (store, clock) = (Arc::clone(&server.store), server.clock.clone());
+        tides.spawn(global_configuration::watch(registry, store, clock, last.clone()));
+    }
+    tides.spawn(watch_the_log(Arc::clone(&server), last.clone()));
+    doors.close();
+    tides.close();
+    Ok(Started { server, peers, clients, operators, doors, tides, last })
+}
+
+/// Cries out when the log ends: from then on every exchange is refused by name.
+async fn watch_the_log(server: Arc<SecurityServer>, last: CancellationToken) {
+    tokio::select! {
+        () = last.cancelled() => {}
+        why = server.message_log.until_ended() => {
+            tracing::error!(%why, "THE MESSAGE LOG HAS ENDED: nothing is exchanged. Check the disk, then restart the server");
+        }
+    }
+}
+
+impl Started {
+    /// Refuses what is new, lets what runs end, then closes the log. Exchanges that run longer than
+    /// [`DRAIN_TIMEOUT`] are stopped, sealed and recorded like any other end.
+    pub async fn shutdown(self) {
+        self.server.draining.cancel();
+        self.server.exchanges.close();
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.server.exchanges.wait()).await.is_err() {
+            tracing::warn!("exchanges still run after {DRAIN_TIMEOUT:?}: they are stopped");
+            self.server.stopping.cancel();
+            self.server.exchanges.wait().await;
+        }
+        // Their last words are with the doors now; an idle connection is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.doors.wait()).await;
+        self.last.cancel();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tides.wait()).await;
+    }
+}
+
+/// An exchange that runs by itself now. Only [`SecurityServer::detach`] makes one.
+#[must_use]
+pub struct Running {
+    task: JoinHandle<Concluded>,
+}
+
+impl Running {
+    /// Waits for its end. Nobody needs to: it runs on when this is dropped.
+    pub async fn concluded(self) -> Option<Concluded> {
+        self.task.await.ok()
+    }
+}
+
+impl SecurityServer {
+    /// A life begins with an exchange opened in the log and ends with one concluded there. It is judged again whenever
+    /// the configuration or the access rights change: an open stream is not a way around a revocation.
+    pub fn detach<F>(self: &Arc<Self>, exchange: Opened, life: impl FnOnce(Arc<Self>, Opened) -> F) -> Running
+    where
+        F: Future<Output = Concluded> + Send + 'static,
+    {
+        let (server, way) = (Arc::clone(self), exchange.way().clone());
+        let life = life(Arc::clone(self), exchange);
+        let task = self.exchanges.spawn(async move {
+            let mut life = std::pin::pin!(life);
+            let (mut versions, mut rights) = (server.configuration.versions(), server.access_rights.changes());
+            loop {
+                tokio::select! { biased;
+                    concluded = &mut life => return concluded,
+                    () = server.stopping.cancelled(), if way.stopped().is_none() => way.stop(Cause::Shutdown),
+                    Ok(()) = versions.changed() => server.judge_again(&way),
+                    Ok(()) = rights.changed() => server.judge_again(&way),
+                }
+            }
+        });
+        Running { task }
+    }
+
+    fn judge_again(&self, way: &way::Way) {
+        if let Err(stop) = authorize::still(&self.access_rights, &self.moment(), way) {
+            way.stop(stop);
+        }
+    }
+
+    /// The right to run one more exchange, or why not.
+    pub(crate) fn permit(&self) -> Result<Permit, Code> {
+        if self.draining.is_cancelled() {
+            return Err(Code::ShuttingDown);
+        }
+        if self.message_log.ended().is_some() {
+            return Err(Code::LogEnded);
+        }
+        Arc::clone(&self.permits).try_acquire_owned().map(Permit).map_err(|_| Code::TooManyExchanges)
+    }
+
+    /// Exchanges that run now.
+    pub fn running(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Whether a shutdown was asked for.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// What this server sealed in an exchange, for the server that was the other party to it; nothing for any other.
+    pub(crate) async fn sealed_for(
+        self: &Arc<Self>,
+        exchange: ExchangeId,
+        peer: ServerId,
+    ) -> Result<Vec<proto::wire::relay::Frame>, String> {
+        let server = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let found = server.message_log.find(exchange).map_err(|error| error.to_string())?;
+            Ok(evidence::sealed_frames(found, &peer))
+        })
+        .await
+        .map_err(|error| error.to_string())?
+    }
+}

@@ -35,14 +35,39 @@ impl FromOutside for crate::message_log::Handed<'_> {}
 impl FromOutside for crate::message_log::Claimed<'_> {}
 
 impl SecurityServer {
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::new(self.message_log.not_before_last(self.clock.now()), self.configuration.load())
+    }
+
     /// Reads the clock and the configuration for this message. The clock never goes below the last recorded time.
     pub fn judged<T: FromOutside>(&self, message: T) -> Judged<T> {
-        let now = self.message_log.not_before_last(self.clock.now());
-        Judged { message, moment: Moment { now, configuration: self.configuration.load() } }
+        Judged { message, moment: self.moment() }
+    }
+}
+
+impl Moment {
+    fn new(now: Time, configuration: Arc<Configuration>) -> Self {
+        Self { now, configuration }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    pub(crate) fn in_force(&self) -> Result<&Arc<Configuration>, Expired> {
+        match self.configuration.freshness(self.now) {
+            Freshness::Expired => Err(Expired(())),
+            Freshness::Fresh | Freshness::Stale => Ok(&self.configuration),
+        }
     }
 }
 
 impl<T> Judged<T> {
+    /// What it is judged by.
+    pub(crate) fn moment(&self) -> &Moment {
+        &self.moment
+    }
+
     /// The message.
     pub fn message(&self) -> &T {
         &self.message
@@ -60,10 +85,7 @@ impl<T> Judged<T> {
 
     /// The configuration, while it is in force.
     pub fn in_force(&self) -> Result<&Arc<Configuration>, Expired> {
-        match self.moment.configuration.freshness(self.moment.now) {
-            Freshness::Expired => Err(Expired(())),
-            Freshness::Fresh | Freshness::Stale => Ok(&self.moment.configuration),
-        }
+        self.moment.in_force()
     }
 
     /// The configuration that a header names, in force or not: an end can still be sealed.

@@ -117,6 +117,22 @@ async fn a_rejected_applicant_reads_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_server_tries_again_with_another_token() {
+    let office = Office::open().await;
+    let late = office.invite(MOJ, SERVER, &[]).await;
+    office.pass(Duration::from_secs(3600));
+    let error = join::ask(&office.joining("ss1", &late, SERVER)).await.unwrap_err();
+    assert!(error.to_string().contains("ask the registry for a new one"), "{error}");
+    let invited = office.invite(MOJ, SERVER, &[]).await;
+    let mut elsewhere = office.joining("ss1", &invited, SERVER);
+    elsewhere.address = "ss1.moj.example:5500".parse().unwrap();
+    assert_eq!(join::ask(&elsewhere).await.unwrap().request, "R-1");
+    // Now that one waits, another server's request has no place in this directory.
+    let other = office.joining("ss1", &invited, "VN/GOV/moj/ss2");
+    assert!(matches!(join::ask(&other).await, Err(JoinError::OtherRequest { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_used_once_however_many_come_at_once() {
     let office = Office::open().await;
     let invited = office.invite(MOJ, SERVER, &[]).await;

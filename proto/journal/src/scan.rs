@@ -194,3 +194,96 @@ pub(crate) fn follows(before: &[Snapshot], header: &Header) -> Result<(), &'stat
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use proto::digest::Digest;
+    use proto::record::{Kind, TreeName};
+    use proto::wire::relay as wire;
+
+    use super::*;
+    use crate::format::Place;
+
+    const MARK: Mark = *b"testmark";
+
+    fn unborn(member: &str) -> Snapshot {
+        let random = Bytes::from_static(&[7; 32]);
+        let genesis = wire::Genesis { member: member.into(), random, why: 1, ..wire::Genesis::default() };
+        Snapshot::unborn(Record::new(Kind::Genesis, &[0; 16], &[&genesis.encode_to_vec()])).unwrap()
+    }
+
+    /// A segment with this one tree and these blocks, written one after another as if each were whole and right.
+    fn segment(blocks: impl FnOnce(&mut Vec<u8>, Place<'_>)) -> Bytes {
+        let mut file = Header { number: 1, mark: MARK, trees: vec![unborn("a")] }.encode();
+        let mut batch = Vec::new();
+        blocks(&mut batch, Place { mark: &MARK, batch: file.len() as u64 });
+        file.extend_from_slice(&batch);
+        file.into()
+    }
+
+    fn refused(file: &Bytes) -> &'static str {
+        match scan(1, file) {
+            Err(Unreadable::Damaged(_, what)) => what,
+            other => panic!("accepted: {:?}", other.map(|scanned| scanned.commits.len())),
+        }
+    }
+
+    /// "A block that is readable but does not follow from those before it is refused always" (8.3).
+    #[test]
+    fn a_whole_block_in_a_wrong_place_is_refused() {
+        let tree = unborn("a");
+        let genesis = tree.genesis_record.clone();
+        let root = genesis.hash();
+        let grown = |count: u64, previous: Digest| {
+            let mut grown = tree.clone();
+            (0..count).for_each(|_| drop(grown.frontier.append(root)));
+            Snapshot { previous, ..grown }
+        };
+        let after = |before: Snapshot| {
+            segment(|batch, place| {
+                format::put_commit(batch, place, &tree, &root, std::slice::from_ref(&genesis));
+                format::put_commit(batch, place, &before, &root, std::slice::from_ref(&genesis));
+            })
+        };
+        let first = proto::record::Commit { count: 1, root }.hash();
+        assert_eq!(scan(1, &after(grown(1, first))).unwrap().commits.len(), 2, "the twin that is right");
+        for before in [grown(0, first), grown(2, first), grown(1, root), grown(1, Digest::ZERO), tree.clone()] {
+            assert_eq!(refused(&after(before)), "a commit that does not follow the one before it");
+        }
+        let one = |before: &Snapshot, root: &Digest, record: &Record| {
+            segment(|batch, place| format::put_commit(batch, place, before, root, std::slice::from_ref(record)))
+        };
+        let other = Record::new(Kind::Sent, &[0; 16], &[b"x"]);
+        assert_eq!(refused(&one(&tree, &first, &genesis)), "a commit whose records have another root than it says");
+        assert_eq!(refused(&one(&tree, &other.hash(), &other)), "a tree that does not begin with its genesis");
+        assert_eq!(refused(&one(&unborn("b"), &root, &genesis)), "a commit of a tree that the header does not name");
+    }
+
+    #[test]
+    fn a_signature_in_a_wrong_place_is_refused() {
+        let tree = unborn("a");
+        let signed = |name: TreeName, size| {
+            segment(|batch, place| {
+                let genesis = tree.genesis_record.clone();
+                format::put_commit(batch, place, &tree, &genesis.hash(), &[genesis]);
+                let signature = SignatureBody { tree: name, size, key: Digest::ZERO, signature: &[1; 70] };
+                format::put_signature(batch, place, &signature);
+            })
+        };
+        assert!(scan(1, &signed(tree.name(), 1)).is_ok());
+        for size in [0, 2] {
+            let wrong = "a signature of a head that is not the tree's at this place";
+            assert_eq!(refused(&signed(tree.name(), size)), wrong);
+        }
+        let wrong = "a signature of a tree that the header does not name";
+        assert_eq!(refused(&signed(unborn("b").name(), 1)), wrong);
+    }
+
+    #[test]
+    fn a_segment_is_read_under_its_own_number_only() {
+        let file = segment(|_, _| {});
+        assert!(scan(1, &file).is_ok());
+        assert!(matches!(scan(2, &file), Err(Unreadable::Damaged(20, _))));
+    }
+}

@@ -368,6 +368,21 @@ impl MemberDocument {
     }
 }
 
+impl RegisteredMember {
+    /// Puts it into a configuration that holds some members only, and so cannot be checked as a whole.
+    pub(super) fn add_to(self, configuration: &mut Configuration) {
+        configuration.servers.extend(self.servers);
+        configuration.members.insert(self.id, self.member);
+    }
+}
+
+impl GovernedInstance {
+    /// Its identifier, and the DER of its authorities.
+    pub(super) fn into_parts(self) -> (InstanceId, Vec<Vec<u8>>) {
+        (self.id, self.authorities)
+    }
+}
+
 fn servers(path: &str, member: &MemberId, listed: &[ServerDocument]) -> Result<BTreeMap<ServerId, Server>, Refused> {
     let mut servers = BTreeMap::new();
     for document in listed {

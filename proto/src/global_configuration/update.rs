@@ -329,9 +329,9 @@ struct VerifiedRole {
 
 /// A target as its role names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Target {
-    length: u64,
-    digest: Digest,
+pub(super) struct Target {
+    pub length: u64,
+    pub digest: Digest,
 }
 
 /// A target's document, its length and hash verified.
@@ -697,7 +697,7 @@ fn same_online_keys(before: &Root, after: &Root) -> bool {
 }
 
 /// One key is known by one name, and all are of the kind that a court can check.
-fn check_keys(role: &str, keys: &BTreeMap<String, Key>) -> Result<(), Rejected> {
+pub(super) fn check_keys(role: &str, keys: &BTreeMap<String, Key>) -> Result<(), Rejected> {
     let mut seen: BTreeMap<Vec<u8>, &String> = BTreeMap::new();
     for (id, key) in keys {
         let unknown = |reason: String| Rejected::UnknownKey { role: role.into(), key: id.clone(), reason };
@@ -712,7 +712,7 @@ fn check_keys(role: &str, keys: &BTreeMap<String, Key>) -> Result<(), Rejected> 
     Ok(())
 }
 
-fn targets_of(role: &str, metadata: &Targets) -> Result<BTreeMap<String, Target>, Rejected> {
+pub(super) fn targets_of(role: &str, metadata: &Targets) -> Result<BTreeMap<String, Target>, Rejected> {
     let read = |(path, file): (&String, &sigstore_tuf::TargetFile)| {
         let digest =
             file.hashes.get("sha256").and_then(|text| text.parse().ok()).ok_or_else(|| Rejected::Malformed {
@@ -725,7 +725,7 @@ fn targets_of(role: &str, metadata: &Targets) -> Result<BTreeMap<String, Target>
 }
 
 /// Whether each delegation on the way allows the target, and the first one is of its kind.
-fn allowed(target: &str, way: &[DelegatedRole]) -> Result<bool, Rejected> {
+pub(super) fn allowed(target: &str, way: &[DelegatedRole]) -> Result<bool, Rejected> {
     let kind = match way.first() {
         // `targets` itself only delegates, but for the instance.
         None => return Ok(target == INSTANCE_PATH),
@@ -747,7 +747,7 @@ fn first_segment(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
 }
 
-fn is_role_name(name: &str) -> bool {
+pub(super) fn is_role_name(name: &str) -> bool {
     (1..=32).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
@@ -765,12 +765,12 @@ pub fn target_file(path: &str, digest: &Digest) -> String {
     }
 }
 
-fn within(what: &str, found: usize, most: usize) -> Result<(), Rejected> {
+pub(super) fn within(what: &str, found: usize, most: usize) -> Result<(), Rejected> {
     if found > most { Err(Rejected::TooLarge { what: what.into(), found, most }) } else { Ok(()) }
 }
 
 /// The state machine's error by our name for it.
-fn named(role: &str, file: &str, error: Tuf) -> Rejected {
+pub(super) fn named(role: &str, file: &str, error: Tuf) -> Rejected {
     let role = role.to_owned();
     let file = file.to_owned();
     match error {

@@ -177,6 +177,11 @@ impl Store {
         &self.current
     }
 
+    /// The files of the version in force, as they were published.
+    pub fn files(&self) -> Files {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.files().clone()
+    }
+
     /// Verifies the files on top of what is trusted, makes them durable, and puts them in force. Blocks on the disk.
     pub fn apply(&self, fetched: &Files, now: Time) -> Result<Applied, NotApplied> {
         // What is behind the lock changes by one assignment each: a panic elsewhere leaves it whole.

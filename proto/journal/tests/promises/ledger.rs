@@ -70,7 +70,7 @@ pub fn assert_proves(seal: &Seal, record: &Record) {
 }
 
 /// Everything that was acknowledged.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
     acknowledged: BTreeMap<Position, (Record, Bytes, Option<Seal>)>,
     /// Every signed head that anybody was given.

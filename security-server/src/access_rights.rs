@@ -1,0 +1,369 @@
+//! Who may call what of ours, for which purpose, until when. Default deny. The dry run asks the very function that
+//! enforces.
+//!
+//! A grant is a numbered document that the provider's key signs. Grants and their ends are entries of this server's
+//! audit log, durable before they are answered; what is in memory is a view of it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use journal::{Entry, Journal, TreeIndex};
+use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
+use proto::message::{Header, Operation};
+use proto::record::{Kind, Record};
+use proto::refusal::Code;
+use proto::signature::{SigningKey, purpose};
+use proto::time::Time;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::quota::Bucket;
+
+/// Most methods, and most purposes, of one grant.
+pub const MAX_ITEMS: usize = 256;
+
+/// A grant's number at this server, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct GrantNumber(pub u64);
+
+/// What a provider grants: the document that its key signs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Its number.
+    pub number: GrantNumber,
+    /// Who may call.
+    pub consumer: SubsystemId,
+    /// Whose service it is.
+    pub provider: SubsystemId,
+    /// Exact method paths.
+    pub methods: BTreeSet<String>,
+    /// Purposes of the instance's list.
+    pub purposes: BTreeSet<String>,
+    /// The law that allows it.
+    pub legal_basis: String,
+    /// First instant, in milliseconds since 1970.
+    pub valid_from: u64,
+    /// From here on no more.
+    pub valid_until: u64,
+    /// Exchanges a second, with a burst of ten seconds' worth. None: as many as the server carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+}
+
+/// What an admin asks to be granted: a grant without its number.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// Who may call.
+    pub consumer: SubsystemId,
+    /// Whose service it is.
+    pub provider: SubsystemId,
+    /// Exact method paths.
+    pub methods: BTreeSet<String>,
+    /// Purposes of the instance's list.
+    pub purposes: BTreeSet<String>,
+    /// The law that allows it.
+    #[serde(default)]
+    pub legal_basis: String,
+    /// First instant, in milliseconds since 1970. None: now.
+    #[serde(default)]
+    pub valid_from: Option<u64>,
+    /// How many days it lasts.
+    pub valid_days: u32,
+    /// Exchanges a second.
+    #[serde(default)]
+    pub per_second: Option<u32>,
+}
+
+/// Who wants to call what, for which purpose.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Question<'q> {
+    /// Who asks.
+    pub consumer: &'q SubsystemId,
+    /// Whom.
+    pub provider: &'q SubsystemId,
+    /// For what.
+    pub path: &'q MethodPath,
+    /// Why.
+    pub purpose: &'q str,
+}
+
+/// What the look-up of an opening's grant found: kept until the signature holds, then pronounced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Looked {
+    /// This grant allows it.
+    Granted(GrantNumber),
+    /// None does.
+    Refused(Code),
+}
+
+/// Why a change of the access rights was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum NotGranted {
+    /// The proposal breaks a rule.
+    #[error("the grant is not made: {0}")]
+    Rule(String),
+    /// No such grant in force.
+    #[error("there is no grant {0} in force: `security-server access list` shows those that are")]
+    Unknown(u64),
+    /// The audit log ended.
+    #[error("the audit log has ended ({0}): nothing was changed. Check the disk and restart the server")]
+    Ended(Arc<str>),
+}
+
+/// The audit log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal refused.
+    #[error("the audit log: {0}")]
+    Journal(#[from] journal::OpenError),
+    /// An entry is none of ours.
+    #[error("the audit log holds an entry that is no grant, at {0}: was it written by a newer version?")]
+    Entry(journal::Position),
+}
+
+/// The grants in force, and the audit log that they are a view of.
+pub struct AccessRights {
+    view: ArcSwap<View>,
+    rates: Mutex<HashMap<GrantNumber, Bucket>>,
+    audit: tokio::sync::Mutex<Journal>,
+    keys: HashMap<MemberId, (TreeIndex, Arc<SigningKey>)>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Clone, Default)]
+struct View {
+    grants: BTreeMap<GrantNumber, Arc<Grant>>,
+    by_path: HashMap<(SubsystemId, String), Vec<GrantNumber>>,
+    last: u64,
+}
+
+/// An entry of the audit log.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case", deny_unknown_fields)]
+enum Change {
+    /// `grant` is the document as signed, `signature` over "causeway/v1/grant\n" and it, both base64.
+    Granted { grant: String, key: String, signature: String },
+    /// A grant ended before its time.
+    Ended { number: GrantNumber, at: u64, reason: String },
+}
+
+impl AccessRights {
+    /// Opens the audit log and reads the grants from it.
+    pub fn open(
+        disk: Arc<dyn journal::Disk>,
+        options: journal::Options,
+        server: &ServerId,
+        keys: &[(MemberId, Arc<SigningKey>)],
+    ) -> Result<Self, OpenError> {
+        let trees = keys
+            .iter()
+            .map(|(member, key)| journal::Tree {
+                owner: journal::Owner {
+                    instance: member.instance(),
+                    member: member.to_string(),
+                    server: server.to_string(),
+                },
+                key: Arc::clone(key),
+            })
+            .collect();
+        let mut view = View::default();
+        let mut foreign = None;
+        let audit = Journal::open(disk, trees, options, None, &mut |entry: Entry| {
+            if entry.record.kind() == Kind::Entry && view.take(&entry.record.body()).is_err() {
+                foreign.get_or_insert(entry.position);
+            }
+        })?;
+        if let Some(position) = foreign {
+            return Err(OpenError::Entry(position));
+        }
+        view.index();
+        let tree_of = |(tree, (member, key)): (usize, &(MemberId, Arc<SigningKey>))| {
+            (member.clone(), (TreeIndex(tree), Arc::clone(key)))
+        };
+        Ok(Self {
+            view: ArcSwap::from_pointee(view),
+            rates: Mutex::default(),
+            audit: tokio::sync::Mutex::new(audit),
+            keys: keys.iter().enumerate().map(tree_of).collect(),
+            changes: watch::Sender::new(0),
+        })
+    }
+
+    /// The decision: which grant allows this now, or why none does. `access why` asks it, and so does the door.
+    pub fn decide(&self, question: &Question<'_>, now: Time) -> Result<Arc<Grant>, Code> {
+        let view = self.view.load();
+        let key = (question.consumer.clone(), question.path.as_str().to_owned());
+        let of_path = view.by_path.get(&key).into_iter().flatten().filter_map(|number| view.grants.get(number));
+        let mut refused = Code::GrantMissing;
+        for grant in of_path.filter(|grant| grant.provider == *question.provider) {
+            if !grant.purposes.contains(question.purpose) {
+                refused = Code::GrantPurpose;
+            } else if !grant.is_valid(now) {
+                if refused == Code::GrantMissing {
+                    refused = Code::GrantExpired;
+                }
+            } else {
+                return Ok(Arc::clone(grant));
+            }
+        }
+        Err(refused)
+    }
+
+    /// The decision for an opening, its rate included.
+    pub(crate) fn look_up(&self, header: &Header, now: Time) -> Looked {
+        let Operation::Grpc(path) = &header.route.operation else { return Looked::Refused(Code::GrantMissing) };
+        let purpose = header.opening.as_ref().map_or("", |opening| &opening.purpose);
+        let question = Question { consumer: &header.route.consumer, provider: &header.route.provider, path, purpose };
+        match self.decide(&question, now) {
+            Err(code) => Looked::Refused(code),
+            Ok(grant) if self.within_rate(&grant) => Looked::Granted(grant.number),
+            Ok(_) => Looked::Refused(Code::RateExceeded),
+        }
+    }
+
+    fn within_rate(&self, grant: &Grant) -> bool {
+        let Some(per_second) = grant.per_second else { return true };
+        let mut rates = self.rates.lock().expect("no panic while it is held");
+        let rate = f64::from(per_second);
+        rates.entry(grant.number).or_insert_with(|| Bucket::new(rate * 10.0, rate)).take()
+    }
+
+    /// Whether a grant that an exchange runs under is still good.
+    pub fn is_good(&self, number: GrantNumber, now: Time) -> bool {
+        self.view.load().grants.get(&number).is_some_and(|grant| grant.is_valid(now))
+    }
+
+    /// The grants in force or to come, in the order of their numbers.
+    pub fn list(&self) -> Vec<Arc<Grant>> {
+        self.view.load().grants.values().cloned().collect()
+    }
+
+    /// Counts the changes; running exchanges are judged again at each.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Grants: signed, durable in the audit log, then in force.
+    pub async fn grant(&self, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
+        let audit = self.audit.lock().await;
+        let mut view = View::clone(&self.view.load());
+        let grant = proposal.grant(GrantNumber(view.last + 1), now)?;
+        let member = grant.provider.member();
+        let (tree, key) = self.key_of(&member)?;
+        let document = serde_json::to_vec(&grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
+        let signature = key.sign(&[purpose::GRANT.as_bytes(), &document].concat());
+        let change = Change::Granted {
+            grant: STANDARD.encode(&document),
+            key: key.public().id().to_string(),
+            signature: STANDARD.encode(signature),
+        };
+        write(&audit, tree, &change).await?;
+        view.last = grant.number.0;
+        view.grants.insert(grant.number, Arc::new(grant.clone()));
+        self.put_in_force(view);
+        Ok(Arc::new(grant))
+    }
+
+    /// Ends a grant: durable, then out of force, for running exchanges too.
+    pub async fn end(&self, number: GrantNumber, reason: String, now: Time) -> Result<Arc<Grant>, NotGranted> {
+        let audit = self.audit.lock().await;
+        let mut view = View::clone(&self.view.load());
+        let grant = view.grants.remove(&number).ok_or(NotGranted::Unknown(number.0))?;
+        let (tree, _) = self.key_of(&grant.provider.member())?;
+        write(&audit, tree, &Change::Ended { number, at: now.as_millis(), reason }).await?;
+        self.put_in_force(view);
+        Ok(grant)
+    }
+
+    fn key_of(&self, member: &MemberId) -> Result<(TreeIndex, &SigningKey), NotGranted> {
+        let (tree, key) = self.keys.get(member).ok_or_else(|| {
+            NotGranted::Rule(format!("this server holds no signing key of {member}: name a provider that it hosts"))
+        })?;
+        Ok((*tree, key))
+    }
+
+    fn put_in_force(&self, mut view: View) {
+        view.index();
+        self.view.store(Arc::new(view));
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+impl Proposal {
+    fn grant(self, number: GrantNumber, now: Time) -> Result<Grant, NotGranted> {
+        let rule = |rule: &str| Err(NotGranted::Rule(rule.to_owned()));
+        if self.methods.is_empty() || self.methods.len() > MAX_ITEMS {
+            return rule("it names 1 to 256 methods, each as /package.Service/Method");
+        }
+        if self.purposes.is_empty() || self.purposes.len() > MAX_ITEMS || self.purposes.contains("") {
+            return rule("it names 1 to 256 purposes, none empty");
+        }
+        if self.valid_days == 0 || self.valid_days > 3660 {
+            return rule("it lasts 1 to 3660 days");
+        }
+        if self.per_second == Some(0) {
+            return rule("a rate is at least 1 a second; end the grant to allow nothing");
+        }
+        for method in &self.methods {
+            method.parse::<MethodPath>().map_err(|error| NotGranted::Rule(error.to_string()))?;
+        }
+        let valid_from = self.valid_from.unwrap_or(now.as_millis());
+        Ok(Grant {
+            number,
+            consumer: self.consumer,
+            provider: self.provider,
+            methods: self.methods,
+            purposes: self.purposes,
+            legal_basis: self.legal_basis,
+            valid_from,
+            valid_until: valid_from.saturating_add(u64::from(self.valid_days) * 86_400_000),
+            per_second: self.per_second,
+        })
+    }
+}
+
+impl Grant {
+    fn is_valid(&self, now: Time) -> bool {
+        self.valid_from <= now.as_millis() && now.as_millis() < self.valid_until
+    }
+}
+
+impl View {
+    fn take(&mut self, body: &[u8]) -> Result<(), serde_json::Error> {
+        match serde_json::from_slice(body)? {
+            Change::Granted { grant, .. } => {
+                let document = STANDARD.decode(grant).map_err(serde::de::Error::custom)?;
+                let grant: Grant = serde_json::from_slice(&document)?;
+                self.last = self.last.max(grant.number.0);
+                self.grants.insert(grant.number, Arc::new(grant));
+            }
+            Change::Ended { number, .. } => _ = self.grants.remove(&number),
+        }
+        Ok(())
+    }
+
+    fn index(&mut self) {
+        self.by_path.clear();
+        for grant in self.grants.values() {
+            for method in &grant.methods {
+                self.by_path.entry((grant.consumer.clone(), method.clone())).or_default().push(grant.number);
+            }
+        }
+    }
+}
+
+/// A crash before this returns leaves either nothing or the whole change; only what was answered is promised.
+async fn write(audit: &Journal, tree: TreeIndex, change: &Change) -> Result<(), NotGranted> {
+    let mut nonce = [0; proto::record::NONCE_BYTES];
+    SystemRandom::new().fill(&mut nonce).expect("the system's random source works, or nothing does");
+    let body = serde_json::to_vec(change).map_err(|error| NotGranted::Rule(error.to_string()))?;
+    let record = Record::new(Kind::Entry, &nonce, &[&body]);
+    audit.append(tree, record, Bytes::new(), false).await.map(|_| ()).map_err(|ended| NotGranted::Ended(ended.0))
+}

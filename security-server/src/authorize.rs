@@ -1,0 +1,220 @@
+//! May it? Asked before anything leaves and before anything is handed on, and again with every message: a grant, key or
+//! membership that ends stops a stream before its next piece.
+
+use std::sync::Arc;
+
+use proto::identifier::{MethodPath, ServerId, SubsystemId};
+use proto::message::{Cause, Contents, Header, Operation};
+use proto::refusal::Code;
+
+use crate::access_rights::{AccessRights, GrantNumber, Looked};
+use crate::authenticate::Authenticated;
+use crate::forward::{OwnArrived, OwnEnd};
+use crate::listen::{Call, ClaimedOpening};
+use crate::message_log::{Claimed, Handed, TheirDirection};
+use crate::moment::{Judged, Moment};
+use crate::quota::Quotas;
+use crate::refusal::{BareRefusal, Refusal};
+use crate::services::{Service, Services};
+use crate::verify::{Disproved, Verified, VerifiedOpening};
+use crate::way::{Side, Stop, Way};
+
+/// A call that may be made by this subsystem from this server. Only [`departure`] makes one.
+#[must_use]
+pub struct Authorized<T> {
+    consumer: SubsystemId,
+    server: ServerId,
+    call: T,
+}
+
+impl<T> Authorized<T> {
+    /// The subsystem that asks.
+    pub fn consumer(&self) -> &SubsystemId {
+        &self.consumer
+    }
+
+    /// This server.
+    pub fn server(&self) -> &ServerId {
+        &self.server
+    }
+
+    /// The call.
+    pub fn call(&self) -> &T {
+        &self.call
+    }
+
+    pub(crate) fn spent(self) -> T {
+        self.call
+    }
+}
+
+/// May it ask at all? Its member is active and its subsystem registered at this server.
+pub fn departure(
+    server: &ServerId,
+    call: Authenticated<Judged<Call>, SubsystemId>,
+) -> Result<Authorized<Judged<Call>>, Refusal> {
+    let (consumer, call) = call.spent();
+    let configuration = call.in_force().map_err(|_| {
+        Refusal::new(Code::ConfigurationExpired, "the configuration is past its validity: is the registry reachable?")
+    })?;
+    let member = consumer.member();
+    if configuration.members.contains_key(&member) && configuration.active_member(&member).is_none() {
+        return Err(Refusal::new(Code::MemberSuspended, format!("{member} is suspended")));
+    }
+    if !configuration.hosts(server, &consumer) {
+        let why = format!("{consumer} is not registered at {server}: register the subsystem, or correct [[client]]");
+        return Err(Refusal::new(Code::ClientUnknown, why));
+    }
+    Ok(Authorized { consumer, server: server.clone(), call })
+}
+
+/// What answers an admitted opening.
+pub enum Answerer {
+    /// The service, under a grant.
+    Service(Granted),
+    /// The refusal itself.
+    Refusal(Code),
+}
+
+/// A service that may be called, for one exchange.
+pub struct Granted {
+    pub(crate) service: Arc<Service>,
+    pub(crate) path: MethodPath,
+    pub(crate) grant: GrantNumber,
+}
+
+/// Granted, or refused within the quota: then its service is the refusal itself, and nothing of the payload is kept.
+#[must_use]
+pub struct Admitted {
+    answerer: Answerer,
+    verified: Verified<Judged<ClaimedOpening>>,
+    direction: TheirDirection,
+}
+
+impl Admitted {
+    pub(crate) fn spent(self) -> (Answerer, Verified<Judged<ClaimedOpening>>, TheirDirection) {
+        (self.answerer, self.verified, self.direction)
+    }
+}
+
+/// Proven, and not allowed. To be answered within the peer's quota.
+pub struct Refused {
+    code: Code,
+    opening: VerifiedOpening,
+}
+
+/// Pronounces what the look-up found, now that the signature holds (PROTOCOL.md 6.2, step 8).
+pub fn arrival(services: &Services, opening: VerifiedOpening) -> Result<Admitted, Refused> {
+    let granted = match (&opening.looked, &opening.verified.header().route.operation) {
+        (Looked::Refused(code), _) => Err(*code),
+        (Looked::Granted(_), Operation::Http { .. }) => Err(Code::ServiceUnknown),
+        (Looked::Granted(grant), Operation::Grpc(path)) => services
+            .find(&opening.verified.header().route.provider, path.service())
+            .map(|service| Granted { service, path: path.clone(), grant: *grant })
+            .ok_or(Code::ServiceUnknown),
+    };
+    match granted {
+        Ok(granted) => {
+            let VerifiedOpening { verified, direction, .. } = opening;
+            Ok(Admitted { answerer: Answerer::Service(granted), verified, direction })
+        }
+        Err(code) => Err(Refused { code, opening }),
+    }
+}
+
+impl Refused {
+    /// As a sealed, recorded answer where the peer's quota allows; bare above it.
+    pub fn within(self, quotas: &Quotas) -> Result<Admitted, BareRefusal> {
+        let VerifiedOpening { verified, direction, peer, .. } = self.opening;
+        if quotas.within(&peer) {
+            Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction })
+        } else {
+            Err(BareRefusal::new(Code::OverQuota, format!("{peer} was refused too often: {}", self.code)))
+        }
+    }
+}
+
+/// Our message, or the abort that stands in its place. Only [`may_go_on`] makes one.
+#[must_use]
+pub struct MayGoOn<'m>(Judged<Handed<'m>>);
+
+impl<'m> MayGoOn<'m> {
+    pub(crate) fn spent(self) -> Judged<Handed<'m>> {
+        self.0
+    }
+}
+
+/// A grant, membership or configuration that ended makes a message of ours an abort.
+pub fn may_go_on<'m>(rights: &AccessRights, mut message: Judged<Handed<'m>>) -> MayGoOn<'m> {
+    let allowed = still(rights, message.moment(), message.message().way());
+    let way = message.message().way().clone();
+    let arrived = message.message_mut().arrived_mut();
+    // An end that is ours to give needs no permission.
+    let ends_itself = matches!(arrived.end, Some(OwnEnd::Abort(_) | OwnEnd::Refused(_)));
+    if let (Err(stop), false) = (allowed, ends_itself) {
+        *arrived = OwnArrived { contents: Contents::default(), end: Some(OwnEnd::Abort(stop.cause)) };
+        way.stop(stop);
+    }
+    MayGoOn(message)
+}
+
+/// Their message, or why it is kept from our system. Only [`may_be_handed_on`] makes one.
+#[must_use]
+pub struct MayBeHandedOn<'m> {
+    verdict: Verdict,
+    message: Judged<Claimed<'m>>,
+}
+
+/// What becomes of a message of theirs.
+pub enum Verdict {
+    /// It is recorded and handed on.
+    HandOn {
+        /// Its header.
+        header: Header,
+        /// What it carries.
+        contents: Contents,
+    },
+    /// It is kept from our system, and the exchange stops.
+    Withhold(Stop),
+}
+
+impl<'m> MayBeHandedOn<'m> {
+    pub(crate) fn spent(self) -> (Verdict, Judged<Claimed<'m>>) {
+        (self.verdict, self.message)
+    }
+}
+
+/// Verified, and still allowed.
+pub fn may_be_handed_on<'m>(
+    rights: &AccessRights,
+    message: Result<Verified<Judged<Claimed<'m>>>, Disproved<'m>>,
+) -> MayBeHandedOn<'m> {
+    match message {
+        Ok(verified) => {
+            let (header, contents, message) = verified.spent();
+            let verdict = match still(rights, message.moment(), message.message().way()) {
+                Ok(()) => Verdict::HandOn { header, contents },
+                Err(stop) => Verdict::Withhold(stop),
+            };
+            MayBeHandedOn { verdict, message }
+        }
+        Err(disproved) => {
+            let (stop, message) = disproved.spent();
+            MayBeHandedOn { verdict: Verdict::Withhold(stop), message }
+        }
+    }
+}
+
+/// Whether an exchange may still go on at this moment: both servers still host their subsystems, of active members; at
+/// the provider, its grant is still good. The sender's key is asked for where its seal is checked.
+pub(crate) fn still(rights: &AccessRights, moment: &Moment, way: &Way) -> Result<(), Stop> {
+    let configuration = moment.in_force().map_err(|_| Stop::because(Cause::Forbidden, Code::ConfigurationExpired))?;
+    let route = &way.route;
+    let hosted = configuration.hosts(&route.consumer_server, &route.consumer)
+        && configuration.hosts(&route.provider_server, &route.provider);
+    let granted = match (way.side, way.grant) {
+        (Side::Consumer, _) | (Side::Provider, None) => true,
+        (Side::Provider, Some(grant)) => rights.is_good(grant, moment.now()),
+    };
+    if hosted && granted { Ok(()) } else { Err(Stop::because(Cause::Forbidden, Code::AccessEnded)) }
+}

@@ -1,0 +1,223 @@
+//! HTTP fields: which are carried, which are ours, and how ours are written.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proto::identifier::ExchangeId;
+use proto::message::Fields;
+use proto::refusal::{Code, Language, status_details};
+use proto::transport::{MAX_FIELDS, MAX_METADATA_BYTES};
+
+/// Which subsystem is asked. Set by the caller.
+pub const SERVICE: HeaderName = HeaderName::from_static("causeway-service");
+/// For which purpose. Set by the caller; the service gets it too.
+pub const PURPOSE: HeaderName = HeaderName::from_static("causeway-purpose");
+/// On which legal basis. Set by the caller.
+pub const LEGAL_BASIS: HeaderName = HeaderName::from_static("causeway-legal-basis");
+/// About whom, as a pseudonym. Set by the caller.
+pub const SUBJECT: HeaderName = HeaderName::from_static("causeway-subject");
+/// For whom the caller acts. Set by the caller.
+pub const REPRESENTED_PARTY: HeaderName = HeaderName::from_static("causeway-represented-party");
+/// The caller's credential. It never leaves the clients' door.
+pub const TOKEN: HeaderName = HeaderName::from_static("causeway-token");
+/// The exchange's id, in every answer and towards the service.
+pub const EXCHANGE: HeaderName = HeaderName::from_static("causeway-exchange");
+/// Who asks, towards the service.
+pub const CONSUMER: HeaderName = HeaderName::from_static("causeway-consumer");
+/// The code of a refusal.
+pub const REFUSAL: HeaderName = HeaderName::from_static("causeway-refusal");
+/// What is left of the caller's deadline.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The status of a call.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// The content type of gRPC.
+pub const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// The fields that callers may set, each once. Every other `causeway-` field is refused.
+pub const OF_CALLERS: [HeaderName; 6] = [SERVICE, PURPOSE, LEGAL_BASIS, SUBJECT, REPRESENTED_PARTY, TOKEN];
+
+/// The fields that are carried: all but those of one hop and our own. None if they are beyond their limits.
+pub fn from_headers(headers: &HeaderMap) -> Option<Fields> {
+    let mut bytes = 0;
+    let fields: Fields = headers
+        .iter()
+        .filter(|(name, _)| !is_of_hop(name) && !is_ours(name))
+        .map(|(name, value)| {
+            bytes += name.as_str().len() + value.len() + 8;
+            (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
+        })
+        .collect();
+    (fields.len() <= MAX_FIELDS && bytes <= MAX_METADATA_BYTES).then_some(fields)
+}
+
+/// The fields as HTTP carries them. What crossed the border was checked there; a field that HTTP cannot carry is none.
+pub fn to_headers(fields: &Fields) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(value.clone());
+        if let (Ok(name), Ok(value)) = (name, value)
+            && !is_of_hop(&name)
+            && !is_ours(&name)
+        {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// Whether a field belongs to the bus.
+pub fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("causeway-")
+}
+
+fn is_of_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "host"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "grpc-timeout"
+            | "content-length"
+    )
+}
+
+/// Whether the content type is gRPC's, with or without a suffix.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
+    })
+}
+
+/// The gRPC status in trailers.
+pub fn grpc_status(trailers: &HeaderMap) -> Option<u32> {
+    trailers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// The milliseconds of a `grpc-timeout`. `Err` where it is none; the gRPC specification allows eight digits.
+pub fn timeout_ms(headers: &HeaderMap) -> Result<Option<u64>, ()> {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| ())?;
+    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(())?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(());
+    }
+    let number: u64 = digits.parse().map_err(|_| ())?;
+    let ms = match unit {
+        "H" => number * 3_600_000,
+        "M" => number * 60_000,
+        "S" => number * 1_000,
+        "m" => number,
+        "u" => number.div_ceil(1_000),
+        "n" => number.div_ceil(1_000_000),
+        _ => return Err(()),
+    };
+    Ok(Some(ms.max(1)))
+}
+
+/// A `grpc-timeout` of at most eight digits that is never longer than what is left.
+pub fn timeout_value(ms: u64) -> HeaderValue {
+    let text = if ms <= 99_999_999 { format!("{ms}m") } else { format!("{}S", (ms / 1_000).min(99_999_999)) };
+    HeaderValue::from_str(&text).expect("digits and a letter")
+}
+
+/// The exchange's id as a field's value.
+pub fn exchange_value(exchange: &ExchangeId) -> HeaderValue {
+    HeaderValue::from_str(&exchange.to_string()).expect("hexadecimal digits")
+}
+
+/// The trailers of a refusal (PROTOCOL.md 6.5).
+pub fn refusal(code: Code, language: Language, exchange: Option<&ExchangeId>) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(6);
+    let message = format!("{} {}", code.title(language), code.remedy(language));
+    trailers.insert(GRPC_STATUS, HeaderValue::from(code.grpc_status()));
+    trailers.insert(GRPC_MESSAGE, HeaderValue::from_str(&percent_encoded(&message)).expect("it was just encoded"));
+    trailers.insert(REFUSAL, HeaderValue::from_static(code.as_str()));
+    let details = status_details(code, language, exchange.unwrap_or(&ExchangeId::from_bytes([0; 16])));
+    let details = STANDARD_NO_PAD.encode(details);
+    trailers.insert(GRPC_DETAILS, HeaderValue::from_str(&details).expect("base64"));
+    if let Some(exchange) = exchange {
+        trailers.insert(EXCHANGE, exchange_value(exchange));
+    }
+    trailers
+}
+
+/// The same without words: what a stranger is told.
+pub fn bare_refusal(code: Code) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(3);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(code.grpc_status()));
+    trailers.insert(REFUSAL, HeaderValue::from_static(code.as_str()));
+    trailers
+}
+
+/// As gRPC writes `grpc-message`: everything but visible ASCII, and the percent sign, as %XX.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (0x20..0x7f).contains(&byte) && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeout(value: &'static str) -> Result<Option<u64>, ()> {
+        timeout_ms(&HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn a_timeout_is_read_as_grpc_writes_it() {
+        assert_eq!(timeout("1H"), Ok(Some(3_600_000)));
+        assert_eq!(timeout("20S"), Ok(Some(20_000)));
+        assert_eq!(timeout("1n"), Ok(Some(1)));
+        for bad in ["", "S", "1", "-1S", "123456789S", "1x", "1.5S"] {
+            assert_eq!(timeout(bad), Err(()), "{bad:?}");
+        }
+        assert_eq!(timeout_ms(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn duplicates_and_their_order_are_kept_and_ours_are_not_carried() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("x-a", "1"), ("te", "trailers"), ("x-a", "2"), ("causeway-token", "secret"), ("x-b-bin", "AAE")]
+        {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let fields = from_headers(&headers).unwrap();
+        let names: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
+        assert_eq!(names, [("x-a", &b"1"[..]), ("x-a", b"2"), ("x-b-bin", b"AAE")]);
+        assert_eq!(to_headers(&fields).get_all("x-a").iter().count(), 2);
+    }
+
+    #[test]
+    fn metadata_has_its_limits() {
+        let with = |count: usize| {
+            let mut headers = HeaderMap::new();
+            (0..count).for_each(|n| _ = headers.append(HeaderName::from_static("x-a"), HeaderValue::from(n)));
+            from_headers(&headers).is_some()
+        };
+        assert!(with(MAX_FIELDS));
+        assert!(!with(MAX_FIELDS + 1));
+    }
+
+    #[test]
+    fn a_refusal_is_readable_in_vietnamese() {
+        let trailers = refusal(Code::GrantMissing, Language::Vietnamese, None);
+        assert!(trailers[GRPC_MESSAGE].to_str().unwrap().contains("%E1%BA%A5"), "percent-encoded UTF-8");
+    }
+}

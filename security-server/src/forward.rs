@@ -1,0 +1,540 @@
+//! To and from our own system: the client that asked, or the service that is asked. The message knows its way.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use proto::digest::Digest;
+use proto::message::{Cause, Contents, End, Fields};
+use proto::refusal::{Code, Language};
+use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
+use tokio::sync::oneshot;
+
+use crate::authorize::Granted;
+use crate::body::{self, Outgoing};
+use crate::fields;
+use crate::message_log::{Recorded, Said, Source};
+use crate::way::{Shared, Side, Stop, StopSwitch, Way};
+
+/// How long a service may take to accept a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last word of a stopped exchange may wait for a reader.
+pub const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A response on its way, from a service or from a peer.
+pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
+
+/// Our own system, as messages of theirs are handed on to it.
+pub enum OwnSystem {
+    /// The client that asked.
+    Client(Client),
+    /// The service that is asked.
+    Service(Box<CalledService>),
+    /// No service: a refusal is the answer, whatever is asked.
+    Refusing,
+    /// Its direction has ended.
+    Done,
+}
+
+/// The client that asked, waiting at its door.
+pub struct Client {
+    /// Where the door waits for the response.
+    pub(crate) head: Option<oneshot::Sender<Response<Outgoing>>>,
+    pub(crate) body: Option<body::Sender>,
+    /// Stops the exchange when the client hangs up.
+    pub(crate) hang_up: StopSwitch,
+    /// What refusals are worded in.
+    pub(crate) language: Language,
+}
+
+/// A service that is being called.
+pub struct CalledService {
+    granted: Granted,
+    answer: Option<oneshot::Sender<Result<AnswerFuture, Code>>>,
+    body: Option<body::Sender>,
+}
+
+/// The number of a message that was handed on. Only `hand_on` makes one.
+pub struct HandedOn(());
+
+/// The end of their direction, handed on. Only `hand_on` makes one.
+pub struct TheirEnd {
+    silent: bool,
+}
+
+impl TheirEnd {
+    /// Whether the end is not their word, but our giving up on it.
+    pub fn is_silence(&self) -> bool {
+        self.silent
+    }
+}
+
+/// Hands a durable message on, in its order. What cannot be handed on stops the exchange.
+pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
+    let Recorded { way, said } = message;
+    let mut own = way.own.lock().await;
+    let (silent, ended) = match said {
+        Said::Message { contents, end, opening } => {
+            let handed = match &mut *own {
+                OwnSystem::Client(client) => client.take(&way, contents, end.as_ref()).await,
+                OwnSystem::Service(service) => service.take(&way, contents, end.as_ref(), opening).await,
+                OwnSystem::Refusing | OwnSystem::Done => Ok(()),
+            };
+            match handed {
+                Ok(()) if way.side == Side::Provider => way.note_handed_on(),
+                Ok(()) => {}
+                Err(stop) => way.stop(stop),
+            }
+            (false, end)
+        }
+        Said::Nothing(stop) => {
+            if let OwnSystem::Client(client) = &mut *own {
+                client.refuse(&way, code_of_silence(stop)).await;
+            }
+            (true, Some(End::Abort(stop.cause)))
+        }
+    };
+    let Some(end) = ended else { return ControlFlow::Continue(HandedOn(())) };
+    *own = OwnSystem::Done;
+    match (way.side, end) {
+        // The answer is whole: nothing more is asked.
+        (Side::Consumer, _) => way.stop(Cause::Answered),
+        // The consumer broke off: the service is to see it, and has nothing more to say to anyone.
+        (Side::Provider, End::Abort(cause)) if cause != Cause::Answered => way.stop(cause),
+        (Side::Provider, _) => {}
+    }
+    ControlFlow::Break(TheirEnd { silent })
+}
+
+impl OwnSystem {
+    /// The service of a grant, not yet called, and where its answer will come from.
+    pub(crate) fn to_service(granted: Granted) -> (Self, OwnSource) {
+        let (answer, waiting) = oneshot::channel();
+        let source = OwnSource::new(From::Waiting(waiting));
+        (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None })), source)
+    }
+
+    /// No service: this refusal is the answer.
+    pub(crate) fn refusing(code: Code) -> (Self, OwnSource) {
+        (Self::Refusing, OwnSource::new(From::Refusing(code)))
+    }
+}
+
+impl Client {
+    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>) -> Result<(), Stop> {
+        let Contents { metadata, pieces, trailers } = contents;
+        if let Some(metadata) = metadata {
+            self.begin(way, &metadata, false)?;
+        }
+        for piece in pieces {
+            let Some(body) = &mut self.body else {
+                return Err(Stop::because(Cause::Malformed, Code::ProviderUnproven));
+            };
+            pushed(way, body.data(piece)).await?;
+        }
+        match end {
+            None => Ok(()),
+            Some(End::Trailers { .. }) => self.end(way, &trailers.unwrap_or_default()).await,
+            Some(End::Refused(code)) => {
+                self.refuse(way, code.parse().unwrap_or(Code::OutcomeUnknown)).await;
+                Ok(())
+            }
+            Some(End::Abort(cause)) => {
+                self.refuse(way, code_of_abort(*cause)).await;
+                Ok(())
+            }
+            Some(End::HalfClose) => Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)),
+        }
+    }
+
+    /// The response's head, once. `whole`: there is nothing behind it.
+    fn begin(&mut self, way: &Way, metadata: &Fields, whole: bool) -> Result<(), Stop> {
+        let Some(head) = self.head.take() else { return Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)) };
+        let hang_up = self.hang_up.clone();
+        let on_hang_up = Box::new(move || hang_up.stop(Stop::from(Cause::Cancelled)));
+        let (sender, body) = if whole {
+            Outgoing::empty()
+        } else {
+            let (sender, body) = body::outgoing(Some(on_hang_up));
+            (Some(sender), body)
+        };
+        let mut response = Response::new(body);
+        *response.headers_mut() = fields::to_headers(metadata);
+        response.headers_mut().insert(fields::EXCHANGE, fields::exchange_value(&way.exchange));
+        self.body = sender;
+        head.send(response).map_err(|_| Stop::from(Cause::Cancelled))
+    }
+
+    async fn end(&mut self, way: &Way, trailers: &Fields) -> Result<(), Stop> {
+        match self.body.take() {
+            // Trailers only: the one block of fields is the head.
+            None => self.begin(way, trailers, true),
+            Some(body) => pushed(way, body.finish(Some(fields::to_headers(trailers)))).await,
+        }
+    }
+
+    /// Tells the client why there is no answer, or no more of it. A client that is gone is told nothing.
+    async fn refuse(&mut self, way: &Way, code: Code) {
+        metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
+        let trailers = fields::refusal(code, self.language, Some(&way.exchange));
+        let told = match self.body.take() {
+            None => match self.head.take() {
+                None => return,
+                Some(head) => {
+                    let mut response = Response::new(Outgoing::empty().1);
+                    *response.headers_mut() = trailers;
+                    let _ = response.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
+                    head.send(response).is_ok()
+                }
+            },
+            Some(body) => tokio::time::timeout(LAST_WORD_TIMEOUT, body.finish(Some(trailers)))
+                .await
+                .is_ok_and(|sent| sent.is_ok()),
+        };
+        tracing::info!(exchange = %way.exchange, code = %code, told, "refused");
+    }
+}
+
+impl CalledService {
+    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool) -> Result<(), Stop> {
+        if opening {
+            self.call(way, contents.metadata.as_ref()).await;
+        }
+        if let Some(body) = &mut self.body {
+            for piece in contents.pieces {
+                // A service that reads no more may still answer: its answer ends the exchange, not this.
+                if pushed(way, body.data(piece)).await.is_err() {
+                    self.body = None;
+                    break;
+                }
+            }
+        }
+        match (end, self.body.take_if(|_| end.is_some())) {
+            (Some(End::HalfClose), Some(body)) => {
+                let _ = pushed(way, body.finish(None)).await;
+            }
+            // Dropped without its end, the body becomes a reset: the service sees the cancel.
+            (Some(_), _) | (None, _) => {}
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, way: &Way, metadata: Option<&Fields>) {
+        let Some(answer) = self.answer.take() else { return };
+        let (sender, body) = body::outgoing(None);
+        let request = self.request(way, metadata, body);
+        let connection = tokio::select! { biased;
+            _ = way.until_stopped() => return,
+            connection = self.granted.service.connection() => connection,
+        };
+        let called = match connection {
+            Ok(mut connection) => {
+                self.body = Some(sender);
+                Ok(Box::pin(async move { connection.send_request(request).await }) as AnswerFuture)
+            }
+            Err(error) => {
+                tracing::warn!(exchange = %way.exchange, service = %self.granted.service, %error, "the service is out of reach");
+                Err(Code::ServiceUnreachable)
+            }
+        };
+        let _ = answer.send(called);
+    }
+
+    fn request(&self, way: &Way, metadata: Option<&Fields>, body: Outgoing) -> Request<Outgoing> {
+        let mut request = Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.granted.service.uri(&self.granted.path);
+        let headers = request.headers_mut();
+        if let Some(metadata) = metadata {
+            *headers = fields::to_headers(metadata);
+        }
+        headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+        if let Some(left) = way.remaining_ms() {
+            headers.insert(fields::GRPC_TIMEOUT, fields::timeout_value(left));
+        }
+        // Who asks is the bus's word: a field of this name from the other side was taken out at its door.
+        for (name, value) in [(fields::CONSUMER, way.route.consumer.as_str()), (fields::PURPOSE, &way.why.purpose)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(fields::EXCHANGE, fields::exchange_value(&way.exchange));
+        request
+    }
+}
+
+async fn pushed(way: &Shared, push: impl Future<Output = Result<(), body::Gone>>) -> Result<(), Stop> {
+    tokio::select! { biased;
+        pushed = push => pushed.map_err(|_| Stop::from(Cause::Cancelled)),
+        // A stalled reader must not hide that the exchange was stopped.
+        stop = way.until_stopped() => Err(stop),
+    }
+}
+
+/// What our client is told when the other side says nothing.
+fn code_of_silence(stop: Stop) -> Code {
+    stop.code.unwrap_or(match stop.cause {
+        Cause::Deadline => Code::DeadlinePassed,
+        Cause::Unreachable => Code::ProviderUnreachable,
+        Cause::Forbidden => Code::AccessEnded,
+        Cause::Disproved => Code::ProviderUnproven,
+        Cause::Shutdown => Code::ShuttingDown,
+        Cause::Unspecified
+        | Cause::Cancelled
+        | Cause::Disconnected
+        | Cause::Answered
+        | Cause::Malformed
+        | Cause::TooLarge => Code::OutcomeUnknown,
+    })
+}
+
+/// What our client is told when the other side broke off.
+fn code_of_abort(cause: Cause) -> Code {
+    match cause {
+        Cause::Deadline => Code::DeadlinePassed,
+        Cause::Unreachable => Code::ServiceUnreachable,
+        Cause::Forbidden => Code::AccessEnded,
+        Cause::Shutdown => Code::ShuttingDown,
+        Cause::Disconnected | Cause::Malformed | Cause::TooLarge => Code::ServiceMalformed,
+        Cause::Disproved => Code::Unproven,
+        Cause::Unspecified | Cause::Cancelled | Cause::Answered => Code::OutcomeUnknown,
+    }
+}
+
+/// What had arrived from our own system when it was asked.
+#[derive(Debug, Default)]
+pub struct OwnArrived {
+    /// What is to be carried.
+    pub contents: Contents,
+    /// Its end, if it has come.
+    pub end: Option<OwnEnd>,
+}
+
+/// How our own system, or we in its stead, end our direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnEnd {
+    /// The client has said all.
+    HalfClose,
+    /// The service ended its answer, with this status.
+    Trailers {
+        /// The gRPC status.
+        status: u32,
+    },
+    /// Broken off.
+    Abort(Cause),
+    /// Answered in the service's stead.
+    Refused(Code),
+}
+
+impl OwnEnd {
+    /// As a header says it.
+    pub(crate) fn sealed(self, trailers: Option<Digest>) -> End {
+        match (self, trailers) {
+            (Self::HalfClose, _) => End::HalfClose,
+            (Self::Trailers { status }, Some(commitment)) => End::Trailers { commitment, status },
+            (Self::Trailers { .. }, None) => End::Abort(Cause::Malformed),
+            (Self::Abort(cause), _) => End::Abort(cause),
+            (Self::Refused(code), _) => End::Refused(code.as_str().to_owned()),
+        }
+    }
+}
+
+/// Where the messages of our own system come from.
+pub struct OwnSource {
+    from: From,
+    gathered: Contents,
+    gathered_bytes: usize,
+    end: Option<OwnEnd>,
+    /// What arrived beyond one message's limit.
+    rest: Option<Bytes>,
+}
+
+enum From {
+    /// The client's request.
+    Client(Incoming),
+    /// The service was not called yet.
+    Waiting(oneshot::Receiver<Result<AnswerFuture, Code>>),
+    /// The service was called.
+    Called(AnswerFuture),
+    /// The service answers.
+    Service(Incoming),
+    /// No service is called.
+    Refusing(Code),
+    /// Nothing more comes.
+    Done,
+}
+
+impl OwnSource {
+    fn new(from: From) -> Self {
+        Self { from, gathered: Contents::default(), gathered_bytes: 0, end: None, rest: None }
+    }
+
+    /// The client's request: its metadata, and its body as it comes.
+    pub(crate) fn of_client(metadata: Fields, body: Incoming) -> Self {
+        let mut source = Self::new(From::Client(body));
+        source.gathered.metadata = Some(metadata);
+        source
+    }
+
+    /// What has arrived already, within one turn of the scheduler: a sender that waits must not be waited for.
+    pub(crate) async fn arrived(&mut self) -> OwnArrived {
+        self.gather_what_is_there();
+        if !self.is_full() {
+            tokio::task::yield_now().await;
+            self.gather_what_is_there();
+        }
+        self.take()
+    }
+
+    fn gather_what_is_there(&mut self) {
+        while !self.is_full() && self.gather().now_or_never().is_some() {}
+    }
+
+    fn is_full(&self) -> bool {
+        self.end.is_some() || self.rest.is_some() || self.gathered.pieces.len() >= MAX_PIECES
+    }
+
+    fn take(&mut self) -> OwnArrived {
+        self.gathered_bytes = 0;
+        let end = if self.rest.is_none() { self.end.take() } else { None };
+        OwnArrived { contents: std::mem::take(&mut self.gathered), end }
+    }
+
+    /// Takes in one thing more. Dropped half-way, nothing is lost.
+    async fn gather(&mut self) {
+        match &mut self.from {
+            From::Client(body) | From::Service(body) => {
+                let frame = body.frame().await;
+                let is_client = matches!(self.from, From::Client(_));
+                self.take_frame(frame, is_client);
+            }
+            From::Waiting(waiting) => match waiting.await {
+                Ok(Ok(answer)) => self.from = From::Called(answer),
+                Ok(Err(code)) => self.finish(OwnEnd::Refused(code)),
+                // Never called: the exchange was stopped before.
+                Err(_) => self.finish(OwnEnd::Abort(Cause::Cancelled)),
+            },
+            From::Called(answer) => match answer.await {
+                Ok(response) => self.take_response(response),
+                Err(error) => {
+                    tracing::warn!(%error, "the service broke off before its answer");
+                    self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+                }
+            },
+            From::Refusing(code) => {
+                let code = *code;
+                self.finish(OwnEnd::Refused(code));
+            }
+            From::Done => std::future::pending().await,
+        }
+    }
+
+    fn take_response(&mut self, response: Response<Incoming>) {
+        let (head, body) = response.into_parts();
+        let is_grpc = fields::is_grpc(&head.headers);
+        if head.status != http::StatusCode::OK || !is_grpc {
+            tracing::warn!(status = %head.status, "the service does not answer in gRPC");
+            return self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+        }
+        let Some(metadata) = fields::from_headers(&head.headers) else {
+            return self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+        };
+        // Trailers only: kept apart from an answer with a head.
+        if body.is_end_stream() {
+            return self.take_trailers(&head.headers, metadata);
+        }
+        self.gathered.metadata = Some(metadata);
+        self.from = From::Service(body);
+    }
+
+    fn take_frame(&mut self, frame: Option<Result<http_body::Frame<Bytes>, hyper::Error>>, is_client: bool) {
+        match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.take_data(data);
+                    let ended = matches!(&self.from, From::Client(body) if body.is_end_stream());
+                    if ended {
+                        self.finish(OwnEnd::HalfClose);
+                    }
+                }
+                Err(frame) if !is_client => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    match fields::from_headers(&trailers) {
+                        Some(fields) => self.take_trailers(&trailers, fields),
+                        None => self.finish(OwnEnd::Abort(Cause::Malformed)),
+                    }
+                }
+                // A request has no trailers in gRPC: they are its end.
+                Err(_) => self.finish(OwnEnd::HalfClose),
+            },
+            None if is_client => self.finish(OwnEnd::HalfClose),
+            // An answer without trailers is no gRPC.
+            None => self.finish(OwnEnd::Abort(Cause::Malformed)),
+            Some(Err(_)) if is_client => self.finish(OwnEnd::Abort(Cause::Cancelled)),
+            Some(Err(_)) => self.finish(OwnEnd::Abort(Cause::Disconnected)),
+        }
+    }
+
+    fn take_trailers(&mut self, trailers: &HeaderMap, fields: Fields) {
+        let Some(status) = fields::grpc_status(trailers) else {
+            return self.finish(OwnEnd::Abort(Cause::Malformed));
+        };
+        self.gathered.trailers = Some(fields);
+        self.finish(OwnEnd::Trailers { status });
+    }
+
+    fn take_data(&mut self, mut data: Bytes) {
+        while !data.is_empty() {
+            if self.gathered.pieces.len() >= MAX_PIECES || self.gathered_bytes + MAX_PIECE_BYTES > MAX_PAYLOAD_BYTES {
+                // The rest goes with the next message.
+                self.rest = Some(data);
+                return;
+            }
+            let piece = data.split_to(data.len().min(MAX_PIECE_BYTES));
+            self.gathered_bytes += piece.len();
+            self.gathered.pieces.push(piece);
+        }
+    }
+
+    fn finish(&mut self, end: OwnEnd) {
+        // Dropping where it came from tells the service of a cancel; a client's door has its own ending.
+        self.from = From::Done;
+        self.end = Some(end);
+    }
+}
+
+impl Source for OwnSource {
+    type Arrived = OwnArrived;
+
+    async fn next(&mut self, way: &Way) -> OwnArrived {
+        if let Some(stop) = way.stopped().filter(|_| self.end.is_none()) {
+            self.rest = None;
+            self.finish(OwnEnd::Abort(stop.cause));
+        }
+        if let Some(rest) = self.rest.take() {
+            self.take_data(rest);
+        } else if self.end.is_none() && self.gathered == Contents::default() {
+            tokio::select! { biased;
+                () = self.gather() => {}
+                stop = way.until_stopped() => self.finish(OwnEnd::Abort(stop.cause)),
+            }
+        }
+        loop {
+            let arrived = self.arrived().await;
+            if arrived.end.is_some() || arrived.contents != Contents::default() {
+                return arrived;
+            }
+            // Something was gathered that is nothing to carry yet, such as the call of a service.
+            tokio::select! { biased;
+                () = self.gather() => {}
+                stop = way.until_stopped() => self.finish(OwnEnd::Abort(stop.cause)),
+            }
+        }
+    }
+}

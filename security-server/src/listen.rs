@@ -1,0 +1,146 @@
+//! The doors. Each takes a permit first and gives it along: as many exchanges run as there are permits.
+
+pub mod clients;
+pub mod operators;
+pub mod peers;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use proto::digest::Digest;
+use proto::identifier::{MethodPath, SubsystemId};
+use proto::message::Opening;
+use proto::refusal::Language;
+use proto::signature::KeyId;
+use proto::wire::relay as wire;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::body;
+use crate::forward::{Client, OwnArrived, OwnSource};
+use crate::relay::LineSource;
+use crate::way::StopSwitch;
+
+/// Exchanges that run at once; one more is refused.
+pub const MAX_EXCHANGES: usize = 4096;
+/// Connections that a door holds at once; one more waits to be accepted.
+pub const MAX_CONNECTIONS: usize = 4096;
+/// Streams that one connection may have at once.
+pub const MAX_STREAMS: u32 = 1024;
+/// Bytes of one stream that may arrive unread.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes of one connection that may arrive unread: what is held of one peer before it is verified.
+pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Longest list of fields, in bytes.
+pub const MAX_HEADER_LIST: u32 = 32 * 1024;
+/// How often an idle connection is asked whether it lives, and how long it may take to say so.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer may take to send its opening.
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The right to run one exchange. Given back when it is concluded.
+pub struct Permit(#[allow(dead_code, reason = "it is held, not read")] pub(crate) OwnedSemaphorePermit);
+
+/// A client's call, with what had arrived beside its opening.
+pub struct Call {
+    pub(crate) permit: Permit,
+    pub(crate) credential: Credential,
+    pub(crate) asked: Asked,
+    pub(crate) source: OwnSource,
+    pub(crate) first: OwnArrived,
+    pub(crate) client: Client,
+    pub(crate) stop: StopSwitch,
+}
+
+/// How a client shows who it is.
+#[derive(Debug)]
+pub enum Credential {
+    /// It came by a loopback listener that is bound to one subsystem.
+    Bound(SubsystemId),
+    /// Its client certificate's key; TLS proved that it holds it.
+    Certificate(KeyId),
+    /// SHA-256 of its token.
+    Token(Digest),
+    /// Not at all.
+    None,
+}
+
+/// What a call asks for.
+#[derive(Debug)]
+pub struct Asked {
+    /// Whom.
+    pub provider: SubsystemId,
+    /// For what.
+    pub path: MethodPath,
+    /// Why, and how long it may take.
+    pub why: Opening,
+    /// What refusals are worded in.
+    pub language: Language,
+}
+
+/// A peer's opening as it claims to be: its frame, and the key that its connection showed.
+pub struct ClaimedOpening {
+    pub(crate) permit: Permit,
+    pub(crate) connection_key: KeyId,
+    pub(crate) frame: wire::Frame,
+    pub(crate) source: LineSource,
+    pub(crate) answer: body::Sender,
+    pub(crate) stop: StopSwitch,
+}
+
+/// Accepts until it is told to stop, then waits for the connections' own endings. A failed accept is not the end: a
+/// server out of descriptors goes on when it has some again.
+pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    serve: impl Fn(TcpStream) -> F,
+) {
+    let connections = TaskTracker::new();
+    let permits = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Nagle and delayed acknowledgements together cost 50 ms a call.
+                if stream.set_nodelay(true).is_ok() {
+                    let served = serve(stream);
+                    connections.spawn(async move {
+                        served.await;
+                        drop(permit);
+                    });
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// HTTP/2 as both doors speak it.
+pub(crate) fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_pending_accept_reset_streams(50)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
+}

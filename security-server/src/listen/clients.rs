@@ -1,0 +1,241 @@
+//! The clients' door: our own systems call any gRPC method of any service here, as if it were the service.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use proto::digest::Digest;
+use proto::identifier::{MethodPath, SubsystemId};
+use proto::message::{Cause, Opening};
+use proto::refusal::{Code, Language};
+use proto::transport::MAX_TEXT_BYTES;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, accept, http2};
+use crate::body::Outgoing;
+use crate::forward::{Client, OwnSource};
+use crate::refusal::Refusal;
+use crate::way::{Stop, StopSwitch};
+use crate::{SecurityServer, exchange, fields};
+
+/// One listener for our own systems.
+#[derive(Clone)]
+pub struct Door {
+    /// Every call by this listener is this subsystem's. Only a loopback address may be bound so.
+    pub bound: Option<SubsystemId>,
+    /// TLS, where it is not plain HTTP/2 on loopback.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// gRPC services whose provider the admin bound, by full name.
+pub type Bindings = HashMap<String, SubsystemId>;
+
+/// Serves the door until shutdown; then finishes what runs.
+pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Door, shutdown: CancellationToken) {
+    let stopping = shutdown.clone();
+    accept(listener, shutdown, move |stream| {
+        let (server, door, stopping) = (Arc::clone(&server), door.clone(), stopping.clone());
+        async move {
+            match &door.tls {
+                None => {
+                    speak(server, stream, door.bound.clone().map_or(Showed::Nothing, Showed::Listener), stopping).await
+                }
+                Some(tls) => {
+                    let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                        Ok(Ok(stream)) => {
+                            let showed = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                            let showed = match showed.map(|certificate| proto::certificate::public_key(certificate)) {
+                                Some(Ok(key)) => Showed::Certificate(key.id()),
+                                Some(Err(_)) | None => Showed::Nothing,
+                            };
+                            speak(server, stream, showed, stopping).await;
+                        }
+                        Ok(Err(error)) => tracing::info!(%error, "a client's TLS handshake failed"),
+                        Err(_) => tracing::info!("a client's TLS handshake took too long"),
+                    }
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// What a connection showed of its client.
+#[derive(Clone)]
+enum Showed {
+    Listener(SubsystemId),
+    Certificate(proto::signature::KeyId),
+    Nothing,
+}
+
+async fn speak<S>(server: Arc<SecurityServer>, stream: S, showed: Showed, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (server, showed) = (Arc::clone(&server), showed.clone());
+        async move { Ok::<_, Infallible>(call(&server, &showed, request).await) }
+    });
+    let connection = http2().serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            // GOAWAY, and the streams that run go on to their ends.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client's connection closed");
+    }
+}
+
+async fn call(server: &Arc<SecurityServer>, showed: &Showed, request: Request<Incoming>) -> Response<Outgoing> {
+    let language = language(request.headers());
+    match open(server, showed, request, language).await {
+        Ok(waiting) => waiting.response(language).await,
+        Err(refusal) => {
+            tracing::info!(code = %refusal.code(), %refusal, "refused");
+            refused(refusal.code(), language)
+        }
+    }
+}
+
+async fn open(
+    server: &Arc<SecurityServer>,
+    showed: &Showed,
+    request: Request<Incoming>,
+    language: Language,
+) -> Result<Waiting, Refusal> {
+    let permit = server.permit().map_err(|code| Refusal::new(code, "at the clients' door"))?;
+    let (head, body) = request.into_parts();
+    let credential = credential(showed, &head.headers)?;
+    let asked = asked(&server.bindings, &head, language)?;
+    let metadata = fields::from_headers(&head.headers)
+        .ok_or_else(|| Refusal::new(Code::MetadataTooLarge, "beyond 100 fields or 16 KiB"))?;
+    let mut source = OwnSource::of_client(metadata, body);
+    let first = source.arrived().await;
+    let (sender, waiting) = oneshot::channel();
+    let stop = StopSwitch::default();
+    let client = Client { head: Some(sender), body: None, hang_up: stop.clone(), language };
+    let hang_up = HangUp(Some(stop.clone()));
+    // The exchange runs by itself from here: that its client waits is not what keeps it going.
+    let _running = exchange::consume(server, Call { permit, credential, asked, source, first, client, stop })?;
+    Ok(Waiting { head: waiting, hang_up })
+}
+
+/// A client waiting for its response.
+struct Waiting {
+    head: oneshot::Receiver<Response<Outgoing>>,
+    hang_up: HangUp,
+}
+
+/// Stops the exchange when the client goes before its response came.
+struct HangUp(Option<StopSwitch>);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        if let Some(stop) = self.0.take() {
+            stop.stop(Stop::from(Cause::Cancelled));
+        }
+    }
+}
+
+impl Waiting {
+    async fn response(mut self, language: Language) -> Response<Outgoing> {
+        let response = (&mut self.head).await;
+        self.hang_up.0 = None;
+        // The exchange ended without a word for its client: only a finished log does that.
+        response.unwrap_or_else(|_| refused(Code::AnswerUnrecorded, language))
+    }
+}
+
+fn refused(code: Code, language: Language) -> Response<Outgoing> {
+    metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
+    let mut response = Response::new(Outgoing::empty().1);
+    *response.headers_mut() = fields::refusal(code, language, None);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
+    response
+}
+
+fn language(headers: &HeaderMap) -> Language {
+    let accepted = headers.get(http::header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    accepted.map(Language::preferred).unwrap_or_default()
+}
+
+/// A listener that is bound is one subsystem's, whatever else the call says: a token besides it is a mistake.
+fn credential(showed: &Showed, headers: &HeaderMap) -> Result<Credential, Refusal> {
+    let token = one(headers, &fields::TOKEN)?;
+    match (showed, token) {
+        (Showed::Listener(subsystem), None) => Ok(Credential::Bound(subsystem.clone())),
+        (Showed::Certificate(key), None) => Ok(Credential::Certificate(*key)),
+        (Showed::Nothing, Some(token)) => Ok(Credential::Token(Digest::of(&[token.as_bytes()]))),
+        (Showed::Nothing, None) => Ok(Credential::None),
+        (Showed::Listener(_) | Showed::Certificate(_), Some(_)) => {
+            Err(Refusal::new(Code::MetadataReserved, "a causeway-token beside another credential"))
+        }
+    }
+}
+
+fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -> Result<Asked, Refusal> {
+    let headers = &head.headers;
+    if headers.contains_key(http::header::ORIGIN) {
+        return Err(Refusal::new(Code::BrowserRefused, "the call carries an Origin"));
+    }
+    if head.method != http::Method::POST {
+        return Err(Refusal::new(Code::MethodNotPost, format!("the method is {}", head.method)));
+    }
+    if !fields::is_grpc(headers) {
+        return Err(Refusal::new(Code::ContentTypeUnknown, "the content type is not application/grpc"));
+    }
+    // The path as it came, query and all: what is not of the grammar is refused, never normalised.
+    let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    let path: MethodPath = path.parse().map_err(|error| Refusal::new(Code::PathMalformed, format!("{error}")))?;
+    if let Some(name) = headers.keys().find(|name| fields::is_ours(name) && !fields::OF_CALLERS.contains(name)) {
+        return Err(Refusal::new(Code::MetadataReserved, format!("callers may not set {name}")));
+    }
+    let provider = match one(headers, &fields::SERVICE)? {
+        Some(named) => named.parse().map_err(|error| Refusal::new(Code::IdentifierMalformed, format!("{error}")))?,
+        None => bindings.get(path.service()).cloned().ok_or_else(|| {
+            Refusal::new(Code::ServiceNotNamed, format!("no causeway-service, and {} is not bound", path.service()))
+        })?,
+    };
+    let timeout_ms = fields::timeout_ms(headers)
+        .map_err(|()| Refusal::new(Code::MetadataMalformed, "grpc-timeout is not up to 8 digits and a unit"))?;
+    let text = |name| one(headers, name).map(Option::unwrap_or_default);
+    let why = Opening {
+        purpose: text(&fields::PURPOSE)?,
+        legal_basis: text(&fields::LEGAL_BASIS)?,
+        subject: text(&fields::SUBJECT)?,
+        represented_party: text(&fields::REPRESENTED_PARTY)?,
+        timeout_ms,
+    };
+    if why.purpose.is_empty() {
+        return Err(Refusal::new(Code::PurposeMissing, "no causeway-purpose"));
+    }
+    Ok(Asked { provider, path, why, language })
+}
+
+/// A field of the caller's that may stand once, as text.
+fn one(headers: &HeaderMap, name: &http::HeaderName) -> Result<Option<String>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::new(Code::MetadataReserved, format!("{name} stands more than once")));
+    }
+    match value.to_str() {
+        Ok(text) if text.len() <= MAX_TEXT_BYTES => Ok(Some(text.to_owned())),
+        Ok(_) => Err(Refusal::new(Code::MetadataTooLarge, format!("{name} is longer than {MAX_TEXT_BYTES} bytes"))),
+        Err(_) => Err(Refusal::new(Code::MetadataMalformed, format!("{name} is not printable ASCII"))),
+    }
+}

@@ -1,0 +1,266 @@
+//! The operators' door: health, readiness and counters for anyone who can reach it; grants, evidence and status for who
+//! holds the operators' token. HTTP, on loopback unless the admin says otherwise.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use proto::digest::Digest;
+use proto::global_configuration::Freshness;
+use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
+use proto::refusal::Language;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::SecurityServer;
+use crate::access_rights::{GrantNumber, NotGranted, Proposal, Question};
+
+/// What the routes need.
+#[derive(Clone)]
+struct Door {
+    server: Arc<SecurityServer>,
+    token: Digest,
+    metrics: PrometheusHandle,
+}
+
+/// The routes. Several servers in one process share their counters.
+pub(crate) fn door(server: Arc<SecurityServer>, token: Digest) -> Result<Router, String> {
+    static METRICS: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let metrics = METRICS
+        .get_or_init(|| PrometheusBuilder::new().install_recorder().map_err(|error| error.to_string()))
+        .clone()?;
+    Ok(Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(counters))
+        .route("/v1/status", get(status))
+        .route("/v1/grants", get(grants).post(grant))
+        .route("/v1/grants/{number}/end", post(end))
+        .route("/v1/access/why", get(why))
+        .route("/v1/exchanges/{exchange}", get(exchange))
+        .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .with_state(Door { server, token, metrics }))
+}
+
+/// Serves the door until it is told to stop.
+pub(crate) async fn serve(door: Router, listener: TcpListener, stop: CancellationToken) {
+    if let Err(error) = axum::serve(listener, door).with_graceful_shutdown(stop.cancelled_owned()).await {
+        tracing::error!(%error, "the operators' door closed");
+    }
+}
+
+/// How the server is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it exchanges messages.
+    pub ready: bool,
+    /// `running`, or why the message log ended.
+    pub message_log: String,
+    /// `fresh`, `stale` or `expired`.
+    pub configuration: String,
+    /// The configuration's version.
+    pub configuration_version: u64,
+    /// When it expires, RFC 3339.
+    pub configuration_expires: String,
+    /// Whether a shutdown was asked for.
+    pub draining: bool,
+}
+
+impl SecurityServer {
+    /// How this server is, now.
+    pub fn health(&self) -> Health {
+        let (now, configuration) = (self.clock.now(), self.configuration.load());
+        let freshness = configuration.freshness(now);
+        let ended = self.message_log.ended();
+        Health {
+            ready: ended.is_none() && freshness != Freshness::Expired && !self.is_draining(),
+            message_log: ended.map_or("running".into(), |why| format!("ended: {why}")),
+            configuration: match freshness {
+                Freshness::Fresh => "fresh",
+                Freshness::Stale => "stale",
+                Freshness::Expired => "expired",
+            }
+            .into(),
+            configuration_version: configuration.version,
+            configuration_expires: configuration.expires_at.to_string(),
+            draining: self.is_draining(),
+        }
+    }
+}
+
+async fn health(State(door): State<Door>) -> Response {
+    let health = door.server.health();
+    // Alive and ill are two things: an ended log does not heal by a restart loop.
+    (StatusCode::OK, Json(health)).into_response()
+}
+
+async fn ready(State(door): State<Door>) -> Response {
+    let health = door.server.health();
+    let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
+}
+
+async fn counters(State(door): State<Door>) -> String {
+    metrics::gauge!("causeway_exchanges_running", "server" => door.server.id.to_string())
+        .set(door.server.running() as f64);
+    door.metrics.render()
+}
+
+async fn status(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let server = &door.server;
+    let status = serde_json::json!({
+        "server": server.id, "health": server.health(), "running": server.running(),
+        "grants": server.access_rights.list().len(),
+    });
+    Ok(Json(status).into_response())
+}
+
+async fn grants(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let grants: Vec<_> = door.server.access_rights.list().iter().map(|grant| (**grant).clone()).collect();
+    Ok(Json(grants).into_response())
+}
+
+async fn grant(
+    State(door): State<Door>,
+    headers: HeaderMap,
+    Json(proposal): Json<Proposal>,
+) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let granted = door.server.access_rights.grant(proposal, door.server.clock.now()).await?;
+    Ok((StatusCode::CREATED, Json((*granted).clone())).into_response())
+}
+
+/// Why a grant is ended before its time.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ending {
+    /// For the audit log.
+    pub reason: String,
+}
+
+async fn end(
+    State(door): State<Door>,
+    Path(number): Path<u64>,
+    headers: HeaderMap,
+    Json(Ending { reason }): Json<Ending>,
+) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let ended = door.server.access_rights.end(GrantNumber(number), reason, door.server.clock.now()).await?;
+    Ok(Json((*ended).clone()).into_response())
+}
+
+/// Who would call what, for which purpose.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Why {
+    consumer: SubsystemId,
+    provider: SubsystemId,
+    method: String,
+    purpose: String,
+}
+
+async fn why(State(door): State<Door>, headers: HeaderMap, Query(why): Query<Why>) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let path: MethodPath =
+        why.method.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let question = Question { consumer: &why.consumer, provider: &why.provider, path: &path, purpose: &why.purpose };
+    let answer = match door.server.access_rights.decide(&question, door.server.clock.now()) {
+        Ok(grant) => serde_json::json!({ "allowed": true, "grant": *grant }),
+        Err(code) => serde_json::json!({
+            "allowed": false, "code": code.as_str(),
+            "title": code.title(Language::English), "remedy": code.remedy(Language::English),
+        }),
+    };
+    Ok(Json(answer).into_response())
+}
+
+async fn exchange(
+    State(door): State<Door>,
+    Path(exchange): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let records = found(&door, &exchange).await?;
+    Ok(Json(crate::evidence::summary(&records)).into_response())
+}
+
+async fn evidence(
+    State(door): State<Door>,
+    Path(exchange): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let records = found(&door, &exchange).await?;
+    let exchange: ExchangeId =
+        exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let file = crate::evidence::file(&door.server, exchange, &records)
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([("content-type", "application/json")], file).into_response())
+}
+
+async fn found(door: &Door, exchange: &str) -> Result<Vec<journal::Entry>, Problem> {
+    let exchange: ExchangeId =
+        exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let log = door.server.message_log.clone();
+    let found = tokio::task::spawn_blocking(move || log.find(exchange)).await;
+    let found = found
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    if found.is_empty() {
+        let why =
+            format!("exchange {exchange} is not in this server's log: ask at the server that the call went through");
+        return Err(Problem::new(StatusCode::NOT_FOUND, why));
+    }
+    Ok(found)
+}
+
+/// An error, in words: `{"error": ...}`.
+struct Problem {
+    status: StatusCode,
+    why: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self { status, why: why.into() }
+    }
+}
+
+impl From<NotGranted> for Problem {
+    fn from(not_granted: NotGranted) -> Self {
+        let status = match not_granted {
+            NotGranted::Rule(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            NotGranted::Unknown(_) => StatusCode::NOT_FOUND,
+            NotGranted::Ended(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, not_granted.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.status, Json(serde_json::json!({ "error": self.why }))).into_response()
+    }
+}
+
+impl Door {
+    /// The token is compared by its hash, so how long a comparison takes says nothing about it.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
+        let token = shown.and_then(|shown| shown.strip_prefix("Bearer "));
+        match token {
+            Some(token) if Digest::of(&[token.as_bytes()]) == self.token => Ok(()),
+            Some(_) | None => {
+                let why = "this route wants the operators' token: authorization: Bearer <content of operators.token>";
+                Err(Problem::new(StatusCode::UNAUTHORIZED, why))
+            }
+        }
+    }
+}

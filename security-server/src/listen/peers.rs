@@ -1,0 +1,149 @@
+//! The peers' door: other security servers, over TLS 1.3 with both certificates.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use proto::identifier::ExchangeId;
+use proto::message::Cause;
+use proto::signature::KeyId;
+use proto::transport::{self, EXCHANGE_PATH, FETCH_PATH, FrameReader};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{ClaimedOpening, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, http2};
+use crate::body::{self, Outgoing};
+use crate::refusal::BareRefusal;
+use crate::relay::{self, LineSource};
+use crate::tls::PeerTls;
+use crate::way::{Stop, StopSwitch};
+use crate::{SecurityServer, exchange, fields};
+
+/// Serves the door until shutdown; then finishes what runs.
+pub async fn serve(server: Arc<SecurityServer>, tls: Arc<PeerTls>, listener: TcpListener, shutdown: CancellationToken) {
+    let stopping = shutdown.clone();
+    accept(listener, shutdown, move |stream| {
+        let (server, tls, stopping) = (Arc::clone(&server), Arc::clone(&tls), stopping.clone());
+        async move {
+            let config = match tls.accepting() {
+                Ok(config) => config,
+                Err(error) => return tracing::error!(%error, "the peers' door cannot accept"),
+            };
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                    match certificate.map(|certificate| proto::certificate::public_key(certificate)) {
+                        Some(Ok(key)) => speak(server, stream, key.id(), stopping).await,
+                        Some(Err(_)) | None => tracing::warn!("a peer's certificate has no P-256 key"),
+                    }
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "a peer's TLS handshake failed"),
+                Err(_) => tracing::warn!("a peer's TLS handshake took too long"),
+            }
+        }
+    })
+    .await;
+}
+
+async fn speak<S>(server: Arc<SecurityServer>, stream: S, key: KeyId, shutdown: CancellationToken)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(answer(&server, key, request).await) }
+    });
+    let connection = http2().serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a peer's connection closed");
+    }
+}
+
+async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incoming>) -> Response<Outgoing> {
+    let answered = match (request.method(), request.uri().path()) {
+        (&http::Method::POST, EXCHANGE_PATH) => open(server, key, request.into_body()).await,
+        (&http::Method::POST, FETCH_PATH) => fetch(server, key, request.into_body()).await,
+        // Version negotiation: what this server does not know is unimplemented, and the peer may do without it.
+        _ => {
+            let unimplemented = [(fields::GRPC_STATUS, http::HeaderValue::from_static("12"))];
+            return trailers_only(HeaderMap::from_iter(unimplemented));
+        }
+    };
+    answered.unwrap_or_else(|refusal| {
+        tracing::warn!(code = %refusal.code(), %refusal, "a peer is refused, and nothing recorded");
+        metrics::counter!("causeway_bare_refusals_total", "code" => refusal.code().as_str()).increment(1);
+        trailers_only(fields::bare_refusal(refusal.code()))
+    })
+}
+
+async fn open(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
+    let permit = server.permit().map_err(|code| BareRefusal::new(code, "at the peers' door"))?;
+    let mut frames = FrameReader::default();
+    let frame = tokio::time::timeout(OPENING_TIMEOUT, relay::next_frame(&mut body, &mut frames)).await;
+    let frame = match frame {
+        Ok(Ok(frame)) => frame,
+        Ok(Err(_)) => return Err(BareRefusal::unproven("the stream holds no frame")),
+        Err(_) => return Err(BareRefusal::unproven("the opening took too long")),
+    };
+    let exchange = ExchangeId::try_from(frame.exchange.as_ref()).map_err(BareRefusal::unproven)?;
+    let stop = StopSwitch::default();
+    let gone = stop.clone();
+    let (sender, outgoing) = body::outgoing(Some(Box::new(move || gone.stop(Stop::from(Cause::Disconnected)))));
+    let source = LineSource::reading(body, frames, exchange);
+    let opening = ClaimedOpening { permit, connection_key: key, frame, source, answer: sender, stop };
+    let _running = exchange::provide(server, opening)?;
+    Ok(streaming(outgoing))
+}
+
+/// What this server sealed in an exchange, for the server that was the other party to it.
+async fn fetch(
+    server: &Arc<SecurityServer>,
+    key: KeyId,
+    mut body: Incoming,
+) -> Result<Response<Outgoing>, BareRefusal> {
+    let mut frames = FrameReader::default();
+    // A `FetchRequest` reads as a frame that names an exchange and nothing else.
+    let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::next_frame(&mut body, &mut frames)).await;
+    let Ok(Ok(asked)) = asked else { return Err(BareRefusal::unproven("the stream holds no request")) };
+    let exchange = ExchangeId::try_from(asked.exchange.as_ref()).map_err(BareRefusal::unproven)?;
+    let peer = server.moment().in_force().ok().and_then(|configuration| configuration.authenticated(&key).cloned());
+    let Some(peer) = peer else {
+        return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
+    };
+    let found = server.sealed_for(exchange, peer).await.map_err(BareRefusal::unproven)?;
+    let (mut sender, outgoing) = body::outgoing(None);
+    tokio::spawn(async move {
+        for frame in found {
+            if sender.data(transport::encode(&frame)).await.is_err() {
+                return;
+            }
+        }
+        let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, http::HeaderValue::from_static("0"))]);
+        let _ = sender.finish(Some(ok)).await;
+    });
+    Ok(streaming(outgoing))
+}
+
+fn streaming(body: Outgoing) -> Response<Outgoing> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
+    response
+}
+
+fn trailers_only(trailers: HeaderMap) -> Response<Outgoing> {
+    let mut response = streaming(Outgoing::empty().1);
+    response.headers_mut().extend(trailers);
+    response
+}

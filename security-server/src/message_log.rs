@@ -1,0 +1,627 @@
+//! The message log: the one place that seals, records and remembers. Nothing leaves this server, to a peer or to a
+//! service, before the log has it on disk.
+
+mod index;
+mod opened;
+mod replay;
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::Bytes;
+use journal::{Entry, Journal, Pending, TreeIndex};
+use prost::Message;
+use proto::commitment::Secret;
+use proto::digest::Digest;
+use proto::identifier::{ExchangeId, MemberId, ServerId};
+use proto::message::{Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header};
+use proto::record::{Kind, Record};
+use proto::refusal::Code;
+use proto::seal;
+use proto::signature::SigningKey;
+use proto::time::Time;
+use proto::transport::MAX_SKEW;
+use proto::wire::relay as wire;
+
+pub use self::index::{Found, Index, IndexError};
+pub(crate) use self::opened::Source;
+pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
+use self::replay::Seen;
+use crate::authorize::{Admitted, Answerer, Authorized, MayBeHandedOn, MayGoOn, Verdict};
+use crate::forward::{OwnArrived, OwnSystem};
+use crate::listen::Call;
+use crate::moment::Judged;
+use crate::quota::Bucket;
+use crate::refusal::{BareRefusal, Refusal};
+use crate::relay::{Line, LineArrived};
+use crate::resolve::Routed;
+use crate::way::{Beginning, Side, Stop, Way};
+
+/// How many unproven answers are kept of one peer, and in what time: 16 in an hour.
+const DISPROVED_KEPT: (f64, f64) = (16.0, 16.0 / 3600.0);
+
+/// Where every message of every hosted member goes. Cheap to clone.
+#[derive(Clone)]
+pub struct MessageLog(Arc<Inner>);
+
+struct Inner {
+    journal: Journal,
+    disk: Arc<dyn journal::Disk>,
+    trees: HashMap<MemberId, TreeIndex>,
+    index: Index,
+    seen: Mutex<Seen>,
+    last_time: AtomicU64,
+    disproved: Mutex<HashMap<ServerId, Bucket>>,
+    random: SystemRandom,
+}
+
+/// The tree is finished: nothing leaves any more; the next start closes what was open.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the message log has ended: {0}. The server exchanges nothing until it is restarted; check its disk first")]
+pub struct LogEnded(Arc<str>);
+
+impl LogEnded {
+    fn spent() -> Self {
+        Self("its end was taken".into())
+    }
+}
+
+impl From<journal::Ended> for LogEnded {
+    fn from(ended: journal::Ended) -> Self {
+        Self(ended.0)
+    }
+}
+
+/// The message log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal refused.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Read(#[from] journal::ReadError),
+    /// The index, a view of it, cannot be used.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The journal ended while exchanges left open were being closed.
+    #[error(transparent)]
+    Ended(#[from] LogEnded),
+}
+
+/// A later message from our own system: pieces, or the end that a hang-up, deadline or stop is too. Only the half
+/// makes one.
+pub struct Handed<'m> {
+    way: Way,
+    direction: &'m mut OurDirection,
+    arrived: OwnArrived,
+    one: One<'m>,
+}
+
+/// A later message from the peer as it claims to be, or its silence. Only the half makes one.
+pub struct Claimed<'m> {
+    way: Way,
+    direction: &'m mut TheirDirection,
+    arrived: LineArrived,
+    one: One<'m>,
+}
+
+/// Sets one message apart from every other (invariant): what a step returns was made of what it was given.
+type One<'m> = PhantomData<fn(&'m ()) -> &'m ()>;
+
+/// Where our direction stands: what the next message is chained to.
+#[derive(Default)]
+pub struct OurDirection {
+    position: u64,
+    previous: Option<Digest>,
+    commitments: Commitments,
+}
+
+/// Where their direction stands: what the next message must be chained to.
+#[derive(Default)]
+pub struct TheirDirection {
+    pub(crate) position: u64,
+    pub(crate) previous: Option<Digest>,
+    pub(crate) commitments: Commitments,
+    pub(crate) handed_on: u64,
+    pub(crate) tree: Option<proto::record::Genesis>,
+}
+
+/// Signed by a head and durable. Only a finished commit makes one.
+pub struct Sealed {
+    pub(crate) way: Way,
+    pub(crate) frame: wire::Frame,
+    pub(crate) opening: bool,
+    pub(crate) end: bool,
+}
+
+/// Durable, verified or kept as disproved. Only a finished commit makes one.
+pub struct Recorded {
+    pub(crate) way: Way,
+    pub(crate) said: Said,
+}
+
+/// What their message comes to.
+pub enum Said {
+    /// To be handed on.
+    Message {
+        /// What it carries.
+        contents: Contents,
+        /// How it ends, if it does.
+        end: Option<End>,
+        /// Whether it is the request's first message.
+        opening: bool,
+    },
+    /// Nothing is handed on: the direction ends without their word.
+    Nothing(Stop),
+}
+
+/// What a commit releases.
+pub trait Release: Sized {
+    /// With the proof of its commit; none where nothing was recorded.
+    fn durable(self, committed: Option<journal::Committed>) -> Self;
+}
+
+impl Release for Sealed {
+    fn durable(mut self, committed: Option<journal::Committed>) -> Self {
+        self.frame.seal = committed.and_then(|committed| committed.seal());
+        self
+    }
+}
+
+impl Release for Recorded {
+    fn durable(self, _: Option<journal::Committed>) -> Self {
+        self
+    }
+}
+
+/// In the writer's queue, in its place. Released when the commit is signed and durable.
+#[must_use]
+pub struct Committing<'m, T> {
+    pending: Option<Pending>,
+    release: Option<T>,
+    last: bool,
+    bytes: usize,
+    one: One<'m>,
+}
+
+impl<T> Committing<'static, T> {
+    /// Of this message: what comes out was made of what went in.
+    fn of<'m>(self, _: One<'m>) -> Committing<'m, T> {
+        let Self { pending, release, last, bytes, one: _ } = self;
+        Committing { pending, release, last, bytes, one: PhantomData }
+    }
+}
+
+impl<'m, T: Release> Committing<'m, T> {
+    fn apart(self) -> Committing<'static, T> {
+        let Self { pending, release, last, bytes, one: _ } = self;
+        Committing { pending, release, last, bytes, one: PhantomData }
+    }
+
+    fn released(self, committed: Option<journal::Committed>) -> Option<T> {
+        self.release.map(|message| message.durable(committed))
+    }
+}
+
+/// Both ends and the `closed` record are in the log, or the log has ended.
+#[must_use]
+pub struct Concluded(Result<(), LogEnded>);
+
+impl Concluded {
+    /// Whether the log holds the exchange's end.
+    pub fn is_in_the_log(&self) -> bool {
+        self.0.is_ok()
+    }
+}
+
+impl<'m> Handed<'m> {
+    fn new(way: Way, direction: &'m mut OurDirection, arrived: OwnArrived) -> Self {
+        Self { way, direction, arrived, one: PhantomData }
+    }
+
+    /// Its way.
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
+    pub(crate) fn arrived_mut(&mut self) -> &mut OwnArrived {
+        &mut self.arrived
+    }
+}
+
+impl<'m> Claimed<'m> {
+    fn new(way: Way, direction: &'m mut TheirDirection, arrived: LineArrived) -> Self {
+        Self { way, direction, arrived, one: PhantomData }
+    }
+
+    /// Its way.
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// What it claims to be, and where it must stand.
+    pub(crate) fn claim(&mut self) -> (&Way, &mut TheirDirection, &mut LineArrived) {
+        (&self.way, self.direction, &mut self.arrived)
+    }
+}
+
+impl MessageLog {
+    /// Opens the log of the members that this server hosts. Every exchange found open is closed, outcome unknown.
+    pub async fn open(
+        disk: Arc<dyn journal::Disk>,
+        options: journal::Options,
+        index: Index,
+        server: ServerId,
+        keys: Vec<(MemberId, Arc<SigningKey>)>,
+        now: Time,
+    ) -> Result<Self, OpenError> {
+        let trees = keys
+            .iter()
+            .map(|(member, key)| journal::Tree {
+                owner: journal::Owner {
+                    instance: member.instance(),
+                    member: member.to_string(),
+                    server: server.to_string(),
+                },
+                key: Arc::clone(key),
+            })
+            .collect();
+        let mut failed = None;
+        let mut take = |entry: Entry| {
+            if failed.is_none() {
+                failed = index.add(&entry).err();
+            }
+        };
+        let journal = Journal::open(Arc::clone(&disk), trees, options, index.position(), &mut take)?;
+        if index.position().is_some_and(|position| position > journal.recovered_end()) {
+            // It is ahead: it knows records that were lost with the tail. The journal alone counts.
+            index.clear()?;
+            journal::read(&*disk, None, &mut take)?;
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let window = index.received_since(now.minus(2 * MAX_SKEW))?;
+        let last_time = index.last_time()?;
+        let log = Self(Arc::new(Inner {
+            trees: keys.iter().enumerate().map(|(tree, (member, _))| (member.clone(), TreeIndex(tree))).collect(),
+            seen: Mutex::new(Seen::of(window)),
+            last_time: AtomicU64::new(last_time.as_millis()),
+            disproved: Mutex::default(),
+            random: SystemRandom::new(),
+            index,
+            journal,
+            disk,
+        }));
+        log.close_what_was_open().await?;
+        Ok(log)
+    }
+
+    /// The time given, or the last recorded time where that is later: a clock set back opens no replay.
+    pub fn not_before_last(&self, now: Time) -> Time {
+        let last = self.0.last_time.fetch_max(now.as_millis(), Ordering::Relaxed);
+        Time::from_millis(last.max(now.as_millis()))
+    }
+
+    /// Why the log ended, if it did: nothing is exchanged then.
+    pub fn ended(&self) -> Option<Arc<str>> {
+        self.0.journal.ended()
+    }
+
+    /// Resolves when the log has ended.
+    pub async fn until_ended(&self) -> Arc<str> {
+        self.0.journal.until_ended().await
+    }
+
+    /// The records of an exchange, in the order of the log. Reads the disk: not for the message path.
+    pub fn find(&self, exchange: ExchangeId) -> Result<Vec<Entry>, OpenError> {
+        self.catch_up()?;
+        let mut found = Vec::new();
+        for position in self.0.index.find(exchange)? {
+            found.extend(journal::entry(&*self.0.disk, position)?);
+        }
+        Ok(found)
+    }
+
+    /// Reads into the index what was written since it was caught up last. Reads the disk: not for the message path.
+    pub fn catch_up(&self) -> Result<(), OpenError> {
+        let mut failed = None;
+        journal::read(&*self.0.disk, self.0.index.position(), &mut |entry| {
+            if failed.is_none() {
+                failed = self.0.index.add(&entry).err();
+            }
+        })?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Seals our opening. From here on the exchange has an end in the log, whatever happens.
+    pub fn seal_opening(&self, call: Routed<Authorized<Judged<Call>>>) -> Result<Opened, Refusal> {
+        if let Some(why) = self.ended() {
+            return Err(Refusal::new(Code::LogEnded, &*why));
+        }
+        let (route, target, call) = call.spent();
+        let (now, configuration) = (call.now(), version(&call));
+        let Call { permit, asked, source, mut first, client, stop, .. } = call.spent();
+        let Some(&tree) = self.0.trees.get(&route.consumer.member()) else {
+            return Err(Refusal::new(
+                Code::ClientUnknown,
+                format!("this server holds no signing key of {}", route.consumer.member()),
+            ));
+        };
+        let mut direction = OurDirection::default();
+        let committed = direction.commitments.commit(&first.contents, || self.draw_secret());
+        let exchange = ExchangeId::from_bytes(self.draw());
+        let header = Header::new(Facts {
+            route: route.clone(),
+            exchange,
+            attempt: 1,
+            direction: Direction::Request,
+            position: 0,
+            time: now,
+            configuration,
+            opening: Some(asked.why.clone()),
+            answer: None,
+            previous: None,
+            metadata: committed.metadata,
+            pieces: committed.pieces,
+            end: first.end.take().map(|end| end.sealed(None)),
+        });
+        let (line, line_source) = Line::to_provider(target, exchange);
+        let way = Way::new(Beginning {
+            side: Side::Consumer,
+            route,
+            exchange,
+            attempt: 1,
+            why: asked.why,
+            opening: header.digest(),
+            configuration,
+            tree,
+            grant: None,
+            line,
+            own: OwnSystem::Client(client),
+            stop,
+        });
+        let opening = self.queue_sent(&way, &mut direction, &header, committed.payload);
+        Ok(Opened::by_us(self.clone(), way, permit, (source, line_source), direction, opening))
+    }
+
+    /// Records their opening. A request whose exchange and attempt were seen before is a replay.
+    pub fn record_opening(&self, admitted: Admitted) -> Result<Opened, BareRefusal> {
+        if let Some(why) = self.ended() {
+            return Err(BareRefusal::new(Code::LogEnded, &*why));
+        }
+        let (answerer, verified, direction) = admitted.spent();
+        let (header, contents, opening) = verified.spent();
+        let (now, configuration) = (opening.now(), version(&opening));
+        let claimed = opening.spent();
+        let Some(&tree) = self.0.trees.get(&header.route.provider.member()) else {
+            return Err(BareRefusal::unproven(format!(
+                "this server holds no signing key of {}",
+                header.route.provider.member()
+            )));
+        };
+        self.0.seen.lock().expect("no panic while it is held").note(
+            (header.exchange, header.attempt),
+            header.time,
+            now,
+        )?;
+        let (grant, (own, own_source)) = match answerer {
+            Answerer::Service(granted) => (Some(granted.grant), OwnSystem::to_service(granted)),
+            Answerer::Refusal(code) => (None, OwnSystem::refusing(code)),
+        };
+        let way = Way::new(Beginning {
+            side: Side::Provider,
+            route: header.route.clone(),
+            exchange: header.exchange,
+            attempt: header.attempt,
+            why: header.opening.clone().unwrap_or_default(),
+            opening: header.digest(),
+            configuration,
+            tree,
+            grant,
+            line: Line::ToConsumer(Some(claimed.answer)),
+            own,
+            stop: claimed.stop,
+        });
+        let opening = self.queue_received(&way, &header, &claimed.frame, contents, true);
+        Ok(Opened::by_them(self.clone(), way, claimed.permit, (own_source, claimed.source), direction, opening))
+    }
+
+    /// Seals a message of ours: chained to the one before, naming what the service had been handed.
+    pub fn seal<'m>(&self, message: MayGoOn<'m>) -> Committing<'m, Sealed> {
+        let message = message.spent();
+        let (now, configuration) = (message.now(), version(&message));
+        let Handed { way, direction, arrived: OwnArrived { contents, end }, one } = message.spent();
+        let committed = direction.commitments.commit(&contents, || self.draw_secret());
+        let header = Header::new(Facts {
+            route: way.route.clone(),
+            exchange: way.exchange,
+            attempt: way.attempt,
+            direction: match way.side {
+                Side::Consumer => Direction::Request,
+                Side::Provider => Direction::Answer,
+            },
+            position: direction.position,
+            time: now,
+            configuration,
+            opening: None,
+            answer: (way.side == Side::Provider).then(|| Answer { opening: way.opening, handed_on: way.handed_on() }),
+            previous: direction.previous,
+            metadata: committed.metadata,
+            pieces: committed.pieces,
+            end: end.map(|end| end.sealed(committed.trailers)),
+        });
+        self.queue_sent(&way, direction, &header, committed.payload).of(one)
+    }
+
+    /// Records a message of theirs, or keeps what was disproved: the one proof that a peer cheats.
+    pub fn record<'m>(&self, message: MayBeHandedOn<'m>) -> Committing<'m, Recorded> {
+        let (verdict, message) = message.spent();
+        let Claimed { way, direction: _, arrived, one } = message.spent();
+        match verdict {
+            Verdict::HandOn { header, contents } => {
+                let LineArrived::Frame(frame) = &arrived else {
+                    return Committing::nothing(way, Stop::from(Cause::Disconnected)).of(one);
+                };
+                self.queue_received(&way, &header, frame, contents, false).of(one)
+            }
+            Verdict::Withhold(stop) => {
+                // Stops the other direction first: its abort says why.
+                way.stop(stop);
+                let kept = match arrived {
+                    LineArrived::Frame(frame) if self.keeps_disproved(&way) => Some(self.queue_disproved(&way, &frame)),
+                    LineArrived::Frame(_) | LineArrived::Silence(_) => None,
+                };
+                Committing { pending: kept, ..Committing::nothing(way, stop) }.of(one)
+            }
+        }
+    }
+
+    /// Writes `closed`, waits until it is durable, then gives the permit back.
+    pub async fn conclude(&self, ended: BothEnded) -> Concluded {
+        let way = ended.way().clone();
+        let (ends, permit) = ended.spent();
+        let concluded = match ends {
+            Err(ended) => Err(ended),
+            Ok((ours, theirs)) => {
+                let outcome = match (ours.left(), theirs.is_silence()) {
+                    (false, _) => wire::Outcome::NotSent,
+                    (true, false) => wire::Outcome::Completed,
+                    (true, true) => wire::Outcome::Silent,
+                };
+                self.queue_closed(way.tree, way.exchange, way.attempt, outcome)
+                    .await
+                    .map(|_| ())
+                    .map_err(LogEnded::from)
+            }
+        };
+        drop(permit);
+        Concluded(concluded)
+    }
+
+    fn abandon(&self, way: &Way) {
+        // Nobody waits for it: the task is gone. A crash before it is durable is found at the next start.
+        drop(self.queue_closed(way.tree, way.exchange, way.attempt, wire::Outcome::Abandoned));
+    }
+
+    async fn close_what_was_open(&self) -> Result<(), OpenError> {
+        let mut queued = Vec::new();
+        for open in self.0.index.open_exchanges()? {
+            // A tree of a member that is hosted no longer has nobody who could sign for it: its first tree does.
+            let tree = self.0.trees.get(&open.member).copied().unwrap_or(TreeIndex(0));
+            queued.push(self.queue_closed(tree, open.exchange, open.attempt, wire::Outcome::Unknown));
+        }
+        let count = queued.len();
+        for pending in queued {
+            pending.await.map_err(LogEnded::from)?;
+        }
+        if count > 0 {
+            tracing::warn!(count, "exchanges found open at the start are closed: outcome unknown");
+        }
+        Ok(())
+    }
+
+    fn queue_sent(
+        &self,
+        way: &Way,
+        direction: &mut OurDirection,
+        header: &Header,
+        payload: Option<wire::Payload>,
+    ) -> Committing<'static, Sealed> {
+        let opening = direction.position == 0;
+        direction.position += 1;
+        direction.previous = Some(header.digest());
+        way.note_sealed();
+        let record = Record::new(Kind::Sent, &self.draw(), &[header.as_bytes()]);
+        let bytes = payload.as_ref().map_or(0, |payload| payload.pieces.iter().map(Bytes::len).sum());
+        let pending = self.append(way.tree, record, Bytes::new(), true);
+        let frame = wire::Frame {
+            exchange: Bytes::copy_from_slice(way.exchange.as_bytes()),
+            header: header.as_bytes().clone(),
+            seal: None,
+            payload,
+            genesis: if opening { self.0.journal.genesis(way.tree).as_bytes().clone() } else { Bytes::new() },
+        };
+        let sealed = Sealed { way: way.clone(), frame, opening, end: header.end.is_some() };
+        Committing { pending: Some(pending), last: sealed.end, release: Some(sealed), bytes, one: PhantomData }
+    }
+
+    fn queue_received(
+        &self,
+        way: &Way,
+        header: &Header,
+        frame: &wire::Frame,
+        contents: Contents,
+        opening: bool,
+    ) -> Committing<'static, Recorded> {
+        let seal = frame.seal.clone().unwrap_or_default();
+        let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), header.as_bytes()]);
+        // The peer's seal is kept beside the record: what is in the tree is its digest.
+        let beside = wire::Frame { seal: Some(seal), genesis: frame.genesis.clone(), ..Default::default() };
+        let pending = self.append(way.tree, record, beside.encode_to_vec().into(), false);
+        let bytes = contents.pieces.iter().map(Bytes::len).sum();
+        let said = Said::Message { contents, end: header.end.clone(), opening };
+        Committing {
+            pending: Some(pending),
+            last: header.end.is_some(),
+            release: Some(Recorded { way: way.clone(), said }),
+            bytes,
+            one: PhantomData,
+        }
+    }
+
+    /// Whole, as it came: whoever reads it verifies it again, and sees that it fails.
+    fn queue_disproved(&self, way: &Way, frame: &wire::Frame) -> Pending {
+        let seal = frame.seal.clone().unwrap_or_default();
+        let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), &frame.header]);
+        let beside = wire::Frame { header: Bytes::new(), ..frame.clone() };
+        self.append(way.tree, record, beside.encode_to_vec().into(), false)
+    }
+
+    fn keeps_disproved(&self, way: &Way) -> bool {
+        let peer = match way.side {
+            Side::Consumer => &way.route.provider_server,
+            Side::Provider => &way.route.consumer_server,
+        };
+        let (burst, per_second) = DISPROVED_KEPT;
+        let mut disproved = self.0.disproved.lock().expect("no panic while it is held");
+        disproved.entry(peer.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()
+    }
+
+    fn queue_closed(&self, tree: TreeIndex, exchange: ExchangeId, attempt: u32, outcome: wire::Outcome) -> Pending {
+        let closed =
+            wire::Closed { exchange: Bytes::copy_from_slice(exchange.as_bytes()), attempt, outcome: outcome as i32 };
+        let record = Record::new(Kind::Closed, &self.draw(), &[&closed.encode_to_vec()]);
+        self.append(tree, record, Bytes::new(), false)
+    }
+
+    fn append(&self, tree: TreeIndex, record: Record, beside: Bytes, leaving: bool) -> Pending {
+        self.0.journal.append(tree, record, beside, leaving)
+    }
+
+    fn draw<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.random.fill(&mut bytes).expect("the system's random source works, or nothing does");
+        bytes
+    }
+
+    fn draw_secret(&self) -> Secret {
+        Secret::from_bytes(self.draw())
+    }
+}
+
+impl Committing<'static, Recorded> {
+    fn nothing(way: Way, stop: Stop) -> Self {
+        let release = Some(Recorded { way, said: Said::Nothing(stop) });
+        Self { pending: None, release, last: true, bytes: 0, one: PhantomData }
+    }
+}
+
+fn version<T>(judged: &Judged<T>) -> ConfigurationVersion {
+    let configuration = judged.named_configuration();
+    ConfigurationVersion { version: configuration.version, digest: configuration.digest }
+}

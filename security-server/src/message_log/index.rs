@@ -1,0 +1,173 @@
+//! The log's index: a view in sled, rebuilt from the journal whenever it is behind it, ahead of it or gone. It finds
+//! exchanges by id, knows which are open, and remembers the openings that a replay would repeat.
+//!
+//! Not trusted: nothing is proved by it. It is caught up at a start and when it is asked, never on the message path.
+
+use std::path::Path;
+
+use journal::{Entry, Position};
+use proto::identifier::{ExchangeId, MemberId};
+use proto::message::{Direction, Header};
+use proto::record::Kind;
+use proto::time::Time;
+use proto::wire::relay as wire;
+
+/// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` exchange attempt: an open one, its
+/// value the member. `r` time exchange attempt: a received opening. `p`: how far it reads. `t`: the last time.
+const RECORD: u8 = b'x';
+const OPEN: u8 = b'o';
+const RECEIVED: u8 = b'r';
+const POSITION: &[u8] = b"p";
+const LAST_TIME: &[u8] = b"t";
+
+/// See the module.
+#[derive(Clone)]
+pub struct Index(sled::Db);
+
+/// The index cannot be used. It holds nothing that the journal does not: it may be deleted.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the message log's index cannot be used ({0}): stop the server and delete its directory, it is rebuilt at the next start"
+)]
+pub struct IndexError(#[from] sled::Error);
+
+/// An exchange without an end in the log.
+pub struct Open {
+    /// Its name.
+    pub exchange: ExchangeId,
+    /// From 1.
+    pub attempt: u32,
+    /// In whose tree it stands.
+    pub member: MemberId,
+}
+
+/// Where the records of an exchange are.
+pub type Found = Vec<Position>;
+
+impl Index {
+    /// Opens or makes the view in this directory.
+    pub fn open(directory: &Path) -> Result<Self, IndexError> {
+        Ok(Self(sled::Config::new().path(directory).cache_capacity(16 << 20).open()?))
+    }
+
+    /// Up to where it reads, exclusive. None: it is empty.
+    pub fn position(&self) -> Option<Position> {
+        let bytes = self.0.get(POSITION).ok().flatten()?;
+        let position = Position::from_bytes(bytes.as_ref().try_into().ok()?);
+        Some(Position { record: position.record.checked_add(1)?, ..position })
+    }
+
+    /// Forgets everything: the journal is read again from its beginning.
+    pub fn clear(&self) -> Result<(), IndexError> {
+        Ok(self.0.clear()?)
+    }
+
+    /// Takes in one entry of the journal. A crash between any two of its writes is mended by reading the entry again:
+    /// the position moves last, and every write can be repeated.
+    pub fn add(&self, entry: &Entry) -> Result<(), IndexError> {
+        let body = entry.record.body();
+        match entry.record.kind() {
+            Kind::Sent => self.add_message(entry, &body, false)?,
+            Kind::Received if body.len() > 32 => self.add_message(entry, &body.slice(32..), true)?,
+            Kind::Closed => {
+                if let Ok(closed) = <wire::Closed as prost::Message>::decode(body)
+                    && let Ok(exchange) = ExchangeId::try_from(closed.exchange.as_ref())
+                {
+                    self.0.insert(record_key(exchange, entry.position), &[][..])?;
+                    self.0.remove(attempt_key(OPEN, exchange, closed.attempt))?;
+                }
+            }
+            Kind::Received | Kind::Genesis | Kind::Key | Kind::Stamp | Kind::Cut | Kind::Entry => {}
+        }
+        self.0.insert(POSITION, &entry.position.to_bytes())?;
+        Ok(())
+    }
+
+    fn add_message(&self, entry: &Entry, header: &bytes::Bytes, received: bool) -> Result<(), IndexError> {
+        // What does not parse was kept as disproved: it belongs to no exchange that could be found by it.
+        let Ok(header) = Header::parse(header.clone()) else { return Ok(()) };
+        self.0.insert(record_key(header.exchange, entry.position), &[][..])?;
+        if header.direction == Direction::Request && header.position == 0 {
+            let member = entry.genesis.content.member.as_bytes();
+            self.0.insert(attempt_key(OPEN, header.exchange, header.attempt), member)?;
+            if received {
+                let mut key = vec![RECEIVED];
+                key.extend_from_slice(&header.time.as_millis().to_be_bytes());
+                key.extend_from_slice(&attempt_key(RECEIVED, header.exchange, header.attempt)[1..]);
+                self.0.insert(key, &[][..])?;
+            }
+        }
+        // Our own clock only: a peer's may be up to a minute ahead.
+        if !received && header.time > self.last_time()? {
+            self.0.insert(LAST_TIME, &header.time.as_millis().to_be_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The last time that this server sealed.
+    pub fn last_time(&self) -> Result<Time, IndexError> {
+        let bytes = self.0.get(LAST_TIME)?;
+        let millis = bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes);
+        Ok(Time::from_millis(millis))
+    }
+
+    /// The openings received with a time from `since` on; older ones are forgotten.
+    pub fn received_since(&self, since: Time) -> Result<Vec<(ExchangeId, u32, Time)>, IndexError> {
+        let mut received = Vec::new();
+        for key in self.0.scan_prefix([RECEIVED]).keys() {
+            let key = key?;
+            let Some((time, rest)) = key.get(1..).and_then(|rest| rest.split_first_chunk::<8>()) else { continue };
+            let time = Time::from_millis(u64::from_be_bytes(*time));
+            match attempt(rest) {
+                Some((exchange, attempt)) if time >= since => received.push((exchange, attempt, time)),
+                Some(_) | None => _ = self.0.remove(&key)?,
+            }
+        }
+        Ok(received)
+    }
+
+    /// The exchanges that have no end in the log.
+    pub fn open_exchanges(&self) -> Result<Vec<Open>, IndexError> {
+        let mut open = Vec::new();
+        for entry in self.0.scan_prefix([OPEN]) {
+            let (key, member) = entry?;
+            let member = std::str::from_utf8(&member).ok().and_then(|member| member.parse().ok());
+            if let (Some((exchange, attempt)), Some(member)) = (attempt(&key[1..]), member) {
+                open.push(Open { exchange, attempt, member });
+            }
+        }
+        Ok(open)
+    }
+
+    /// Where the records of an exchange are, in the order of the log.
+    pub fn find(&self, exchange: ExchangeId) -> Result<Found, IndexError> {
+        let mut prefix = vec![RECORD];
+        prefix.extend_from_slice(exchange.as_bytes());
+        let mut found = Vec::new();
+        for key in self.0.scan_prefix(&prefix).keys() {
+            if let Ok(position) = key?[prefix.len()..].try_into() {
+                found.push(Position::from_bytes(position));
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn record_key(exchange: ExchangeId, position: Position) -> Vec<u8> {
+    let mut key = vec![RECORD];
+    key.extend_from_slice(exchange.as_bytes());
+    key.extend_from_slice(&position.to_bytes());
+    key
+}
+
+fn attempt_key(prefix: u8, exchange: ExchangeId, attempt: u32) -> Vec<u8> {
+    let mut key = vec![prefix];
+    key.extend_from_slice(exchange.as_bytes());
+    key.extend_from_slice(&attempt.to_be_bytes());
+    key
+}
+
+fn attempt(key: &[u8]) -> Option<(ExchangeId, u32)> {
+    let (exchange, attempt) = key.split_first_chunk::<16>()?;
+    Some((ExchangeId::from_bytes(*exchange), u32::from_be_bytes(attempt.try_into().ok()?)))
+}

@@ -1,0 +1,69 @@
+//! The replay window: which openings were seen. It survives a restart, because it is read back from the log.
+
+use std::collections::{BTreeMap, HashSet};
+
+use proto::identifier::ExchangeId;
+use proto::refusal::Code;
+use proto::time::Time;
+use proto::transport::MAX_SKEW;
+
+use crate::refusal::BareRefusal;
+
+/// Openings whose time a fresh request could still bear.
+#[derive(Default)]
+pub(super) struct Seen {
+    openings: HashSet<(ExchangeId, u32)>,
+    by_time: BTreeMap<Time, Vec<(ExchangeId, u32)>>,
+}
+
+impl Seen {
+    pub(super) fn of(openings: Vec<(ExchangeId, u32, Time)>) -> Self {
+        let mut seen = Self::default();
+        for (exchange, attempt, time) in openings {
+            seen.insert((exchange, attempt), time);
+        }
+        seen
+    }
+
+    /// Notes an opening of this time. Forgets those that are no longer fresh: their time alone refuses them.
+    pub(super) fn note(&mut self, opening: (ExchangeId, u32), time: Time, now: Time) -> Result<(), BareRefusal> {
+        let oldest = now.minus(MAX_SKEW);
+        while let Some(entry) = self.by_time.first_entry().filter(|entry| *entry.key() < oldest) {
+            for old in entry.remove() {
+                self.openings.remove(&old);
+            }
+        }
+        if self.openings.contains(&opening) {
+            return Err(BareRefusal::new(
+                Code::Replayed,
+                format!("exchange {} attempt {} was seen", opening.0, opening.1),
+            ));
+        }
+        self.insert(opening, time);
+        Ok(())
+    }
+
+    fn insert(&mut self, opening: (ExchangeId, u32), time: Time) {
+        if self.openings.insert(opening) {
+            self.by_time.entry(time).or_default().push(opening);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opening_is_seen_as_long_as_it_is_fresh() {
+        let (opening, at) = ((ExchangeId::from_bytes([1; 16]), 1), Time::from_millis(1_000_000));
+        let mut seen = Seen::default();
+        assert!(seen.note(opening, at, at).is_ok());
+        assert!(seen.note(opening, at, at.plus(MAX_SKEW)).is_err(), "still fresh, so still remembered");
+        assert!(seen.note((opening.0, 2), at, at).is_ok(), "another attempt is another message");
+        let mut again = Seen::of(vec![(opening.0, opening.1, at)]);
+        assert!(again.note(opening, at, at).is_err(), "a restart forgets nothing");
+        assert!(again.note((ExchangeId::from_bytes([2; 16]), 1), at, at.plus(2 * MAX_SKEW)).is_ok());
+        assert!(again.openings.len() == 1, "what its time refuses is forgotten");
+    }
+}

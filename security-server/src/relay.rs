@@ -1,0 +1,424 @@
+//! To the peer and from it. The message knows its line; the first one dials it.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use proto::identifier::{ExchangeId, ServerId};
+use proto::message::Cause;
+use proto::refusal::{Code, Form};
+use proto::transport::{self, EXCHANGE_PATH, FrameReader};
+use proto::wire::relay as wire;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::body::{self, Outgoing};
+use crate::fields;
+use crate::forward::{AnswerFuture, LAST_WORD_TIMEOUT};
+use crate::message_log::{Sealed, Source};
+use crate::tls::PeerTls;
+use crate::way::{Shared, Stop, Way};
+
+/// How long a peer may take until its connection is up: TCP, TLS and its HTTP/2 settings.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that could not be reached is asked last for so long.
+pub const AVOID_FOR: Duration = Duration::from_secs(10);
+/// How long the end of a finished stream is waited for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The server that a request goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name: its certificate must be the one registered for it.
+    pub server: ServerId,
+    /// Host and port of its peers' door.
+    pub address: String,
+}
+
+/// The line to the other server, as our messages go onto it.
+pub enum Line {
+    /// To the provider's server; dialled by the first message.
+    ToProvider(Box<Outward>),
+    /// To the consumer's server: the response to its request. Taken at its end.
+    ToConsumer(Option<body::Sender>),
+}
+
+/// A line that we dial.
+pub struct Outward {
+    peers: Arc<Peers>,
+    target: Target,
+    answer: Option<oneshot::Sender<AnswerFuture>>,
+    body: Option<body::Sender>,
+    left: bool,
+}
+
+/// Sent, or given up on; the next message knows.
+pub struct Sent(());
+
+/// The end of our direction: sealed, durable, sent or not (then: delivery not proven). Only `send` makes one.
+pub struct OurEnd {
+    left: bool,
+}
+
+impl OurEnd {
+    /// Whether any byte of our direction left this server.
+    pub fn left(&self) -> bool {
+        self.left
+    }
+}
+
+/// Puts a durable, sealed message onto its line. What cannot be delivered stops the exchange: the next message is the
+/// abort. An end that cannot be delivered is an end all the same.
+pub async fn send(message: Sealed) -> ControlFlow<OurEnd, Sent> {
+    let Sealed { way, frame, opening, end } = message;
+    let mut line = way.line.lock().await;
+    let sent = line.put(&way, &frame, opening).await;
+    if let Err(stop) = sent {
+        way.stop(stop);
+    }
+    if !end {
+        return ControlFlow::Continue(Sent(()));
+    }
+    line.finish().await;
+    ControlFlow::Break(OurEnd { left: line.left() })
+}
+
+impl Line {
+    /// A line to this target, not yet dialled, and where its answers will come from.
+    pub(crate) fn to_provider((peers, target): (Arc<Peers>, Target), exchange: ExchangeId) -> (Self, LineSource) {
+        let (answer, waiting) = oneshot::channel();
+        let outward = Outward { peers, target, answer: Some(answer), body: None, left: false };
+        (Self::ToProvider(Box::new(outward)), LineSource { from: From::Waiting(waiting), exchange })
+    }
+
+    async fn put(&mut self, way: &Shared, frame: &wire::Frame, opening: bool) -> Result<(), Stop> {
+        if let (Self::ToProvider(outward), true) = (&mut *self, opening) {
+            outward.dial(way).await?;
+        }
+        let body = match self {
+            Self::ToProvider(outward) => &mut outward.body,
+            Self::ToConsumer(body) => body,
+        };
+        let Some(body) = body else { return Err(Stop::from(Cause::Unreachable)) };
+        let bytes = transport::encode(frame);
+        let pushed = match way.stopped() {
+            // The last word of a stopped exchange is worth a moment, not a hanging task.
+            Some(_) => tokio::time::timeout(LAST_WORD_TIMEOUT, body.data(bytes)).await.unwrap_or(Err(body::Gone)),
+            None => tokio::select! { biased;
+                pushed = body.data(bytes) => pushed,
+                // A peer that reads no more must not hide that the exchange was stopped.
+                stop = way.until_stopped() => return Err(stop),
+            },
+        };
+        pushed.map_err(|body::Gone| Stop::from(Cause::Disconnected))?;
+        if let Self::ToProvider(outward) = self {
+            outward.left = true;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) {
+        let (body, trailers) = match self {
+            Self::ToProvider(outward) => (outward.body.take(), None),
+            Self::ToConsumer(body) => {
+                let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, HeaderValue::from_static("0"))]);
+                (body.take(), Some(ok))
+            }
+        };
+        if let Some(body) = body {
+            let _ = tokio::time::timeout(LAST_WORD_TIMEOUT, body.finish(trailers)).await;
+        }
+    }
+
+    fn left(&self) -> bool {
+        match self {
+            Self::ToProvider(outward) => outward.left,
+            Self::ToConsumer(_) => true,
+        }
+    }
+}
+
+impl Outward {
+    async fn dial(&mut self, way: &Shared) -> Result<(), Stop> {
+        let connected = tokio::select! { biased;
+            stop = way.until_stopped() => return Err(stop),
+            connected = self.peers.connection(&self.target) => connected,
+        };
+        let mut connection = connected.map_err(|error| {
+            tracing::warn!(exchange = %way.exchange, peer = %self.target.server, %error, "the peer is out of reach");
+            Stop::because(Cause::Unreachable, Code::ProviderUnreachable)
+        })?;
+        let (sender, body) = body::outgoing(None);
+        let mut request = Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.target.uri(EXCHANGE_PATH);
+        request.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
+        request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
+        let response = connection.send_request(request);
+        if let Some(answer) = self.answer.take() {
+            let _ = answer.send(Box::pin(response));
+        }
+        self.body = Some(sender);
+        Ok(())
+    }
+}
+
+impl Target {
+    fn uri(&self, path: &str) -> http::Uri {
+        let uri = format!("https://{}{path}", self.address);
+        uri.parse().unwrap_or_else(|_| http::Uri::from_static("https://unnamed/"))
+    }
+}
+
+/// What came from the peer.
+pub enum LineArrived {
+    /// A frame, unread.
+    Frame(Box<wire::Frame>),
+    /// Their direction ends without their word.
+    Silence(Stop),
+}
+
+/// Where the peer's messages come from.
+pub struct LineSource {
+    from: From,
+    exchange: ExchangeId,
+}
+
+enum From {
+    /// The peer was not dialled yet.
+    Waiting(oneshot::Receiver<AnswerFuture>),
+    /// The peer was asked.
+    Asked(AnswerFuture),
+    /// Frames come.
+    Reading(Box<(Incoming, FrameReader)>),
+    /// Nothing more comes.
+    Done,
+}
+
+impl LineSource {
+    /// The rest of a stream whose first frame was read at the door.
+    pub(crate) fn reading(body: Incoming, frames: FrameReader, exchange: ExchangeId) -> Self {
+        Self { from: From::Reading(Box::new((body, frames))), exchange }
+    }
+
+    /// Takes in one thing more. Dropped half-way, nothing is lost.
+    async fn read(&mut self) -> Option<LineArrived> {
+        match &mut self.from {
+            From::Waiting(waiting) => match waiting.await {
+                Ok(answer) => self.from = From::Asked(answer),
+                Err(_) => return Some(LineArrived::Silence(Stop::from(Cause::Unreachable))),
+            },
+            From::Asked(answer) => match answer.await {
+                Ok(response) => return self.take_response(response),
+                Err(error) => {
+                    tracing::warn!(exchange = %self.exchange, %error, "the line to the peer broke");
+                    return Some(LineArrived::Silence(Stop::from(Cause::Disconnected)));
+                }
+            },
+            From::Reading(reading) => {
+                let (body, frames) = &mut **reading;
+                match next_frame(body, frames).await {
+                    Ok(frame) => return Some(LineArrived::Frame(Box::new(frame))),
+                    Err(stop) => return Some(LineArrived::Silence(stop)),
+                }
+            }
+            From::Done => std::future::pending().await,
+        }
+        None
+    }
+
+    fn take_response(&mut self, response: Response<Incoming>) -> Option<LineArrived> {
+        let (head, body) = response.into_parts();
+        if let Some(stop) = bare_refusal(&head.headers) {
+            return Some(LineArrived::Silence(stop));
+        }
+        if head.status != http::StatusCode::OK || !fields::is_grpc(&head.headers) {
+            return Some(LineArrived::Silence(Stop::because(Cause::Disconnected, Code::ProtocolUnsupported)));
+        }
+        self.from = From::Reading(Box::new((body, FrameReader::default())));
+        None
+    }
+
+    /// Reads a finished stream to its end, so that closing it is not a reset.
+    pub(crate) async fn drain(mut self) {
+        if let From::Reading(reading) = &mut self.from {
+            let body = &mut reading.0;
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+        }
+    }
+}
+
+impl Source for LineSource {
+    type Arrived = LineArrived;
+
+    async fn next(&mut self, way: &Way) -> LineArrived {
+        loop {
+            // A frame that is here is taken before a stop is heard: a last word that arrived is not lost.
+            let arrived = tokio::select! { biased;
+                arrived = self.read() => arrived,
+                stop = way.until_stopped() => Some(LineArrived::Silence(stop)),
+            };
+            match arrived {
+                None => {}
+                Some(LineArrived::Silence(stop)) => {
+                    self.from = From::Done;
+                    return LineArrived::Silence(way.stopped().unwrap_or(stop));
+                }
+                Some(frame) => return frame,
+            }
+        }
+    }
+}
+
+/// The next frame of a stream. Dropped half-way, nothing is lost.
+pub(crate) async fn next_frame(body: &mut Incoming, frames: &mut FrameReader) -> Result<wire::Frame, Stop> {
+    loop {
+        match frames.next_frame() {
+            Ok(Some(frame)) => return Ok(frame),
+            Ok(None) => {}
+            Err(_) => return Err(Stop::from(Cause::Disproved)),
+        }
+        match body.frame().await {
+            Some(Ok(part)) => match part.into_data() {
+                Ok(data) => frames.take(&data),
+                Err(part) => {
+                    let trailers = part.into_trailers().unwrap_or_default();
+                    return Err(bare_refusal(&trailers).unwrap_or(Stop::from(Cause::Disconnected)));
+                }
+            },
+            Some(Err(_)) | None => return Err(Stop::from(Cause::Disconnected)),
+        }
+    }
+}
+
+/// A refusal without a seal. It is believed to say that there is no answer, and why is passed on only where the code is
+/// one that a server says without a seal.
+fn bare_refusal(fields: &HeaderMap) -> Option<Stop> {
+    let code = fields.get(fields::REFUSAL)?.to_str().ok()?.parse::<Code>().ok();
+    let believed = code.filter(|code| code.form() == Form::Bare).unwrap_or(Code::OutcomeUnknown);
+    Some(Stop::because(Cause::Unreachable, believed))
+}
+
+/// The other security servers: connections that are kept and shared by many exchanges.
+pub struct Peers {
+    tls: Arc<PeerTls>,
+    connections: Mutex<HashMap<ServerId, Arc<tokio::sync::Mutex<Connection>>>>,
+    unreachable: Mutex<HashMap<ServerId, Instant>>,
+}
+
+#[derive(Default)]
+struct Connection {
+    up: Option<(String, SendRequest<Outgoing>)>,
+}
+
+/// Why a peer cannot be reached, for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// The socket.
+    #[error("cannot connect to {address}: {error}")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// TLS, or its certificates. With TLS 1.3 a refused client certificate shows only here, after the handshake.
+    #[error("TLS with {address}: {error}")]
+    Tls {
+        /// Where to.
+        address: String,
+        /// What was wrong.
+        error: std::io::Error,
+    },
+    /// HTTP/2.
+    #[error("HTTP/2 with {address}: {error}")]
+    Http {
+        /// Where to.
+        address: String,
+        /// What was wrong.
+        error: hyper::Error,
+    },
+    /// It took too long.
+    #[error("{0} did not answer within {CONNECT_TIMEOUT:?}")]
+    Timeout(String),
+}
+
+impl Peers {
+    /// No connection yet.
+    pub fn new(tls: Arc<PeerTls>) -> Arc<Self> {
+        Arc::new(Self { tls, connections: Mutex::default(), unreachable: Mutex::default() })
+    }
+
+    /// Whether this server could not be reached a moment ago.
+    pub fn is_avoided(&self, server: &ServerId) -> bool {
+        let mut unreachable = self.unreachable.lock().expect("no panic while it is held");
+        match unreachable.get(server) {
+            Some(since) if since.elapsed() < AVOID_FOR => true,
+            Some(_) => {
+                unreachable.remove(server);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// A connection that is up. The first to ask dials, the others wait for it.
+    pub async fn connection(&self, target: &Target) -> Result<SendRequest<Outgoing>, Unreachable> {
+        let slot = {
+            let mut connections = self.connections.lock().expect("no panic while it is held");
+            Arc::clone(connections.entry(target.server.clone()).or_default())
+        };
+        let mut slot = slot.lock().await;
+        if let Some((address, up)) = &slot.up
+            && *address == target.address
+            && !up.is_closed()
+        {
+            return Ok(up.clone());
+        }
+        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, self.dial(target)).await;
+        let dialled = dialled.unwrap_or_else(|_| Err(Unreachable::Timeout(target.address.clone())));
+        match dialled {
+            Ok(up) => {
+                slot.up = Some((target.address.clone(), up.clone()));
+                Ok(up)
+            }
+            Err(error) => {
+                slot.up = None;
+                self.unreachable
+                    .lock()
+                    .expect("no panic while it is held")
+                    .insert(target.server.clone(), Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    async fn dial(&self, target: &Target) -> Result<SendRequest<Outgoing>, Unreachable> {
+        let address = || target.address.clone();
+        let stream = self.tls.connect(target).await?;
+        let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        builder
+            .timer(hyper_util::rt::TokioTimer::new())
+            .initial_stream_window_size(crate::listen::STREAM_WINDOW)
+            .initial_connection_window_size(crate::listen::CONNECTION_WINDOW)
+            .max_header_list_size(crate::listen::MAX_HEADER_LIST)
+            .keep_alive_interval(crate::listen::KEEP_ALIVE)
+            .keep_alive_timeout(crate::listen::KEEP_ALIVE);
+        let (up, connection) = builder
+            .handshake(hyper_util::rt::TokioIo::new(stream))
+            .await
+            .map_err(|error| Unreachable::Http { address: address(), error })?;
+        let peer = target.server.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::info!(%peer, %error, "connection to the peer closed");
+            }
+        });
+        Ok(up)
+    }
+}

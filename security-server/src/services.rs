@@ -1,0 +1,124 @@
+//! Our own services: where each is, and the connections to them, kept and shared.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proto::identifier::{MethodPath, SubsystemId};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::body::Outgoing;
+use crate::forward::CONNECT_TIMEOUT;
+
+/// The services of the subsystems that this server hosts.
+#[derive(Debug, Default)]
+pub struct Services(HashMap<(SubsystemId, String), Arc<Service>>);
+
+/// One service of ours.
+pub struct Service {
+    subsystem: SubsystemId,
+    name: String,
+    host: String,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    connection: tokio::sync::Mutex<Option<SendRequest<Outgoing>>>,
+}
+
+impl Services {
+    /// Of these services. Two of one name at one subsystem are a mistake of the configuration: the later is returned.
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Result<Self, Service> {
+        let mut known = HashMap::new();
+        for service in services {
+            let key = (service.subsystem.clone(), service.name.clone());
+            if known.contains_key(&key) {
+                return Err(service);
+            }
+            known.insert(key, Arc::new(service));
+        }
+        Ok(Self(known))
+    }
+
+    /// The service of this name at this subsystem.
+    pub fn find(&self, subsystem: &SubsystemId, name: &str) -> Option<Arc<Service>> {
+        self.0.get(&(subsystem.clone(), name.to_owned())).cloned()
+    }
+}
+
+impl Service {
+    /// At `host` (host and port), over TLS where there is a configuration for it, else over plain HTTP/2.
+    pub fn new(subsystem: SubsystemId, name: String, host: String, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
+        Self { subsystem, name, host, tls, connection: tokio::sync::Mutex::default() }
+    }
+
+    /// The URI of a method.
+    pub(crate) fn uri(&self, path: &MethodPath) -> http::Uri {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let uri =
+            http::Uri::builder().scheme(scheme).authority(self.host.as_str()).path_and_query(path.as_str()).build();
+        uri.expect("the configuration's host was parsed, and a method path is a path")
+    }
+
+    /// A connection that is up. The first to ask connects, the others wait for it.
+    pub(crate) async fn connection(&self) -> std::io::Result<SendRequest<Outgoing>> {
+        let mut kept = self.connection.lock().await;
+        if let Some(connection) = kept.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let connection = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await.map_err(|_| late())??;
+        *kept = Some(connection.clone());
+        Ok(connection)
+    }
+
+    async fn connect(&self) -> std::io::Result<SendRequest<Outgoing>> {
+        let stream = TcpStream::connect(&self.host).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => self.speak(stream).await,
+            Some(tls) => {
+                let host = self.host.rsplit_once(':').map_or(self.host.as_str(), |(host, _)| host);
+                let name =
+                    ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
+                self.speak(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?).await
+            }
+        }
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+    ) -> std::io::Result<SendRequest<Outgoing>> {
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(crate::listen::STREAM_WINDOW)
+            .initial_connection_window_size(crate::listen::CONNECTION_WINDOW)
+            .max_header_list_size(crate::listen::MAX_HEADER_LIST)
+            .keep_alive_interval(crate::listen::KEEP_ALIVE)
+            .keep_alive_timeout(crate::listen::KEEP_ALIVE);
+        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        let service = self.name.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::info!(%service, %error, "connection to the service closed");
+            }
+        });
+        Ok(requests)
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.name, self.subsystem)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} at {}", self.host)
+    }
+}

@@ -1,0 +1,249 @@
+//! Is it proven? Headers, chains, seals and payloads of the peer (PROTOCOL.md 5.4, 6.2 and 6.3). The header is read
+//! before the payload, and what look-ups can refuse is refused before a signature is checked.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use proto::digest::Digest;
+use proto::global_configuration::Configuration;
+use proto::identifier::ServerId;
+use proto::message::{Cause, Contents, Direction, Header};
+use proto::record::Genesis;
+use proto::refusal::Code;
+use proto::seal;
+use proto::signature::KeyId;
+use proto::time::Time;
+use proto::transport::MAX_SKEW;
+use proto::wire::relay as wire;
+
+use crate::SecurityServer;
+use crate::access_rights::Looked;
+use crate::authenticate::Authenticated;
+use crate::listen::ClaimedOpening;
+use crate::message_log::{Claimed, TheirDirection};
+use crate::moment::Judged;
+use crate::refusal::BareRefusal;
+use crate::relay::LineArrived;
+use crate::way::{Side, Stop};
+
+/// Heads remembered for one key; twice as many at the most.
+pub const REMEMBERED_HEADS: usize = 512;
+
+/// Heads whose signatures held, by key and signed bytes, shared by all threads. A hit still asks the configuration
+/// whether the key is good.
+#[derive(Debug, Default)]
+pub struct VerifiedHeads(Mutex<HashMap<KeyId, [HashSet<Digest>; 2]>>);
+
+impl VerifiedHeads {
+    fn remembers(&self, key: &KeyId, signed: &[u8]) -> bool {
+        let digest = Digest::of(&[signed]);
+        let heads = self.0.lock().expect("no panic while it is held");
+        heads.get(key).is_some_and(|generations| generations.iter().any(|heads| heads.contains(&digest)))
+    }
+
+    fn remember(&self, key: KeyId, signed: &[u8]) {
+        let mut heads = self.0.lock().expect("no panic while it is held");
+        let [young, old] = heads.entry(key).or_default();
+        young.insert(Digest::of(&[signed]));
+        if young.len() >= REMEMBERED_HEADS {
+            *old = std::mem::take(young);
+        }
+    }
+}
+
+/// A message that its sender's log proves. Only this module makes one.
+#[must_use]
+pub struct Verified<T> {
+    header: Header,
+    contents: Contents,
+    message: T,
+}
+
+/// A verified opening, with what the look-up of its grant found and where its direction stands.
+#[must_use]
+pub struct VerifiedOpening {
+    pub(crate) verified: Verified<Judged<ClaimedOpening>>,
+    pub(crate) direction: TheirDirection,
+    pub(crate) looked: Looked,
+    pub(crate) peer: ServerId,
+}
+
+/// A message that proves nothing, or no message at all. Only this module makes one.
+#[must_use]
+pub struct Disproved<'m> {
+    stop: Stop,
+    message: Judged<Claimed<'m>>,
+}
+
+impl<T> Verified<T> {
+    /// Its header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn spent(self) -> (Header, Contents, T) {
+        (self.header, self.contents, self.message)
+    }
+}
+
+impl<'m> Disproved<'m> {
+    pub(crate) fn spent(self) -> (Stop, Judged<Claimed<'m>>) {
+        (self.stop, self.message)
+    }
+}
+
+/// An opening: hosted by this peer, addressed to this server, signed, fresh (PROTOCOL.md 6.2, steps 2 to 7). Every
+/// refusal before the signature holds is the same bare code.
+pub fn opening(
+    server: &SecurityServer,
+    opening: Authenticated<Judged<ClaimedOpening>, ServerId>,
+) -> Result<VerifiedOpening, BareRefusal> {
+    let (peer, mut opening) = opening.spent();
+    let now = opening.now();
+    let configuration = opening.in_force().map_err(|_| BareRefusal::unproven("the configuration expired"))?.clone();
+    let frame = std::mem::take(&mut opening.message_mut().frame);
+
+    // Step 2: the frame decoded; its header has one reading and opens a request.
+    let header = Header::parse(frame.header.clone()).map_err(BareRefusal::unproven)?;
+    if header.direction != Direction::Request
+        || header.position != 0
+        || frame.exchange != header.exchange.as_bytes()[..]
+    {
+        return Err(BareRefusal::unproven("the first frame is not the opening of its exchange"));
+    }
+    // Step 3: addressed to this server, for a subsystem that it hosts.
+    let route = &header.route;
+    if route.provider_server != server.id
+        || route.instance != configuration.instance
+        || !configuration.hosts(&server.id, &route.provider)
+    {
+        return Err(BareRefusal::unproven(format!(
+            "{} at {} is not hosted here",
+            route.provider, route.provider_server
+        )));
+    }
+    // Step 4: the client is hosted by the server at the other end of this very connection.
+    if route.consumer_server != peer || !configuration.hosts(&peer, &route.consumer) {
+        return Err(BareRefusal::unproven(format!("{} is not hosted by {peer}", route.consumer)));
+    }
+    // Step 5: looked up now, pronounced when the signature holds.
+    let looked = server.access_rights.look_up(&header, now);
+
+    // Step 6: the seal, then the payload.
+    let mut direction = TheirDirection::default();
+    let contents = proven(&server.verified_heads, &configuration, now, &mut direction, &header, &frame)
+        .map_err(BareRefusal::unproven)?;
+    // Step 7: fresh. Said only to who signed.
+    if header.time.distance(now) > MAX_SKEW {
+        return Err(BareRefusal::new(
+            Code::NotFresh,
+            format!("its time {} is more than 60 s from ours, {now}", header.time),
+        ));
+    }
+    opening.message_mut().frame = frame;
+    Ok(VerifiedOpening { verified: Verified { header, contents, message: opening }, direction, looked, peer })
+}
+
+/// A later message: next in its direction, its key still good, signed; or disproved (PROTOCOL.md 6.3).
+pub fn message<'m>(
+    heads: &VerifiedHeads,
+    mut message: Judged<Claimed<'m>>,
+) -> Result<Verified<Judged<Claimed<'m>>>, Disproved<'m>> {
+    match check(heads, &mut message) {
+        Ok((header, contents)) => Ok(Verified { header, contents, message }),
+        Err(stop) => Err(Disproved { stop, message }),
+    }
+}
+
+fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(Header, Contents), Stop> {
+    let now = message.now();
+    let configuration =
+        message.in_force().map(Clone::clone).map_err(|_| Stop::because(Cause::Forbidden, Code::ConfigurationExpired));
+    let (way, direction, arrived) = message.message_mut().claim();
+    let frame = match arrived {
+        LineArrived::Silence(stop) => return Err(*stop),
+        LineArrived::Frame(frame) => frame,
+    };
+    let configuration = configuration?;
+    let disproved = |why: &dyn std::fmt::Display| {
+        tracing::warn!(exchange = %way.exchange, why = %why, "a message of the peer proves nothing");
+        Stop::from(Cause::Disproved)
+    };
+    let header = Header::parse(frame.header.clone()).map_err(|error| disproved(&error))?;
+    let theirs = match way.side {
+        Side::Consumer => Direction::Answer,
+        Side::Provider => Direction::Request,
+    };
+    let stands = header.direction == theirs
+        && header.exchange == way.exchange
+        && frame.exchange == way.exchange.as_bytes()[..]
+        && header.attempt == way.attempt
+        && header.route == way.route
+        && header.position == direction.position
+        && header.previous == direction.previous
+        && header.answer.is_none_or(|answer| {
+            answer.opening == way.opening && (direction.handed_on..=way.sealed()).contains(&answer.handed_on)
+        });
+    if !stands {
+        return Err(disproved(&"it does not stand where it must in its direction"));
+    }
+    if let Some(answer) = header.answer {
+        direction.handed_on = answer.handed_on;
+    }
+    let contents = proven(heads, &configuration, now, direction, &header, frame)
+        .map_err(|why| if why.is_standing() { Stop::from(Cause::Forbidden) } else { disproved(&why) })?;
+    Ok((header, contents))
+}
+
+/// Why a message proves nothing.
+#[derive(Debug, thiserror::Error)]
+enum Unproven {
+    #[error(transparent)]
+    Genesis(#[from] proto::record::NotCanonical),
+    #[error("the first message of the direction brings no genesis")]
+    NoGenesis,
+    #[error("the frame has no seal")]
+    NoSeal,
+    #[error(transparent)]
+    Seal(#[from] seal::Unproven),
+    #[error(transparent)]
+    Payload(#[from] proto::message::NotCommitted),
+}
+
+impl Unproven {
+    /// Whether the sender's standing ended, rather than its proof failed.
+    fn is_standing(&self) -> bool {
+        matches!(self, Self::Seal(seal::Unproven::KeyNotGood))
+    }
+}
+
+/// The seal (PROTOCOL.md 5.4) and then the payload (3.5). Moves the direction on. A key must be good now, whatever is
+/// remembered of its signatures.
+fn proven(
+    heads: &VerifiedHeads,
+    configuration: &Configuration,
+    now: Time,
+    direction: &mut TheirDirection,
+    header: &Header,
+    frame: &wire::Frame,
+) -> Result<Contents, Unproven> {
+    if !frame.genesis.is_empty() {
+        direction.tree = Some(Genesis::parse(frame.genesis.clone())?);
+    }
+    let genesis = direction.tree.as_ref().ok_or(Unproven::NoGenesis)?;
+    let seal = frame.seal.as_ref().ok_or(Unproven::NoSeal)?;
+    let good_key =
+        |sender: &seal::Sender, key: &KeyId| configuration.signing_key(&sender.member, &sender.server, key, now);
+    let mut remembered = false;
+    let proven = seal::verify(header, seal, genesis, good_key, |key, signed| {
+        remembered = heads.remembers(key, signed);
+        remembered
+    })?;
+    if !remembered {
+        heads.remember(proven.key, &seal.head);
+    }
+    let contents = direction.commitments.check(header, frame.payload.clone())?;
+    direction.position += 1;
+    direction.previous = Some(header.digest());
+    Ok(contents)
+}

@@ -1,0 +1,202 @@
+//! The way of one exchange: what both of its directions share. The line to the peer, our own system, why it stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use journal::TreeIndex;
+use proto::digest::Digest;
+use proto::identifier::ExchangeId;
+use proto::message::{Cause, ConfigurationVersion, Opening, Route};
+use proto::refusal::Code;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use crate::access_rights::GrantNumber;
+use crate::forward::OwnSystem;
+use crate::relay::Line;
+
+/// Shared by both directions of an exchange and by the messages on their way.
+#[derive(Clone)]
+pub struct Way(Arc<Shared>);
+
+/// See [`Way`].
+pub struct Shared {
+    /// Which side of the exchange this server is on.
+    pub side: Side,
+    /// Who asks whom for what.
+    pub route: Route,
+    /// Its name.
+    pub exchange: ExchangeId,
+    /// From 1.
+    pub attempt: u32,
+    /// Why the consumer asks.
+    pub why: Opening,
+    /// The digest of the request's message 0.
+    pub opening: Digest,
+    /// The configuration that the opening was judged by.
+    pub configuration: ConfigurationVersion,
+    /// Our member's tree in the log.
+    pub tree: TreeIndex,
+    /// At the provider: the grant that the exchange runs under. None where it is refused.
+    pub grant: Option<GrantNumber>,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// To the peer.
+    pub(crate) line: Mutex<Line>,
+    /// To our own system: the client that asked, or the service.
+    pub(crate) own: Mutex<OwnSystem>,
+    stop: watch::Sender<Option<Stop>>,
+    handed_on: AtomicU64,
+    sealed: AtomicU64,
+}
+
+/// Which side of an exchange a server is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Our own system asks.
+    Consumer,
+    /// Our own system is asked.
+    Provider,
+}
+
+/// Why an exchange stopped: for the peer a cause, for our own client perhaps a more telling code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stop {
+    /// What the abort says.
+    pub cause: Cause,
+    /// What our client is told; derived from the cause where there is none.
+    pub code: Option<Code>,
+}
+
+impl From<Cause> for Stop {
+    fn from(cause: Cause) -> Self {
+        Self { cause, code: None }
+    }
+}
+
+impl Stop {
+    /// With what our client is to be told.
+    pub fn because(cause: Cause, code: Code) -> Self {
+        Self { cause, code: Some(code) }
+    }
+}
+
+impl std::ops::Deref for Way {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What is known of an exchange when its way is made.
+pub(crate) struct Beginning {
+    pub side: Side,
+    pub route: Route,
+    pub exchange: ExchangeId,
+    pub attempt: u32,
+    pub why: Opening,
+    pub opening: Digest,
+    pub configuration: ConfigurationVersion,
+    pub tree: TreeIndex,
+    pub grant: Option<GrantNumber>,
+    pub line: Line,
+    pub own: OwnSystem,
+    pub stop: StopSwitch,
+}
+
+/// Stops an exchange that is perhaps not yet opened: a client can hang up at any time.
+#[derive(Clone)]
+pub struct StopSwitch(watch::Sender<Option<Stop>>);
+
+impl Default for StopSwitch {
+    fn default() -> Self {
+        Self(watch::Sender::new(None))
+    }
+}
+
+impl StopSwitch {
+    /// The first cause counts.
+    pub fn stop(&self, stop: Stop) {
+        self.0.send_if_modified(|now| {
+            let first = now.is_none();
+            if first {
+                *now = Some(stop);
+            }
+            first
+        });
+    }
+}
+
+impl Way {
+    pub(crate) fn new(beginning: Beginning) -> Self {
+        let deadline = beginning
+            .why
+            .timeout_ms
+            .and_then(|timeout| Instant::now().checked_add(std::time::Duration::from_millis(timeout)));
+        Self(Arc::new(Shared {
+            side: beginning.side,
+            route: beginning.route,
+            exchange: beginning.exchange,
+            attempt: beginning.attempt,
+            why: beginning.why,
+            opening: beginning.opening,
+            configuration: beginning.configuration,
+            tree: beginning.tree,
+            grant: beginning.grant,
+            deadline,
+            line: Mutex::new(beginning.line),
+            own: Mutex::new(beginning.own),
+            stop: beginning.stop.0,
+            handed_on: AtomicU64::new(0),
+            sealed: AtomicU64::new(0),
+        }))
+    }
+}
+
+impl Shared {
+    /// What stops one direction stops the other: its source yields the end next.
+    pub fn stop(&self, cause: impl Into<Stop>) {
+        StopSwitch(self.stop.clone()).stop(cause.into());
+    }
+
+    /// Why it stopped, if it did.
+    pub fn stopped(&self) -> Option<Stop> {
+        *self.stop.borrow()
+    }
+
+    /// Waits until it stops.
+    pub async fn until_stopped(&self) -> Stop {
+        let mut stop = self.stop.subscribe();
+        let stopped = stop.wait_for(Option::is_some).await.map(|stop| *stop);
+        match stopped {
+            Ok(Some(stop)) => stop,
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// How many request messages the service has been handed.
+    pub fn handed_on(&self) -> u64 {
+        self.handed_on.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_handed_on(&self) {
+        self.handed_on.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many messages of ours were sealed.
+    pub fn sealed(&self) -> u64 {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_sealed(&self) {
+        self.sealed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Milliseconds until the deadline, at least 1: what the next hop is told.
+    pub fn remaining_ms(&self) -> Option<u64> {
+        self.deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
+        })
+    }
+}

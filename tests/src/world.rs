@@ -1,0 +1,313 @@
+//! The world: see the crate.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use central_registry::authority::CertificateAuthority;
+use central_registry::publish::{Publication, RoleKeys, Thresholds, View};
+use central_registry::register::{Applied, Hex};
+use journal::{Directory, Disk, Options};
+use proto::digest::Digest;
+use proto::global_configuration::Standing;
+use proto::global_configuration::document::{
+    InstanceDocument, MemberDocument, ServerDocument, SigningDocument, SubsystemDocument,
+};
+use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::signature::SigningKey;
+use proto::time::Time;
+use security_server::access_rights::{GrantNumber, Proposal};
+use security_server::authenticate::Clients;
+use security_server::clock::Clock;
+use security_server::global_configuration::Store;
+use security_server::listen::clients::Door;
+use security_server::services::{Service, Services};
+use security_server::tls::Identity;
+use security_server::{Settings, Started};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+
+use crate::echo::{Heard, Parrot};
+use crate::wire::echo_client::EchoClient;
+
+/// The token of the consumer's system.
+pub const TOKEN: &str = "a-token-of-the-portal";
+/// The token of every operators' door.
+pub const OPERATORS_TOKEN: &str = "an-operators-token";
+/// The purpose that is granted.
+pub const PURPOSE: &str = "testing";
+
+/// An instance with two members and their servers: the portal, which asks, and the civil registry, which is asked.
+pub struct World {
+    pub directory: tempfile::TempDir,
+    time: Arc<AtomicU64>,
+    keys: RoleKeys,
+    publication: Publication,
+    pub members: BTreeMap<&'static str, Member>,
+    pub servers: HashMap<&'static str, Started>,
+    /// What the civil registry's service hears.
+    pub heard: mpsc::UnboundedReceiver<Heard>,
+    service: SocketAddr,
+    instance: InstanceDocument,
+}
+
+/// A member, and all that its server is made of.
+pub struct Member {
+    pub document: MemberDocument,
+    pub server: ServerId,
+    pub subsystem: SubsystemId,
+    pub signing: Arc<SigningKey>,
+    pub signing_pkcs8: Vec<u8>,
+    pub authentication: Vec<u8>,
+    pub chain: Vec<Vec<u8>>,
+    /// Where the server keeps its log; a test may put another disk here before it starts the server again.
+    pub log: Arc<dyn Disk>,
+}
+
+/// A client of the echo service through the bus.
+pub type Client = EchoClient<InterceptedService<Channel, Fields>>;
+
+/// The fields that a client sets.
+#[derive(Clone)]
+pub struct Fields(pub Vec<(&'static str, String)>);
+
+impl tonic::service::Interceptor for Fields {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        for (name, value) in &self.0 {
+            request.metadata_mut().insert(*name, MetadataValue::try_from(value.as_str()).unwrap());
+        }
+        Ok(request)
+    }
+}
+
+impl World {
+    /// Two servers that run, the portal's and the civil registry's, and no grant.
+    pub async fn without_grants() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let time = Arc::new(AtomicU64::new(1_800_000_000_000));
+        let now = Time::from_millis(time.load(Ordering::Relaxed));
+        let instance_id: InstanceId = "VN".parse().unwrap();
+        let (key, pkcs8) = SigningKey::generate();
+        let authority_certificate = CertificateAuthority::found(&instance_id, key, now).unwrap();
+        let authority =
+            CertificateAuthority::open(&authority_certificate, SigningKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
+        let instance = InstanceDocument {
+            instance: instance_id,
+            name: "Example".into(),
+            authorities: vec![authority_certificate],
+        };
+
+        let (service, heard) = Parrot::serve().await;
+        let mut members = BTreeMap::new();
+        let mut listeners = HashMap::new();
+        for (name, subsystem) in [("portal", "one-stop"), ("moj", "civil-registry")] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let member =
+                Member::new(&authority, now, directory.path(), name, subsystem, listener.local_addr().unwrap());
+            listeners.insert(name, listener);
+            members.insert(name, member);
+        }
+        let keys = role_keys();
+        let view = view(&instance, &members);
+        let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, now).unwrap();
+        let mut world =
+            Self { directory, time, keys, publication, members, servers: HashMap::new(), heard, service, instance };
+        for (name, listener) in listeners {
+            world.start(name, listener, true).await;
+        }
+        world
+    }
+
+    /// The same, and the portal may call every method of the echo service for [`PURPOSE`].
+    pub async fn new() -> Self {
+        let world = Self::without_grants().await;
+        world.grant(&["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"]).await;
+        world
+    }
+
+    /// Grants the portal these methods of the echo service for [`PURPOSE`].
+    pub async fn grant(&self, methods: &[&str]) -> GrantNumber {
+        let proposal = Proposal {
+            consumer: self.members["portal"].subsystem.clone(),
+            provider: self.members["moj"].subsystem.clone(),
+            methods: methods.iter().map(|method| format!("/echo.v1.Echo/{method}")).collect(),
+            purposes: [PURPOSE.to_owned()].into(),
+            legal_basis: "a test".into(),
+            valid_from: None,
+            valid_days: 30,
+            per_second: None,
+        };
+        self.servers["moj"].server.access_rights.grant(proposal, self.now()).await.unwrap().number
+    }
+
+    /// The time that every server sees.
+    pub fn now(&self) -> Time {
+        Time::from_millis(self.time.load(Ordering::Relaxed))
+    }
+
+    /// Moves the time of every server.
+    pub fn set_time(&self, time: Time) {
+        self.time.store(time.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Starts a member's server on this listener, with its configuration, log and grants as they are on disk.
+    pub async fn start(&mut self, name: &'static str, peers: TcpListener, first: bool) {
+        let settings = self.settings(name, peers, first).await;
+        let started = security_server::start(settings).await.unwrap();
+        self.servers.insert(name, started);
+    }
+
+    pub async fn settings(&self, name: &'static str, peers: TcpListener, first: bool) -> Settings {
+        let member = &self.members[name];
+        let directory = self.directory.path().join(name);
+        let configuration = directory.join("configuration");
+        let store = if first {
+            Store::create(&configuration, self.publication.anchor().clone(), self.publication.files(), self.now())
+        } else {
+            Store::open(&configuration)
+        };
+        let time = Arc::clone(&self.time);
+        let service = Service::new(member.subsystem.clone(), "echo.v1.Echo".into(), self.service.to_string(), None);
+        let (subsystem, token) = (member.subsystem.clone(), Digest::of(&[TOKEN.as_bytes()]));
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bound = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Settings {
+            id: member.server.clone(),
+            keys: vec![(member.subsystem.member(), Arc::clone(&member.signing))],
+            identity: Identity { chain: member.chain.clone(), key: member.authentication.clone().into() },
+            store: Arc::new(store.unwrap()),
+            registry: None,
+            clock: Clock::from_fn(move || Time::from_millis(time.load(Ordering::Relaxed))),
+            log: Arc::clone(&member.log),
+            log_options: Options { first, ..Options::default() },
+            index: directory.join("index"),
+            audit: Arc::new(Directory(directory.join("audit"))),
+            audit_options: Options { first, ..Options::default() },
+            clients: Clients { tokens: HashMap::from([(token, subsystem.clone())]), certificates: HashMap::new() },
+            bindings: HashMap::new(),
+            services: Services::new([service]).unwrap(),
+            peers,
+            client_doors: vec![
+                (door, Door { bound: None, tls: None }),
+                (bound, Door { bound: Some(subsystem), tls: None }),
+            ],
+            operators: (TcpListener::bind("127.0.0.1:0").await.unwrap(), Digest::of(&[OPERATORS_TOKEN.as_bytes()])),
+        }
+    }
+
+    /// Stops a member's server as SIGTERM does, and starts it again at the same address.
+    pub async fn restart(&mut self, name: &'static str) {
+        let started = self.servers.remove(name).unwrap();
+        let address = started.peers;
+        started.shutdown().await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        self.start(name, listener, false).await;
+    }
+
+    /// The fields of a good call to the civil registry.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("causeway-token", TOKEN.into()),
+            ("causeway-service", self.members["moj"].subsystem.to_string()),
+            ("causeway-purpose", PURPOSE.into()),
+        ]
+    }
+
+    /// An ordinary client of the portal's, with these fields.
+    pub async fn client_with(&self, fields: Vec<(&'static str, String)>) -> Client {
+        let channel = Channel::from_shared(format!("http://{}", self.servers["portal"].clients[0])).unwrap();
+        let channel = channel.connect().await.unwrap();
+        EchoClient::with_interceptor(channel, Fields(fields))
+            .max_decoding_message_size(64 << 20)
+            .max_encoding_message_size(64 << 20)
+    }
+
+    /// An ordinary client of the portal's that names the civil registry.
+    pub async fn client(&self) -> Client {
+        self.client_with(self.fields()).await
+    }
+
+    /// Publishes a change of the members and puts it in force at these servers.
+    pub fn publish(&mut self, change: impl FnOnce(&mut BTreeMap<&'static str, Member>), revoked: Vec<Digest>) {
+        change(&mut self.members);
+        let mut view = view(&self.instance, &self.members);
+        view.revoked = revoked;
+        let (publication, _) = self.publication.next(&self.keys, &view, self.now()).unwrap();
+        self.publication = publication;
+        for started in self.servers.values() {
+            started.server.store.apply(self.publication.files(), self.now()).unwrap();
+        }
+    }
+}
+
+impl Member {
+    fn new(
+        authority: &CertificateAuthority,
+        now: Time,
+        directory: &std::path::Path,
+        name: &str,
+        subsystem: &str,
+        address: SocketAddr,
+    ) -> Self {
+        let member: MemberId = format!("VN/GOV/{name}").parse().unwrap();
+        let server: ServerId = format!("VN/GOV/{name}/ss1").parse().unwrap();
+        let subsystem: SubsystemId = format!("VN/GOV/{name}/{subsystem}").parse().unwrap();
+        let ((signing, signing_pkcs8), (authentication, authentication_pkcs8)) =
+            (SigningKey::generate(), SigningKey::generate());
+        let applied = Applied {
+            digest: Hex(Digest::ZERO),
+            address: address.to_string().parse().unwrap(),
+            subsystems: vec![subsystem.clone()],
+            member: member.clone(),
+            server: server.clone(),
+            authentication_key: authentication.public().to_spki().into(),
+            signing_key: signing.public().to_spki().into(),
+        };
+        let certificate = authority.authentication(&applied, now).unwrap();
+        let signing_certificate = authority.signing(&applied, now).unwrap();
+        let document = MemberDocument {
+            member,
+            name: name.into(),
+            standing: Standing::Active,
+            subsystems: vec![SubsystemDocument { subsystem: subsystem.clone(), servers: vec![server.clone()] }],
+            servers: vec![ServerDocument {
+                server: server.clone(),
+                address: address.to_string(),
+                authentication: vec![certificate.clone()],
+            }],
+            signing: vec![SigningDocument { server: server.clone(), certificate: signing_certificate }],
+        };
+        Self {
+            document,
+            server,
+            subsystem,
+            signing: Arc::new(signing),
+            signing_pkcs8,
+            authentication: authentication_pkcs8,
+            chain: vec![certificate.as_bytes().to_vec()],
+            log: Arc::new(Directory(directory.join(name).join("log"))),
+        }
+    }
+}
+
+fn view(instance: &InstanceDocument, members: &BTreeMap<&'static str, Member>) -> View {
+    let members = members.values().map(|member| member.document.clone()).collect();
+    View { instance: instance.clone(), members, revoked: Vec::new() }
+}
+
+fn role_keys() -> RoleKeys {
+    let key = || vec![SigningKey::generate().0];
+    RoleKeys {
+        root: key(),
+        targets: key(),
+        members: key(),
+        catalogue: key(),
+        revoked: key(),
+        snapshot: key(),
+        timestamp: key(),
+    }
+}
