@@ -14,6 +14,8 @@ pub mod exchange;
 mod fields;
 pub mod forward;
 pub mod global_configuration;
+pub mod join;
+pub mod keys;
 
 pub mod listen;
 pub mod message_log;
