@@ -9,6 +9,7 @@ pub mod authorize;
 mod body;
 pub mod clock;
 
+pub mod config;
 pub mod evidence;
 pub mod exchange;
 mod fields;
@@ -16,6 +17,7 @@ pub mod forward;
 pub mod global_configuration;
 pub mod join;
 pub mod keys;
+pub mod operate;
 
 pub mod listen;
 pub mod message_log;
