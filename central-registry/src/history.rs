@@ -52,7 +52,7 @@ pub enum HistoryError {
     #[error("the view {VIEW}/ cannot be opened: {0}; it holds nothing of its own: delete it and start again")]
     View(#[from] sled::Error),
     /// The journal founds no register.
-    #[error("the audit journal is without a founding: this is not a registry's directory that `init` made")]
+    #[error("the audit journal founds no register of this instance: use a directory that `init` made, whole")]
     NotFounded,
     /// A file of the directory.
     #[error("{0}")]
@@ -68,25 +68,41 @@ pub struct History {
 }
 
 impl History {
-    /// Begins the history of a new registry with its founding.
-    pub fn found(directory: &Path, instance: &InstanceId, key: SigningKey, founding: Entry) -> Result<(), HistoryError> {
+    /// Begins the history of a new registry with its founding and its first version.
+    pub fn found(
+        directory: &Path,
+        instance: &InstanceId,
+        key: SigningKey,
+        entries: [Entry; 2],
+    ) -> Result<(), HistoryError> {
         let place = directory.join(JOURNAL);
         std::fs::create_dir(&place)?;
-        let refused = |error: Refused| HistoryError::Entry { position: "the beginning".into(), reason: error.to_string() };
-        let founding = Register::default().admit(founding).map_err(refused)?;
+        let refused =
+            |error: Refused| HistoryError::Entry { position: "the beginning".into(), reason: error.to_string() };
         let options = Options { first: true, ..Options::default() };
-        let journal =
-            Journal::open(Arc::new(Directory(place)), vec![tree(instance, key)], options, None, &mut |_| {})?;
-        let appended = journal.append(TREE, record(&founding), Bytes::new(), false);
-        appended.wait().map_err(|ended| std::io::Error::other(ended.to_string()))?;
+        let disk = Arc::new(Directory(place));
+        let journal = Journal::open(disk, vec![tree(instance, key)], options, None, &mut |_| {})?;
+        let mut register = Register::default();
+        let mut appended = Vec::new();
+        for entry in entries {
+            let admitted = register.admit(entry).map_err(refused)?;
+            appended.push(journal.append(TREE, record(&admitted), Bytes::new(), false));
+            register.apply(admitted);
+        }
+        // Dropping the journal waits for its thread, which writes all that is queued; each outcome is there then.
         journal.close();
+        for mut pending in appended {
+            let outcome = pending.now().ok_or_else(|| std::io::Error::other("the journal did not answer"))?;
+            outcome.map_err(|ended| std::io::Error::other(ended.to_string()))?;
+        }
         Ok(())
     }
 
     /// Takes the history up again, and the register that it makes.
     pub fn open(directory: &Path, instance: &InstanceId, key: SigningKey) -> Result<(Self, Register), HistoryError> {
-        let view = sled::open(directory.join(VIEW))?;
         let disk = Arc::new(Directory(directory.join(JOURNAL)));
+        // Flushed when it is written, and by no timer.
+        let view = sled::Config::new().path(directory.join(VIEW)).flush_every_ms(None).open()?;
         let saved = Saved::read(&view);
         let mut rebuilt = Rebuilt::after(saved);
         let from = rebuilt.from();
@@ -102,7 +118,7 @@ impl History {
         if let Some((position, reason)) = wrong {
             return Err(HistoryError::Entry { position: position.to_string(), reason });
         }
-        if register.instance().is_none() {
+        if register.instance().is_none_or(|founded| founded.instance != *instance) {
             return Err(HistoryError::NotFounded);
         }
         let mut history = Self { journal: Some(journal), view, last, unsaved: 0 };
@@ -149,7 +165,11 @@ impl History {
     fn save(&mut self, register: &Register) {
         self.unsaved = 0;
         let Some((position, digest)) = self.last else { return };
-        let saved = Saved { position: hex::encode(position.to_bytes()), digest: digest.to_string(), register: register.clone() };
+        let saved = Saved {
+            position: hex::encode(position.to_bytes()),
+            digest: digest.to_string(),
+            register: register.clone(),
+        };
         let bytes = serde_json::to_vec(&saved).expect("the register has string keys only");
         if let Err(error) = self.view.insert(VIEW_KEY, bytes).and_then(|_| self.view.flush()) {
             tracing::warn!(%error, "the view could not be written; the next start reads the journal from further back");
@@ -239,7 +259,8 @@ fn record(admitted: &Admitted) -> Record {
 }
 
 fn tree(instance: &InstanceId, key: SigningKey) -> Tree {
-    let owner = Owner { instance: instance.clone(), member: "central-registry".into(), server: "central-registry".into() };
+    let owner =
+        Owner { instance: instance.clone(), member: "central-registry".into(), server: "central-registry".into() };
     Tree { owner, key: Arc::new(key) }
 }
 

@@ -1,5 +1,34 @@
-//! The governing authority's record of who is who.
+//! The governing authority's record of who is who: it enrols members and spreads their certificates and addresses as
+//! one signed global configuration.
+//!
+//! Read [`registration`] first, then [`publish`].
 
 pub mod authority;
+pub mod command;
+pub mod configuration;
+pub mod history;
+pub mod init;
 pub mod publish;
 pub mod register;
+pub mod registration;
+mod registry;
+mod serve;
+mod spread;
+
+use std::sync::Arc;
+
+use proto::time::Time;
+
+pub use init::{InitError, Initialised, Options, init};
+pub use serve::{Running, Settings, StartError, start};
+
+/// Tells the time. A test holds it still.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// The machine's own clock.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Time::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    })
+}

@@ -14,7 +14,7 @@ use proto::global_configuration::document::{
     Der, InstanceDocument, MAX_SERVERS, MAX_SUBSYSTEMS, MemberDocument, ServerDocument, SigningDocument,
     SubsystemDocument,
 };
-use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::identifier::{MemberId, ServerId, SubsystemId};
 use proto::registration::{Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, RequestId, Text};
 use proto::signature::{KeyId, PublicKey};
 use proto::time::Time;
@@ -393,7 +393,11 @@ impl Register {
 
     /// The request that this application made. Newest first: an applicant asks soon.
     pub fn request_of(&self, application: Digest) -> Option<(RequestId, &Request)> {
-        self.requests().collect::<Vec<_>>().into_iter().rev().find(|(_, each)| each.application.digest.0 == application)
+        self.requests
+            .iter()
+            .rev()
+            .map(|(id, each)| (*id, each))
+            .find(|(_, each)| each.application.digest.0 == application)
     }
 
     /// The request of this number, if nobody decided it yet.
@@ -676,14 +680,166 @@ pub fn standing_word(standing: Standing) -> &'static str {
     }
 }
 
-/// The instance that a founded register is for.
-pub fn instance_of(register: &Register) -> Result<InstanceId, Refused> {
-    register.instance().map(|document| document.instance.clone()).ok_or(Refused::OutOfPlace)
-}
-
 fn same<T: PartialEq + std::fmt::Display>(what: &'static str, invited: &T, asked: &T) -> Result<(), Refused> {
     if invited == asked {
         return Ok(());
     }
     Err(Refused::NotAsInvited { what, invited: invited.to_string(), asked: asked.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proto::signature::SigningKey;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn founded() -> (Register, By) {
+        let (key, _) = SigningKey::generate();
+        let instance = "VN".parse().unwrap();
+        let event = Event::Founded {
+            instance: InstanceDocument { instance, name: "A bus".into(), authorities: Vec::new() },
+            admin: "an".parse().unwrap(),
+            key: key.public().to_spki().into(),
+        };
+        let mut register = Register::default();
+        let founded = register.admit(Entry { at: NOW, by: None, event }).unwrap();
+        register.apply(founded);
+        (register, By::new(key.public().id(), [1; 16]))
+    }
+
+    fn invited(token: u8) -> Event {
+        let invitation = Invitation {
+            member: "VN/GOV/moj".parse().unwrap(),
+            name: Some("Justice".parse().unwrap()),
+            server: "VN/GOV/moj/ss1".parse().unwrap(),
+            subsystems: vec!["VN/GOV/moj/births".parse().unwrap()],
+            valid: Duration::from_secs(60),
+        };
+        Event::Invited { token: Hex(Digest::of(&[&[token]])), invitation }
+    }
+
+    fn applied(token: u8, request: u64) -> Event {
+        let key = || SigningKey::generate().0.public().to_spki().into();
+        let application = Applied {
+            digest: Hex(Digest::of(&[b"application", &[token]])),
+            member: "VN/GOV/moj".parse().unwrap(),
+            server: "VN/GOV/moj/ss1".parse().unwrap(),
+            address: "a:1".parse().unwrap(),
+            subsystems: Vec::new(),
+            authentication_key: key(),
+            signing_key: key(),
+        };
+        Event::Applied { request: RequestId(request), token: Hex(Digest::of(&[&[token]])), application }
+    }
+
+    fn follow(register: &mut Register, at: u64, by: Option<By>, event: Event) -> Result<(), Refused> {
+        let admitted = register.admit(Entry { at, by, event })?;
+        register.apply(admitted);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_comes_before_the_founding_and_it_comes_once() {
+        let (mut register, by) = founded();
+        let again = register.instance().unwrap().clone();
+        let event = Event::Founded { instance: again, admin: "b".parse().unwrap(), key: Vec::new().into() };
+        assert_eq!(follow(&mut register, NOW, None, event), Err(Refused::OutOfPlace));
+        let early = follow(&mut Register::default(), NOW, Some(by), invited(1));
+        assert_eq!(early, Err(Refused::OutOfPlace));
+    }
+
+    #[test]
+    fn a_command_changes_the_register_once_and_is_remembered_twice_as_long_as_it_is_fresh() {
+        let (mut register, by) = founded();
+        follow(&mut register, NOW, Some(by.clone()), invited(1)).unwrap();
+        let repeated = follow(&mut register, NOW + 120_000, Some(by.clone()), invited(2));
+        assert!(matches!(repeated, Err(Refused::CommandRepeated(_))), "{repeated:?}");
+        let other = By { command: "02".repeat(16), ..by.clone() };
+        follow(&mut register, NOW + 120_001, Some(other), invited(2)).unwrap();
+        // By now no command with this id would be fresh.
+        assert_eq!(register.is_new(&by.command), Ok(()));
+    }
+
+    #[test]
+    fn time_does_not_go_back() {
+        let (mut register, by) = founded();
+        assert_eq!(follow(&mut register, NOW - 1, Some(by), invited(1)), Err(Refused::OutOfPlace));
+    }
+
+    #[test]
+    fn a_token_is_good_until_its_last_moment_and_once() {
+        let (mut register, by) = founded();
+        follow(&mut register, NOW, Some(by), invited(1)).unwrap();
+        let late = follow(&mut register.clone(), NOW + 60_000, None, applied(1, 1));
+        assert!(matches!(late, Err(Refused::TokenExpired(_))), "{late:?}");
+        follow(&mut register, NOW + 59_999, None, applied(1, 1)).unwrap();
+        assert_eq!(follow(&mut register, NOW + 59_999, None, applied(1, 2)), Err(Refused::TokenUsed));
+    }
+
+    #[test]
+    fn a_rejection_is_final_and_frees_the_keys() {
+        let (mut register, by) = founded();
+        follow(&mut register, NOW, Some(by.clone()), invited(1)).unwrap();
+        follow(&mut register, NOW, None, applied(1, 1)).unwrap();
+        let reason: Text = "no".parse().unwrap();
+        let reject = Event::Rejected { request: RequestId(1), reason };
+        let by = |id: &str| Some(By { command: id.repeat(16), ..by.clone() });
+        follow(&mut register, NOW, by("02"), reject.clone()).unwrap();
+        assert!(register.keys.is_empty());
+        let twice = follow(&mut register, NOW, by("03"), reject);
+        assert_eq!(twice, Err(Refused::Decided { request: RequestId(1), decided: "rejected" }));
+        let of_nothing = Event::Rejected { request: RequestId(2), reason: "no".parse().unwrap() };
+        assert_eq!(follow(&mut register, NOW, by("04"), of_nothing), Err(Refused::NoRequest(RequestId(2))));
+    }
+
+    #[test]
+    fn a_certificate_that_no_authority_of_ours_issued_is_not_recorded() {
+        let (mut register, by) = founded();
+        follow(&mut register, NOW, Some(by.clone()), invited(1)).unwrap();
+        follow(&mut register, NOW, None, applied(1, 1)).unwrap();
+        let approved = Event::Approved {
+            request: RequestId(1),
+            authentication: vec![0x30, 0].into(),
+            signing: vec![0x30, 0].into(),
+        };
+        let by = Some(By { command: "02".repeat(16), ..by });
+        let refused = follow(&mut register, NOW, by, approved);
+        assert!(matches!(refused, Err(Refused::Certificate { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_version_is_published_once() {
+        let (mut register, _) = founded();
+        let published = |version| Event::Published { version, timestamp: Hex(Digest::ZERO) };
+        follow(&mut register, NOW, None, published(3)).unwrap();
+        assert_eq!(follow(&mut register, NOW, None, published(3)), Err(Refused::VersionPublished(3)));
+        follow(&mut register, NOW, None, published(4)).unwrap();
+    }
+
+    #[test]
+    fn register_and_entries_read_as_they_are_written() {
+        let (mut register, by) = founded();
+        for (by, event) in [(Some(by), invited(1)), (None, applied(1, 1))] {
+            let entry = Entry { at: NOW, by, event };
+            let read: Entry = serde_json::from_slice(&serde_json::to_vec(&entry).unwrap()).unwrap();
+            assert_eq!(read, entry);
+            let admitted = register.admit(read).unwrap();
+            register.apply(admitted);
+        }
+        let read: Register = serde_json::from_slice(&serde_json::to_vec(&register).unwrap()).unwrap();
+        assert_eq!(read, register);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_of_entries_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let (register, _) = founded();
+            if let Ok(entry) = serde_json::from_slice::<Entry>(&bytes) {
+                let _ = register.admit(entry);
+            }
+        }
+    }
 }

@@ -2,8 +2,10 @@
 //!
 //! The agencies know nothing of the bus. Each is an ordinary gRPC service that calls its peers at the addresses it was
 //! given, with whatever metadata it was told to attach; whether a security server stands in between is not its concern.
+//! Only the [`sandbox`], which runs them on the bus, knows both.
 
 pub mod agencies;
+pub mod sandbox;
 
 /// The messages, clients and servers of `protos/**/*.proto`, as generated.
 #[allow(missing_docs, clippy::all)]

@@ -1,4 +1,4 @@
-//! What the certificates of an instance look like (PROTOCOL.md 6), and reading them. A certificate that differs from
+//! What the certificates of an instance look like (PROTOCOL.md 10), and reading them. A certificate that differs from
 //! its profile in anything that could give it another power is refused, whoever signed it.
 
 use x509_parser::certificate::X509Certificate;
@@ -298,7 +298,8 @@ mod tests {
 
     #[test]
     fn a_certificate_with_any_other_power_is_refused() {
-        let changes: [(&str, fn(&mut CertificateParams)); 10] = [
+        type Change = fn(&mut CertificateParams);
+        let changes: [(&str, Change); 10] = [
             ("an authority", |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
             ("silent about authority", |it| it.is_ca = IsCa::NoCa),
             ("may sign certificates", |it| it.key_usages.push(KeyUsagePurpose::KeyCertSign)),

@@ -194,6 +194,26 @@ pub enum Verdict {
     Refused,
 }
 
+impl std::fmt::Display for Report {
+    /// For people: what refuses, or how much holds; then what is proven, and what is not.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "Exchange {}, from the log of {} at {}", self.exchange, self.holder.member, self.holder.server)?;
+        match self.refused() {
+            None => writeln!(f, "Every one of {} findings holds.", self.findings.len())?,
+            Some(refused) => {
+                writeln!(f, "REFUSED by step {}: {}: {}", refused.step, refused.subject, refused.explanation)?;
+            }
+        }
+        for proven in &self.proven {
+            writeln!(f, "  proven      {proven}")?;
+        }
+        for not_proven in &self.not_proven {
+            writeln!(f, "  not proven  {not_proven}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Report {
     /// Whether every step holds.
     pub fn holds(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Joining an instance (PROTOCOL.md 7) and an admin's commands (PROTOCOL.md 8): the bytes that are signed, and the
+//! Joining an instance (PROTOCOL.md 11) and an admin's commands (PROTOCOL.md 12): the bytes that are signed, and the
 //! checks that need no register. What these return was checked, and only they can make it.
 
 use std::str::FromStr;

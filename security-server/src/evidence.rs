@@ -1,10 +1,14 @@
 //! Evidence out of this server's log: what it sealed and what it received in one exchange, for anyone to verify.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
 use journal::Entry;
 use proto::evidence::{EvidenceFile, Kept};
+use proto::head::Head;
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::{Direction, End, Header};
-use proto::record::Kind;
+use proto::record::{Kind, Record, TreeName};
 use proto::seal::Sender;
 use proto::wire::relay as wire;
 use serde::Serialize;
@@ -15,22 +19,23 @@ use crate::SecurityServer;
 struct Logged {
     header: Header,
     seal: wire::Seal,
-    genesis: bytes::Bytes,
+    genesis: Bytes,
     sent: bool,
 }
 
 /// Reads a record of the log. None for what is no message, and for a message whose seal is not on this disk.
-fn logged(entry: &Entry, geneses: &[(proto::record::TreeName, bytes::Bytes)]) -> Option<Logged> {
+fn logged(entry: &Entry, geneses: &Geneses) -> Option<Logged> {
     let body = entry.record.body();
     match entry.record.kind() {
         Kind::Sent => {
-            let genesis = geneses.iter().find(|(tree, _)| *tree == entry.tree)?.1.clone();
+            let genesis = geneses.get(&entry.tree)?.clone();
             Some(Logged { header: Header::parse(body).ok()?, seal: entry.seal.clone()?, genesis, sent: true })
         }
         Kind::Received if body.len() > 32 => {
-            let beside = <wire::Frame as prost::Message>::decode(entry.beside.clone()).ok()?;
-            let header = Header::parse(body.slice(32..)).ok()?;
-            Some(Logged { header, seal: beside.seal?, genesis: beside.genesis, sent: false })
+            let seal = beside(entry)?.seal?;
+            let tree = Head::parse(&seal.head).ok()?.tree;
+            let genesis = geneses.get(&tree)?.clone();
+            Some(Logged { header: Header::parse(body.slice(32..)).ok()?, seal, genesis, sent: false })
         }
         _ => None,
     }
@@ -48,7 +53,7 @@ pub(crate) fn sealed_frames(records: Vec<Entry>, peer: &ServerId) -> Vec<wire::F
         other == peer
     })
     .map(|logged| wire::Frame {
-        exchange: bytes::Bytes::copy_from_slice(logged.header.exchange.as_bytes()),
+        exchange: Bytes::copy_from_slice(logged.header.exchange.as_bytes()),
         header: logged.header.as_bytes().clone(),
         seal: Some(logged.seal),
         payload: None,
@@ -57,14 +62,26 @@ pub(crate) fn sealed_frames(records: Vec<Entry>, peer: &ServerId) -> Vec<wire::F
     .collect()
 }
 
-fn geneses(records: &[Entry]) -> Vec<(proto::record::TreeName, bytes::Bytes)> {
-    let mut geneses: Vec<(proto::record::TreeName, bytes::Bytes)> = Vec::new();
+/// Genesis records by the name of their tree.
+type Geneses = HashMap<TreeName, Bytes>;
+
+/// Of our own trees, as the log has them, and of the peers', as their first messages brought them.
+fn geneses(records: &[Entry]) -> Geneses {
+    let mut geneses = Geneses::new();
     for entry in records {
-        if !geneses.iter().any(|(tree, _)| *tree == entry.tree) {
-            geneses.push((entry.tree, entry.genesis.record.as_bytes().clone()));
+        geneses.entry(entry.tree).or_insert_with(|| entry.genesis.record.as_bytes().clone());
+        let theirs = beside(entry).and_then(|beside| Record::parse(beside.genesis).ok());
+        if let Some(record) = theirs {
+            geneses.insert(TreeName::of(&record), record.as_bytes().clone());
         }
     }
     geneses
+}
+
+/// What lies beside a received record: the peer's seal, and the genesis where the message brought it.
+fn beside(entry: &Entry) -> Option<wire::Frame> {
+    let received = entry.record.kind() == Kind::Received;
+    received.then(|| <wire::Frame as prost::Message>::decode(entry.beside.clone()).ok()).flatten()
 }
 
 /// Why there is no evidence file.

@@ -1,0 +1,312 @@
+//! An admin's commands: signed with the admin's own key, sent to the registry, answered in words or as JSON.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use proto::digest::Digest;
+use proto::identifier::InstanceId;
+use proto::registration::{Address, Order, Token, sign_command};
+use proto::signature::SigningKey;
+use proto::wire::registry as wire;
+use proto::wire::registry::command_result::Result as Answer;
+use registry_client::{AdministrationClient, Fingerprint, NoConnection, connect};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::Clock;
+
+/// An admin's file: which registry, and with which key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminFile {
+    /// The instance that is administered.
+    pub instance: InstanceId,
+    /// Where its registry is.
+    pub registry: Address,
+    /// What is pinned.
+    pub fingerprint: Fingerprint,
+    /// The admin's key.
+    pub key: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAdminFile {
+    instance: String,
+    registry: String,
+    fingerprint: String,
+    key: PathBuf,
+}
+
+/// Why an admin's file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAdminFile {
+    /// It cannot be read.
+    #[error("{path}: {source}; `central-registry init` writes one for the first admin")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not of its form.
+    #[error("{path}: {reason}\nThe keys are instance, registry, fingerprint and key")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl AdminFile {
+    /// Reads an admin's file. A relative key is meant from where the file stands.
+    pub fn read(path: &Path) -> Result<Self, NoAdminFile> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| NoAdminFile::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, NoAdminFile> {
+        let form = |reason: String| NoAdminFile::Form { path: path.to_owned(), reason };
+        let raw: RawAdminFile = toml::from_str(text).map_err(|error| form(error.to_string()))?;
+        Ok(Self {
+            instance: raw.instance.parse().map_err(|error| form(format!("instance: {error}")))?,
+            registry: raw.registry.parse().map_err(|error| form(format!("registry: {error}")))?,
+            fingerprint: raw.fingerprint.parse().map_err(|error| form(format!("fingerprint: {error}")))?,
+            key: path.parent().unwrap_or(Path::new("")).join(raw.key),
+        })
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> String {
+        let raw = RawAdminFile {
+            instance: self.instance.to_string(),
+            registry: self.registry.to_string(),
+            fingerprint: self.fingerprint.to_string(),
+            key: self.key.clone(),
+        };
+        format!(
+            "# Who commands a central registry: keep it with the key, which is encrypted.\n{}",
+            toml::to_string(&raw).expect("four texts")
+        )
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The registry cannot be reached.
+    #[error(transparent)]
+    Connection(#[from] NoConnection),
+    /// The registry refused it.
+    #[error("{reason}")]
+    Refused {
+        /// Why, on the wire.
+        code: Code,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The registry answered something else.
+    #[error("the registry's answer is not one to this command: are both of the same version?")]
+    Answer,
+}
+
+impl Failed {
+    /// The exit code that stands for it: 1 failed, 3 refused by rule, 4 unreachable, 6 not found.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Connection(_) => 4,
+            Self::Refused { code, .. } => match code {
+                Code::Unavailable | Code::DeadlineExceeded => 4,
+                Code::NotFound => 6,
+                Code::Internal | Code::Unknown | Code::DataLoss => 1,
+                _ => 3,
+            },
+            Self::Answer => 1,
+        }
+    }
+}
+
+/// An admin with the key in hand, and the registry that is commanded.
+pub struct Admin {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Where its registry is.
+    pub registry: Address,
+    /// What is pinned.
+    pub fingerprint: Fingerprint,
+    /// The admin's own key.
+    pub key: SigningKey,
+    /// The admin's clock.
+    pub clock: Clock,
+}
+
+impl Admin {
+    /// Signs the order, sends it, and returns the answer.
+    pub async fn submit(&self, order: &Order) -> Result<Answer, Failed> {
+        let channel = connect(&self.registry, self.fingerprint).await?;
+        let mut id = [0; 16];
+        SystemRandom::new().fill(&mut id).expect("the system's random source works, or nothing does");
+        let command = sign_command(order, &self.instance, id, (self.clock)(), &self.key);
+        let answer = AdministrationClient::new(channel)
+            .max_decoding_message_size(registry_client::MAX_ANSWER_BYTES)
+            .submit(command)
+            .await
+            .map_err(|status| Failed::Refused { code: status.code(), reason: status.message().to_owned() })?;
+        answer.into_inner().result.ok_or(Failed::Answer)
+    }
+
+    /// Invites, and returns what the invited server's admin is told.
+    pub async fn invite(&self, order: &Order) -> Result<Invitation, Failed> {
+        let Answer::Invited(invited) = self.submit(order).await? else { return Err(Failed::Answer) };
+        Ok(Invitation {
+            registry: self.registry.clone(),
+            fingerprint: self.fingerprint,
+            token: Token::from_bytes(invited.token[..].try_into().map_err(|_| Failed::Answer)?),
+            anchor_digest: Digest::try_from(&invited.anchor_digest[..]).map_err(|_| Failed::Answer)?,
+            expires: proto::time::Time::from_millis(invited.expires),
+        })
+    }
+}
+
+/// What the admin of an invited server is told, over a way that both trust.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    /// Where the registry is.
+    pub registry: Address,
+    /// What is pinned.
+    pub fingerprint: Fingerprint,
+    /// Good once.
+    pub token: Token,
+    /// SHA-256 of the anchor.
+    pub anchor_digest: Digest,
+    /// Until when the token is good.
+    pub expires: proto::time::Time,
+}
+
+// ---- answers for people and for programs
+
+/// The answer as JSON.
+pub fn to_json(answer: &Answer) -> Value {
+    let key = |bytes: &[u8]| hex::encode(bytes);
+    match answer {
+        Answer::Invited(invited) => json!({ "expires": invited.expires, "anchor_digest": key(&invited.anchor_digest) }),
+        Answer::Decided(decided) => json!({ "version": decided.version }),
+        Answer::Requests(wire::Requests { requests }) => requests
+            .iter()
+            .map(|each| {
+                json!({
+                    "request": each.request, "standing": each.standing, "member": each.member, "name": each.name,
+                    "server": each.server, "address": each.address, "subsystems": each.subsystems,
+                    "authentication_key": key(&each.authentication_key), "signing_key": key(&each.signing_key),
+                    "received": proto::time::Time::from_millis(each.received).to_string(),
+                    "new_member": each.new_member, "reason": each.reason,
+                })
+            })
+            .collect(),
+        Answer::Members(wire::Members { members }) => members
+            .iter()
+            .map(|each| {
+                let subsystems = each.subsystems.iter();
+                let servers = each.servers.iter();
+                json!({
+                    "member": each.member, "name": each.name, "standing": each.standing,
+                    "subsystems": subsystems
+                        .map(|it| json!({ "subsystem": it.subsystem, "servers": it.servers }))
+                        .collect::<Vec<_>>(),
+                    "servers": servers.map(|it| json!({ "server": it.server, "address": it.address })).collect::<Vec<_>>(),
+                })
+            })
+            .collect(),
+    }
+}
+
+/// The answer in words.
+pub fn to_text(answer: &Answer) -> String {
+    match answer {
+        Answer::Invited(_) => String::new(),
+        Answer::Decided(wire::Decided { version: 0 }) => "Recorded.".to_owned(),
+        Answer::Decided(decided) => {
+            format!("Recorded, and published as version {} of the configuration.", decided.version)
+        }
+        Answer::Requests(wire::Requests { requests }) if requests.is_empty() => {
+            "No request yet. Invite a member: central-registry invite --help".to_owned()
+        }
+        Answer::Requests(wire::Requests { requests }) => {
+            let mut text = String::new();
+            for each in requests {
+                text += &format!(
+                    "{}  {}  {}{}\n  server      {} at {}\n  subsystems  {}\n  keys        authentication {}\n              \
+                     signing        {}\n  received    {}\n",
+                    each.request,
+                    each.standing,
+                    each.member,
+                    if each.new_member { format!("  \"{}\" (new member)", each.name) } else { String::new() },
+                    each.server,
+                    each.address,
+                    if each.subsystems.is_empty() { "none".to_owned() } else { each.subsystems.join(", ") },
+                    hex::encode(&each.authentication_key),
+                    hex::encode(&each.signing_key),
+                    proto::time::Time::from_millis(each.received),
+                );
+                if !each.reason.is_empty() {
+                    text += &format!("  rejected    {}\n", each.reason);
+                }
+            }
+            if let Some(waiting) = requests.iter().find(|each| each.standing == "waiting") {
+                text += &format!("\nNext: central-registry approve {0}, or reject {0} --reason TEXT", waiting.request);
+            }
+            text.trim_end().to_owned()
+        }
+        Answer::Members(wire::Members { members }) if members.is_empty() => "No member yet.".to_owned(),
+        Answer::Members(wire::Members { members }) => {
+            let mut text = String::new();
+            for each in members {
+                text += &format!("{}  {}  \"{}\"\n", each.member, each.standing, each.name);
+                for subsystem in &each.subsystems {
+                    text += &format!("  {} at {}\n", subsystem.subsystem, subsystem.servers.join(", "));
+                }
+                for server in &each.servers {
+                    text += &format!("  {} answers at {}\n", server.server, server.address);
+                }
+            }
+            text.trim_end().to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_admins_file_reads_as_it_is_written() {
+        let file = AdminFile {
+            instance: "VN".parse().unwrap(),
+            registry: "registry.example:4001".parse().unwrap(),
+            fingerprint: Fingerprint(Digest::ZERO),
+            key: "/keys/admin.pem".into(),
+        };
+        let path = Path::new("/etc/admin.toml");
+        assert_eq!(AdminFile::parse(path, &file.text()).unwrap(), file);
+        for (from, to, named) in
+            [("VN", "V N", "instance"), ("sha256:", "sha1:", "fingerprint"), (":4001", "", "registry")]
+        {
+            let error = AdminFile::parse(path, &file.text().replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains("/etc/admin.toml") && error.contains(named), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+            let _ = AdminFile::parse(Path::new("a"), &text);
+            let _ = text.parse::<Fingerprint>();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The registry's own configuration file: where it keeps its things and where it listens. Nothing secret is in it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use keystore::Source;
+use serde::Deserialize;
+
+/// What a configuration file says, meant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Configuration {
+    /// The directory that `init` made.
+    pub directory: PathBuf,
+    /// Where servers and admins reach it.
+    pub listen: SocketAddr,
+    /// Where the passphrase of the keys comes from.
+    pub unlock: Source,
+}
+
+/// Why a configuration file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NoConfiguration {
+    /// It cannot be read.
+    #[error("{path}: {source}; `central-registry init` writes one")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not of its form.
+    #[error(
+        "{path}: {reason}\nThe keys are directory, listen and unlock; `central-registry init` writes a commented file"
+    )]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and key.
+        reason: String,
+    },
+    /// A value is not right.
+    #[error("{path}: {key} = {value:?}: {rule}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    directory: PathBuf,
+    listen: String,
+    unlock: String,
+}
+
+impl Configuration {
+    /// Reads a file. A relative directory is meant from where the file stands.
+    pub fn read(path: &Path) -> Result<Self, NoConfiguration> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| NoConfiguration::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, NoConfiguration> {
+        let raw: Raw = toml::from_str(text)
+            .map_err(|error| NoConfiguration::Form { path: path.to_owned(), reason: error.to_string() })?;
+        let wrong = |key, value: &str, rule| NoConfiguration::Value {
+            path: path.to_owned(),
+            key,
+            value: value.to_owned(),
+            rule,
+        };
+        Ok(Self {
+            directory: path.parent().unwrap_or(Path::new("")).join(&raw.directory),
+            listen: raw
+                .listen
+                .parse()
+                .map_err(|_| wrong("listen", &raw.listen, "it is an IP address and a port, like \"0.0.0.0:4001\""))?,
+            unlock: raw.unlock.parse().map_err(|_| {
+                wrong(
+                    "unlock",
+                    &raw.unlock,
+                    "it says where the passphrase comes from: credential:NAME, fd:NUMBER or prompt",
+                )
+            })?,
+        })
+    }
+
+    /// The commented file that `init` writes.
+    pub fn text(listen: SocketAddr, unlock: &Source) -> String {
+        format!(
+            r#"# The central registry. A relative path is meant from where this file stands.
+
+# The directory that `central-registry init` made: keys, audit journal, published files.
+directory = "."
+
+# Where security servers and admins reach the registry: an IP address and a port. TLS 1.3 only.
+listen = "{listen}"
+
+# Where the passphrase of the keys comes from, never the passphrase itself:
+#   credential:NAME  a systemd credential (LoadCredentialEncrypted=NAME:FILE in the unit)
+#   fd:NUMBER        an open file descriptor
+#   prompt           whoever starts the registry types it
+unlock = "{unlock}"
+"#
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Configuration, String> {
+        Configuration::parse(Path::new("/etc/registry.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_file_that_init_writes_is_read() {
+        let text = Configuration::text("0.0.0.0:4001".parse().unwrap(), &"credential:registry".parse().unwrap());
+        let read = parse(&text).unwrap();
+        assert_eq!(read.directory, Path::new("/etc/."));
+        assert_eq!(read.unlock, Source::Credential("registry".into()));
+    }
+
+    #[test]
+    fn an_error_names_the_file_the_key_and_the_rule() {
+        let good = "directory = \"d\"\nlisten = \"127.0.0.1:1\"\nunlock = \"prompt\"\n";
+        assert!(parse(good).is_ok());
+        for (from, to, named) in [
+            ("listen", "lisen", "lisen"),
+            ("127.0.0.1:1", "localhost", "listen"),
+            ("\"prompt\"", "\"secret\"", "unlock"),
+            ("\"prompt\"", "7", "unlock"),
+            ("unlock = \"prompt\"", "", "unlock"),
+            ("directory", "password = \"x\"\ndirectory", "password"),
+        ] {
+            let error = parse(&good.replace(from, to)).unwrap_err();
+            assert!(error.contains("/etc/registry.toml") && error.contains(named), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+            let _ = parse(&text);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The beginning of an instance: its keys, its authority, its first admin, the first version of its configuration.
+//! Everything is made in a new directory beside the one asked for, which gets its name when all is there: a crash leaves
+//! no half registry.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use keystore::{Cost, KeyError, Passphrase, Source};
+use proto::digest::Digest;
+use proto::global_configuration::document::{Der, InstanceDocument};
+use proto::identifier::InstanceId;
+use proto::registration::{Address, Text};
+use proto::signature::SigningKey;
+use proto::time::Time;
+use registry_client::Fingerprint;
+
+use crate::Clock;
+use crate::authority::{CertificateAuthority, NotCertified, self_signed_for_tls};
+use crate::command::AdminFile;
+use crate::configuration::Configuration;
+use crate::history::{History, HistoryError};
+use crate::publish::{Publication, RoleKeys, Thresholds, Unpublishable, View};
+use crate::register::{Entry, Event};
+use crate::spread::{self, PUBLIC};
+
+/// Where keys in use stand.
+pub(crate) const KEYS: &str = "keys";
+/// Where the root keys stand until they are taken away.
+pub(crate) const OFFLINE: &str = "offline";
+/// The authority's certificate.
+pub(crate) const AUTHORITY: &str = "authority.pem";
+/// The certificate that carries the pinned key.
+pub(crate) const TLS: &str = "tls.pem";
+/// The anchor: the first root document.
+pub const ANCHOR: &str = "anchor.json";
+/// The configuration file.
+pub const CONFIGURATION: &str = "central-registry.toml";
+/// Most root keys.
+const MAX_ROOT_KEYS: usize = 16;
+
+/// What a new instance is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its name for people.
+    pub name: Text,
+    /// Who commands first: also the name of that admin's files.
+    pub admin: Text,
+    /// Where the registry will listen.
+    pub listen: SocketAddr,
+    /// Where the registry will be reached, for the admin's file.
+    pub address: Address,
+    /// How many root keys are made.
+    pub root_keys: usize,
+    /// How many of them must sign a new root.
+    pub root_threshold: usize,
+    /// Where the passphrase will come from at each start.
+    pub unlock: Source,
+    /// What all keys are encrypted with.
+    pub passphrase: Passphrase,
+    /// How dear a try of a passphrase is.
+    pub cost: Cost,
+}
+
+/// What was made, and what to tell people.
+#[derive(Clone, Debug)]
+pub struct Initialised {
+    /// The registry's directory.
+    pub directory: PathBuf,
+    /// What everybody pins.
+    pub fingerprint: Fingerprint,
+    /// The anchor's file.
+    pub anchor: PathBuf,
+    /// SHA-256 of the anchor.
+    pub anchor_digest: Digest,
+    /// The first admin's file.
+    pub admin: PathBuf,
+    /// The root keys, to be taken away.
+    pub offline: PathBuf,
+}
+
+/// Why no instance began.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is something already.
+    #[error("{0} is not empty: an instance begins once; give another directory")]
+    NotEmpty(PathBuf),
+    /// The admin's name cannot name a file.
+    #[error(
+        "the admin's name {0:?} also names files: use letters, digits, '.', '_' and '-', and begin with a letter or digit"
+    )]
+    AdminName(String),
+    /// The root keys do not fit together.
+    #[error("{threshold} of {keys} root keys cannot be: make 1 to {MAX_ROOT_KEYS} keys, and let 1 to all of them sign")]
+    RootKeys {
+        /// How many are made.
+        keys: usize,
+        /// How many must sign.
+        threshold: usize,
+    },
+    /// A file could not be written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key could not be kept.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Certificate(#[from] NotCertified),
+    /// The first version could not be made.
+    #[error(transparent)]
+    Publication(#[from] Unpublishable),
+    /// The journal could not begin.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+/// Begins an instance in `directory`, which must be empty or not there.
+pub fn init(directory: &Path, options: Options, clock: &Clock) -> Result<Initialised, InitError> {
+    check(directory, &options)?;
+    let beside = beside(directory);
+    let file = |source| InitError::File { path: beside.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&beside).map_err(file)?;
+    let made = make(&beside, &options, clock()).inspect_err(|_| {
+        // What was made is no use without the rest.
+        let _ = fs::remove_dir_all(&beside);
+    })?;
+    // The one moment at which the registry begins to be there.
+    fs::rename(&beside, directory)
+        .and_then(|()| sync(directory.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))))
+        .map_err(|source| InitError::File { path: directory.to_owned(), source })?;
+    let (fingerprint, anchor_digest) = made;
+    Ok(Initialised {
+        fingerprint,
+        anchor_digest,
+        anchor: directory.join(ANCHOR),
+        admin: directory.join(admin_file(&options.admin)),
+        offline: directory.join(OFFLINE),
+        directory: directory.to_owned(),
+    })
+}
+
+fn check(directory: &Path, options: &Options) -> Result<(), InitError> {
+    let is_empty = match fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if !is_empty {
+        return Err(InitError::NotEmpty(directory.to_owned()));
+    }
+    if options.admin.as_str().parse::<InstanceId>().is_err() {
+        return Err(InitError::AdminName(options.admin.to_string()));
+    }
+    let (keys, threshold) = (options.root_keys, options.root_threshold);
+    if !(1..=MAX_ROOT_KEYS).contains(&keys) || !(1..=keys).contains(&threshold) {
+        return Err(InitError::RootKeys { keys, threshold });
+    }
+    Ok(())
+}
+
+fn beside(directory: &Path) -> PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    directory.with_file_name(name)
+}
+
+fn admin_file(admin: &Text) -> String {
+    format!("admin-{admin}.toml")
+}
+
+fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, Digest), InitError> {
+    let keep = Keeping { directory, passphrase: &options.passphrase, cost: options.cost };
+    for each in [KEYS, OFFLINE, PUBLIC] {
+        let path = directory.join(each);
+        fs::DirBuilder::new()
+            .mode(if each == PUBLIC { 0o755 } else { 0o700 })
+            .create(&path)
+            .map_err(|source| InitError::File { path, source })?;
+    }
+    let authority = CertificateAuthority::found(&options.instance, keep.online("authority")?, now)?;
+    let tls = keep.online("tls")?;
+    let fingerprint = Fingerprint(tls.public().id());
+    let tls = self_signed_for_tls(&options.instance, tls, now)?;
+    let instance = InstanceDocument {
+        instance: options.instance.clone(),
+        name: options.name.to_string(),
+        authorities: vec![authority.clone()],
+    };
+
+    let keys = RoleKeys {
+        root: (1..=options.root_keys)
+            .map(|n| keep.key(&format!("{OFFLINE}/root-{n}.pem")))
+            .collect::<Result<_, _>>()?,
+        targets: vec![keep.online("targets")?],
+        members: vec![keep.online("members")?],
+        catalogue: vec![keep.online("catalogue")?],
+        revoked: vec![keep.online("revoked")?],
+        snapshot: vec![keep.online("snapshot")?],
+        timestamp: vec![keep.online("timestamp")?],
+    };
+    let thresholds = Thresholds { root: options.root_threshold, ..Thresholds::SANDBOX };
+    let view = View { instance: instance.clone(), members: Vec::new(), revoked: Vec::new() };
+    let publication = Publication::first(&keys, &thresholds, &view, now)?;
+
+    let admin = keep.key(&format!("admin-{}.pem", options.admin))?;
+    let founded = Event::Founded { instance, admin: options.admin.clone(), key: admin.public().to_spki().into() };
+    let published = spread::published(&publication);
+    let entries = [founded, published].map(|event| Entry { at: now.as_millis(), by: None, event });
+    History::found(directory, &options.instance, keep.online("journal")?, entries)?;
+
+    let public = directory.join(PUBLIC);
+    spread::write(&public, &publication.since(0)).map_err(|source| InitError::File { path: public, source })?;
+    keep.write(AUTHORITY, pem(&authority).as_bytes())?;
+    keep.write(TLS, pem(&tls).as_bytes())?;
+    keep.write(ANCHOR, publication.anchor())?;
+    keep.write(CONFIGURATION, Configuration::text(options.listen, &options.unlock).as_bytes())?;
+    let profile = AdminFile {
+        instance: options.instance.clone(),
+        registry: options.address.clone(),
+        fingerprint,
+        key: format!("admin-{}.pem", options.admin).into(),
+    };
+    keep.write(&admin_file(&options.admin), profile.text().as_bytes())?;
+    Ok((fingerprint, Digest::of(&[publication.anchor()])))
+}
+
+/// Where and how keys and files are kept.
+struct Keeping<'a> {
+    directory: &'a Path,
+    passphrase: &'a Passphrase,
+    cost: Cost,
+}
+
+impl Keeping<'_> {
+    fn online(&self, name: &str) -> Result<SigningKey, InitError> {
+        self.key(&format!("{KEYS}/{name}.pem"))
+    }
+
+    fn key(&self, name: &str) -> Result<SigningKey, InitError> {
+        let (key, pkcs8) = SigningKey::generate();
+        keystore::create(&self.directory.join(name), &pkcs8, self.passphrase, self.cost)?;
+        Ok(key)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), InitError> {
+        let path = self.directory.join(name);
+        let write = || {
+            let mut file = fs::File::create_new(&path)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            sync(self.directory)
+        };
+        write().map_err(|source| InitError::File { path: path.clone(), source })
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+fn pem(der: &Der) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der.as_bytes());
+    let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}

@@ -1,0 +1,279 @@
+//! THE LIFE OF A REGISTRATION: receive, verify, review, decide, record. Read this file from the top.
+//!
+//! ```text
+//! applicant                     registry                                      admin
+//!                               invite: a token, good once      <----------  order
+//! join  ----------------------> receive, verify, review, record
+//! wait  <---------------------- waiting
+//!                               authenticate, decide, record, publish <----  order
+//! certificates <--------------- approved, and in the configuration
+//! ```
+//!
+//! Each step takes what only an earlier step can make. Nothing is answered before it is durable. Each call runs in a
+//! task of its own to its end: whoever hangs up in between finds the outcome when asking again.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use proto::digest::Digest;
+use proto::global_configuration::document::MemberDocument;
+use proto::registration::{
+    Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Text, Token, VerifiedApplication,
+    VerifiedCommand,
+};
+use proto::time::Time;
+use proto::wire::registry as wire;
+use proto::wire::registry::command_result::Result as Answer;
+use proto::wire::registry::join_state::State as Standing;
+
+use crate::register::{Admitted, Applied, By, Event, Hex, Refused, Register, Request, State, standing_word};
+use crate::registry::{Desk, Registry};
+use crate::spread;
+
+/// A server asks to join.
+pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) -> Result<wire::JoinReceipt, Refused> {
+    let application = receive(request)?;
+    let application = verify(&registry, application)?;
+    // One at a time from here: however often a token comes at once, one of them uses it.
+    let mut desk = registry.desk.lock().await;
+    let request = match review(&desk, application, registry.now(&desk))? {
+        Reviewed::Repeated(request) => request,
+        // A crash before this is durable leaves the token unused; after it the same application is `Repeated`.
+        Reviewed::New(request, admitted) => {
+            desk.record(*admitted).await?;
+            request
+        }
+    };
+    registry.changed.send_replace(());
+    tracing::info!(%request, "a server asks to join");
+    Ok(wire::JoinReceipt { request: request.to_string() })
+}
+
+/// An admin orders something.
+pub(crate) async fn order(
+    registry: Arc<Registry>,
+    command: wire::SignedCommand,
+) -> Result<wire::CommandResult, Refused> {
+    let command = ReceivedCommand::parse(command)?;
+    let mut desk = registry.desk.lock().await;
+    let now = registry.now(&desk);
+    let command = authenticate(&registry, &mut desk, command, now)?;
+    let answer = match decide(&registry, &desk, command, now)? {
+        Decided::Nothing(answer) => answer,
+        Decided::Unpublished(admitted, answer) => {
+            desk.record(admitted).await?;
+            answer
+        }
+        // A crash after the record and before it is published: the next start publishes what the register says.
+        Decided::Published(admitted) => {
+            desk.record(admitted).await?;
+            desk.unpublished = true;
+            let version = spread::publish(&registry, &mut desk, now).await?;
+            Answer::Decided(wire::Decided { version })
+        }
+    };
+    registry.changed.send_replace(());
+    Ok(wire::CommandResult { result: Some(answer) })
+}
+
+/// Where the request stands that this application made. Asked under the desk's lock, so that what is said to be approved
+/// was published.
+pub(crate) async fn standing(registry: &Registry, application: Digest) -> Result<wire::JoinState, Refused> {
+    let desk = registry.desk.lock().await;
+    let (id, request) = desk.register.request_of(application).ok_or(Refused::NoApplication)?;
+    let state = match &request.state {
+        State::Waiting => Standing::Waiting(wire::Waiting {}),
+        State::Rejected { reason } => Standing::Rejected(wire::Rejected { reason: reason.to_string() }),
+        State::Approved { authentication, signing } => Standing::Approved(wire::Approved {
+            authentication_certificate: authentication.as_bytes().to_vec().into(),
+            signing_certificate: signing.as_bytes().to_vec().into(),
+            subsystems: request.application.subsystems.iter().map(ToString::to_string).collect(),
+        }),
+    };
+    Ok(wire::JoinState { request: id.to_string(), state: Some(state) })
+}
+
+// ---- the steps of joining
+
+/// Reads the request: well formed, within its limits, one reading only.
+fn receive(request: wire::JoinRequest) -> Result<ReceivedApplication, Refused> {
+    Ok(ReceivedApplication::parse(request)?)
+}
+
+/// Checks what needs no register: this instance, one member, two keys that the applicant holds.
+fn verify(registry: &Registry, received: ReceivedApplication) -> Result<VerifiedApplication, Refused> {
+    Ok(VerifiedApplication::verify(received, &registry.instance)?)
+}
+
+enum Reviewed {
+    /// The applicant lost our answer and asks again.
+    Repeated(RequestId),
+    New(RequestId, Box<Admitted>),
+}
+
+/// Holds the application against the register: invited, with a token that is good and unused, as the server that was
+/// invited, with keys that nobody has.
+fn review(desk: &Desk, verified: VerifiedApplication, now: Time) -> Result<Reviewed, Refused> {
+    let digest = verified.digest();
+    if let Some((request, _)) = desk.register.request_of(digest) {
+        return Ok(Reviewed::Repeated(request));
+    }
+    let application = verified.application();
+    let token = application.token.digest();
+    let invitation = desk.register.invited(token, now)?;
+    let request = desk.register.next_request();
+    let application = applied(application, digest, invitation);
+    let admitted = desk.admit(now, None, Event::Applied { request, token: Hex(token), application })?;
+    Ok(Reviewed::New(request, Box::new(admitted)))
+}
+
+fn applied(asked: &Application, digest: Digest, invitation: &Invitation) -> Applied {
+    let subsystems = if asked.subsystems.is_empty() { &invitation.subsystems } else { &asked.subsystems };
+    Applied {
+        digest: Hex(digest),
+        member: asked.member.clone(),
+        server: asked.server.clone(),
+        address: asked.address.clone(),
+        subsystems: subsystems.clone(),
+        authentication_key: asked.authentication_key.to_spki().into(),
+        signing_key: asked.signing_key.to_spki().into(),
+    }
+}
+
+// ---- the steps of an order
+
+/// A command that an admin of this instance signed just now, and that was not carried out yet. Only [`authenticate`]
+/// makes one.
+struct Authenticated(VerifiedCommand);
+
+fn authenticate(
+    registry: &Registry,
+    desk: &mut Desk,
+    received: ReceivedCommand,
+    now: Time,
+) -> Result<Authenticated, Refused> {
+    let key = desk.register.admin(received.key())?;
+    let verified = VerifiedCommand::verify(received, &key, &registry.instance, now)?;
+    desk.is_new(verified.id())?;
+    if matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
+        desk.remember(verified.id(), now)?;
+    }
+    Ok(Authenticated(verified))
+}
+
+enum Decided {
+    /// It only reads.
+    Nothing(Answer),
+    /// It is recorded, and concerns nobody else.
+    Unpublished(Admitted, Answer),
+    /// It is recorded, and everybody is to know.
+    Published(Admitted),
+}
+
+/// What becomes of the order, by the register's rules.
+fn decide(registry: &Registry, desk: &Desk, command: Authenticated, now: Time) -> Result<Decided, Refused> {
+    let Authenticated(command) = command;
+    let admit = |event| desk.admit(now, Some(By::new(command.key(), command.id())), event);
+    Ok(match command.order() {
+        Order::Invite(invitation) => {
+            let token = drawn();
+            let admitted = admit(Event::Invited { token: Hex(token.digest()), invitation: invitation.clone() })?;
+            Decided::Unpublished(admitted, Answer::Invited(invited(registry, &token, invitation, now)))
+        }
+        Order::Approve(request) => {
+            let (authentication, signing) = certify(registry, &desk.register, *request, now)?;
+            Decided::Published(admit(Event::Approved { request: *request, authentication, signing })?)
+        }
+        Order::Reject(request, reason) => {
+            let admitted = admit(Event::Rejected { request: *request, reason: reason.clone() })?;
+            Decided::Unpublished(admitted, Answer::Decided(wire::Decided { version: 0 }))
+        }
+        Order::Suspend(member, reason) => {
+            Decided::Published(admit(Event::Suspended { member: member.clone(), reason: reason.clone() })?)
+        }
+        Order::Restore(member) => Decided::Published(admit(Event::Restored { member: member.clone() })?),
+        Order::ListRequests => {
+            let requests = desk.register.requests().map(|(id, each)| listed_request(&desk.register, id, each));
+            Decided::Nothing(Answer::Requests(wire::Requests { requests: requests.collect() }))
+        }
+        Order::ListMembers => {
+            let members = desk.register.members().map(listed_member);
+            Decided::Nothing(Answer::Members(wire::Members { members: members.collect() }))
+        }
+    })
+}
+
+/// Makes the certificates of a waiting request: the keys are the applicant's, all else is the register's.
+fn certify(
+    registry: &Registry,
+    register: &Register,
+    request: RequestId,
+    now: Time,
+) -> Result<(proto::global_configuration::document::Der, proto::global_configuration::document::Der), Refused> {
+    let applied = &register.waiting(request)?.application;
+    let failed = |error: crate::authority::NotCertified| Refused::Certificate { request, reason: error.to_string() };
+    let authentication = registry.authority.authentication(applied, now).map_err(failed)?;
+    let signing = registry.authority.signing(applied, now).map_err(failed)?;
+    Ok((authentication, signing))
+}
+
+fn drawn() -> Token {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the system's random source works, or nothing does");
+    Token::from_bytes(bytes)
+}
+
+// ---- what is shown
+
+fn invited(registry: &Registry, token: &Token, invitation: &Invitation, now: Time) -> wire::Invited {
+    let anchor = Digest::of(&[registry.published.borrow().anchor()]);
+    wire::Invited {
+        token: token.as_bytes().to_vec().into(),
+        expires: now.plus(invitation.valid).as_millis(),
+        anchor_digest: anchor.to_wire(),
+    }
+}
+
+fn listed_request(register: &Register, id: RequestId, request: &Request) -> wire::Request {
+    let asked = &request.application;
+    let key = |spki: &[u8]| Digest::of(&[spki]).to_wire();
+    let reason = match &request.state {
+        State::Rejected { reason } => reason.to_string(),
+        _ => String::new(),
+    };
+    wire::Request {
+        request: id.to_string(),
+        member: asked.member.to_string(),
+        name: request.name.as_ref().map(Text::to_string).unwrap_or_default(),
+        server: asked.server.to_string(),
+        address: asked.address.to_string(),
+        subsystems: asked.subsystems.iter().map(ToString::to_string).collect(),
+        authentication_key: key(asked.authentication_key.as_bytes()),
+        signing_key: key(asked.signing_key.as_bytes()),
+        received: request.received,
+        standing: request.state.word().to_owned(),
+        new_member: !register.members().any(|member| member.member == asked.member),
+        reason,
+    }
+}
+
+fn listed_member(member: &MemberDocument) -> wire::Member {
+    wire::Member {
+        member: member.member.to_string(),
+        name: member.name.clone(),
+        standing: standing_word(member.standing).to_owned(),
+        subsystems: member
+            .subsystems
+            .iter()
+            .map(|each| wire::Subsystem {
+                subsystem: each.subsystem.to_string(),
+                servers: each.servers.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        servers: member
+            .servers
+            .iter()
+            .map(|each| wire::Server { server: each.server.to_string(), address: each.address.clone() })
+            .collect(),
+    }
+}

@@ -1,0 +1,135 @@
+//! What the sandbox shows: birth, once; a conversation; a refusal that says why; and proof that stands without us.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use proto::refusal::Code;
+use security_server::operate::Operator;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{CIVIL, Country, INSURANCE, POPULATION, PORTAL, PURPOSE, auditor};
+use crate::agencies::synthetic_people::{FATHER, MOTHER, NOBODY};
+use crate::wire::insurance::Question;
+use crate::wire::insurance::health_cards_client::HealthCardsClient;
+use crate::wire::population::GetRequest;
+use crate::wire::population::people_client::PeopleClient;
+use crate::wire::portal::one_stop_client::OneStopClient;
+use crate::wire::portal::{BirthFiled, BirthForm, Origin};
+
+/// What was shown, for a program.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The birth, as filed.
+    pub filed: BirthFiled,
+    /// The conversation's exchange.
+    pub exchange: String,
+    /// The code of the refused call.
+    pub refused: Code,
+    /// The evidence file of the conversation.
+    pub evidence: PathBuf,
+    /// The anchor that it was verified with.
+    pub anchor: PathBuf,
+}
+
+/// Tells the story; an error is a promise that did not hold.
+pub async fn tell(country: &Country, name: &str, tell: &mut dyn FnMut(&str)) -> Result<Told> {
+    let filed = birth_once(country, name, tell).await?;
+    let exchange = conversation(country, &filed.personal_number, tell).await?;
+    let refused = refusal(country, tell).await?;
+    let (evidence, anchor) = proof(country, &exchange, tell).await?;
+    Ok(Told { filed, exchange, refused, evidence, anchor })
+}
+
+/// A parent types each field once; what an agency knows is asked of that agency.
+async fn birth_once(country: &Country, name: &str, tell: &mut dyn FnMut(&str)) -> Result<BirthFiled> {
+    let mut one_stop = OneStopClient::connect(country.agency(PORTAL).uri()).await?;
+    let today = time::OffsetDateTime::now_utc().date();
+    let form = BirthForm {
+        child_name: name.into(),
+        child_sex: "female".into(),
+        date_of_birth: format!("{}-{:02}-{:02}", today.year(), u8::from(today.month()), today.day()),
+        place_of_birth: "Bệnh viện Mẫu, Hà Nội".into(),
+        mother_number: MOTHER.into(),
+        father_number: FATHER.into(),
+    };
+    let filed = one_stop.file_birth(form).await.context("a birth is filed through the bus")?.into_inner();
+    let count = |origin: Origin| filed.entries.iter().filter(|entry| entry.origin() == origin).count();
+    let (typed, reused) = (count(Origin::Typed), count(Origin::Reused));
+    ensure!(typed == 6, "the parent types each of the form's six fields once, and typed {typed}");
+    ensure!(reused >= 6, "what agencies know is reused, and {reused} fields were");
+    tell("birth, once");
+    tell(&format!(
+        "  the parent typed {typed} fields; {reused} more were asked of the agency that is responsible for them"
+    ));
+    tell(&format!("  birth registered   {}  by the {}", filed.registration_number, CIVIL.title));
+    tell(&format!("  personal number    {}  by the {}", filed.personal_number, POPULATION.title));
+    tell(&format!("  insurance card     {}  by {}", filed.card_number, INSURANCE.title));
+    Ok(filed)
+}
+
+/// A bidirectional stream: each question is asked only after the answer before it came.
+async fn conversation(country: &Country, child: &str, tell: &mut dyn FnMut(&str)) -> Result<String> {
+    let mut cards = HealthCardsClient::new(country.line(PORTAL, INSURANCE, PURPOSE)?.line());
+    let (questions, asked) = mpsc::channel(1);
+    let question = |personal_number: &str| Question { personal_number: personal_number.into() };
+    questions.send(question(child)).await?;
+    let answers = cards.check_eligibility(ReceiverStream::new(asked)).await?;
+    let exchange =
+        answers.metadata().get("causeway-exchange").context("every answer names its exchange")?.to_str()?.to_owned();
+    let mut answers = answers.into_inner();
+    let first = answers.message().await?.context("an answer to the first question")?;
+    ensure!(first.verdict == "covered", "the child has a card, and is {}", first.verdict);
+    questions.send(question(NOBODY)).await?;
+    let second = answers.message().await?.context("an answer to the second question")?;
+    drop(questions);
+    ensure!(answers.message().await?.is_none(), "nothing more is answered than was asked");
+    tell("a conversation, both ways on one stream");
+    tell(&format!("  is {child} insured?  {};  {NOBODY}?  {}", first.verdict, second.verdict));
+    tell(&format!("  exchange {exchange}"));
+    Ok(exchange)
+}
+
+/// A call that nobody granted: the caller learns why, and what to do.
+async fn refusal(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Code> {
+    let mut people = PeopleClient::new(country.line(PORTAL, POPULATION, PURPOSE)?.line());
+    let asked = people.get(GetRequest { personal_number: MOTHER.into() }).await;
+    let Err(refused) = asked else {
+        anyhow::bail!("the portal has no grant to read the population register, and could")
+    };
+    let code = code_of(&refused)?;
+    ensure!(code == Code::GrantMissing, "it is refused for want of a grant, and was for {code}");
+    tell("a call that nobody granted");
+    tell(&format!("  {code}: {}", refused.message()));
+    Ok(code)
+}
+
+fn code_of(refused: &Status) -> Result<Code> {
+    let code = refused.metadata().get("causeway-refusal").context("a refusal names its code")?;
+    Ok(code.to_str()?.parse()?)
+}
+
+/// The evidence of the conversation, verified twice: by us, and by a program in another language that shares no code
+/// with us.
+async fn proof(country: &Country, exchange: &str, tell: &mut dyn FnMut(&str)) -> Result<(PathBuf, PathBuf)> {
+    let server = country.server(PORTAL);
+    let evidence = Operator::of(&server.configuration)?.get(&format!("/v1/exchanges/{exchange}/evidence")).await?;
+    let (file, anchor) = (country.directory.join("evidence.json"), country.directory.join("anchor.json"));
+    std::fs::write(&file, &evidence)?;
+    std::fs::write(&anchor, country.registry.anchor())?;
+    let ours = proto::evidence::verify(&evidence, country.registry.anchor())?;
+    ensure!(ours.holds(), "the evidence holds, and was refused:\n{ours}");
+    let (evidence_path, anchor_path) = (file.clone(), anchor.clone());
+    let theirs = tokio::task::spawn_blocking(move || auditor::verify(&evidence_path, &anchor_path)).await??;
+    ensure!(theirs["valid"] == true, "the auditor agrees, and did not: {theirs:#}");
+    tell("proof that stands without us");
+    tell(&format!(
+        "  {} findings hold by our own verifier; the independent Python auditor agrees",
+        ours.findings.len()
+    ));
+    for proven in &ours.proven {
+        tell(&format!("  proven: {proven}"));
+    }
+    Ok((file, anchor))
+}

@@ -1,0 +1,495 @@
+//! The configuration file of a server, from its text to what a server is started with. Nothing secret stands in it.
+//!
+//! What a file says is checked whole before anything is started: an error names the file, the key, the rule and the
+//! remedy.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use journal::Directory;
+use proto::digest::Digest;
+use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
+use proto::registration::Address;
+use registry_client::Fingerprint;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+
+use crate::Settings;
+use crate::authenticate::Clients;
+use crate::clock::Clock;
+use crate::global_configuration::{Registry, Store, StoreError};
+use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
+use crate::keys::{KeyError, Keys, Passphrase, Source};
+use crate::listen::clients::{Bindings, Door};
+use crate::services::{Service, Services, Twice};
+use crate::tls::{self, Identity};
+
+/// Where the index of the message log stands: a view, which may be deleted while the server is stopped.
+pub const INDEX: &str = "index";
+/// The operators' token: whoever reads this file may grant access and read evidence.
+pub const OPERATORS_TOKEN: &str = "operators.token";
+
+/// What a configuration file says, meant.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The server's directory: where the file stands.
+    pub directory: PathBuf,
+    /// Who this server is.
+    pub server: ServerId,
+    /// The member that it speaks for.
+    pub member: MemberId,
+    /// Where the passphrase of the keys comes from.
+    pub unlock: Source,
+    /// Where the registry is, and its key.
+    pub registry: (Address, Fingerprint),
+    /// The peers' door.
+    pub peers: SocketAddr,
+    /// The operators' door.
+    pub operators: SocketAddr,
+    doors: Vec<RawDoor>,
+    clients: Vec<RawClient>,
+    services: Vec<RawService>,
+    bind: BTreeMap<String, SubsystemId>,
+}
+
+/// Why a configuration file is not taken, or a server with it not started.
+#[derive(Debug, thiserror::Error)]
+pub enum NoConfiguration {
+    /// It cannot be read.
+    #[error("{path}: {source}; `security-server join` writes one")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not of its form.
+    #[error("{path}: {reason}\nEvery key is explained in deploy/security-server.toml")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and key.
+        reason: String,
+    },
+    /// A value breaks a rule.
+    #[error("{path}: {key} = {value:?}: {rule}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// The keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The global configuration.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener.
+    #[error("cannot listen on {address}: {source}; is another program there?")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// TLS with a service or at the clients' door.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    server: ServerId,
+    member: MemberId,
+    /// As registered: for the reader of the file. The registry's word counts.
+    #[serde(default)]
+    #[allow(dead_code, reason = "it may stand in the file")]
+    subsystems: Vec<SubsystemId>,
+    unlock: String,
+    registry: RawRegistry,
+    peers: RawListener,
+    operators: RawListener,
+    #[serde(default)]
+    clients: Vec<RawDoor>,
+    #[serde(default)]
+    client: Vec<RawClient>,
+    #[serde(default)]
+    service: Vec<RawService>,
+    #[serde(default)]
+    bind: BTreeMap<String, SubsystemId>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegistry {
+    address: String,
+    fingerprint: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListener {
+    listen: SocketAddr,
+}
+
+/// `[[clients]]`: a door for our own systems.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDoor {
+    listen: SocketAddr,
+    #[serde(default)]
+    subsystem: Option<SubsystemId>,
+    #[serde(default)]
+    tls: bool,
+}
+
+/// `[[client]]`: a system of ours, and what it is known by.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawClient {
+    subsystem: SubsystemId,
+    #[serde(default)]
+    token_sha256: Option<String>,
+    #[serde(default)]
+    certificate_key_sha256: Option<String>,
+}
+
+/// `[[service]]`: a gRPC service of ours.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawService {
+    subsystem: SubsystemId,
+    name: String,
+    address: String,
+    #[serde(default)]
+    certificate_key_sha256: Option<String>,
+    #[serde(default)]
+    mutual_tls: bool,
+}
+
+impl Configuration {
+    /// Reads a file. Relative paths are meant from where it stands.
+    pub fn read(path: &Path) -> Result<Self, NoConfiguration> {
+        let text =
+            fs::read_to_string(path).map_err(|source| NoConfiguration::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, NoConfiguration> {
+        let form = |reason: String| NoConfiguration::Form { path: path.to_owned(), reason };
+        let raw: Raw = toml::from_str(text).map_err(|error| form(error.to_string()))?;
+        let wrong = |key: &str, value: &dyn std::fmt::Display, rule: &str| NoConfiguration::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            value: value.to_string(),
+            rule: rule.to_owned(),
+        };
+        let unlock = "it says where the passphrase comes from: credential:NAME, fd:NUMBER or prompt";
+        let fingerprint = "it is sha256: and 64 hexadecimal digits, as `central-registry init` printed it";
+        let configuration = Self {
+            directory: path.parent().unwrap_or(Path::new("")).to_owned(),
+            unlock: raw.unlock.parse().map_err(|_| wrong("unlock", &raw.unlock, unlock))?,
+            registry: (
+                raw.registry
+                    .address
+                    .parse()
+                    .map_err(|_| wrong("registry.address", &raw.registry.address, "it is a host and a port"))?,
+                raw.registry
+                    .fingerprint
+                    .parse()
+                    .map_err(|_| wrong("registry.fingerprint", &raw.registry.fingerprint, fingerprint))?,
+            ),
+            peers: raw.peers.listen,
+            operators: raw.operators.listen,
+            doors: raw.clients,
+            clients: raw.client,
+            services: raw.service,
+            bind: raw.bind,
+            server: raw.server,
+            member: raw.member,
+        };
+        configuration.check(&wrong)?;
+        Ok(configuration)
+    }
+
+    fn check(
+        &self,
+        wrong: &dyn Fn(&str, &dyn std::fmt::Display, &str) -> NoConfiguration,
+    ) -> Result<(), NoConfiguration> {
+        if self.server.owner() != self.member {
+            return Err(wrong("server", &self.server, "a server is named after the member that owns it"));
+        }
+        for door in &self.doors {
+            if door.subsystem.is_some() && (door.tls || !door.listen.ip().is_loopback()) {
+                let rule = "only a loopback address without TLS may be bound to a subsystem: whoever reaches it is that subsystem";
+                return Err(wrong("clients.subsystem", &door.listen, rule));
+            }
+            if door.subsystem.is_none() && !door.tls && !door.listen.ip().is_loopback() {
+                let rule = "beyond this machine tokens travel in TLS only: set tls = true, or listen on loopback";
+                return Err(wrong("clients.listen", &door.listen, rule));
+            }
+        }
+        for client in &self.clients {
+            let known_by = [
+                ("client.token_sha256", &client.token_sha256),
+                ("client.certificate_key_sha256", &client.certificate_key_sha256),
+            ];
+            if known_by.iter().all(|(_, value)| value.is_none()) {
+                return Err(wrong(
+                    "client.subsystem",
+                    &client.subsystem,
+                    "it is known by nothing: give token_sha256, from `security-server token`",
+                ));
+            }
+            for (key, value) in known_by {
+                if let Some(value) = value.as_ref().filter(|value| value.parse::<Digest>().is_err()) {
+                    return Err(wrong(key, value, "it is 64 lower-case hexadecimal digits"));
+                }
+            }
+        }
+        for subsystem in self
+            .doors
+            .iter()
+            .filter_map(|door| door.subsystem.as_ref())
+            .chain(self.clients.iter().map(|client| &client.subsystem))
+            .chain(self.services.iter().map(|service| &service.subsystem))
+        {
+            if subsystem.member() != self.member {
+                return Err(wrong("subsystem", subsystem, "this server speaks for its own member's subsystems only"));
+            }
+        }
+        for service in self.bind.keys() {
+            if format!("/{service}/M").parse::<MethodPath>().is_err() {
+                return Err(wrong("bind", service, "it is a gRPC service's full name, like civil.v1.Births"));
+            }
+        }
+        for service in &self.services {
+            if format!("/{}/M", service.name).parse::<MethodPath>().is_err() {
+                return Err(wrong(
+                    "service.name",
+                    &service.name,
+                    "it is a gRPC service's full name, like civil.v1.Births",
+                ));
+            }
+            let Some((tls, host)) = endpoint(&service.address) else {
+                return Err(wrong("service.address", &service.address, "it is http://HOST:PORT or https://HOST:PORT"));
+            };
+            let pin = service.certificate_key_sha256.as_ref();
+            if tls != pin.is_some() || pin.is_some_and(|pin| pin.parse::<Digest>().is_err()) {
+                let rule = "https:// wants certificate_key_sha256, the SHA-256 of the service's public key; http:// wants none";
+                return Err(wrong("service.certificate_key_sha256", &host, rule));
+            }
+            if service.mutual_tls && !tls {
+                return Err(wrong("service.mutual_tls", &service.address, "it wants an https:// address"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a server is started with: keys unlocked, listeners bound, the global configuration read.
+    pub async fn settings(&self, passphrase: &Passphrase, clock: Clock) -> Result<Settings, NoConfiguration> {
+        let keys = Keys::open(&self.directory, passphrase)?;
+        let identity = || -> Result<Identity, NoConfiguration> {
+            Ok(Identity { chain: self.chain()?, key: keys.authentication.clone() })
+        };
+        let store = Arc::new(Store::open(&self.directory.join(GLOBAL_CONFIGURATION))?);
+        let mut client_doors = Vec::new();
+        for door in &self.doors {
+            let tls = if door.tls { Some(tls::for_clients(&identity()?)?) } else { None };
+            client_doors.push((listen(door.listen).await?, Door { bound: door.subsystem.clone(), tls }));
+        }
+        let token = operators_token(&self.directory)?;
+        Ok(Settings {
+            id: self.server.clone(),
+            keys: vec![(self.member.clone(), Arc::clone(&keys.signing))],
+            registry: Some(Registry { address: self.registry.0.clone(), key: self.registry.1 }),
+            store,
+            clock,
+            log: Arc::new(Directory(self.directory.join(MESSAGE_LOG))),
+            log_options: journal::Options::default(),
+            index: self.directory.join(INDEX),
+            audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
+            audit_options: journal::Options::default(),
+            clients: self.known_clients(),
+            bindings: self.bindings(),
+            services: self.known_services(&identity()?)?,
+            identity: identity()?,
+            peers: listen(self.peers).await?,
+            client_doors,
+            operators: (listen(self.operators).await?, Digest::of(&[token.as_bytes()])),
+        })
+    }
+
+    fn chain(&self) -> Result<Vec<Vec<u8>>, NoConfiguration> {
+        let path = self.directory.join(CERTIFICATES).join("authentication.pem");
+        let unreadable = |source| NoConfiguration::Unreadable { path: path.clone(), source };
+        let text = fs::read(&path).map_err(unreadable)?;
+        let chain: Vec<_> = rustls_pki_types::pem::PemObject::pem_slice_iter(&text)
+            .filter_map(|der: Result<rustls_pki_types::CertificateDer<'_>, _>| der.ok())
+            .map(|der| der.to_vec())
+            .collect();
+        if chain.is_empty() {
+            return Err(unreadable(std::io::Error::other("no certificate in PEM is there")));
+        }
+        Ok(chain)
+    }
+
+    fn known_clients(&self) -> Clients {
+        let mut clients = Clients::default();
+        for client in &self.clients {
+            if let Some(token) = client.token_sha256.as_ref().and_then(|token| token.parse().ok()) {
+                clients.tokens.insert(token, client.subsystem.clone());
+            }
+            if let Some(key) = client.certificate_key_sha256.as_ref().and_then(|key| key.parse().ok()) {
+                clients.certificates.insert(key, client.subsystem.clone());
+            }
+        }
+        clients
+    }
+
+    fn bindings(&self) -> Bindings {
+        HashMap::from_iter(self.bind.clone())
+    }
+
+    fn known_services(&self, identity: &Identity) -> Result<Services, NoConfiguration> {
+        let mut services = Vec::new();
+        for service in &self.services {
+            let pin = service.certificate_key_sha256.as_ref().and_then(|pin| pin.parse().ok());
+            let client = service.mutual_tls.then_some(identity);
+            let tls = pin.map(|pin| tls::to_service(pin, client)).transpose()?;
+            let (_, host) = endpoint(&service.address).unwrap_or_default();
+            services.push(Service::new(service.subsystem.clone(), service.name.clone(), host, tls));
+        }
+        Services::new(services).map_err(|Twice(service)| NoConfiguration::Value {
+            path: self.directory.join(crate::join::CONFIGURATION_FILE),
+            key: "service.name".into(),
+            value: service,
+            rule: "it stands twice: each service of a subsystem has one address".into(),
+        })
+    }
+}
+
+/// Whether it is over TLS, and host and port.
+fn endpoint(address: &str) -> Option<(bool, String)> {
+    let (tls, host) = match (address.strip_prefix("http://"), address.strip_prefix("https://")) {
+        (Some(host), None) => (false, host),
+        (None, Some(host)) => (true, host),
+        _ => return None,
+    };
+    host.parse::<Address>().ok().map(|host| (tls, host.as_str().to_owned()))
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, NoConfiguration> {
+    TcpListener::bind(address).await.map_err(|source| NoConfiguration::Listen { address, source })
+}
+
+/// Reads the operators' token, or makes it where there is none: 32 random bytes, for the owner's eyes only.
+pub fn operators_token(directory: &Path) -> Result<String, NoConfiguration> {
+    let path = directory.join(OPERATORS_TOKEN);
+    let file = |source| NoConfiguration::Unreadable { path: path.clone(), source };
+    match fs::read_to_string(&path) {
+        Ok(token) => {
+            let mode = fs::metadata(&path).map_err(file)?.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                let why = format!("it has mode {mode:03o}, and must be for its owner only: chmod 600 it");
+                return Err(file(std::io::Error::other(why)));
+            }
+            Ok(token.trim().to_owned())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let token = random_token();
+            let mut made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file)?;
+            made.write_all(token.as_bytes()).and_then(|()| made.sync_all()).map_err(file)?;
+            Ok(token)
+        }
+        Err(error) => Err(file(error)),
+    }
+}
+
+/// 32 random bytes, in hexadecimal.
+pub fn random_token() -> String {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the system's random source works, or nothing does");
+    hex::encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = r#"
+server = "VN/GOV/moj/ss1"
+member = "VN/GOV/moj"
+unlock = "credential:moj"
+[registry]
+address = "registry.gov.vn:4001"
+fingerprint = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+[peers]
+listen = "0.0.0.0:5500"
+[operators]
+listen = "127.0.0.1:5580"
+"#;
+
+    fn parse(more: &str) -> Result<Configuration, String> {
+        let text = format!("{GOOD}{more}");
+        Configuration::parse(Path::new("/etc/causeway/security-server.toml"), &text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_rule() {
+        assert!(parse("").is_ok());
+        for (more, named) in [
+            ("[[clients]]\nlisten = \"0.0.0.0:1\"\n", "tls = true"),
+            ("[[clients]]\nlisten = \"0.0.0.0:1\"\nsubsystem = \"VN/GOV/moj/a\"\n", "only a loopback address"),
+            ("[[client]]\nsubsystem = \"VN/GOV/moj/a\"\n", "known by nothing"),
+            ("[[client]]\nsubsystem = \"VN/GOV/moj/a\"\ntoken_sha256 = \"abc\"\n", "64 lower-case"),
+            (
+                "[[client]]\nsubsystem = \"VN/GOV/tax/a\"\ntoken_sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\n",
+                "its own member's",
+            ),
+            ("[[client]]\nsubsystem = \"moj\"\n", "four segments"),
+            (
+                "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"127.0.0.1:1\"\n",
+                "http://HOST:PORT",
+            ),
+            (
+                "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"https://a:1\"\n",
+                "certificate_key_sha256",
+            ),
+            ("[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"/a.B\"\naddress = \"http://a:1\"\n", "full name"),
+            ("[bind]\n\"a/b\" = \"VN/GOV/moj/a\"\n", "full name"),
+            ("[turbo]\n", "turbo"),
+        ] {
+            let error = parse(more).unwrap_err();
+            assert!(error.contains(named) && error.contains("security-server.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_example_in_deploy_is_read() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/security-server.toml"));
+        Configuration::read(path).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,200}") {
+            let _ = Configuration::parse(Path::new("x"), &text);
+        }
+    }
+}

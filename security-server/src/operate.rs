@@ -1,0 +1,113 @@
+//! The operators' command line: asks a running server at its operators' door, with its operators' token.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::config::{Configuration, NoConfiguration, operators_token};
+
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// A running server, as its operator reaches it.
+pub struct Operator {
+    address: std::net::SocketAddr,
+    token: String,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The configuration file.
+    #[error(transparent)]
+    Configuration(#[from] NoConfiguration),
+    /// The server does not answer.
+    #[error("the server does not answer at {0}: {1}; is it running? `security-server serve` starts it")]
+    Unreachable(std::net::SocketAddr, String),
+    /// The server refused.
+    #[error("{why}")]
+    Refused {
+        /// How.
+        status: StatusCode,
+        /// In its words.
+        why: String,
+    },
+}
+
+impl Failed {
+    /// The exit code that stands for it: 1 failed, 2 usage, 3 refused by rule, 4 unreachable, 6 not found.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => 2,
+            Self::Unreachable(..) => 4,
+            Self::Refused { status, .. } => match *status {
+                StatusCode::NOT_FOUND => 6,
+                StatusCode::BAD_REQUEST => 2,
+                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNAUTHORIZED => 3,
+                _ => 1,
+            },
+        }
+    }
+}
+
+impl Operator {
+    /// Of the server with this configuration file.
+    pub fn of(file: &Path) -> Result<Self, Failed> {
+        let configuration = Configuration::read(file)?;
+        let token = operators_token(&configuration.directory)?;
+        Ok(Self { address: configuration.operators, token })
+    }
+
+    /// Reads.
+    pub async fn get(&self, path: &str) -> Result<Bytes, Failed> {
+        self.ask(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Changes.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failed> {
+        let body = serde_json::to_vec(body).map_err(|error| self.unreachable(error))?;
+        let answer = self.ask(Method::POST, path, body.into()).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.unreachable(error))
+    }
+
+    fn unreachable(&self, why: impl std::fmt::Display) -> Failed {
+        Failed::Unreachable(self.address, why.to_string())
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failed> {
+        let stream = TcpStream::connect(self.address).await.map_err(|error| self.unreachable(error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut requests, connection) = handshake.map_err(|error| self.unreachable(error))?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.address.to_string())
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.unreachable(error))?;
+        let response = requests.send_request(request).await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let why = problem["error"].as_str().map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+        Err(Failed::Refused { status, why })
+    }
+}
+
+/// A value in a query, percent-encoded.
+pub fn encoded(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    value.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
