@@ -178,7 +178,8 @@ def check_directions(messages):
         need(not own or header["previous"] == digest_of(own[-1][0]), "3.3.1", "previous")
         need(all(header[field] == messages[0][1][field] for field in shared), "3.3.2", "another exchange")
         if header["answer"]:
-            need(requests and header["answer"]["opening"] == digest_of(requests[0][0]), "3.3.3", "answers another opening")
+            need(requests, "3.3.3", "an answer without its request")
+            need(header["answer"]["opening"] == digest_of(requests[0][0]), "3.3.3", "answers another opening")
             handed_on = before["answer"]["handed_on"] if before else 0
             need(handed_on <= header["answer"]["handed_on"] <= len(requests), "3.3.3", "handed_on")
         own.append((data, header))
@@ -664,41 +665,13 @@ def check_heads(seals):
         need(root == seal["root"], "7.7", "two roots of one tree at one size: the log was rewritten")
 
 
-def verify(evidence, anchor, findings):
-    """Appends what is found, and returns what is proven and what is not; Invalid if the file proves nothing."""
-    def judge(step, subject, action, *given):
-        try:
-            try:
-                result = action(*given)
-            except RecursionError:
-                raise Invalid(step, "nested too deeply") from None
-        except Invalid as invalid:
-            findings.append({"step": invalid.step, "subject": subject, "verdict": f"refused: {invalid.why}"})
-            raise
-        findings.append({"step": step, "subject": subject, "verdict": "holds"})
-        return result
+def named(key):
+    return f"attempt {key[0]}, {'request' if key[1] == REQUEST else 'answer'}"
 
-    def named(key):
-        return f"attempt {key[0]}, {'request' if key[1] == REQUEST else 'answer'}"
 
-    exchange, holder, files, messages = judge("7.1", "the file", read_evidence, evidence)
-    judge("7.2", "headers", read_headers, exchange, messages)
-    judge("7.3", "directions", check_exchange, holder, messages)
-    members, revoked = judge("7.4", "global configuration", check_configuration, anchor, files, messages)
-
-    def key_of(member, server, key, header):
-        return signing_key(members, revoked, member, server, key, header["time"])
-
-    groups, seals, proven, not_proven = grouped(messages), [], [], []
-    for key, group in groups.items():
-        for message in group:
-            seals.append(judge("7.5", f"seal of {named(key)}, message {message['read']['position']}", check_seal,
-                               message["header"], message["seal"], message["genesis"], key_of))
-    for key, group in groups.items():
-        payloads = [(message["read"], message.get("payload")) for message in group]
-        judge("7.6", f"payloads of {named(key)}", check_payloads, payloads)
-    judge("7.7", "heads", check_heads, seals)
-
+def sentences(groups):
+    """What a file is proof of, every step holding, and what it is not."""
+    proven, not_proven = [], []
     for key, group in groups.items():
         first, route = group[0]["read"], group[0]["read"]["route"]
         side, whom, what = "consumer", "provider", f"asked, for {json.dumps((first['opening'] or {}).get('purpose'))},"
@@ -717,6 +690,40 @@ def verify(evidence, anchor, findings):
         "that anything was delivered", "time beyond the clocks of both servers",
         "that the agency's own system asked: its server holds the key", "that nothing else was written and never sent",
         "that no key was revoked after the version of the configuration shown"]
+
+
+def verify(evidence, anchor, findings):
+    """Appends what is found, and returns what is proven and what is not; Invalid if the file proves nothing."""
+    def judge(step, subject, action, *given):
+        try:
+            try:
+                result = action(*given)
+            except RecursionError:
+                raise Invalid(step, "nested too deeply") from None
+        except Invalid as invalid:
+            findings.append({"step": invalid.step, "subject": subject, "verdict": f"refused: {invalid.why}"})
+            raise
+        findings.append({"step": step, "subject": subject, "verdict": "holds"})
+        return result
+
+    exchange, holder, files, messages = judge("7.1", "the file", read_evidence, evidence)
+    judge("7.2", "headers", read_headers, exchange, messages)
+    judge("7.3", "directions", check_exchange, holder, messages)
+    members, revoked = judge("7.4", "global configuration", check_configuration, anchor, files, messages)
+
+    def key_of(member, server, key, header):
+        return signing_key(members, revoked, member, server, key, header["time"])
+
+    groups, seals = grouped(messages), []
+    for key, group in groups.items():
+        for message in group:
+            seals.append(judge("7.5", f"seal of {named(key)}, message {message['read']['position']}", check_seal,
+                               message["header"], message["seal"], message["genesis"], key_of))
+    for key, group in groups.items():
+        payloads = [(message["read"], message.get("payload")) for message in group]
+        judge("7.6", f"payloads of {named(key)}", check_payloads, payloads)
+    judge("7.7", "heads", check_heads, seals)
+    return sentences(groups)
 
 
 def main():

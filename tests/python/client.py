@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An ordinary gRPC client in Python: grpcio, stubs that grpcio-tools makes of the service's .proto, and nothing of ours.
+"""An ordinary gRPC client in Python: grpcio, stubs that grpcio-tools makes of the service's .proto, nothing of ours.
 Makes one of the calls below and prints as JSON what it saw; bytes are in hexadecimal.
 
     client.py '{"call": "unary", "door": "127.0.0.1:8080", "protos": "tests/protos", "fields": [["x-a", "1"]]}'
@@ -101,8 +101,8 @@ def readable(metadata):
     return [[name, value.hex() if isinstance(value, bytes) else value] for name, value in metadata or ()]
 
 
-CALLS = {call.__name__: call for call in (unary, server_stream, client_stream, both, speaks_first, fail, deadline, cancel,
-                                          refused)}
+CALLS = {call.__name__: call for call in (unary, server_stream, client_stream, both, speaks_first, fail, deadline,
+                                          cancel, refused)}
 
 
 def main(call, door, protos, fields):
