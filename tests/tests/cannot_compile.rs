@@ -7,6 +7,8 @@
 //! The compiler is asked directly, with the crates that this test itself was built with: nothing is built again, and
 //! nothing is fetched.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,8 @@
 //! at the consumer's server and at the provider's. Taps on all three connections see every byte that is given to a
 //! socket. The runtime has one thread: what could have run after [`settle`] has run.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

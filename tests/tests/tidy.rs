@@ -1,5 +1,7 @@
 //! Habits that are tests: what depends on what, which words are not used, where sockets may be touched.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
