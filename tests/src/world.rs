@@ -169,6 +169,11 @@ impl World {
         self.servers["moj"].server.access_rights.grant(proposal, self.now()).await.unwrap().number
     }
 
+    /// The root document from which everything is verified, as an auditor is given it.
+    pub fn anchor(&self) -> &[u8] {
+        self.publication.anchor()
+    }
+
     /// The time that every server sees.
     pub fn now(&self) -> Time {
         Time::from_millis(self.time.load(Ordering::Relaxed))
