@@ -320,6 +320,8 @@ def read_head(data, step="5.3"):
 def read_genesis(record):
     need(len(record) >= 17 and record[0] == 1, "5.4.2", "not a genesis record")
     genesis = decode("Genesis", record[17:], "5.4.2")
+    digests = all(len(genesis[field]) in (0, 32) for field in ("before", "before_root"))
+    need(len(record) <= 1024 and digests, "5.4.2", "the genesis is too long, or names no tree before it")
     need(len(genesis["random"]) == 32 and 1 <= genesis["why"] <= 4, "5.4.2", "no random bytes, or no reason")
     return genesis, hashlib.sha256(record).hexdigest()
 

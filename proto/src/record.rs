@@ -171,6 +171,9 @@ pub fn decode_canonical<M: Message + Default>(bytes: &[u8], name: &'static str) 
     Ok(message)
 }
 
+/// Longest genesis record, in bytes.
+pub const MAX_GENESIS_BYTES: usize = 1024;
+
 /// A genesis record, read.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Genesis {
@@ -191,6 +194,10 @@ impl Genesis {
         }
         let content: wire::Genesis = decode_canonical(&record.body(), "Genesis")?;
         let why = wire::Why::try_from(content.why).unwrap_or(wire::Why::Unspecified);
+        let digest = |bytes: &Bytes| bytes.is_empty() || bytes.len() == 32;
+        if record.as_bytes().len() > MAX_GENESIS_BYTES || !digest(&content.before) || !digest(&content.before_root) {
+            return Err(NotCanonical::Incomplete("Genesis"));
+        }
         if content.random.len() != 32 || why == wire::Why::Unspecified {
             return Err(NotCanonical::Incomplete("Genesis"));
         }

@@ -150,10 +150,13 @@ pub fn may_go_on<'m>(rights: &AccessRights, mut message: Judged<Handed<'m>>) -> 
     let allowed = still(rights, message.moment(), message.message().way());
     let way = message.message().way().clone();
     let arrived = message.message_mut().arrived_mut();
-    // An end that is ours to give needs no permission.
-    let ends_itself = matches!(arrived.end, Some(OwnEnd::Abort(_) | OwnEnd::Refused(_)));
-    if let (Err(stop), false) = (allowed, ends_itself) {
-        *arrived = OwnArrived { contents: Contents::default(), end: Some(OwnEnd::Abort(stop.cause)) };
+    if let Err(stop) = allowed {
+        // An end that is ours to give needs no permission; what came with it does.
+        let end = match arrived.end {
+            Some(end @ (OwnEnd::Abort(_) | OwnEnd::Refused(_))) => end,
+            _ => OwnEnd::Abort(stop.cause),
+        };
+        *arrived = OwnArrived { contents: Contents::default(), end: Some(end) };
         way.stop(stop);
     }
     MayGoOn(message)

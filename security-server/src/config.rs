@@ -232,6 +232,10 @@ impl Configuration {
         if self.server.owner() != self.member {
             return Err(wrong("server", &self.server, "a server is named after the member that owns it"));
         }
+        if !self.operators.ip().is_loopback() {
+            let rule = "it is a loopback address: the operators' token must not travel in clear. Reach it over ssh";
+            return Err(wrong("operators.listen", &self.operators, rule));
+        }
         for door in &self.doors {
             if door.subsystem.is_some() && (door.tls || !door.listen.ip().is_loopback()) {
                 let rule = "only a loopback address without TLS may be bound to a subsystem: whoever reaches it is that subsystem";

@@ -14,6 +14,7 @@ use proto::wire::relay as wire;
 use serde::Serialize;
 
 use crate::SecurityServer;
+use crate::message_log::beside;
 
 /// A message out of the log, with what proves it.
 struct Logged {
@@ -32,7 +33,8 @@ fn logged(entry: &Entry, geneses: &Geneses) -> Option<Logged> {
             Some(Logged { header: Header::parse(body).ok()?, seal: entry.seal.clone()?, genesis, sent: true })
         }
         Kind::Received if body.len() > 32 => {
-            let seal = beside(entry)?.seal?;
+            let beside = beside(entry).filter(|beside| !beside.disproved)?;
+            let seal = beside.seal?;
             let tree = Head::parse(&seal.head).ok()?.tree;
             let genesis = geneses.get(&tree)?.clone();
             Some(Logged { header: Header::parse(body.slice(32..)).ok()?, seal, genesis, sent: false })
@@ -78,12 +80,6 @@ fn geneses(records: &[Entry]) -> Geneses {
     geneses
 }
 
-/// What lies beside a received record: the peer's seal, and the genesis where the message brought it.
-fn beside(entry: &Entry) -> Option<wire::Frame> {
-    let received = entry.record.kind() == Kind::Received;
-    received.then(|| <wire::Frame as prost::Message>::decode(entry.beside.clone()).ok()).flatten()
-}
-
 /// Why there is no evidence file.
 #[derive(Debug, thiserror::Error)]
 pub enum NoEvidence {
@@ -98,7 +94,7 @@ pub enum NoEvidence {
 /// The evidence file of an exchange (PROTOCOL.md 7).
 pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) -> Result<Vec<u8>, NoEvidence> {
     let geneses = geneses(records);
-    let logged: Vec<_> = records.iter().filter_map(|entry| logged(entry, &geneses)).collect();
+    let logged = of_one_opening(records.iter().filter_map(|entry| logged(entry, &geneses)).collect());
     let first = logged.first().ok_or(NoEvidence::NotSealed(exchange))?;
     let member = match (first.sent, first.header.direction) {
         (true, Direction::Request) | (false, Direction::Answer) => first.header.route.consumer.member(),
@@ -110,12 +106,35 @@ pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) ->
     Ok(EvidenceFile::new(exchange, holder, &server.store.files(), messages)?.to_bytes())
 }
 
+/// The messages of the first opening among them, on the side that it stands on. An exchange id is the consumer's to
+/// choose, so a peer may use one twice; and where one server is on both sides, each message is there twice.
+fn of_one_opening(logged: Vec<Logged>) -> Vec<Logged> {
+    let opens = |logged: &&Logged| logged.header.direction == Direction::Request && logged.header.position == 0;
+    let Some((opening, asked_here)) = logged.iter().find(opens).map(|first| (first.header.digest(), first.sent)) else {
+        return Vec::new();
+    };
+    let mut previous = opening;
+    let mut belongs = |logged: &Logged| match (logged.header.direction, &logged.header.answer) {
+        (Direction::Request, _) => {
+            let next = logged.header.previous == Some(previous) || logged.header.digest() == opening;
+            if next {
+                previous = logged.header.digest();
+            }
+            next && logged.sent == asked_here
+        }
+        (Direction::Answer, answer) => {
+            answer.is_some_and(|answer| answer.opening == opening) && logged.sent != asked_here
+        }
+    };
+    logged.into_iter().filter(|logged| belongs(logged)).collect()
+}
+
 /// One record of an exchange, for a screen.
 #[derive(Debug, Serialize)]
 pub struct Line {
     /// Where it stands in the log.
     pub position: String,
-    /// `sent`, `received` or `closed`.
+    /// `sent`, `received`, `withheld` (it came, and was not handed on) or `closed`.
     pub kind: &'static str,
     /// `request` or `answer`.
     pub direction: Option<&'static str>,
@@ -136,7 +155,11 @@ fn line(entry: &Entry) -> Option<Line> {
     let body = entry.record.body();
     let (kind, header) = match entry.record.kind() {
         Kind::Sent => ("sent", Header::parse(body).ok()?),
-        Kind::Received if body.len() > 32 => ("received", Header::parse(body.slice(32..)).ok()?),
+        Kind::Received if body.len() > 32 => {
+            let proven = beside(entry).is_some_and(|beside| !beside.disproved);
+            let kind = if proven { "received" } else { "withheld" };
+            (kind, Header::parse(body.slice(32..)).ok()?)
+        }
         Kind::Closed => {
             let closed = <wire::Closed as prost::Message>::decode(body).ok()?;
             let end = Some(closed.outcome().as_str_name().to_lowercase());

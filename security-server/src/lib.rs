@@ -31,18 +31,19 @@ pub mod tls;
 pub mod verify;
 pub mod way;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::message::Cause;
 use proto::refusal::Code;
-use proto::signature::SigningKey;
+use proto::signature::{KeyId, SigningKey};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,7 +53,7 @@ use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Current, Registry, Store};
 use crate::listen::clients::{Bindings, Door};
-use crate::listen::{MAX_EXCHANGES, Permit};
+use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
 use crate::message_log::{Concluded, Index, MessageLog, Opened};
 use crate::quota::Quotas;
 use crate::relay::Peers;
@@ -91,6 +92,8 @@ pub struct SecurityServer {
     configuration: Arc<Current>,
     clock: Clock,
     permits: Arc<Semaphore>,
+    peer_permits: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
+    fetches: Arc<Semaphore>,
     exchanges: TaskTracker,
     draining: CancellationToken,
     stopping: CancellationToken,
@@ -197,6 +200,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         configuration,
         clock: settings.clock,
         permits: Arc::new(Semaphore::new(MAX_EXCHANGES)),
+        peer_permits: Mutex::default(),
+        fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
         exchanges: TaskTracker::new(),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
@@ -259,7 +264,10 @@ impl Started {
         if tokio::time::timeout(DRAIN_TIMEOUT, self.server.exchanges.wait()).await.is_err() {
             tracing::warn!("exchanges still run after {DRAIN_TIMEOUT:?}: they are stopped");
             self.server.stopping.cancel();
-            self.server.exchanges.wait().await;
+            let stopped = tokio::time::timeout(DRAIN_TIMEOUT, self.server.exchanges.wait()).await;
+            if stopped.is_err() {
+                tracing::error!("exchanges do not end: the next start closes them, outcome unknown");
+            }
         }
         // Their last words are with the doors now; an idle connection is not waited for.
         let _ = tokio::time::timeout(Duration::from_secs(5), self.doors.wait()).await;
@@ -316,13 +324,38 @@ impl SecurityServer {
 
     /// The right to run one more exchange, or why not.
     pub(crate) fn permit(&self) -> Result<Permit, Code> {
+        self.takes_more()?;
+        Arc::clone(&self.permits).try_acquire_owned().map(Permit::new).map_err(|_| Code::TooManyExchanges)
+    }
+
+    /// The right of the server with this authentication key to have one more exchange here, or why not. Kept for
+    /// registered servers only, so that strangers' keys take no memory.
+    pub(crate) fn permit_of_peer(&self, key: KeyId) -> Result<OwnedSemaphorePermit, Code> {
+        self.takes_more()?;
+        if self.configuration.load().authenticated(&key).is_none() {
+            return Err(Code::Unproven);
+        }
+        let share = {
+            let mut shares = self.peer_permits.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(shares.entry(key).or_insert_with(|| Arc::new(Semaphore::new(MAX_EXCHANGES_OF_PEER))))
+        };
+        share.try_acquire_owned().map_err(|_| Code::TooManyExchanges)
+    }
+
+    /// The right to run one more fetch, or why not.
+    pub(crate) fn permit_to_fetch(&self) -> Result<OwnedSemaphorePermit, Code> {
+        self.takes_more()?;
+        Arc::clone(&self.fetches).try_acquire_owned().map_err(|_| Code::TooManyExchanges)
+    }
+
+    fn takes_more(&self) -> Result<(), Code> {
         if self.draining.is_cancelled() {
             return Err(Code::ShuttingDown);
         }
         if self.message_log.ended().is_some() {
             return Err(Code::LogEnded);
         }
-        Arc::clone(&self.permits).try_acquire_owned().map(Permit).map_err(|_| Code::TooManyExchanges)
+        Ok(())
     }
 
     /// Exchanges that run now.

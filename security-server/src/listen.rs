@@ -27,6 +27,12 @@ use crate::way::StopSwitch;
 
 /// Exchanges that run at once; one more is refused.
 pub const MAX_EXCHANGES: usize = 4096;
+/// Exchanges that one peer may have running here at once, those included whose opening is still being read.
+pub const MAX_EXCHANGES_OF_PEER: usize = 1024;
+/// Fetches that run at once.
+pub const MAX_FETCHES: usize = 2;
+/// How long an answer to a fetch may take to be read.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that a door holds at once; one more waits to be accepted.
 pub const MAX_CONNECTIONS: usize = 4096;
 /// Streams that one connection may have at once.
@@ -54,7 +60,20 @@ pub async fn bind(address: std::net::SocketAddr) -> std::io::Result<Listener> {
 }
 
 /// The right to run one exchange. Given back when it is concluded.
-pub struct Permit(#[allow(dead_code, reason = "it is held, not read")] pub(crate) OwnedSemaphorePermit);
+#[allow(dead_code, reason = "it is held, not read")]
+pub struct Permit(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl Permit {
+    /// One of these.
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(permit, None)
+    }
+
+    /// And one of the peer's own share.
+    pub(crate) fn and(self, of_peer: OwnedSemaphorePermit) -> Self {
+        Self(self.0, Some(of_peer))
+    }
+}
 
 /// A client's call, with what had arrived beside its opening.
 pub struct Call {

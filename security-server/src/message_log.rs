@@ -8,7 +8,7 @@ mod replay;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use proto::time::Time;
 use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
 
-pub use self::index::{Found, Index, IndexError};
+pub use self::index::{Found, Index, IndexError, Open};
 pub(crate) use self::opened::Source;
 pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
 use self::replay::Seen;
@@ -56,6 +56,7 @@ struct Inner {
     last_time: AtomicU64,
     disproved: Mutex<HashMap<ServerId, Bucket>>,
     random: SystemRandom,
+    catching_up: Mutex<()>,
 }
 
 /// The tree is finished: nothing leaves any more; the next start closes what was open.
@@ -207,6 +208,30 @@ impl<'m, T: Release> Committing<'m, T> {
     }
 }
 
+/// What a `closed` record ends.
+struct Ending {
+    side: wire::Side,
+    opening: Digest,
+    exchange: ExchangeId,
+    attempt: u32,
+}
+
+impl Ending {
+    fn of(way: &Way) -> Self {
+        let side = match way.side {
+            Side::Consumer => wire::Side::Consumer,
+            Side::Provider => wire::Side::Provider,
+        };
+        Self { side, opening: way.opening, exchange: way.exchange, attempt: way.attempt }
+    }
+}
+
+/// What lies beside a received record: the peer's seal, and whether it proves anything.
+pub(crate) fn beside(entry: &Entry) -> Option<wire::Beside> {
+    let received = entry.record.kind() == Kind::Received;
+    received.then(|| wire::Beside::decode(entry.beside.clone()).ok()).flatten()
+}
+
 /// Both ends and the `closed` record are in the log, or the log has ended.
 #[must_use]
 pub struct Concluded(Result<(), LogEnded>);
@@ -293,6 +318,7 @@ impl MessageLog {
             last_time: AtomicU64::new(last_time.as_millis()),
             disproved: Mutex::default(),
             random: SystemRandom::new(),
+            catching_up: Mutex::default(),
             index,
             journal,
             disk,
@@ -320,18 +346,20 @@ impl MessageLog {
     /// The records of an exchange, in the order of the log. Reads the disk: not for the message path.
     pub fn find(&self, exchange: ExchangeId) -> Result<Vec<Entry>, OpenError> {
         self.catch_up()?;
-        let mut found = Vec::new();
-        for position in self.0.index.find(exchange)? {
-            found.extend(journal::entry(&*self.0.disk, position)?);
-        }
-        Ok(found)
+        Ok(journal::entries(&*self.0.disk, &self.0.index.find(exchange)?)?)
     }
 
     /// Reads into the index what was written since it was caught up last. Reads the disk: not for the message path.
     pub fn catch_up(&self) -> Result<(), OpenError> {
+        let _alone = self.0.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        // The file shows a commit before its sync returned, and for ever where it failed: that is nobody's to see.
+        let durable_end = self.0.journal.durable_end();
+        if self.0.index.position().is_some_and(|position| position >= durable_end) {
+            return Ok(());
+        }
         let mut failed = None;
         journal::read(&*self.0.disk, self.0.index.position(), &mut |entry| {
-            if failed.is_none() {
+            if failed.is_none() && entry.position < durable_end {
                 failed = self.0.index.add(&entry).err();
             }
         })?;
@@ -473,7 +501,9 @@ impl MessageLog {
                 // Stops the other direction first: its abort says why.
                 way.stop(stop);
                 let kept = match arrived {
-                    LineArrived::Frame(frame) if self.keeps_disproved(&way) => Some(self.queue_disproved(&way, &frame)),
+                    LineArrived::Frame(frame) if self.keeps_disproved(&way) => {
+                        Some(self.queue_withheld(&way, &frame, stop))
+                    }
                     LineArrived::Frame(_) | LineArrived::Silence(_) => None,
                 };
                 Committing { pending: kept, ..Committing::nothing(way, stop) }.of(one)
@@ -496,10 +526,7 @@ impl MessageLog {
                 let side = if way.side == Side::Consumer { "consumer" } else { "provider" };
                 let name = outcome.as_str_name();
                 metrics::counter!("causeway_exchanges_total", "side" => side, "outcome" => name).increment(1);
-                self.queue_closed(way.tree, way.exchange, way.attempt, outcome)
-                    .await
-                    .map(|_| ())
-                    .map_err(LogEnded::from)
+                self.queue_closed(way.tree, Ending::of(&way), outcome).await.map(|_| ()).map_err(LogEnded::from)
             }
         };
         drop(permit);
@@ -508,7 +535,7 @@ impl MessageLog {
 
     fn abandon(&self, way: &Way) {
         // Nobody waits for it: the task is gone. A crash before it is durable is found at the next start.
-        drop(self.queue_closed(way.tree, way.exchange, way.attempt, wire::Outcome::Abandoned));
+        drop(self.queue_closed(way.tree, Ending::of(way), wire::Outcome::Abandoned));
     }
 
     async fn close_what_was_open(&self) -> Result<(), OpenError> {
@@ -516,7 +543,8 @@ impl MessageLog {
         for open in self.0.index.open_exchanges()? {
             // A tree of a member that is hosted no longer has nobody who could sign for it: its first tree does.
             let tree = self.0.trees.get(&open.member).copied().unwrap_or(TreeIndex(0));
-            queued.push(self.queue_closed(tree, open.exchange, open.attempt, wire::Outcome::Unknown));
+            let Open { side, opening, exchange, attempt, .. } = open;
+            queued.push(self.queue_closed(tree, Ending { side, opening, exchange, attempt }, wire::Outcome::Unknown));
         }
         let count = queued.len();
         for pending in queued {
@@ -564,7 +592,8 @@ impl MessageLog {
         let seal = frame.seal.clone().unwrap_or_default();
         let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), header.as_bytes()]);
         // The peer's seal is kept beside the record: what is in the tree is its digest.
-        let beside = wire::Frame { seal: Some(seal), genesis: frame.genesis.clone(), ..Default::default() };
+        let genesis = if header.position == 0 { frame.genesis.clone() } else { Bytes::new() };
+        let beside = wire::Beside { seal: Some(seal), genesis, ..Default::default() };
         let pending = self.append(way.tree, record, beside.encode_to_vec().into(), false);
         let bytes = contents.pieces.iter().map(Bytes::len).sum();
         let said = Said::Message { contents, end: header.end.clone(), opening };
@@ -577,11 +606,17 @@ impl MessageLog {
         }
     }
 
-    /// Whole, as it came: whoever reads it verifies it again, and sees that it fails.
-    fn queue_disproved(&self, way: &Way, frame: &wire::Frame) -> Pending {
+    /// Whole, as it came, where it was disproved: whoever reads it verifies it again, and sees that it fails. What was
+    /// withheld for another reason is kept without what it said.
+    fn queue_withheld(&self, way: &Way, frame: &wire::Frame, stop: Stop) -> Pending {
         let seal = frame.seal.clone().unwrap_or_default();
         let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), &frame.header]);
-        let beside = wire::Frame { header: Bytes::new(), ..frame.clone() };
+        let beside = wire::Beside {
+            payload: frame.payload.clone().filter(|_| stop.cause == Cause::Disproved),
+            genesis: frame.genesis.clone(),
+            seal: Some(seal),
+            disproved: true,
+        };
         self.append(way.tree, record, beside.encode_to_vec().into(), false)
     }
 
@@ -595,9 +630,14 @@ impl MessageLog {
         disproved.entry(peer.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()
     }
 
-    fn queue_closed(&self, tree: TreeIndex, exchange: ExchangeId, attempt: u32, outcome: wire::Outcome) -> Pending {
-        let closed =
-            wire::Closed { exchange: Bytes::copy_from_slice(exchange.as_bytes()), attempt, outcome: outcome as i32 };
+    fn queue_closed(&self, tree: TreeIndex, ending: Ending, outcome: wire::Outcome) -> Pending {
+        let closed = wire::Closed {
+            exchange: Bytes::copy_from_slice(ending.exchange.as_bytes()),
+            attempt: ending.attempt,
+            outcome: outcome as i32,
+            side: ending.side as i32,
+            opening: ending.opening.to_wire(),
+        };
         let record = Record::new(Kind::Closed, &self.draw(), &[&closed.encode_to_vec()]);
         self.append(tree, record, Bytes::new(), false)
     }

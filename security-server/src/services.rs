@@ -10,6 +10,7 @@ use proto::identifier::{MethodPath, SubsystemId};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::body::Outgoing;
@@ -25,7 +26,13 @@ pub struct Service {
     name: String,
     host: String,
     tls: Option<Arc<rustls::ClientConfig>>,
-    connection: tokio::sync::Mutex<Option<SendRequest<Outgoing>>>,
+    connection: tokio::sync::Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    up: Option<SendRequest<Outgoing>>,
+    failed: Option<Instant>,
 }
 
 /// Two services of one name at one subsystem.
@@ -69,14 +76,22 @@ impl Service {
 
     /// A connection that is up. The first to ask connects, the others wait for it.
     pub(crate) async fn connection(&self) -> std::io::Result<SendRequest<Outgoing>> {
+        let asked = Instant::now();
         let mut kept = self.connection.lock().await;
-        if let Some(connection) = kept.as_ref().filter(|connection| !connection.is_closed()) {
+        if let Some(connection) = kept.up.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-        let connection = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await.map_err(|_| late())??;
-        *kept = Some(connection.clone());
-        Ok(connection)
+        // Who waited while the one before tried in vain does not try again: a queue of tries would never end.
+        if kept.failed.is_some_and(|failed| failed > asked) {
+            return Err(std::io::ErrorKind::NotConnected.into());
+        }
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await;
+        let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        *kept = match &connected {
+            Ok(connection) => Kept { up: Some(connection.clone()), failed: None },
+            Err(_) => Kept { up: None, failed: Some(Instant::now()) },
+        };
+        connected
     }
 
     async fn connect(&self) -> std::io::Result<SendRequest<Outgoing>> {

@@ -14,7 +14,7 @@ pub(crate) const MAX_COMMIT_RECORDS: usize = 65_536;
 /// Most trees in one journal.
 pub(crate) const MAX_TREES: usize = 4_096;
 /// Longest genesis record.
-pub(crate) const MAX_GENESIS_BYTES: usize = 1_024;
+pub(crate) use proto::record::MAX_GENESIS_BYTES;
 const MAX_HEADER_REST: usize = 16 << 20;
 const _: () = assert!(4 + MAX_TREES * (32 + 4 + MAX_GENESIS_BYTES + 8 + 64 * 32 + 32) <= MAX_HEADER_REST);
 const HEADER_FIXED: usize = 20 + 8 + 8 + 4 + 4;

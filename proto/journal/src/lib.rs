@@ -31,7 +31,7 @@ use proto::wire::relay::Seal;
 
 pub use disk::{Directory, Disk};
 pub use pending::{Committed, Ended, Pending};
-pub use read::{Damage, ReadError, entry, read};
+pub use read::{Damage, ReadError, entries, entry, read};
 pub use recover::OpenError;
 use writer::{Request, Shared};
 
@@ -105,7 +105,7 @@ impl Journal {
     ) -> Result<Journal, OpenError> {
         let recover::Opened { lock, writing, recovered_end } = recover::open(disk, trees, options, from, each)?;
         let geneses = writing.geneses();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(writing.end()));
         let (queue, requests) = mpsc::channel();
         let running = shared.clone();
         let thread = std::thread::Builder::new()
@@ -143,6 +143,12 @@ impl Journal {
     /// ahead of the journal: those entries were lost with the tail, and the view must drop them.
     pub fn recovered_end(&self) -> Position {
         self.recovered_end
+    }
+
+    /// Where what is durable ends. [`read`] shows a running journal's entries as they are written, and what it shows at
+    /// or past this position must not be given to anybody: its sync has not returned, or has failed.
+    pub fn durable_end(&self) -> Position {
+        self.shared.durable_end()
     }
 
     /// Why the journal has ended, if a failed write or sync ended it.

@@ -56,6 +56,25 @@ pub fn read(disk: &dyn Disk, from: Option<Position>, each: &mut dyn FnMut(Entry)
     Ok(())
 }
 
+/// The entries at these positions, which are in order; each segment is read once. Positions where none is are left out.
+pub fn entries(disk: &dyn Disk, positions: &[Position]) -> Result<Vec<Entry>, ReadError> {
+    let there = segments(disk)?;
+    let mut found = Vec::new();
+    for of_segment in positions.chunk_by(|one, next| one.segment == next.segment) {
+        let number = of_segment[0].segment;
+        if !there.contains(&number) {
+            continue;
+        }
+        let file = segment(disk, number)?;
+        match scan::scan(number, &file) {
+            Ok(scanned) => found.extend(of_segment.iter().filter_map(|position| scanned.entry(&file, *position))),
+            Err(Unreadable::Unfinished) => {}
+            Err(Unreadable::Damaged(offset, what)) => return Err(damage(disk, number, offset, what).into()),
+        }
+    }
+    Ok(found)
+}
+
 /// The entry at this position; `None` where none is.
 pub fn entry(disk: &dyn Disk, position: Position) -> Result<Option<Entry>, ReadError> {
     if !segments(disk)?.contains(&position.segment) {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -71,11 +71,23 @@ impl Row for Request {
 pub(crate) struct Shared {
     ended: OnceLock<Arc<str>>,
     watch: watch::Sender<Option<Arc<str>>>,
+    durable_end: Mutex<Position>,
 }
 
-impl Default for Shared {
-    fn default() -> Self {
-        Self { ended: OnceLock::new(), watch: watch::Sender::new(None) }
+impl Shared {
+    /// Where what is durable ends now.
+    pub fn new(durable_end: Position) -> Self {
+        Self { ended: OnceLock::new(), watch: watch::Sender::new(None), durable_end: Mutex::new(durable_end) }
+    }
+
+    /// Every entry before it is durable; one at or past it may yet be lost.
+    pub fn durable_end(&self) -> Position {
+        *self.durable_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After a sync returned, and before anybody is told.
+    fn is_durable_up_to(&self, end: Position) {
+        *self.durable_end.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 }
 
@@ -220,6 +232,11 @@ impl Writing {
         Ok(Self { disk, options, trees, carried, number, mark, file, length, unsigned_since: None, batch })
     }
 
+    /// Where the segment ends.
+    pub fn end(&self) -> Position {
+        Position { segment: self.number, offset: self.length, record: 0 }
+    }
+
     /// The trees' names and geneses.
     pub fn geneses(&self) -> Vec<(TreeName, Record)> {
         self.trees.iter().map(|tree| (tree.state.name(), tree.state.genesis_record.clone())).collect()
@@ -309,6 +326,7 @@ impl Writing {
             return Err(error);
         }
         self.length += self.batch.len() as u64;
+        shared.is_durable_up_to(self.end());
         let unsigned = self.trees.iter().any(|tree| tree.unsigned.is_some());
         self.unsigned_since = if unsigned { self.unsigned_since.or_else(|| Some(Instant::now())) } else { None };
         for (commit, offset, requests) in committed {

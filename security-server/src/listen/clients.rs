@@ -200,7 +200,10 @@ fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -
     }
     // The path as it came, query and all: what is not of the grammar is refused, never normalised.
     let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    let path: MethodPath = path.parse().map_err(|error| Refusal::new(Code::PathMalformed, format!("{error}")))?;
+    let path: MethodPath = path.parse().map_err(|_| {
+        // Not what it was: a query may hold personal data.
+        Refusal::new(Code::PathMalformed, "the path is not /package.Service/Method")
+    })?;
     if let Some(name) = headers.keys().find(|name| fields::is_ours(name) && !fields::OF_CALLERS.contains(name)) {
         return Err(Refusal::new(Code::MetadataReserved, format!("callers may not set {name}")));
     }
@@ -234,6 +237,7 @@ fn one(headers: &HeaderMap, name: &http::HeaderName) -> Result<Option<String>, R
         return Err(Refusal::new(Code::MetadataReserved, format!("{name} stands more than once")));
     }
     match value.to_str() {
+        Ok(text) if text.contains('\t') => Err(Refusal::new(Code::MetadataMalformed, format!("{name} holds a tab"))),
         Ok(text) if text.len() <= MAX_TEXT_BYTES => Ok(Some(text.to_owned())),
         Ok(_) => Err(Refusal::new(Code::MetadataTooLarge, format!("{name} is longer than {MAX_TEXT_BYTES} bytes"))),
         Err(_) => Err(Refusal::new(Code::MetadataMalformed, format!("{name} is not printable ASCII"))),

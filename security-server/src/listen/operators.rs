@@ -1,6 +1,7 @@
 //! The operators' door: health, readiness and counters for anyone who can reach it; grants, evidence and status for who
 //! holds the operators' token. HTTP, on loopback unless the admin says otherwise.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Path, Query, State};
@@ -13,6 +14,7 @@ use proto::digest::Digest;
 use proto::global_configuration::Freshness;
 use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::Language;
+use proto::transport::MAX_SKEW;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +46,20 @@ pub(crate) fn door(server: Arc<SecurityServer>, token: Digest) -> Result<Router,
         .route("/v1/access/why", get(why))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .layer(axum::middleware::from_fn(of_this_machine))
         .with_state(Door { server, token, metrics }))
+}
+
+/// A web page in a browser on this machine can make it ask here under a name of its own: such a name is refused.
+async fn of_this_machine(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let loopback = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if loopback || name == "localhost" {
+        next.run(request).await
+    } else {
+        Problem::new(StatusCode::FORBIDDEN, "ask by a loopback address or as localhost").into_response()
+    }
 }
 
 /// Serves the door until it is told to stop.
@@ -69,16 +84,21 @@ pub struct Health {
     pub configuration_expires: String,
     /// Whether a shutdown was asked for.
     pub draining: bool,
+    /// By how many milliseconds the machine's clock is behind the last time that the log has. Messages are sealed with
+    /// the log's time until the clock has caught up.
+    pub clock_behind_ms: u64,
 }
 
 impl SecurityServer {
     /// How this server is, now.
     pub fn health(&self) -> Health {
-        let (now, configuration) = (self.clock.now(), self.configuration.load());
+        let (clock, configuration) = (self.clock.now(), self.configuration.load());
+        let now = self.message_log.not_before_last(clock);
+        let behind = now.distance(clock);
         let freshness = configuration.freshness(now);
         let ended = self.message_log.ended();
         Health {
-            ready: ended.is_none() && freshness != Freshness::Expired && !self.is_draining(),
+            ready: ended.is_none() && freshness != Freshness::Expired && behind <= MAX_SKEW && !self.is_draining(),
             message_log: ended.map_or("running".into(), |why| format!("ended: {why}")),
             configuration: match freshness {
                 Freshness::Fresh => "fresh",
@@ -89,6 +109,7 @@ impl SecurityServer {
             configuration_version: configuration.version,
             configuration_expires: configuration.expires_at.to_string(),
             draining: self.is_draining(),
+            clock_behind_ms: u64::try_from(behind.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -133,7 +154,9 @@ async fn grant(
     Json(proposal): Json<Proposal>,
 ) -> Result<Response, Problem> {
     door.admit(&headers)?;
-    let granted = door.server.access_rights.grant(proposal, door.server.clock.now()).await?;
+    // In a task of its own: an operator who hangs up must not leave the log and what is in force apart.
+    let granted = tokio::spawn(async move { door.server.access_rights.grant(proposal, door.server.clock.now()).await });
+    let granted = granted.await??;
     Ok((StatusCode::CREATED, Json((*granted).clone())).into_response())
 }
 
@@ -152,7 +175,9 @@ async fn end(
     Json(Ending { reason }): Json<Ending>,
 ) -> Result<Response, Problem> {
     door.admit(&headers)?;
-    let ended = door.server.access_rights.end(GrantNumber(number), reason, door.server.clock.now()).await?;
+    let (server, number) = (door.server, GrantNumber(number));
+    let ended = tokio::spawn(async move { server.access_rights.end(number, reason, server.clock.now()).await });
+    let ended = ended.await??;
     Ok(Json((*ended).clone()).into_response())
 }
 
@@ -209,10 +234,8 @@ async fn found(door: &Door, exchange: &str) -> Result<Vec<journal::Entry>, Probl
     let exchange: ExchangeId =
         exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let log = door.server.message_log.clone();
-    let found = tokio::task::spawn_blocking(move || log.find(exchange)).await;
-    let found = found
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let found = tokio::task::spawn_blocking(move || log.find(exchange)).await?;
+    let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     if found.is_empty() {
         let why =
             format!("exchange {exchange} is not in this server's log: ask at the server that the call went through");
@@ -230,6 +253,12 @@ struct Problem {
 impl Problem {
     fn new(status: StatusCode, why: impl Into<String>) -> Self {
         Self { status, why: why.into() }
+    }
+}
+
+impl From<tokio::task::JoinError> for Problem {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClaimedOpening, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, http2};
+use super::{ClaimedOpening, FETCH_TIMEOUT, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, http2};
 use crate::body::{self, Outgoing};
 use crate::refusal::BareRefusal;
 use crate::relay::{self, LineSource};
@@ -89,7 +89,7 @@ async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incom
 }
 
 async fn open(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
-    let permit = server.permit().map_err(|code| BareRefusal::new(code, "at the peers' door"))?;
+    let of_peer = server.permit_of_peer(key).map_err(|code| BareRefusal::new(code, "at the peers' door"))?;
     let mut frames = FrameReader::default();
     let frame = tokio::time::timeout(OPENING_TIMEOUT, relay::next_frame(&mut body, &mut frames)).await;
     let frame = match frame {
@@ -98,6 +98,7 @@ async fn open(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> R
         Err(_) => return Err(BareRefusal::unproven("the opening took too long")),
     };
     let exchange = ExchangeId::try_from(frame.exchange.as_ref()).map_err(BareRefusal::unproven)?;
+    let permit = server.permit().map_err(|code| BareRefusal::new(code, "at the peers' door"))?.and(of_peer);
     let stop = StopSwitch::default();
     let gone = stop.clone();
     let (sender, outgoing) = body::outgoing(Some(Box::new(move || gone.stop(Stop::from(Cause::Disconnected)))));
@@ -113,6 +114,8 @@ async fn fetch(
     key: KeyId,
     mut body: Incoming,
 ) -> Result<Response<Outgoing>, BareRefusal> {
+    // Fetching reads the disk: a few at once, whoever asks.
+    let permit = server.permit_to_fetch().map_err(|code| BareRefusal::new(code, "to fetch"))?;
     let mut frames = FrameReader::default();
     // A `FetchRequest` reads as a frame that names an exchange and nothing else.
     let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::next_frame(&mut body, &mut frames)).await;
@@ -124,7 +127,7 @@ async fn fetch(
     };
     let found = server.sealed_for(exchange, peer).await.map_err(BareRefusal::unproven)?;
     let (mut sender, outgoing) = body::outgoing(None);
-    tokio::spawn(async move {
+    tokio::spawn(tokio::time::timeout(FETCH_TIMEOUT, async move {
         for frame in found {
             if sender.data(transport::encode(&frame)).await.is_err() {
                 return;
@@ -132,7 +135,8 @@ async fn fetch(
         }
         let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, http::HeaderValue::from_static("0"))]);
         let _ = sender.finish(Some(ok)).await;
-    });
+        drop(permit);
+    }));
     Ok(streaming(outgoing))
 }
 

@@ -2,18 +2,21 @@
 //! exchanges by id, knows which are open, and remembers the openings that a replay would repeat.
 //!
 //! Not trusted: nothing is proved by it. It is caught up at a start and when it is asked, never on the message path.
+//! Whoever adds to it does so alone and in the order of the log.
 
 use std::path::Path;
 
 use journal::{Entry, Position};
+use proto::digest::Digest;
 use proto::identifier::{ExchangeId, MemberId};
 use proto::message::{Direction, Header};
 use proto::record::Kind;
 use proto::time::Time;
-use proto::wire::relay as wire;
+use proto::wire::relay::{self as wire, Side};
 
-/// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` exchange attempt: an open one, its
-/// value the member. `r` time exchange attempt: a received opening. `p`: how far it reads. `t`: the last time.
+/// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
+/// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `p`: how far it
+/// reads. `t`: the last time.
 const RECORD: u8 = b'x';
 const OPEN: u8 = b'o';
 const RECEIVED: u8 = b'r';
@@ -33,6 +36,10 @@ pub struct IndexError(#[from] sled::Error);
 
 /// An exchange without an end in the log.
 pub struct Open {
+    /// On which side of it this server is.
+    pub side: Side,
+    /// The digest of its opening.
+    pub opening: Digest,
     /// Its name.
     pub exchange: ExchangeId,
     /// From 1.
@@ -74,7 +81,7 @@ impl Index {
                     && let Ok(exchange) = ExchangeId::try_from(closed.exchange.as_ref())
                 {
                     self.0.insert(record_key(exchange, entry.position), &[][..])?;
-                    self.0.remove(attempt_key(OPEN, exchange, closed.attempt))?;
+                    self.0.remove(open_key(closed.side(), &closed.opening))?;
                 }
             }
             Kind::Received | Kind::Genesis | Kind::Key | Kind::Stamp | Kind::Cut | Kind::Entry => {}
@@ -84,16 +91,21 @@ impl Index {
     }
 
     fn add_message(&self, entry: &Entry, header: &bytes::Bytes, received: bool) -> Result<(), IndexError> {
-        // What does not parse was kept as disproved: it belongs to no exchange that could be found by it.
         let Ok(header) = Header::parse(header.clone()) else { return Ok(()) };
+        // It is found under the exchange that it names, and is no part of it.
         self.0.insert(record_key(header.exchange, entry.position), &[][..])?;
+        if received && super::beside(entry).is_none_or(|beside| beside.disproved) {
+            return Ok(());
+        }
         if header.direction == Direction::Request && header.position == 0 {
-            let member = entry.genesis.content.member.as_bytes();
-            self.0.insert(attempt_key(OPEN, header.exchange, header.attempt), member)?;
+            let side = if received { Side::Provider } else { Side::Consumer };
+            let mut open = named(header.exchange, header.attempt);
+            open.extend_from_slice(entry.genesis.content.member.as_bytes());
+            self.0.insert(open_key(side, header.digest().as_bytes()), open)?;
             if received {
                 let mut key = vec![RECEIVED];
                 key.extend_from_slice(&header.time.as_millis().to_be_bytes());
-                key.extend_from_slice(&attempt_key(RECEIVED, header.exchange, header.attempt)[1..]);
+                key.extend_from_slice(&named(header.exchange, header.attempt));
                 self.0.insert(key, &[][..])?;
             }
         }
@@ -130,10 +142,9 @@ impl Index {
     pub fn open_exchanges(&self) -> Result<Vec<Open>, IndexError> {
         let mut open = Vec::new();
         for entry in self.0.scan_prefix([OPEN]) {
-            let (key, member) = entry?;
-            let member = std::str::from_utf8(&member).ok().and_then(|member| member.parse().ok());
-            if let (Some((exchange, attempt)), Some(member)) = (attempt(&key[1..]), member) {
-                open.push(Open { exchange, attempt, member });
+            let (key, value) = entry?;
+            if let (Some((side, opening)), Some((exchange, attempt, member))) = (opening(&key), of_member(&value)) {
+                open.push(Open { side, opening, exchange, attempt, member });
             }
         }
         Ok(open)
@@ -160,11 +171,27 @@ fn record_key(exchange: ExchangeId, position: Position) -> Vec<u8> {
     key
 }
 
-fn attempt_key(prefix: u8, exchange: ExchangeId, attempt: u32) -> Vec<u8> {
-    let mut key = vec![prefix];
-    key.extend_from_slice(exchange.as_bytes());
-    key.extend_from_slice(&attempt.to_be_bytes());
+fn open_key(side: Side, opening: &[u8]) -> Vec<u8> {
+    let mut key = vec![OPEN, side as u8];
+    key.extend_from_slice(opening);
     key
+}
+
+fn opening(key: &[u8]) -> Option<(Side, Digest)> {
+    let side = Side::try_from(i32::from(*key.get(1)?)).ok()?;
+    Some((side, key.get(2..)?.try_into().ok()?))
+}
+
+fn named(exchange: ExchangeId, attempt: u32) -> Vec<u8> {
+    let mut named = exchange.as_bytes().to_vec();
+    named.extend_from_slice(&attempt.to_be_bytes());
+    named
+}
+
+fn of_member(value: &[u8]) -> Option<(ExchangeId, u32, MemberId)> {
+    let (named, member) = value.split_at_checked(20)?;
+    let (exchange, attempt) = attempt(named)?;
+    Some((exchange, attempt, std::str::from_utf8(member).ok()?.parse().ok()?))
 }
 
 fn attempt(key: &[u8]) -> Option<(ExchangeId, u32)> {
