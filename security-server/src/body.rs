@@ -6,31 +6,29 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Runs of bytes that may wait in a body for its reader. HTTP/2's windows do the rest.
-const WAITING_FRAMES: usize = 4;
+const WAITING_RUNS: usize = 4;
 
 /// A body of which we hold the other end.
 pub struct Outgoing {
-    frames: mpsc::Receiver<Part>,
+    runs: mpsc::Receiver<Bytes>,
+    end: oneshot::Receiver<Option<HeaderMap>>,
     finished: bool,
     on_hang_up: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
-enum Part {
-    Data(Bytes),
-    Trailers(HeaderMap),
-    End,
-}
-
 /// The end that we hold. Dropped without [`Sender::finish`], the body is broken off.
-pub struct Sender(mpsc::Sender<Part>);
+pub struct Sender {
+    runs: mpsc::Sender<Bytes>,
+    end: oneshot::Sender<Option<HeaderMap>>,
+}
 
 impl Outgoing {
     /// A body with nothing in it, and no end to push into.
     pub fn empty() -> (Option<Sender>, Self) {
-        (None, Self { frames: mpsc::channel(1).1, finished: true, on_hang_up: None })
+        (None, Self { runs: mpsc::channel(1).1, end: oneshot::channel().1, finished: true, on_hang_up: None })
     }
 }
 
@@ -45,20 +43,20 @@ pub struct BrokenOff;
 
 /// A body and the end to push into. `on_hang_up` is called when the body is dropped before its end was read.
 pub fn outgoing(on_hang_up: Option<Box<dyn FnOnce() + Send + Sync>>) -> (Sender, Outgoing) {
-    let (sender, frames) = mpsc::channel(WAITING_FRAMES);
-    (Sender(sender), Outgoing { frames, finished: false, on_hang_up })
+    let ((runs, waiting), (end, ended)) = (mpsc::channel(WAITING_RUNS), oneshot::channel());
+    (Sender { runs, end }, Outgoing { runs: waiting, end: ended, finished: false, on_hang_up })
 }
 
 impl Sender {
     /// Pushes bytes, once there is room.
     pub async fn data(&mut self, bytes: Bytes) -> Result<(), Gone> {
-        self.0.send(Part::Data(bytes)).await.map_err(|_| Gone)
+        self.runs.send(bytes).await.map_err(|_| Gone)
     }
 
-    /// The body's good end.
-    pub async fn finish(self, trailers: Option<HeaderMap>) -> Result<(), Gone> {
-        let end = trailers.map_or(Part::End, Part::Trailers);
-        self.0.send(end).await.map_err(|_| Gone)
+    /// The body's good end, behind all that was pushed. It waits for no reader: a slow one must not lose it.
+    pub fn finish(self, trailers: Option<HeaderMap>) -> Result<(), Gone> {
+        // Said before `runs` is dropped: who finds no more runs finds the end.
+        self.end.send(trailers).map_err(|_| Gone)
     }
 }
 
@@ -70,18 +68,16 @@ impl http_body::Body for Outgoing {
         if self.finished {
             return Poll::Ready(None);
         }
-        match self.frames.poll_recv(cx) {
+        match self.runs.poll_recv(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Part::Data(bytes))) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Poll::Ready(Some(Part::Trailers(trailers))) => {
-                self.finished = true;
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
-            Poll::Ready(Some(Part::End)) => {
-                self.finished = true;
-                Poll::Ready(None)
-            }
-            Poll::Ready(None) => Poll::Ready(Some(Err(BrokenOff))),
+            Poll::Ready(Some(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Poll::Ready(None) => match self.end.try_recv() {
+                Ok(trailers) => {
+                    self.finished = true;
+                    Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                }
+                Err(_) => Poll::Ready(Some(Err(BrokenOff))),
+            },
         }
     }
 

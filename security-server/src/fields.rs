@@ -39,6 +39,10 @@ pub const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// The fields that callers may set, each once. Every other `causeway-` field is refused.
 pub const OF_CALLERS: [HeaderName; 6] = [SERVICE, PURPOSE, LEGAL_BASIS, SUBJECT, REPRESENTED_PARTY, TOKEN];
 
+/// The most bytes that the encoding of one field adds to its name and value, within [`MAX_METADATA_BYTES`]: three tags,
+/// and three lengths of two bytes.
+const FIELD_OVERHEAD: usize = 9;
+
 /// The fields that are carried: all but those of one hop and our own. None if they are beyond their limits.
 pub fn from_headers(headers: &HeaderMap) -> Option<Fields> {
     let mut bytes = 0;
@@ -46,7 +50,7 @@ pub fn from_headers(headers: &HeaderMap) -> Option<Fields> {
         .iter()
         .filter(|(name, _)| !is_of_hop(name) && !is_ours(name))
         .map(|(name, value)| {
-            bytes += name.as_str().len() + value.len() + 8;
+            bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
             (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
         })
         .collect();

@@ -24,8 +24,6 @@ use crate::way::{Shared, Side, Stop, StopSwitch, Way};
 
 /// How long a service may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the last word of a stopped exchange may wait for a reader.
-pub const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A response on its way, from a service or from a peer.
 pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
@@ -83,20 +81,26 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
         Said::Message { contents, end, opening } => {
             let handed = match &mut *own {
                 OwnSystem::Client(client) => client.take(&way, contents, end.as_ref()).await,
-                OwnSystem::Service(service) => service.take(&way, contents, end.as_ref(), opening).await,
+                OwnSystem::Service(service) => {
+                    service.take(&way, contents, end.as_ref(), opening).await;
+                    way.note_handed_on();
+                    Ok(())
+                }
                 OwnSystem::Refusing | OwnSystem::Done => Ok(()),
             };
-            match handed {
-                Ok(()) if way.side == Side::Provider => way.note_handed_on(),
-                Ok(()) => {}
-                Err(stop) => way.stop(stop),
+            if let Err(stop) = handed {
+                way.stop(stop);
+                // What is missing a piece is handed nothing more.
+                own.stop(&way, stop);
             }
             (false, end)
         }
+        Said::Stopped(stop) => {
+            own.stop(&way, stop);
+            (false, None)
+        }
         Said::Nothing(stop) => {
-            if let OwnSystem::Client(client) = &mut *own {
-                client.refuse(&way, code_of_silence(stop)).await;
-            }
+            own.stop(&way, stop);
             (true, Some(End::Abort(stop.cause)))
         }
     };
@@ -120,6 +124,14 @@ impl OwnSystem {
         (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None })), source)
     }
 
+    /// Hears no more of the exchange. A client is told why; a service sees a reset.
+    pub(crate) fn stop(&mut self, way: &Way, stop: Stop) {
+        if let Self::Client(client) = self {
+            client.refuse(way, code_of_silence(stop));
+        }
+        *self = Self::Done;
+    }
+
     /// No service: this refusal is the answer.
     pub(crate) fn refusing(code: Code) -> (Self, OwnSource) {
         (Self::Refusing, OwnSource::new(From::Refusing(code)))
@@ -140,13 +152,13 @@ impl Client {
         }
         match end {
             None => Ok(()),
-            Some(End::Trailers { .. }) => self.end(way, &trailers.unwrap_or_default()).await,
+            Some(End::Trailers { .. }) => self.end(way, &trailers.unwrap_or_default()),
             Some(End::Refused(code)) => {
-                self.refuse(way, code.parse().unwrap_or(Code::OutcomeUnknown)).await;
+                self.refuse(way, code.parse().unwrap_or(Code::OutcomeUnknown));
                 Ok(())
             }
             Some(End::Abort(cause)) => {
-                self.refuse(way, code_of_abort(*cause)).await;
+                self.refuse(way, code_of_abort(*cause));
                 Ok(())
             }
             Some(End::HalfClose) => Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)),
@@ -171,16 +183,18 @@ impl Client {
         head.send(response).map_err(|_| Stop::from(Cause::Cancelled))
     }
 
-    async fn end(&mut self, way: &Way, trailers: &Fields) -> Result<(), Stop> {
+    fn end(&mut self, way: &Way, trailers: &Fields) -> Result<(), Stop> {
         match self.body.take() {
             // Trailers only: the one block of fields is the head.
             None => self.begin(way, trailers, true),
-            Some(body) => pushed(way, body.finish(Some(fields::to_headers(trailers)))).await,
+            Some(body) => {
+                body.finish(Some(fields::to_headers(trailers))).map_err(|body::Gone| Stop::from(Cause::Cancelled))
+            }
         }
     }
 
     /// Tells the client why there is no answer, or no more of it. A client that is gone is told nothing.
-    async fn refuse(&mut self, way: &Way, code: Code) {
+    fn refuse(&mut self, way: &Way, code: Code) {
         metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
         let trailers = fields::refusal(code, self.language, Some(&way.exchange));
         let told = match self.body.take() {
@@ -193,16 +207,14 @@ impl Client {
                     head.send(response).is_ok()
                 }
             },
-            Some(body) => tokio::time::timeout(LAST_WORD_TIMEOUT, body.finish(Some(trailers)))
-                .await
-                .is_ok_and(|sent| sent.is_ok()),
+            Some(body) => body.finish(Some(trailers)).is_ok(),
         };
         tracing::info!(exchange = %way.exchange, code = %code, told, "refused");
     }
 }
 
 impl CalledService {
-    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool) -> Result<(), Stop> {
+    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool) {
         if opening {
             self.call(way, contents.metadata.as_ref()).await;
         }
@@ -219,10 +231,10 @@ impl CalledService {
             // Dropped without its end, the body becomes a reset: the service sees the cancel.
             let body = self.body.take();
             if let (End::HalfClose, Some(body)) = (end, body) {
-                let _ = pushed(way, body.finish(None)).await;
+                let _ = body.finish(None);
             }
         }
-        Ok(())
+        // Dropped without its end, the body becomes a reset: the service sees the cancel.
     }
 
     async fn call(&mut self, way: &Way, metadata: Option<&Fields>) {

@@ -177,13 +177,11 @@ pub struct Started {
 
 /// Starts a server: opens its logs, closes what was left open, then opens its doors.
 pub async fn start(settings: Settings) -> Result<Started, StartError> {
-    let now = settings.clock.now();
     let configuration = Arc::clone(settings.store.current());
     let index = Index::open(&settings.index)?;
     let keys = settings.keys;
     let access_rights = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
-    let message_log =
-        MessageLog::open(settings.log, settings.log_options, index, settings.id.clone(), keys, now).await?;
+    let message_log = MessageLog::open(settings.log, settings.log_options, index, settings.id.clone(), keys).await?;
     let tls = Arc::new(PeerTls::new(settings.identity, Arc::clone(&configuration), settings.clock.clone()));
     tls.accepting()?;
     let server = Arc::new(SecurityServer {

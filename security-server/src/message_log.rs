@@ -156,6 +156,8 @@ pub enum Said {
         /// Whether it is the request's first message.
         opening: bool,
     },
+    /// Nothing more is handed on. Their end may still come.
+    Stopped(Stop),
     /// Nothing is handed on: the direction ends without their word.
     Nothing(Stop),
 }
@@ -282,7 +284,6 @@ impl MessageLog {
         index: Index,
         server: ServerId,
         keys: Vec<(MemberId, Arc<SigningKey>)>,
-        now: Time,
     ) -> Result<Self, OpenError> {
         let trees = keys
             .iter()
@@ -310,8 +311,9 @@ impl MessageLog {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let window = index.received_since(now.minus(2 * MAX_SKEW))?;
+        // By the log's time, not by the clock's: a clock that is set back later must find what it could be shown again.
         let last_time = index.last_time()?;
+        let window = index.received_since(last_time.minus(2 * MAX_SKEW))?;
         let log = Self(Arc::new(Inner {
             trees: keys.iter().enumerate().map(|(tree, (member, _))| (member.clone(), TreeIndex(tree))).collect(),
             seen: Mutex::new(Seen::of(window)),
@@ -501,6 +503,7 @@ impl MessageLog {
                 // Stops the other direction first: its abort says why.
                 way.stop(stop);
                 let kept = match arrived {
+                    LineArrived::Stopped(stop) => return Committing::stopped(way, stop).of(one),
                     LineArrived::Frame(frame) if self.keeps_disproved(&way) => {
                         Some(self.queue_withheld(&way, &frame, stop))
                     }
@@ -516,7 +519,12 @@ impl MessageLog {
         let way = ended.way().clone();
         let (ends, permit) = ended.spent();
         let concluded = match ends {
-            Err(ended) => Err(ended),
+            Err(ended) => {
+                // What cannot be recorded is withheld, and a client that waits for it learns so.
+                let unrecorded = Stop::because(Cause::Unspecified, Code::AnswerUnrecorded);
+                way.own.lock().await.stop(&way, unrecorded);
+                Err(ended)
+            }
             Ok((ours, theirs)) => {
                 let outcome = match (ours.left(), theirs.is_silence()) {
                     (false, _) => wire::Outcome::NotSent,
@@ -658,6 +666,11 @@ impl MessageLog {
 }
 
 impl Committing<'static, Recorded> {
+    fn stopped(way: Way, stop: Stop) -> Self {
+        let release = Some(Recorded { way, said: Said::Stopped(stop) });
+        Self { pending: None, release, last: false, bytes: 0, one: PhantomData }
+    }
+
     fn nothing(way: Way, stop: Stop) -> Self {
         let release = Some(Recorded { way, said: Said::Nothing(stop) });
         Self { pending: None, release, last: true, bytes: 0, one: PhantomData }

@@ -19,15 +19,17 @@ use tokio::time::Instant;
 
 use crate::body::{self, Outgoing};
 use crate::fields;
-use crate::forward::{AnswerFuture, LAST_WORD_TIMEOUT};
+use crate::forward::AnswerFuture;
 use crate::message_log::{Sealed, Source};
 use crate::tls::PeerTls;
-use crate::way::{Shared, Stop, Way};
+use crate::way::{Shared, Side, Stop, Way};
 
 /// How long a peer may take until its connection is up: TCP, TLS and its HTTP/2 settings.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that could not be reached is asked last for so long.
 pub const AVOID_FOR: Duration = Duration::from_secs(10);
+/// The gRPC status of a method that a server does not know.
+const UNIMPLEMENTED: u32 = 12;
 /// How long the end of a finished stream is waited for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -84,7 +86,11 @@ pub async fn send(message: Sealed) -> ControlFlow<OurEnd, Sent> {
     if !end {
         return ControlFlow::Continue(Sent(()));
     }
-    line.finish().await;
+    line.finish();
+    if way.side == Side::Provider {
+        // The answer is whole: the consumer's own end is waited for, and not for ever.
+        way.stop(Cause::Answered);
+    }
     ControlFlow::Break(OurEnd { left: line.left() })
 }
 
@@ -93,7 +99,7 @@ impl Line {
     pub(crate) fn to_provider((peers, target): (Arc<Peers>, Target), exchange: ExchangeId) -> (Self, LineSource) {
         let (answer, waiting) = oneshot::channel();
         let outward = Outward { peers, target, answer: Some(answer), body: None, left: false };
-        (Self::ToProvider(Box::new(outward)), LineSource { from: From::Waiting(waiting), exchange })
+        (Self::ToProvider(Box::new(outward)), LineSource { from: From::Waiting(waiting), exchange, stopped: false })
     }
 
     async fn put(&mut self, way: &Shared, frame: &wire::Frame, opening: bool) -> Result<(), Stop> {
@@ -104,34 +110,37 @@ impl Line {
             Self::ToProvider(outward) => &mut outward.body,
             Self::ToConsumer(body) => body,
         };
-        let Some(body) = body else { return Err(Stop::from(Cause::Unreachable)) };
-        let bytes = transport::encode(frame);
-        let pushed = match way.stopped() {
-            // The last word of a stopped exchange is worth a moment, not a hanging task.
-            Some(_) => tokio::time::timeout(LAST_WORD_TIMEOUT, body.data(bytes)).await.unwrap_or(Err(body::Gone)),
-            None => tokio::select! { biased;
-                pushed = body.data(bytes) => pushed,
-                // A peer that reads no more must not hide that the exchange was stopped.
-                stop = way.until_stopped() => return Err(stop),
-            },
+        let Some(sender) = body else { return Err(Stop::from(Cause::Unreachable)) };
+        // Not even a stop takes a message out of its order: the last word is chained to it.
+        let pushed = tokio::select! { biased;
+            pushed = sender.data(transport::encode(frame)) => pushed,
+            _ = way.until_given_up() => Err(body::Gone),
         };
-        pushed.map_err(|body::Gone| Stop::from(Cause::Disconnected))?;
+        if let Err(body::Gone) = pushed {
+            // Nothing goes after what did not go.
+            *body = None;
+            return Err(Stop::from(Cause::Disconnected));
+        }
         if let Self::ToProvider(outward) = self {
             outward.left = true;
         }
         Ok(())
     }
 
-    async fn finish(&mut self) {
+    fn finish(&mut self) {
         let (body, trailers) = match self {
-            Self::ToProvider(outward) => (outward.body.take(), None),
+            Self::ToProvider(outward) => {
+                // Not dialled by now, it never is.
+                outward.answer = None;
+                (outward.body.take(), None)
+            }
             Self::ToConsumer(body) => {
                 let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, HeaderValue::from_static("0"))]);
                 (body.take(), Some(ok))
             }
         };
         if let Some(body) = body {
-            let _ = tokio::time::timeout(LAST_WORD_TIMEOUT, body.finish(trailers)).await;
+            let _ = body.finish(trailers);
         }
     }
 
@@ -179,6 +188,8 @@ impl Target {
 pub enum LineArrived {
     /// A frame, unread.
     Frame(Box<wire::Frame>),
+    /// The exchange was stopped. Their end is still waited for, for a moment.
+    Stopped(Stop),
     /// Their direction ends without their word.
     Silence(Stop),
 }
@@ -187,6 +198,8 @@ pub enum LineArrived {
 pub struct LineSource {
     from: From,
     exchange: ExchangeId,
+    /// Whether it was said that the exchange is stopped.
+    stopped: bool,
 }
 
 enum From {
@@ -203,7 +216,7 @@ enum From {
 impl LineSource {
     /// The rest of a stream whose first frame was read at the door.
     pub(crate) fn reading(body: Incoming, frames: FrameReader, exchange: ExchangeId) -> Self {
-        Self { from: From::Reading(Box::new((body, frames))), exchange }
+        Self { from: From::Reading(Box::new((body, frames))), exchange, stopped: false }
     }
 
     /// Takes in one thing more. Dropped half-way, nothing is lost.
@@ -237,7 +250,9 @@ impl LineSource {
         if let Some(stop) = bare_refusal(&head.headers) {
             return Some(LineArrived::Silence(stop));
         }
-        if head.status != http::StatusCode::OK || !fields::is_grpc(&head.headers) {
+        // It does not know the method: that is how versions are negotiated.
+        let is_unimplemented = fields::grpc_status(&head.headers) == Some(UNIMPLEMENTED);
+        if head.status != http::StatusCode::OK || !fields::is_grpc(&head.headers) || is_unimplemented {
             return Some(LineArrived::Silence(Stop::because(Cause::Disconnected, Code::ProtocolUnsupported)));
         }
         self.from = From::Reading(Box::new((body, FrameReader::default())));
@@ -258,10 +273,15 @@ impl Source for LineSource {
 
     async fn next(&mut self, way: &Way) -> LineArrived {
         loop {
-            // A frame that is here is taken before a stop is heard: a last word that arrived is not lost.
             let arrived = tokio::select! { biased;
+                // A peer that never ends is given up though it goes on talking.
+                stop = way.until_given_up() => Some(LineArrived::Silence(stop)),
+                // A frame that is here is taken before a stop is heard: a last word that arrived is not lost.
                 arrived = self.read() => arrived,
-                stop = way.until_stopped() => Some(LineArrived::Silence(stop)),
+                stop = way.until_stopped(), if !self.stopped => {
+                    self.stopped = true;
+                    Some(LineArrived::Stopped(stop))
+                }
             };
             match arrived {
                 None => {}
@@ -269,7 +289,7 @@ impl Source for LineSource {
                     self.from = From::Done;
                     return LineArrived::Silence(way.stopped().unwrap_or(stop));
                 }
-                Some(frame) => return frame,
+                Some(arrived) => return arrived,
             }
         }
     }

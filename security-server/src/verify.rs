@@ -161,7 +161,7 @@ fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(He
         message.in_force().map(Clone::clone).map_err(|_| Stop::because(Cause::Forbidden, Code::ConfigurationExpired));
     let (way, direction, arrived) = message.message_mut().claim();
     let frame = match arrived {
-        LineArrived::Silence(stop) => return Err(*stop),
+        LineArrived::Stopped(stop) | LineArrived::Silence(stop) => return Err(*stop),
         LineArrived::Frame(frame) => frame,
     };
     let configuration = configuration?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use journal::TreeIndex;
 use proto::digest::Digest;
@@ -45,7 +46,7 @@ pub struct Shared {
     pub(crate) line: Mutex<Line>,
     /// To our own system: the client that asked, or the service.
     pub(crate) own: Mutex<OwnSystem>,
-    stop: watch::Sender<Option<Stop>>,
+    stop: watch::Sender<Option<Stopped>>,
     handed_on: AtomicU64,
     sealed: AtomicU64,
 }
@@ -104,9 +105,19 @@ pub(crate) struct Beginning {
     pub stop: StopSwitch,
 }
 
+/// How long after a stop the last words of both sides are waited for.
+pub const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A stop, and since when.
+#[derive(Clone, Copy)]
+struct Stopped {
+    stop: Stop,
+    since: Instant,
+}
+
 /// Stops an exchange that is perhaps not yet opened: a client can hang up at any time.
 #[derive(Clone)]
-pub struct StopSwitch(watch::Sender<Option<Stop>>);
+pub struct StopSwitch(watch::Sender<Option<Stopped>>);
 
 impl Default for StopSwitch {
     fn default() -> Self {
@@ -120,7 +131,7 @@ impl StopSwitch {
         self.0.send_if_modified(|now| {
             let first = now.is_none();
             if first {
-                *now = Some(stop);
+                *now = Some(Stopped { stop, since: Instant::now() });
             }
             first
         });
@@ -129,10 +140,8 @@ impl StopSwitch {
 
 impl Way {
     pub(crate) fn new(beginning: Beginning) -> Self {
-        let deadline = beginning
-            .why
-            .timeout_ms
-            .and_then(|timeout| Instant::now().checked_add(std::time::Duration::from_millis(timeout)));
+        let deadline =
+            beginning.why.timeout_ms.and_then(|timeout| Instant::now().checked_add(Duration::from_millis(timeout)));
         Self(Arc::new(Shared {
             side: beginning.side,
             route: beginning.route,
@@ -161,15 +170,26 @@ impl Shared {
 
     /// Why it stopped, if it did.
     pub fn stopped(&self) -> Option<Stop> {
-        *self.stop.borrow()
+        self.stop.borrow().map(|stopped| stopped.stop)
     }
 
     /// Waits until it stops.
     pub async fn until_stopped(&self) -> Stop {
+        self.stopping().await.stop
+    }
+
+    /// Waits until it has been stopped for so long that no last word is waited for any more.
+    pub async fn until_given_up(&self) -> Stop {
+        let Stopped { stop, since } = self.stopping().await;
+        tokio::time::sleep_until(since + LAST_WORD_TIMEOUT).await;
+        stop
+    }
+
+    async fn stopping(&self) -> Stopped {
         let mut stop = self.stop.subscribe();
-        let stopped = stop.wait_for(Option::is_some).await.map(|stop| *stop);
+        let stopped = stop.wait_for(Option::is_some).await.map(|stopped| *stopped);
         match stopped {
-            Ok(Some(stop)) => stop,
+            Ok(Some(stopped)) => stopped,
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }

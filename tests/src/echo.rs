@@ -138,6 +138,11 @@ impl Echo for Parrot {
     }
 }
 
+/// A message with this text.
+pub fn said(text: &str) -> Said {
+    Said { text: text.into(), ..Default::default() }
+}
+
 /// Keeps a channel's receiver alive as a stream.
 pub fn says(from: mpsc::Receiver<Said>) -> ReceiverStream<Said> {
     ReceiverStream::new(from)

@@ -4,8 +4,15 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are read, not called")]
 
 pub mod echo;
+pub mod raw;
+pub mod rogue;
 pub mod tap;
 pub mod world;
+
+/// Waits for what must come. It fails where the test would hang; no test depends on how long it is.
+pub async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(std::time::Duration::from_secs(20), what).await.expect("it came within 20 seconds")
+}
 
 /// The tests' own service, generated.
 #[allow(clippy::all)]

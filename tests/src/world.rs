@@ -20,6 +20,7 @@ use proto::time::Time;
 use security_server::access_rights::{GrantNumber, Proposal};
 use security_server::authenticate::Clients;
 use security_server::clock::Clock;
+use security_server::evidence::{self, Line};
 use security_server::global_configuration::Store;
 use security_server::listen::clients::Door;
 use security_server::services::{Service, Services};
@@ -32,6 +33,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::echo::{Heard, Parrot};
+use crate::raw;
 use crate::wire::echo_client::EchoClient;
 
 /// The token of the consumer's system.
@@ -51,11 +53,11 @@ pub struct World {
     pub servers: HashMap<&'static str, Started>,
     /// What the civil registry's service hears.
     pub heard: mpsc::UnboundedReceiver<Heard>,
-    /// Where the civil registry's server finds its service.
+    /// Where the civil registry's server finds its service, from its next start on.
     pub service: SocketAddr,
     /// How every server's logs are opened.
     pub log_options: Options,
-    instance: InstanceDocument,
+    pub instance: InstanceDocument,
 }
 
 /// A member, and all that its server is made of.
@@ -154,9 +156,27 @@ impl World {
         self.grant(&["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"]).await
     }
 
+    /// The same, with this service in the echo service's place.
+    pub async fn with_service(service: SocketAddr) -> Self {
+        let mut world = Self::new().await;
+        world.service = service;
+        world.restart("moj").await;
+        world
+    }
+
     /// Grants the portal these methods of the echo service for [`PURPOSE`].
     pub async fn grant(&self, methods: &[&str]) -> GrantNumber {
-        let proposal = Proposal {
+        self.grant_as(self.proposal(methods)).await
+    }
+
+    /// Grants what is proposed.
+    pub async fn grant_as(&self, proposal: Proposal) -> GrantNumber {
+        self.servers["moj"].server.access_rights.grant(proposal, self.now()).await.unwrap().number
+    }
+
+    /// A grant of these methods to the portal, for [`PURPOSE`].
+    pub fn proposal(&self, methods: &[&str]) -> Proposal {
+        Proposal {
             consumer: self.members["portal"].subsystem.clone(),
             provider: self.members["moj"].subsystem.clone(),
             methods: methods.iter().map(|method| format!("/echo.v1.Echo/{method}")).collect(),
@@ -165,8 +185,7 @@ impl World {
             valid_from: None,
             valid_days: 30,
             per_second: None,
-        };
-        self.servers["moj"].server.access_rights.grant(proposal, self.now()).await.unwrap().number
+        }
     }
 
     /// The root document from which everything is verified, as an auditor is given it.
@@ -247,6 +266,34 @@ impl World {
             ("causeway-service", self.members["moj"].subsystem.to_string()),
             ("causeway-purpose", PURPOSE.into()),
         ]
+    }
+
+    /// A good call to the civil registry, as plain HTTP/2.
+    pub fn post(&self, method: &str) -> http::request::Builder {
+        let path = format!("http://bus/echo.v1.Echo/{method}");
+        let request = http::Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
+        self.fields().into_iter().fold(request, |request, (name, value)| request.header(name, value))
+    }
+
+    /// A plain HTTP/2 client of the portal's.
+    pub async fn raw(&self) -> raw::Client {
+        raw::Client::to(self.servers["portal"].clients[0]).await
+    }
+
+    /// What the log of this member's server holds of an exchange.
+    pub fn log_of(&self, name: &str, exchange: &str) -> Vec<Line> {
+        let found = self.servers[name].server.message_log.find(exchange.parse().unwrap()).unwrap();
+        evidence::summary(&found)
+    }
+
+    /// Waits until no exchange runs at either server: each has its end in both logs.
+    pub async fn quiet(&self) {
+        crate::soon(async {
+            while self.servers.values().any(|started| started.server.running() > 0) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// An ordinary client of the portal's, with these fields.

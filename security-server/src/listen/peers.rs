@@ -134,7 +134,7 @@ async fn fetch(
             }
         }
         let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, http::HeaderValue::from_static("0"))]);
-        let _ = sender.finish(Some(ok)).await;
+        let _ = sender.finish(Some(ok));
         drop(permit);
     }));
     Ok(streaming(outgoing))

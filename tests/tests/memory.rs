@@ -1,0 +1,39 @@
+//! A long stream costs no more memory than a short one. Alone in its file: it measures the whole process.
+
+use tests::echo::says;
+use tests::soon;
+use tests::wire::Said;
+use tests::world::World;
+use tokio::sync::mpsc;
+
+const MESSAGES: u64 = 100_000;
+const MAX_GROWTH: u64 = 64 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_messages_pass_with_memory_flat() {
+    let world = World::new().await;
+    let (sender, receiver) = mpsc::channel(16);
+    let mut answers = soon(world.client().await.both(says(receiver))).await.unwrap().into_inner();
+    let says_all = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            sender.send(Said { number, bytes: vec![7; 1024], ..Default::default() }).await.unwrap();
+        }
+    });
+    let mut warm = 0;
+    for number in 0..MESSAGES {
+        assert_eq!(soon(answers.message()).await.unwrap().unwrap().number, number);
+        if number == MESSAGES / 10 {
+            warm = resident();
+        }
+    }
+    assert_eq!(soon(answers.message()).await.unwrap(), None);
+    says_all.await.unwrap();
+    let growth = resident().saturating_sub(warm);
+    assert!(growth < MAX_GROWTH, "{growth} bytes more are resident after 100 MB each way");
+}
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
