@@ -460,7 +460,7 @@ impl NotCommitted {
 
 /// One direction's commitments, on either side: made or checked in order.
 #[derive(Debug, Default)]
-pub struct Commitments(Option<Committer>);
+pub struct Commitments(Option<Box<Committer>>);
 
 /// The commitments to one message's contents.
 #[derive(Debug, Default)]
@@ -487,7 +487,7 @@ impl Commitments {
             none => {
                 let secret = draw();
                 payload.secret = Bytes::copy_from_slice(secret.as_bytes());
-                none.insert(Committer::new(&secret))
+                none.insert(Box::new(Committer::new(&secret)))
             }
         };
         let mut fields = |kind, fields: &Option<Fields>, place: &mut Bytes| {
@@ -528,7 +528,7 @@ impl Commitments {
         }
         let committer = match (&mut self.0, payload.secret.as_ref().try_into()) {
             (Some(committer), Err(_)) if payload.secret.is_empty() => committer,
-            (none @ None, Ok(secret)) => none.insert(Committer::new(&Secret::from_bytes(secret))),
+            (none @ None, Ok(secret)) => none.insert(Box::new(Committer::new(&Secret::from_bytes(secret)))),
             _ => return Err(NotCommitted::Secret),
         };
         let mut differs = false;

@@ -27,7 +27,7 @@ use crate::global_configuration::{Registry, Store, StoreError};
 use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::{KeyError, Keys, Passphrase, Source};
 use crate::listen::clients::{Bindings, Door};
-use crate::services::{Service, Services};
+use crate::services::{Service, Services, Twice};
 use crate::tls::{self, Identity};
 
 /// Where the index of the message log stands: a view, which may be deleted while the server is stopped.
@@ -271,7 +271,7 @@ impl Configuration {
                 return Err(wrong("subsystem", subsystem, "this server speaks for its own member's subsystems only"));
             }
         }
-        for (service, _) in &self.bind {
+        for service in self.bind.keys() {
             if format!("/{service}/M").parse::<MethodPath>().is_err() {
                 return Err(wrong("bind", service, "it is a gRPC service's full name, like civil.v1.Births"));
             }
@@ -373,10 +373,10 @@ impl Configuration {
             let (_, host) = endpoint(&service.address).unwrap_or_default();
             services.push(Service::new(service.subsystem.clone(), service.name.clone(), host, tls));
         }
-        Services::new(services).map_err(|twice| NoConfiguration::Value {
+        Services::new(services).map_err(|Twice(service)| NoConfiguration::Value {
             path: self.directory.join(crate::join::CONFIGURATION_FILE),
             key: "service.name".into(),
-            value: twice.to_string(),
+            value: service,
             rule: "it stands twice: each service of a subsystem has one address".into(),
         })
     }
