@@ -29,10 +29,12 @@ struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  central-registry init /var/lib/central-registry --instance VN --name \"National data bus\" --address registry.gov.vn:4001
-  central-registry serve --config /var/lib/central-registry/central-registry.toml
-  export CAUSEWAY_ADMIN=/var/lib/central-registry/admin-admin.toml
-  central-registry invite VN/GOV/moj --name \"Ministry of Justice\" --server VN/GOV/moj/ss1 --subsystem VN/GOV/moj/civil-registry
+  central-registry init registry --instance VN --name \"National data bus\" \\
+      --address registry.gov.vn:4001
+  central-registry serve --config registry/central-registry.toml
+  export CAUSEWAY_ADMIN=registry/admin-admin.toml
+  central-registry invite VN/GOV/moj --name \"Ministry of Justice\" \\
+      --server VN/GOV/moj/ss1 --subsystem VN/GOV/moj/civil-registry
   central-registry requests
   central-registry approve R-1
 
@@ -205,7 +207,7 @@ fn main() -> ExitCode {
 struct Usage(String);
 
 fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("central-registry: {error:#}");
     let code = if let Some(failed) = error.downcast_ref::<Failed>() {
         failed.exit_code()
     } else if error.is::<Usage>() {

@@ -29,10 +29,11 @@ struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  security-server join /var/lib/causeway --registry registry.gov.vn:4001 --fingerprint sha256:... --anchor-digest sha256:... \\
-      --server VN/GOV/moj/ss1 --address ss1.moj.gov.vn:5500 --token-file token
-  security-server serve --config /var/lib/causeway/security-server.toml
-  export CAUSEWAY_CONFIG=/var/lib/causeway/security-server.toml
+  security-server join moj --registry registry.gov.vn:4001 --fingerprint sha256:... \\
+      --anchor-digest sha256:... --server VN/GOV/moj/ss1 --address ss1.moj.gov.vn:5500 \\
+      --token-file token
+  security-server serve --config moj/security-server.toml
+  export CAUSEWAY_CONFIG=moj/security-server.toml
   security-server access grant VN/GOV/portal/one-stop --provider VN/GOV/moj/civil-registry \\
       --method /civil.v1.Births/Register --purpose birth-registration --days 365
   security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json
