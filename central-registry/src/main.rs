@@ -3,7 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 the registry cannot be reached,
 //! 6 not found.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use anyhow::Context;
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
 use central_registry::{Options, Settings, init, start, system_clock};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use keystore::{Cost, Source};
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::registration::{Address, Order, RequestId, Text};
@@ -116,9 +116,9 @@ struct Init {
     /// Where the passphrase of the new keys comes from: credential:NAME, fd:NUMBER or prompt.
     #[arg(long, default_value = "prompt")]
     passphrase: Source,
-    /// Where `serve` will get it from.
-    #[arg(long, default_value = "prompt")]
-    unlock: Source,
+    /// Where `serve` will get it from; as --passphrase if not given.
+    #[arg(long)]
+    unlock: Option<Source>,
 }
 
 #[derive(Args)]
@@ -129,6 +129,17 @@ struct Serve {
     /// Where the passphrase comes from, instead of what the file says.
     #[arg(long)]
     unlock: Option<Source>,
+    /// How diagnostics are written. They never hold credentials.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Args)]
@@ -187,10 +198,10 @@ struct AdminArgs {
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .init();
+    diagnostics(match &command_line.what {
+        What::Serve(options) => options.log_format,
+        _ => Format::Text,
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&error.into()),
@@ -198,6 +209,15 @@ fn main() -> ExitCode {
     match runtime.block_on(run(command_line.what)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
+    }
+}
+
+fn diagnostics(format: Format) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| "info".into());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        Format::Json => lines.json().init(),
     }
 }
 
@@ -244,7 +264,7 @@ fn begin(options: Init) -> anyhow::Result<()> {
             address: options.address,
             root_keys: options.root_keys,
             root_threshold: options.root_threshold,
-            unlock: options.unlock,
+            unlock: options.unlock.unwrap_or(options.passphrase),
             passphrase,
             cost: Cost::FULL,
         },

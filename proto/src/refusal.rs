@@ -72,7 +72,9 @@ impl Language {
 
 /// A text that is no code of the list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no refusal code: it is one of the closed list in PROTOCOL.md (example: GRANT_MISSING)")]
+#[error(
+    "{text:?} is no refusal code: it is one of a closed list, written as causeway-refusal bears it (example: GRANT_MISSING)"
+)]
 pub struct NotACode {
     text: String,
 }
@@ -91,6 +93,11 @@ impl Code {
     /// In which form it reaches the other side.
     pub fn form(self) -> Form {
         self.row().form
+    }
+
+    /// Title and remedy: what a caller reads as `grpc-message`, and again in the details.
+    pub fn message(self, language: Language) -> String {
+        format!("{} {}", self.title(language), self.remedy(language))
     }
 
     /// What is the matter, in one sentence.
@@ -439,6 +446,8 @@ refusals! {
 mod tests {
     use std::collections::BTreeSet;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Each title and remedy, with where it stands.
@@ -553,6 +562,16 @@ mod tests {
             ("fr,,;;-", Language::English),
         ] {
             assert_eq!(Language::preferred(header), language, "{header:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[A-Z_]{0,40}|.{0,40}") {
+            if let Ok(code) = text.parse::<Code>() {
+                prop_assert_eq!(code.as_str(), text.as_str());
+            }
+            let _ = Language::preferred(&text);
         }
     }
 }

@@ -18,7 +18,6 @@ use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::registration::Address;
 use registry_client::Fingerprint;
 use serde::Deserialize;
-use tokio::net::TcpListener;
 
 use crate::Settings;
 use crate::authenticate::Clients;
@@ -26,6 +25,7 @@ use crate::clock::Clock;
 use crate::global_configuration::{Registry, Store, StoreError};
 use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::{KeyError, Keys, Passphrase, Source};
+use crate::listen::Listener;
 use crate::listen::clients::{Bindings, Door};
 use crate::services::{Service, Services, Twice};
 use crate::tls::{self, Identity};
@@ -392,8 +392,8 @@ fn endpoint(address: &str) -> Option<(bool, String)> {
     host.parse::<Address>().ok().map(|host| (tls, host.as_str().to_owned()))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, NoConfiguration> {
-    TcpListener::bind(address).await.map_err(|source| NoConfiguration::Listen { address, source })
+async fn listen(address: SocketAddr) -> Result<Listener, NoConfiguration> {
+    crate::listen::bind(address).await.map_err(|source| NoConfiguration::Listen { address, source })
 }
 
 /// Reads the operators' token, or makes it where there is none: 32 random bytes, for the owner's eyes only.

@@ -45,6 +45,14 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take to send its opening.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A bound listener, before its door is opened.
+pub type Listener = TcpListener;
+
+/// Binds a listener.
+pub async fn bind(address: std::net::SocketAddr) -> std::io::Result<Listener> {
+    TcpListener::bind(address).await
+}
+
 /// The right to run one exchange. Given back when it is concluded.
 pub struct Permit(#[allow(dead_code, reason = "it is held, not read")] pub(crate) OwnedSemaphorePermit);
 

@@ -52,7 +52,7 @@ enum What {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         log_format: Format,
     },
-    /// Who may call what of ours.
+    /// Say who may call what of ours.
     #[command(subcommand)]
     Access(Access),
     /// Show what the log holds of an exchange.
@@ -62,10 +62,10 @@ enum What {
         #[command(flatten)]
         server: ConfigurationFile,
     },
-    /// Proof of what was asked and answered.
+    /// Get and verify proof of what was asked and answered.
     #[command(subcommand)]
     Evidence(Evidence),
-    /// How the server is.
+    /// Show how the server is: its log, its configuration, what runs.
     Status {
         #[command(flatten)]
         server: ConfigurationFile,
@@ -76,9 +76,9 @@ enum What {
     Explain {
         /// The code, from `causeway-refusal`; none: all of them.
         code: Option<Code>,
-        /// In which language: en or vi.
-        #[arg(long, default_value = "en")]
-        language: String,
+        /// In which language.
+        #[arg(long, value_enum, default_value_t = Spoken::En)]
+        language: Spoken,
     },
 }
 
@@ -95,6 +95,23 @@ enum Format {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Spoken {
+    /// English.
+    En,
+    /// Tiếng Việt.
+    Vi,
+}
+
+impl From<Spoken> for Language {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::En => Self::English,
+            Spoken::Vi => Self::Vietnamese,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -115,7 +132,7 @@ enum Access {
         /// The law that allows it.
         #[arg(long, default_value = "")]
         legal_basis: String,
-        /// How many days it lasts.
+        /// How many days it lasts: 1 to 3660.
         #[arg(long)]
         days: u32,
         /// Exchanges a second, with a burst of ten seconds' worth.
@@ -126,7 +143,7 @@ enum Access {
     },
     /// End a grant before its time, for running exchanges too.
     End {
-        /// Its number.
+        /// Its number, as `access list` shows it.
         number: u64,
         /// Why: it is recorded.
         #[arg(long)]
@@ -170,8 +187,8 @@ enum Evidence {
     Verify {
         /// The evidence file.
         file: PathBuf,
-        /// The instance's anchor: its first TUF root document.
-        #[arg(long)]
+        /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
+        #[arg(long, value_name = "FILE")]
         anchor: PathBuf,
         /// The findings as JSON.
         #[arg(long)]
@@ -225,7 +242,7 @@ async fn run(what: What) -> Result<(), Ended> {
         }
         What::Evidence(Evidence::Verify { file, anchor, json }) => verify(&file, &anchor, json),
         What::Token => token(),
-        What::Explain { code, language } => explain(code, Language::preferred(&language)),
+        What::Explain { code, language } => explain(code, language.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what is wanted")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -72,6 +73,15 @@ fn wrong_usage_is_told_by_name_and_ends_with_2() {
 fn a_server_that_does_not_run_is_told_apart_from_a_mistake() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("good.toml"), GOOD).unwrap();
+    let (code, _, err) = run(directory.path(), &["status", "--config", "good.toml"]);
+    assert_eq!(code, Some(4), "{err}");
+    assert!(err.contains("it never ran"), "{err}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "who asks makes nothing");
+    fs::write(directory.path().join("operators.token"), "0".repeat(64)).unwrap();
+    let (code, _, err) = run(directory.path(), &["status", "--config", "good.toml"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("chmod 600"), "{err}");
+    fs::set_permissions(directory.path().join("operators.token"), fs::Permissions::from_mode(0o600)).unwrap();
     let (code, _, err) = run(directory.path(), &["status", "--config", "good.toml"]);
     assert_eq!(code, Some(4), "{err}");
     assert!(err.contains("is it running?"), "{err}");

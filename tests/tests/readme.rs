@@ -147,12 +147,9 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A Python environment of the name that a page gives it. It is kept between runs: the page's own commands fill it.
-fn kept_python(name: &str, place: &Path) -> PathBuf {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&kept).unwrap();
-    symlink(&kept, place.join(name)).unwrap();
-    kept
+/// Where a page's Python environment is kept between runs: the page's own commands fill it.
+fn kept_python(name: &str) -> String {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).to_str().unwrap().to_owned()
 }
 
 /// A text as it is whatever the numbers are.
@@ -212,8 +209,10 @@ fn the_sandbox_shows_what_the_first_screen_says() {
 
 #[test]
 fn a_first_call_of_ones_own_goes_as_the_page_says() {
-    let place = Place::new();
-    kept_python("client", place.at.path());
+    let mut place = Place::new();
+    let python = kept_python("client");
+    place.instead.push(("venv client".into(), format!("venv {python}")));
+    place.instead.push(("client/bin/".into(), format!("{python}/bin/")));
     let mut sandbox = Command::new(program("sandbox"));
     sandbox.args(["--dir", "country"]).current_dir(place.at.path());
     let country = Server::start(sandbox, "Three things to try");
@@ -271,11 +270,10 @@ fn an_instance_begins_and_an_agency_joins_as_the_page_says() {
 
 #[test]
 fn the_auditors_page_is_true() {
-    let place = tempfile::tempdir().unwrap();
-    let python = kept_python("auditor", place.path());
+    let python = kept_python("auditor");
     assert!(Command::new("python3").args(["-m", "venv"]).arg(&python).status().unwrap().success());
     for block in blocks("examples/auditor/README.md") {
-        let path = format!("{}:{}", python.join("bin").display(), std::env::var("PATH").unwrap());
+        let path = format!("{python}/bin:{}", std::env::var("PATH").unwrap());
         let output = Command::new("bash")
             .args(["-euc", &block.text])
             .env("PATH", path)
