@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -226,7 +226,7 @@ fn a_first_call_of_ones_own_goes_as_the_page_says() {
             said += &place.run(&block);
         }
     }
-    for word in ["exchange ", "half-close", "proven:", "GRANT_PURPOSE", "\"allowed\": false", "marriage"] {
+    for word in ["exchange ", "half-close", "  proven ", "GRANT_PURPOSE", "\"allowed\": false", "marriage"] {
         assert!(said.contains(word), "{word} is missing in\n{said}");
     }
     let call = |purpose: &str| place.shell(&format!("client/bin/python first_call.py {purpose}")).output().unwrap();
