@@ -4,12 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 use tests::programs::{directory, program, repository};
@@ -143,8 +145,14 @@ impl Drop for Server {
     }
 }
 
+/// A port that is free now, and that no outgoing connection gets meanwhile.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new((RandomState::new().hash_one(0) % 8_192) as u16));
+    (0..8_192)
+        .map(|_| 11_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 8_192)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 /// Where a page's Python environment is kept between runs: the page's own commands fill it.
