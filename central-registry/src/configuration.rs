@@ -134,6 +134,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_in_deploy_is_read() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/central-registry.toml"));
+        assert_eq!(Configuration::read(path).unwrap().directory, Path::new("/var/lib/central-registry/instance"));
+    }
+
+    #[test]
     fn an_error_names_the_file_the_key_and_the_rule() {
         let good = "directory = \"d\"\nlisten = \"127.0.0.1:1\"\nunlock = \"prompt\"\n";
         assert!(parse(good).is_ok());

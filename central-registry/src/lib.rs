@@ -20,7 +20,7 @@ use std::sync::Arc;
 use proto::time::Time;
 
 pub use init::{InitError, Initialised, Options, init};
-pub use serve::{Running, Settings, StartError, start};
+pub use serve::{DRAIN_TIMEOUT, MAX_CONNECTIONS, Running, Settings, StartError, start};
 
 /// Tells the time. A test holds it still.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;

@@ -3,7 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 the registry cannot be reached,
 //! 6 not found.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use anyhow::Context;
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
 use central_registry::{Options, Settings, init, start, system_clock};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use keystore::{Cost, Source};
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::registration::{Address, Order, RequestId, Text};
@@ -29,10 +29,12 @@ struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  central-registry init /var/lib/central-registry --instance VN --name \"National data bus\" --address registry.gov.vn:4001
-  central-registry serve --config /var/lib/central-registry/central-registry.toml
-  export CAUSEWAY_ADMIN=/var/lib/central-registry/admin-admin.toml
-  central-registry invite VN/GOV/moj --name \"Ministry of Justice\" --server VN/GOV/moj/ss1 --subsystem VN/GOV/moj/civil-registry
+  central-registry init registry --instance VN --name \"National data bus\" \\
+      --address registry.gov.vn:4001
+  central-registry serve --config registry/central-registry.toml
+  export CAUSEWAY_ADMIN=registry/admin-admin.toml
+  central-registry invite VN/GOV/moj --name \"Ministry of Justice\" \\
+      --server VN/GOV/moj/ss1 --subsystem VN/GOV/moj/civil-registry
   central-registry requests
   central-registry approve R-1
 
@@ -114,9 +116,9 @@ struct Init {
     /// Where the passphrase of the new keys comes from: credential:NAME, fd:NUMBER or prompt.
     #[arg(long, default_value = "prompt")]
     passphrase: Source,
-    /// Where `serve` will get it from.
-    #[arg(long, default_value = "prompt")]
-    unlock: Source,
+    /// Where `serve` will get it from; as --passphrase if not given.
+    #[arg(long)]
+    unlock: Option<Source>,
 }
 
 #[derive(Args)]
@@ -127,6 +129,17 @@ struct Serve {
     /// Where the passphrase comes from, instead of what the file says.
     #[arg(long)]
     unlock: Option<Source>,
+    /// How diagnostics are written. They never hold credentials.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Args)]
@@ -185,10 +198,10 @@ struct AdminArgs {
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .init();
+    diagnostics(match &command_line.what {
+        What::Serve(options) => options.log_format,
+        _ => Format::Text,
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&error.into()),
@@ -199,13 +212,22 @@ fn main() -> ExitCode {
     }
 }
 
+fn diagnostics(format: Format) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| "info".into());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        Format::Json => lines.json().init(),
+    }
+}
+
 /// Something about the command line or a file that it names: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
 
 fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("central-registry: {error:#}");
     let code = if let Some(failed) = error.downcast_ref::<Failed>() {
         failed.exit_code()
     } else if error.is::<Usage>() {
@@ -242,7 +264,7 @@ fn begin(options: Init) -> anyhow::Result<()> {
             address: options.address,
             root_keys: options.root_keys,
             root_threshold: options.root_threshold,
-            unlock: options.unlock,
+            unlock: options.unlock.unwrap_or(options.passphrase),
             passphrase,
             cost: Cost::FULL,
         },

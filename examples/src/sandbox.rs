@@ -5,8 +5,11 @@ pub mod auditor;
 pub mod story;
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +28,8 @@ use crate::agencies::{Calendar, Peer, Running, civil_registry, population_regist
 
 /// The instance's name.
 pub const INSTANCE: &str = "VN";
+/// Ports that files name: below those that systems give to outgoing connections.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const REGISTRY: &str = "registry";
 const PASSPHRASE: &str = "passphrase";
 /// The purpose of every call of the story.
@@ -350,7 +355,17 @@ fn line(door: SocketAddr, to: Agency, purpose: &str) -> Result<Peer> {
     Ok(Peer::new(&format!("http://{door}"), &fields)?)
 }
 
-/// An address that is free now. It is written into a configuration file and listened at by whoever reads it.
+/// An address that is free now. It is written into a configuration file, and listened at later by whoever reads it: so
+/// it is none that the system gives to outgoing connections meanwhile, and none is given out twice.
 async fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?)
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new((RandomState::new().hash_one(0) % 65_536) as u16));
+    for _ in PORTS {
+        let port = PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).await.is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no port of {PORTS:?} is free on this machine: stop what listens there")
 }

@@ -29,10 +29,11 @@ struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  security-server join /var/lib/causeway --registry registry.gov.vn:4001 --fingerprint sha256:... --anchor-digest sha256:... \\
-      --server VN/GOV/moj/ss1 --address ss1.moj.gov.vn:5500 --token-file token
-  security-server serve --config /var/lib/causeway/security-server.toml
-  export CAUSEWAY_CONFIG=/var/lib/causeway/security-server.toml
+  security-server join moj --registry registry.gov.vn:4001 --fingerprint sha256:... \\
+      --anchor-digest sha256:... --server VN/GOV/moj/ss1 --address ss1.moj.gov.vn:5500 \\
+      --token-file token
+  security-server serve --config moj/security-server.toml
+  export CAUSEWAY_CONFIG=moj/security-server.toml
   security-server access grant VN/GOV/portal/one-stop --provider VN/GOV/moj/civil-registry \\
       --method /civil.v1.Births/Register --purpose birth-registration --days 365
   security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json
@@ -51,7 +52,7 @@ enum What {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         log_format: Format,
     },
-    /// Who may call what of ours.
+    /// Say who may call what of ours.
     #[command(subcommand)]
     Access(Access),
     /// Show what the log holds of an exchange.
@@ -61,10 +62,10 @@ enum What {
         #[command(flatten)]
         server: ConfigurationFile,
     },
-    /// Proof of what was asked and answered.
+    /// Get and verify proof of what was asked and answered.
     #[command(subcommand)]
     Evidence(Evidence),
-    /// How the server is.
+    /// Show how the server is: its log, its configuration, what runs.
     Status {
         #[command(flatten)]
         server: ConfigurationFile,
@@ -75,9 +76,9 @@ enum What {
     Explain {
         /// The code, from `causeway-refusal`; none: all of them.
         code: Option<Code>,
-        /// In which language: en or vi.
-        #[arg(long, default_value = "en")]
-        language: String,
+        /// In which language.
+        #[arg(long, value_enum, default_value_t = Spoken::En)]
+        language: Spoken,
     },
 }
 
@@ -94,6 +95,23 @@ enum Format {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Spoken {
+    /// English.
+    En,
+    /// Tiếng Việt.
+    Vi,
+}
+
+impl From<Spoken> for Language {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::En => Self::English,
+            Spoken::Vi => Self::Vietnamese,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -114,7 +132,7 @@ enum Access {
         /// The law that allows it.
         #[arg(long, default_value = "")]
         legal_basis: String,
-        /// How many days it lasts.
+        /// How many days it lasts: 1 to 3660.
         #[arg(long)]
         days: u32,
         /// Exchanges a second, with a burst of ten seconds' worth.
@@ -125,7 +143,7 @@ enum Access {
     },
     /// End a grant before its time, for running exchanges too.
     End {
-        /// Its number.
+        /// Its number, as `access list` shows it.
         number: u64,
         /// Why: it is recorded.
         #[arg(long)]
@@ -169,8 +187,8 @@ enum Evidence {
     Verify {
         /// The evidence file.
         file: PathBuf,
-        /// The instance's anchor: its first TUF root document.
-        #[arg(long)]
+        /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
+        #[arg(long, value_name = "FILE")]
         anchor: PathBuf,
         /// The findings as JSON.
         #[arg(long)]
@@ -224,7 +242,7 @@ async fn run(what: What) -> Result<(), Ended> {
         }
         What::Evidence(Evidence::Verify { file, anchor, json }) => verify(&file, &anchor, json),
         What::Token => token(),
-        What::Explain { code, language } => explain(code, Language::preferred(&language)),
+        What::Explain { code, language } => explain(code, language.into()),
     }
 }
 

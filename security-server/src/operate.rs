@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::config::{Configuration, NoConfiguration, operators_token};
+use crate::config::{Configuration, NoConfiguration, OPERATORS_TOKEN, operators_token};
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -60,6 +60,11 @@ impl Operator {
     /// Of the server with this configuration file.
     pub fn of(file: &Path) -> Result<Self, Failed> {
         let configuration = Configuration::read(file)?;
+        // A server makes it when it starts for the first time; whoever asks it makes none.
+        if !configuration.directory.join(OPERATORS_TOKEN).exists() {
+            let why = format!("there is no {OPERATORS_TOKEN} beside {}: it never ran", file.display());
+            return Err(Failed::Unreachable(configuration.operators, why));
+        }
         let token = operators_token(&configuration.directory)?;
         Ok(Self { address: configuration.operators, token })
     }

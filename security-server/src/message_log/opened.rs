@@ -1,10 +1,8 @@
 //! An exchange whose opening is in the log, and its two directions. The only place of an exchange that waits.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use journal::Pending;
 use proto::message::Cause;
@@ -15,15 +13,12 @@ use super::{
 use crate::forward::{HandedOn, OwnArrived, OwnSource, TheirEnd};
 use crate::listen::Permit;
 use crate::relay::{LineArrived, LineSource, OurEnd, Sent};
-use crate::way::{Side, Way};
+use crate::way::Way;
 
 /// Messages of one direction whose commits may be in flight at once.
 pub const WINDOW_MESSAGES: usize = 16;
 /// Bytes of one direction whose commits may be in flight at once.
 pub const WINDOW_BYTES: usize = 1024 * 1024;
-
-/// How long a provider that has answered waits for the request's own end.
-pub const OTHER_END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Only `seal_opening` and `record_opening` make one. Never gives out a half: it takes what is to be done with a
 /// message.
@@ -158,28 +153,7 @@ where
     pub async fn until_both_ended(self) -> BothEnded {
         let Self { held, ours, theirs } = self;
         let way = held.way.clone();
-        let answered = tokio::sync::Notify::new();
-        let ours = async {
-            let ended = ours.await;
-            answered.notify_one();
-            ended
-        };
-        // A provider has said all with its answer's end: a consumer that does not end its own side is not waited for.
-        let silence = async {
-            answered.notified().await;
-            if way.side == Side::Provider {
-                tokio::time::sleep(OTHER_END_TIMEOUT).await;
-                way.stop(Cause::Disconnected);
-            }
-            std::future::pending::<Infallible>().await
-        };
-        let both = async {
-            tokio::select! { biased;
-                both = async { tokio::try_join!(ours, theirs) } => both,
-                never = silence => match never {},
-            }
-        };
-        let mut both = std::pin::pin!(both);
+        let mut both = std::pin::pin!(async { tokio::try_join!(ours, theirs) });
         let ends = match way.deadline {
             None => both.await,
             Some(deadline) => match tokio::time::timeout_at(deadline, &mut both).await {
