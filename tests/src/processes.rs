@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
 /// What anything may take on a busy machine; a hundred times what is usual.
-pub const SOON: Duration = Duration::from_secs(25);
+pub const SOON: Duration = Duration::from_secs(60);
 /// The purpose of every call.
 pub const PURPOSE: &str = "birth-registration";
 /// Ports that files name are of this range: below those that systems give to outgoing connections.
