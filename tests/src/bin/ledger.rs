@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's program that panics has failed, which is what is wanted")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,7 @@ async fn main() {
         std::env::args().skip(1).collect::<Vec<_>>().try_into().expect("ledger DOOR FILE PROVIDER PURPOSE");
     let ledger = Arc::new(Mutex::new(File::options().append(true).create_new(true).open(file).unwrap()));
     let endpoint = Endpoint::from_shared(format!("http://{door}")).unwrap();
-    let (next, refused) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(0)));
+    let (next, refused) = (Arc::new(AtomicU64::new(1)), Arc::new(Mutex::new(BTreeMap::<String, u64>::new())));
     let stop = CancellationToken::new();
     std::thread::spawn({
         let stop = stop.clone();
@@ -58,9 +59,13 @@ async fn main() {
                         print!("{line}");
                     }
                     Err(status) => {
-                        refused.fetch_add(1, Ordering::Relaxed);
                         let code = status.metadata().get("causeway-refusal").and_then(|code| code.to_str().ok());
-                        println!("refused {number} {:?} {} {}", status.code(), code.unwrap_or("-"), status.message());
+                        let why = match code {
+                            Some(code) => code.to_owned(),
+                            // No answer at all: the door is shut, or the line broke.
+                            None => format!("{:?}, {}", status.code(), status.message()),
+                        };
+                        *refused.lock().unwrap().entry(why).or_default() += 1;
                         // A door that is shut is not hammered at.
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
@@ -71,5 +76,5 @@ async fn main() {
     while let Some(ended) = callers.join_next().await {
         ended.unwrap();
     }
-    println!("ended, refused {}", refused.load(Ordering::Relaxed));
+    println!("ended, refused: {:?}", refused.lock().unwrap());
 }
