@@ -167,19 +167,22 @@ def digest_of(header_bytes):
     return sha256(b"causeway/v1/message\n", header_bytes)
 
 
-def check_direction(messages, requests):
-    """3.3 for one attempt and direction: `messages` and the `requests` they belong to are (bytes, header) in order."""
-    need(requests, "3.3.3", "an answer without its request")
-    first, handed_on, shared = requests[0], 0, ("route", "exchange", "attempt")
-    for position, (data, header) in enumerate(messages):
-        need(header["position"] == position, "3.3.1", f"position {header['position']} stands at {position}")
-        need(position == 0 or header["previous"] == digest_of(messages[position - 1][0]), "3.3.1", "previous")
-        need(all(header[field] == first[1][field] for field in shared), "3.3.2", "another exchange")
-        need(position == 0 or messages[position - 1][1]["end"] is None, "3.3.4", "a message follows the end")
+def check_directions(messages):
+    """3.3 for both directions of one attempt: `messages` are (bytes, header), in the order in which they came."""
+    came, shared = {REQUEST: [], ANSWER: []}, ("route", "exchange", "attempt")
+    for data, header in messages:
+        requests, own = came[REQUEST], came[header["direction"]]
+        _, before = own[-1] if own else (None, None)
+        need(not before or before["end"] is None, "3.3.4", "a message follows the end")
+        need(header["position"] == len(own), "3.3.1", f"position {header['position']} stands at {len(own)}")
+        need(not own or header["previous"] == digest_of(own[-1][0]), "3.3.1", "previous")
+        need(all(header[field] == messages[0][1][field] for field in shared), "3.3.2", "another exchange")
         if header["answer"]:
-            need(header["answer"]["opening"] == digest_of(first[0]), "3.3.3", "answers another opening")
+            need(requests, "3.3.3", "an answer without its request")
+            need(header["answer"]["opening"] == digest_of(requests[0][0]), "3.3.3", "answers another opening")
+            handed_on = before["answer"]["handed_on"] if before else 0
             need(handed_on <= header["answer"]["handed_on"] <= len(requests), "3.3.3", "handed_on")
-            handed_on = header["answer"]["handed_on"]
+        own.append((data, header))
 
 
 # ---- 3.4 commitments, 3.5 payloads
@@ -302,14 +305,6 @@ def check_consistency(old_size, new_size, old_root, new_root, proof, step="5.2.6
     need(last == 0 and old == old_root and new == new_root, step, "too few hashes, or another root")
 
 
-def tree_root(leaves):
-    """RFC 6962 section 2.1, of leaf hashes."""
-    if len(leaves) < 2:
-        return leaves[0] if leaves else sha256()
-    half = 1 << (len(leaves) - 1).bit_length() - 1
-    return node(tree_root(leaves[:half]), tree_root(leaves[half:]))
-
-
 def commit_of(records, root):
     return b"causeway/v1/commit\n" + records.to_bytes(4, "big") + root
 
@@ -325,7 +320,7 @@ def read_head(data, step="5.3"):
 def read_genesis(record):
     need(len(record) >= 17 and record[0] == 1, "5.4.2", "not a genesis record")
     genesis = decode("Genesis", record[17:], "5.4.2")
-    need(len(genesis["random"]) == 32 and genesis["why"] != 0, "5.4.2", "no random bytes, or no reason")
+    need(len(genesis["random"]) == 32 and 1 <= genesis["why"] <= 4, "5.4.2", "no random bytes, or no reason")
     return genesis, hashlib.sha256(record).hexdigest()
 
 
@@ -340,6 +335,7 @@ def check_seal(header_bytes, seal_bytes, genesis_bytes, key_of):
     seal = decode("Seal", seal_bytes, "5.4.3")
     need(len(seal["nonce"]) == 16 and len(seal["key"]) == 32 and len(seal["signature"]) <= 72, "5.4.3", "a length")
     need(all(len(hash_) == 32 for hash_ in seal["record_path"] + seal["commit_path"]), "5.4.3", "a hash of a path")
+    need(seal["records"] <= 65536, "5.4.3", "more records than a commit holds")
     need(len(seal["record_path"]) <= 16 and len(seal["commit_path"]) <= 64, "5.4.3", "a path is too long")
     named, size, root = read_head(seal["head"], "5.4.3")
     need(named == tree, "5.4.3", "the head is of another tree")
@@ -636,11 +632,10 @@ def check_exchange(holder, messages):
         need({**route, "provider_server": ""} == {**routes[0], "provider_server": ""}, "7.3", "another route")
     need(any((holder["member"], holder["server"]) == (member_of(route[side]), route[side + "_server"])
              for route in routes for side in ("consumer", "provider")), "7.3", "the holder is no party")
-    order = [tuple(message["read"][name] for name in ("attempt", "direction", "position")) for message in messages]
+    order = [(message["read"]["attempt"], message["read"]["direction"]) for message in messages]
     need(order == sorted(order), "7.3", "the messages stand in another order")
-    groups = {key: [(each["header"], each["read"]) for each in group] for key, group in grouped(messages).items()}
-    for (attempt, _), group in groups.items():
-        check_direction(group, groups.get((attempt, REQUEST), []))
+    for attempt in dict(order):
+        check_directions([(each["header"], each["read"]) for each in messages if each["read"]["attempt"] == attempt])
 
 
 def check_configuration(anchor, files, messages):
@@ -670,41 +665,13 @@ def check_heads(seals):
         need(root == seal["root"], "7.7", "two roots of one tree at one size: the log was rewritten")
 
 
-def verify(evidence, anchor, findings):
-    """Appends what is found, and returns what is proven and what is not; Invalid if the file proves nothing."""
-    def judge(step, subject, action, *given):
-        try:
-            try:
-                result = action(*given)
-            except RecursionError:
-                raise Invalid(step, "nested too deeply") from None
-        except Invalid as invalid:
-            findings.append({"step": invalid.step, "subject": subject, "verdict": f"refused: {invalid.why}"})
-            raise
-        findings.append({"step": step, "subject": subject, "verdict": "holds"})
-        return result
+def named(key):
+    return f"attempt {key[0]}, {'request' if key[1] == REQUEST else 'answer'}"
 
-    def named(key):
-        return f"attempt {key[0]}, {'request' if key[1] == REQUEST else 'answer'}"
 
-    exchange, holder, files, messages = judge("7.1", "the file", read_evidence, evidence)
-    judge("7.2", "headers", read_headers, exchange, messages)
-    judge("7.3", "directions", check_exchange, holder, messages)
-    members, revoked = judge("7.4", "global configuration", check_configuration, anchor, files, messages)
-
-    def key_of(member, server, key, header):
-        return signing_key(members, revoked, member, server, key, header["time"])
-
-    groups, seals, proven, not_proven = grouped(messages), [], [], []
-    for key, group in groups.items():
-        for message in group:
-            seals.append(judge("7.5", f"seal of {named(key)}, message {message['read']['position']}", check_seal,
-                               message["header"], message["seal"], message["genesis"], key_of))
-    for key, group in groups.items():
-        payloads = [(message["read"], message.get("payload")) for message in group]
-        judge("7.6", f"payloads of {named(key)}", check_payloads, payloads)
-    judge("7.7", "heads", check_heads, seals)
-
+def sentences(groups):
+    """What a file is proof of, every step holding, and what it is not."""
+    proven, not_proven = [], []
     for key, group in groups.items():
         first, route = group[0]["read"], group[0]["read"]["route"]
         side, whom, what = "consumer", "provider", f"asked, for {json.dumps((first['opening'] or {}).get('purpose'))},"
@@ -722,149 +689,41 @@ def verify(evidence, anchor, findings):
     return proven, not_proven + [
         "that anything was delivered", "time beyond the clocks of both servers",
         "that the agency's own system asked: its server holds the key", "that nothing else was written and never sent",
-        "that no key was revoked after this version of the global configuration"]
+        "that no key was revoked after the version of the configuration shown"]
 
 
-# ---- the vectors
+def verify(evidence, anchor, findings):
+    """Appends what is found, and returns what is proven and what is not; Invalid if the file proves nothing."""
+    def judge(step, subject, action, *given):
+        try:
+            try:
+                result = action(*given)
+            except RecursionError:
+                raise Invalid(step, "nested too deeply") from None
+        except Invalid as invalid:
+            findings.append({"step": invalid.step, "subject": subject, "verdict": f"refused: {invalid.why}"})
+            raise
+        findings.append({"step": step, "subject": subject, "verdict": "holds"})
+        return result
 
-def in_hex(value):
-    """The form in which vectors write what was read."""
-    if isinstance(value, dict):
-        return {name: in_hex(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [in_hex(part) for part in value]
-    return value.hex() if isinstance(value, bytes) else value
+    exchange, holder, files, messages = judge("7.1", "the file", read_evidence, evidence)
+    judge("7.2", "headers", read_headers, exchange, messages)
+    judge("7.3", "directions", check_exchange, holder, messages)
+    members, revoked = judge("7.4", "global configuration", check_configuration, anchor, files, messages)
 
+    def key_of(member, server, key, header):
+        return signing_key(members, revoked, member, server, key, header["time"])
 
-def vector_header(given):
-    header = read_header(given["header"])
-    route, end = dict(header["route"]), header["end"]
-    route["operation"] = {name: value for name in ("grpc_path", "http") if (value := route.pop(name)) is not None}
-    end = end and {name: how for name, how in end.items() if how is not None}
-    return {**header, "route": route, "end": end, "digest": digest_of(given["header"]),
-            "previous": header["previous"] or None, "metadata": header["metadata"] or None}
-
-
-def vector_head(given):
-    return dict(zip(("tree", "size", "root"), read_head(given["head"])))
-
-
-def vector_commitment(given):
-    if "commitment" in given:
-        given = given["commitment"]
-        return {"commitment": commitment(given["secret"], given["n"], given["flags"], given["bytes"])}
-    check_payloads([(read_header(message["header"]), message["payload"]) for message in given["direction"]])
-    return {}
-
-
-def vector_path(given):
-    if "consistency" in given:
-        check_consistency(**given["consistency"])
-    else:
-        given = given["inclusion"]
-        root = climb(given["leaf"], given["index"], given["size"], given["path"], "5.2.6")
-        need(root == given["root"], "5.2.6", "another root")
-    return {}
-
-
-def vector_record(given):
-    (kind, given), = given.items()
-    if kind == "record":
-        record = bytes([given["kind"]]) + given["nonce"] + given["body"]
-        return {"bytes": record, "leaf": leaf(record)}
-    if kind == "commit":
-        root = tree_root(given["records"])
-        return {"root": root, "leaf": leaf(commit_of(len(given["records"]), root))}
-    if kind == "tree":
-        return {"root": tree_root(given["leaves"])}
-    if kind == "seal":
-        return {"digest": sha256(b"causeway/v1/seal\n", given)}
-    genesis, tree = read_genesis(given)
-    return {"tree": tree, **{name: genesis[name] for name in ("instance", "member", "server")}}
-
-
-def vector_seal(given):
-    def key_of(member, server, key, _):
-        need(given["speaker"] == {"member": member, "server": server}, "vector", "another speaker")
-        for listed in given["keys"]:
-            if (listed["member"], listed["server"], sha256(listed["spki"])) == (member, server, key):
-                need(listed["not_before"] <= given["now"] <= listed["not_after"], "5.4.6", "not valid at the time")
-                need(not listed["revoked"], "5.4.6", "revoked")
-                return p256(serialization.load_der_public_key, listed["spki"], "5.4.6")[0]
-        raise Invalid("5.4.6", "not listed")
-    return check_seal(given["header"], given["seal"], given["genesis"], key_of)
-
-
-def vector_direction(given):
-    messages = [(data, read_header(data)) for data in given["headers"]]
-    requests, answers = ([m for m in messages if m[1]["direction"] == way] for way in (REQUEST, ANSWER))
-    check_direction(requests, requests or answers)
-    check_direction(answers, requests)
-    return {}
-
-
-def vector_evidence(given, directory):
-    if "text" in given:
-        evidence = given["text"].encode()
-    else:
-        read = json.loads((directory / given["file"]).read_text("utf-8"))
-        for change in given["changes"]:
-            *path, last = change["at"]
-            place = read
-            for name in path:
-                place = place[name]
-            if "set" in change:
-                place[last] = change["set"]
-            else:
-                del place[last]
-        evidence = json.dumps(read).encode()
-    anchor = base64.b64decode(given["anchor"]) if "anchor" in given else (directory / "anchor.json").read_bytes()
-    verify(evidence, anchor, [])
-    return {}
-
-
-VECTORS = {"header": vector_header, "head": vector_head, "commitment": vector_commitment, "path": vector_path,
-           "record": vector_record, "seal": vector_seal, "direction": vector_direction, "evidence": vector_evidence}
-
-
-def from_hex(value, name=None):
-    if isinstance(value, dict):
-        return {name: from_hex(part, name) for name, part in value.items()}
-    if isinstance(value, list):
-        return [from_hex(part, name) for part in value]
-    return bytes.fromhex(value) if isinstance(value, str) and name not in ("member", "server", "text") else value
-
-
-def agrees(group, case, directory):
-    """What was found, and whether the case expects it; `3.1` may stand for any step of it."""
-    try:
-        given = (case["input"], directory) if group == "evidence" else (from_hex(case["input"]),)
-        found = {"accept": in_hex(VECTORS[group](*given))}
-    except Invalid as invalid:
-        found = {"refused": invalid.step}
-    wanted = case["expected"]
-    return found, found == wanted or (wanted.get("refused") == "3.1" and found.get("refused", "").startswith("3.1."))
-
-
-def vectors(directory):
-    """Each group is a file, or a directory with its cases and what they are made of. All that is there is judged."""
-    groups = {path.stem: path for path in Path(directory).glob("*.json") if path.name != "keys.json"}
-    groups.update({path.name: path / "cases.json" for path in Path(directory).iterdir() if path.is_dir()})
-    failed = not groups
-    for group in sorted(groups.keys() | VECTORS.keys()):
-        if group not in VECTORS or group not in groups:
-            print(f"{group}: an unknown group" if group in groups else f"{group}: no vectors")
-            failed = True
-            continue
-        cases = json.loads(groups[group].read_text("utf-8"))["cases"]
-        results = [(case, *agrees(group, case, groups[group].parent)) for case in cases]
-        agreed = sum(same for _, _, same in results)
-        failed |= agreed != len(cases) or not cases
-        print(f"{group}: {agreed} of {len(cases)} agree")
-        for case, found, same in results:
-            if not same:
-                print(f"  {case['name']}: expected {json.dumps(case['expected'])}, found {json.dumps(found)}")
-    return 5 if failed else 0
+    groups, seals = grouped(messages), []
+    for key, group in groups.items():
+        for message in group:
+            seals.append(judge("7.5", f"seal of {named(key)}, message {message['read']['position']}", check_seal,
+                               message["header"], message["seal"], message["genesis"], key_of))
+    for key, group in groups.items():
+        payloads = [(message["read"], message.get("payload")) for message in group]
+        judge("7.6", f"payloads of {named(key)}", check_payloads, payloads)
+    judge("7.7", "heads", check_heads, seals)
+    return sentences(groups)
 
 
 def main():
@@ -874,11 +733,8 @@ def main():
     command.add_argument("evidence", type=Path)
     command.add_argument("--anchor", type=Path, required=True, help="the root document of the global configuration")
     command.add_argument("--json", action="store_true")
-    commands.add_parser("vectors", help="check the vectors of the protocol").add_argument("directory", type=Path)
     given = parser.parse_args()
     try:
-        if given.command == "vectors":
-            return vectors(given.directory)
         evidence, anchor = given.evidence.read_bytes(), given.anchor.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         parser.error(str(error))

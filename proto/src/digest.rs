@@ -19,12 +19,12 @@ impl Digest {
 
     /// SHA-256 of the parts, one after another.
     pub fn of(parts: &[&[u8]]) -> Self {
-        let mut context = Context::new(&SHA256);
+        let mut hashing = Context::new(&SHA256);
         for part in parts {
-            context.update(part);
+            hashing.update(part);
         }
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
+        bytes.copy_from_slice(hashing.finish().as_ref());
         Self(bytes)
     }
 

@@ -29,11 +29,12 @@ pub const MAX_EVIDENCE_BYTES: usize = 256 * 1024 * 1024;
 pub const MAX_MESSAGES: usize = 100_000;
 
 /// What a seal does not prove, whatever was verified.
-pub const NOT_PROVEN: [&str; 4] = [
+pub const NOT_PROVEN: [&str; 5] = [
     "delivery: that what was sent arrived",
     "time, until stamped: each time is the clock of the server that sealed it",
     "that the agency's own system asked or answered: the security server holds the key",
     "completeness of what was never sent to anybody",
+    "that no key was revoked after the version of the configuration shown",
 ];
 
 /// An evidence file, as it is written.
@@ -545,6 +546,9 @@ mod tests {
 
     use super::*;
 
+    const UNARY: &[u8] = include_bytes!("../vectors/evidence/unary.json");
+    const ANCHOR: &[u8] = include_bytes!("../vectors/evidence/anchor.json");
+
     #[test]
     fn a_file_of_another_form_is_no_evidence() {
         for file in ["", "{}", "[]", "null", r#"{"format":"causeway/v1/evidence"}"#] {
@@ -571,6 +575,50 @@ mod tests {
             let report = verify(file.to_string().as_bytes(), &anchor).unwrap();
             prop_assert!(!report.holds());
             prop_assert!(report.proven.is_empty());
+        }
+
+        #[test]
+        fn no_text_makes_the_file_reader_panic(
+            text in ".{0,200}", field in 0usize..5, bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            prop_assert!(EvidenceFile::parse(&bytes).is_err());
+            prop_assert!(EvidenceFile::parse(text.as_bytes()).is_err());
+            let mut file: serde_json::Value = serde_json::from_slice(UNARY).unwrap();
+            let field = ["format", "exchange", "holder", "configuration", "messages"][field];
+            for value in [serde_json::json!(text), serde_json::json!([text]), serde_json::json!({ &text: text })] {
+                file[field] = value;
+                let _ = verify(file.to_string().as_bytes(), ANCHOR);
+            }
+        }
+
+        #[test]
+        fn a_byte_changed_in_any_part_proves_nothing_or_the_same(
+            part in any::<proptest::sample::Index>(), at in any::<proptest::sample::Index>(), to in any::<u8>(),
+        ) {
+            let mut file = EvidenceFile::parse(UNARY).unwrap();
+            let good = verify(UNARY, ANCHOR).unwrap();
+            let mut parts: Vec<&mut Base64> = file.configuration.values_mut().collect();
+            for kept in &mut file.messages {
+                parts.extend([&mut kept.header, &mut kept.seal, &mut kept.genesis]);
+                parts.extend(&mut kept.payload);
+            }
+            let part = part.index(parts.len());
+            let mut bytes = parts[part].0.to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            parts[part].0 = bytes.into();
+            let report = verify(&file.to_bytes(), ANCHOR).unwrap();
+            prop_assert!(report.proven.is_empty() || report.proven == good.proven);
+        }
+
+        #[test]
+        fn no_anchor_makes_the_verifier_panic(at in any::<proptest::sample::Index>(), to in any::<u8>(), cut: bool) {
+            let mut anchor = ANCHOR.to_vec();
+            let at = at.index(anchor.len());
+            if cut { anchor.truncate(at) } else { anchor[at] = to }
+            prop_assume!(anchor != ANCHOR);
+            let _ = verify(UNARY, &anchor).unwrap();
+            let _ = verify(UNARY, &anchor[..at.min(anchor.len())]).unwrap();
         }
     }
 }

@@ -63,6 +63,8 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -81,6 +83,26 @@ mod tests {
             text.replace("causeway.v1/", "causeway.v2/"),
         ] {
             assert_eq!(Head::parse(other.as_bytes()), Err(NotAHead), "{other:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Head::parse(&bytes), Err(NotAHead));
+        }
+
+        #[test]
+        fn a_head_with_a_byte_changed_is_another_or_none(at in any::<proptest::sample::Index>(), to in any::<u8>()) {
+            let head = Head { tree: TreeName(Digest::of(&[b"tree"])), size: 10, root: Digest::of(&[b"root"]) };
+            let mut text = head.to_text().into_bytes();
+            let at = at.index(text.len());
+            prop_assume!(text[at] != to);
+            text[at] = to;
+            if let Ok(other) = Head::parse(&text) {
+                prop_assert_ne!(other, head);
+                prop_assert_eq!(other.to_text().into_bytes(), text);
+            }
         }
     }
 }

@@ -236,6 +236,8 @@ impl fmt::Debug for ExchangeId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -285,5 +287,21 @@ mod tests {
         let subsystem: SubsystemId = "VN/GOV/moj/civil-registry".parse().unwrap();
         assert_eq!(subsystem.member().as_str(), "VN/GOV/moj");
         assert_eq!(subsystem.member().instance().as_str(), "VN");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_readers_panic(text in "[A-Za-z0-9./_-]{0,80}|.{0,80}") {
+            if let Ok(id) = text.parse::<SubsystemId>() {
+                prop_assert_eq!(id.member().instance().to_string(), text.split('/').next().unwrap());
+            }
+            if let Ok(id) = text.parse::<ServerId>() {
+                prop_assert!(text.starts_with(id.owner().as_str()));
+            }
+            if let Ok(path) = text.parse::<MethodPath>() {
+                prop_assert!(text[1..].starts_with(path.service()));
+            }
+            let _ = (text.parse::<InstanceId>(), text.parse::<MemberId>(), text.parse::<ExchangeId>());
+        }
     }
 }

@@ -183,6 +183,8 @@ impl Frontier {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn leaves(count: usize) -> Vec<Digest> {
@@ -245,6 +247,22 @@ mod tests {
                 longer.push(Digest::ZERO);
                 assert!(check_consistency(old, now, &longer).is_err());
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_numbers_make_the_walkers_panic(
+            index in any::<u64>(), size in any::<u64>(), fill in any::<[u8; 32]>(), hashes in 0usize..70,
+        ) {
+            let (hash, path) = (Digest::from_bytes(fill), vec![Digest::from_bytes(fill); hashes]);
+            if root_of_path(hash, index, size, &path).is_ok() {
+                prop_assert!(index < size);
+            }
+            for (old, new) in [(index, size), (size, index), (index, index), (index, u64::MAX), (0, size)] {
+                let _ = check_consistency((old, hash), (new, hash), &path);
+            }
+            let _ = Frontier::from_parts(size, path);
         }
     }
 }

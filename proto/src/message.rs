@@ -460,7 +460,7 @@ impl NotCommitted {
 
 /// One direction's commitments, on either side: made or checked in order.
 #[derive(Debug, Default)]
-pub struct Commitments(Option<Committer>);
+pub struct Commitments(Option<Box<Committer>>);
 
 /// The commitments to one message's contents.
 #[derive(Debug, Default)]
@@ -487,7 +487,7 @@ impl Commitments {
             none => {
                 let secret = draw();
                 payload.secret = Bytes::copy_from_slice(secret.as_bytes());
-                none.insert(Committer::new(&secret))
+                none.insert(Box::new(Committer::new(&secret)))
             }
         };
         let mut fields = |kind, fields: &Option<Fields>, place: &mut Bytes| {
@@ -528,7 +528,7 @@ impl Commitments {
         }
         let committer = match (&mut self.0, payload.secret.as_ref().try_into()) {
             (Some(committer), Err(_)) if payload.secret.is_empty() => committer,
-            (none @ None, Ok(secret)) => none.insert(Committer::new(&Secret::from_bytes(secret))),
+            (none @ None, Ok(secret)) => none.insert(Box::new(Committer::new(&Secret::from_bytes(secret)))),
             _ => return Err(NotCommitted::Secret),
         };
         let mut differs = false;
@@ -621,14 +621,8 @@ impl OutOfTurn {
 
 impl Directions {
     /// Takes the next message of either direction, in an order in which each answer comes after the request messages
-    /// that it says were handed on.
+    /// that it says were handed on. Step 4 of PROTOCOL.md 3.3 is judged first, then 1 to 3.
     pub fn take(&mut self, header: &Header) -> Result<(), OutOfTurn> {
-        let first = self.request.first.as_ref().or(self.answer.first.as_ref());
-        if first.is_some_and(|first| {
-            first.route != header.route || first.exchange != header.exchange || first.attempt != header.attempt
-        }) {
-            return Err(OutOfTurn::OtherExchange);
-        }
         let came = match header.direction {
             Direction::Request => &self.request,
             Direction::Answer => &self.answer,
@@ -638,6 +632,12 @@ impl Directions {
         }
         if header.position != came.count || header.previous != came.last.as_ref().map(Header::digest) {
             return Err(OutOfTurn::Position);
+        }
+        let first = self.request.first.as_ref().or(self.answer.first.as_ref());
+        if first.is_some_and(|first| {
+            first.route != header.route || first.exchange != header.exchange || first.attempt != header.attempt
+        }) {
+            return Err(OutOfTurn::OtherExchange);
         }
         if let Some(answer) = &header.answer {
             let before = self.answer.last.as_ref().and_then(|last| last.answer).map_or(0, |answer| answer.handed_on);
@@ -771,6 +771,36 @@ mod tests {
         #[test]
         fn no_bytes_make_the_header_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Header::parse(bytes.into());
+        }
+
+        #[test]
+        fn no_bytes_make_the_metadata_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_fields(&bytes.into());
+        }
+
+        #[test]
+        fn metadata_reads_as_it_was_written_or_is_refused(
+            fields in proptest::collection::vec((".{0,12}", proptest::collection::vec(any::<u8>(), 0..12)), 0..6),
+        ) {
+            let fields: Fields = fields.into_iter().map(|(name, value)| (name, value.into())).collect();
+            if let Ok(read) = decode_fields(&encode_fields(&fields)) {
+                prop_assert_eq!(read, fields);
+            }
+        }
+
+        #[test]
+        fn no_payload_makes_its_check_panic(
+            secret in proptest::collection::vec(any::<u8>(), 0..40),
+            fields in proptest::collection::vec(any::<u8>(), 0..60),
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..3),
+        ) {
+            let payload = wire::Payload {
+                secret: secret.into(),
+                metadata: fields.clone().into(),
+                pieces: pieces.into_iter().map(Bytes::from).collect(),
+                trailers: fields.into(),
+            };
+            prop_assert!(Commitments::default().check(&opening(), Some(payload)).is_err());
         }
 
         #[test]

@@ -149,6 +149,9 @@ pub enum NotCanonical {
     /// order, a written default or trailing bytes.
     #[error("not the canonical encoding of {0}")]
     Ambiguous(&'static str),
+    /// It decodes, and lacks what it must hold.
+    #[error("{0} lacks its random bytes, or a reason of the list")]
+    Incomplete(&'static str),
 }
 
 impl NotCanonical {
@@ -187,9 +190,62 @@ impl Genesis {
             return Err(NotCanonical::Ambiguous("genesis record"));
         }
         let content: wire::Genesis = decode_canonical(&record.body(), "Genesis")?;
-        if content.random.len() != 32 || content.why == wire::Why::Unspecified as i32 {
-            return Err(NotCanonical::Ambiguous("Genesis"));
+        let why = wire::Why::try_from(content.why).unwrap_or(wire::Why::Unspecified);
+        if content.random.len() != 32 || why == wire::Why::Unspecified {
+            return Err(NotCanonical::Incomplete("Genesis"));
         }
         Ok(Self { tree: TreeName::of(&record), record, content })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn first() -> wire::Genesis {
+        wire::Genesis {
+            instance: "VN".into(),
+            member: "VN/GOV/moj".into(),
+            server: "VN/GOV/moj/ss1".into(),
+            random: vec![7; 32].into(),
+            why: wire::Why::First as i32,
+            ..Default::default()
+        }
+    }
+
+    fn read(content: &wire::Genesis) -> Result<Genesis, NotCanonical> {
+        Genesis::parse(Record::new(Kind::Genesis, &[1; NONCE_BYTES], &[&content.encode_to_vec()]).as_bytes().clone())
+    }
+
+    #[test]
+    fn a_genesis_has_a_reason_of_the_list() {
+        for why in -1..=6 {
+            assert_eq!(read(&wire::Genesis { why, ..first() }).is_ok(), (1..=4).contains(&why), "{why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let genesis = [&[Kind::Genesis as u8][..], &bytes].concat();
+            let _ = (Record::parse(bytes.clone().into()), Genesis::parse(genesis.into()));
+            let _ = decode_canonical::<wire::Seal>(&bytes, "Seal");
+            let _ = decode_canonical::<wire::Closed>(&bytes, "Closed");
+            let _ = decode_canonical::<wire::KeyChange>(&bytes, "KeyChange");
+        }
+
+        #[test]
+        fn a_genesis_with_a_byte_changed_is_another_or_none(at in any::<proptest::sample::Index>(), to in any::<u8>()) {
+            let genesis = read(&first()).unwrap();
+            let mut bytes = genesis.record.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            prop_assume!(bytes[at] != to);
+            bytes[at] = to;
+            if let Ok(other) = Genesis::parse(bytes.into()) {
+                prop_assert_ne!(other.tree, genesis.tree);
+            }
+        }
     }
 }

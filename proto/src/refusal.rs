@@ -93,6 +93,11 @@ impl Code {
         self.row().form
     }
 
+    /// Title and remedy: what a caller reads as `grpc-message`, and again in the details.
+    pub fn message(self, language: Language) -> String {
+        format!("{} {}", self.title(language), self.remedy(language))
+    }
+
     /// What is the matter, in one sentence.
     pub fn title(self, language: Language) -> &'static str {
         match language {
@@ -439,6 +444,8 @@ refusals! {
 mod tests {
     use std::collections::BTreeSet;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Each title and remedy, with where it stands.
@@ -553,6 +560,16 @@ mod tests {
             ("fr,,;;-", Language::English),
         ] {
             assert_eq!(Language::preferred(header), language, "{header:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[A-Z_]{0,40}|.{0,40}") {
+            if let Ok(code) = text.parse::<Code>() {
+                prop_assert_eq!(code.as_str(), text.as_str());
+            }
+            let _ = Language::preferred(&text);
         }
     }
 }

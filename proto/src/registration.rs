@@ -837,6 +837,29 @@ mod tests {
         }
 
         #[test]
+        fn a_request_with_a_byte_changed_never_panics(at in any::<proptest::sample::Index>(), to in any::<u8>()) {
+            let changed = |bytes: &Bytes| {
+                let mut bytes = bytes.to_vec();
+                let at = at.index(bytes.len());
+                let same = bytes[at] == to;
+                bytes[at] = to;
+                (Bytes::from(bytes), same)
+            };
+            let (application, authentication, signing) = applied();
+            let mut request = application.sign(&authentication, &signing);
+            let (bytes, same) = changed(&request.application);
+            request.application = bytes;
+            prop_assert_eq!(verify(request).is_ok(), same);
+            let now = Time::from_millis(1_800_000_000_000);
+            let mut command = sign_command(&Order::ListMembers, &instance(), [1; 16], now, &signing);
+            let (bytes, same) = changed(&command.command);
+            command.command = bytes;
+            let verified = ReceivedCommand::parse(command)
+                .and_then(|received| VerifiedCommand::verify(received, signing.public(), &instance(), now));
+            prop_assert_eq!(verified.is_ok(), same);
+        }
+
+        #[test]
         fn no_text_makes_the_readers_panic(text in ".{0,80}") {
             let _ = (text.parse::<Token>(), text.parse::<Address>(), text.parse::<RequestId>(), text.parse::<Text>());
         }

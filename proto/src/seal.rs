@@ -12,8 +12,10 @@ use crate::record::{Commit, Genesis, Kind, NONCE_BYTES, Record};
 use crate::signature::{BadSignature, KeyId, PublicKey};
 use crate::wire::relay as wire;
 
-/// Most hashes in the path of a record in its commit: commits hold at most 65,536 records.
-pub const MAX_RECORD_PATH: usize = 16;
+/// Most records in a commit.
+pub const MAX_RECORDS: u32 = 65_536;
+/// Most hashes in the path of a record in its commit, which is as high as [`MAX_RECORDS`] make it.
+pub const MAX_RECORD_PATH: usize = MAX_RECORDS.ilog2() as usize;
 /// Most hashes in the path of a commit in its tree.
 pub const MAX_COMMIT_PATH: usize = 64;
 /// Longest DER signature of P-256, in bytes.
@@ -22,8 +24,8 @@ pub const MAX_SIGNATURE_BYTES: usize = 72;
 /// Why a seal proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
-    /// A field has not its length.
-    #[error("a field of the seal has not its length")]
+    /// A field has not its length, or there are more records in the commit than one holds.
+    #[error("a field of the seal has not its length, or `records` is beyond {MAX_RECORDS}")]
     Malformed,
     /// The head is none.
     #[error(transparent)]
@@ -141,7 +143,8 @@ pub fn walk<'s>(seal: &'s wire::Seal, header: &[u8]) -> Result<Walked<'s>, Unpro
 pub fn walk_record<'s>(seal: &'s wire::Seal, record: &Record) -> Result<Walked<'s>, Unproven> {
     let head = Head::parse(&seal.head)?;
     let key = KeyId::try_from(seal.key.as_ref()).map_err(|_| Unproven::Malformed)?;
-    if seal.signature.len() > MAX_SIGNATURE_BYTES || record.nonce()[..] != seal.nonce[..] {
+    if seal.records > MAX_RECORDS || seal.signature.len() > MAX_SIGNATURE_BYTES || record.nonce()[..] != seal.nonce[..]
+    {
         return Err(Unproven::Malformed);
     }
     let in_commit = digests(&seal.record_path, MAX_RECORD_PATH)?;
@@ -194,4 +197,85 @@ fn digests(path: &[bytes::Bytes], most: usize) -> Result<Vec<Digest>, Unproven> 
         return Err(Unproven::Malformed);
     }
     path.iter().map(|hash| Digest::try_from(hash.as_ref()).map_err(|_| Unproven::Malformed)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::TreeName;
+    use crate::signature::SigningKey;
+
+    /// Some header's bytes, alone in their commit, which is alone in its tree; and the key.
+    fn sealed() -> (wire::Seal, SigningKey) {
+        let (key, _) = SigningKey::generate();
+        let record = Record::new(Kind::Sent, &[3; NONCE_BYTES], &[b"header"]);
+        let root = Commit::of(&[record.hash()]).hash();
+        let head = Head { tree: TreeName(Digest::of(&[b"tree"])), size: 1, root }.to_text();
+        let seal = wire::Seal {
+            nonce: vec![3; NONCE_BYTES].into(),
+            records: 1,
+            key: key.public().id().to_wire(),
+            signature: key.sign(head.as_bytes()).into(),
+            head: head.into_bytes().into(),
+            ..Default::default()
+        };
+        (seal, key)
+    }
+
+    fn holds(seal: &wire::Seal, key: &SigningKey) -> bool {
+        walk(seal, b"header").and_then(|walked| walked.signed_by(key.public(), |_, _| false)).is_ok()
+    }
+
+    #[test]
+    fn a_commit_has_its_limit_of_records() {
+        let (mut seal, key) = sealed();
+        assert!(holds(&seal, &key));
+        seal.records = MAX_RECORDS;
+        seal.record_path = vec![Bytes::from_static(&[1; 32]); MAX_RECORD_PATH];
+        assert_eq!(walk(&seal, b"header").unwrap_err(), Unproven::OtherRoot);
+        seal.records += 1;
+        assert_eq!(walk(&seal, b"header").unwrap_err(), Unproven::Malformed);
+    }
+
+    fn bytes(most: usize) -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..most).prop_map(Bytes::from)
+    }
+
+    fn path() -> impl Strategy<Value = Vec<Bytes>> {
+        proptest::collection::vec(prop_oneof![Just(Bytes::from_static(&[1; 32])), bytes(40)], 0..70)
+    }
+
+    proptest! {
+        #[test]
+        fn no_seal_makes_the_walk_panic(
+            nonce in any::<[u8; NONCE_BYTES]>(), places in any::<(u32, u32, u64, u64)>(), paths in (path(), path()),
+            key in any::<[u8; 32]>(), signature in bytes(80),
+        ) {
+            let (record, records, commit, size) = places;
+            let (record_path, commit_path) = paths;
+            let head = Head { tree: TreeName(Digest::ZERO), size, root: Digest::ZERO }.to_text().into_bytes().into();
+            let (nonce, key) = (nonce.to_vec().into(), key.to_vec().into());
+            let seal =
+                wire::Seal { nonce, record, records, record_path, commit, commit_path, head, key, signature };
+            prop_assert!(walk(&seal, b"header").is_err());
+            let within = wire::Seal { records: records % (MAX_RECORDS + 1), ..seal };
+            prop_assert!(walk(&within, b"header").is_err());
+        }
+
+        #[test]
+        fn a_seal_with_a_byte_changed_proves_nothing_or_the_same(
+            at in any::<proptest::sample::Index>(), to in any::<u8>(),
+        ) {
+            let (good, key) = sealed();
+            let mut bytes = good.encode_to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            if let Ok(seal) = wire::Seal::decode(&bytes[..]) && holds(&seal, &key) {
+                prop_assert_eq!((seal.nonce, seal.head, seal.key), (good.nonce, good.head, good.key));
+            }
+        }
+    }
 }

@@ -140,6 +140,8 @@ impl fmt::Debug for SigningKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -153,5 +155,21 @@ mod tests {
         assert!(public.verify(b"causeway/v1/join\ny", &signature).is_err());
         assert!(other.public().verify(b"causeway/v1/join\nx", &signature).is_err());
         assert!(public.verify(b"causeway/v1/join\nx", &[]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_readers_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            point in proptest::collection::vec(any::<u8>(), POINT_BYTES - 1),
+        ) {
+            prop_assert!(PublicKey::from_spki(&bytes).is_err());
+            prop_assert!(SigningKey::from_pkcs8(&bytes).is_err());
+            // A point that is almost surely on no curve: it may be taken for a key, and no signature holds for it.
+            let spki = [&SPKI_PREFIX[..], &[4], &point].concat();
+            if let Ok(key) = PublicKey::from_spki(&spki) {
+                prop_assert!(key.verify(b"signed", &bytes).is_err());
+            }
+        }
     }
 }

@@ -104,6 +104,7 @@ pub struct Refused {
 }
 
 /// Pronounces what the look-up found, now that the signature holds (PROTOCOL.md 6.2, step 8).
+#[allow(clippy::result_large_err, reason = "the refused opening is carried on: its answer is sealed like any other")]
 pub fn arrival(services: &Services, opening: VerifiedOpening) -> Result<Admitted, Refused> {
     let granted = match (&opening.looked, &opening.verified.header().route.operation) {
         (Looked::Refused(code), _) => Err(*code),
@@ -166,6 +167,7 @@ pub struct MayBeHandedOn<'m> {
 }
 
 /// What becomes of a message of theirs.
+#[allow(clippy::large_enum_variant, reason = "nearly every message is handed on: boxing would cost each of them")]
 pub enum Verdict {
     /// It is recorded and handed on.
     HandOn {

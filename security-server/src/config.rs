@@ -18,7 +18,6 @@ use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::registration::Address;
 use registry_client::Fingerprint;
 use serde::Deserialize;
-use tokio::net::TcpListener;
 
 use crate::Settings;
 use crate::authenticate::Clients;
@@ -26,8 +25,9 @@ use crate::clock::Clock;
 use crate::global_configuration::{Registry, Store, StoreError};
 use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::{KeyError, Keys, Passphrase, Source};
+use crate::listen::Listener;
 use crate::listen::clients::{Bindings, Door};
-use crate::services::{Service, Services};
+use crate::services::{Service, Services, Twice};
 use crate::tls::{self, Identity};
 
 /// Where the index of the message log stands: a view, which may be deleted while the server is stopped.
@@ -271,7 +271,7 @@ impl Configuration {
                 return Err(wrong("subsystem", subsystem, "this server speaks for its own member's subsystems only"));
             }
         }
-        for (service, _) in &self.bind {
+        for service in self.bind.keys() {
             if format!("/{service}/M").parse::<MethodPath>().is_err() {
                 return Err(wrong("bind", service, "it is a gRPC service's full name, like civil.v1.Births"));
             }
@@ -373,10 +373,10 @@ impl Configuration {
             let (_, host) = endpoint(&service.address).unwrap_or_default();
             services.push(Service::new(service.subsystem.clone(), service.name.clone(), host, tls));
         }
-        Services::new(services).map_err(|twice| NoConfiguration::Value {
+        Services::new(services).map_err(|Twice(service)| NoConfiguration::Value {
             path: self.directory.join(crate::join::CONFIGURATION_FILE),
             key: "service.name".into(),
-            value: twice.to_string(),
+            value: service,
             rule: "it stands twice: each service of a subsystem has one address".into(),
         })
     }
@@ -392,8 +392,8 @@ fn endpoint(address: &str) -> Option<(bool, String)> {
     host.parse::<Address>().ok().map(|host| (tls, host.as_str().to_owned()))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, NoConfiguration> {
-    TcpListener::bind(address).await.map_err(|source| NoConfiguration::Listen { address, source })
+async fn listen(address: SocketAddr) -> Result<Listener, NoConfiguration> {
+    crate::listen::bind(address).await.map_err(|source| NoConfiguration::Listen { address, source })
 }
 
 /// Reads the operators' token, or makes it where there is none: 32 random bytes, for the owner's eyes only.

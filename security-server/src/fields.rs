@@ -137,7 +137,7 @@ pub fn exchange_value(exchange: &ExchangeId) -> HeaderValue {
 /// The trailers of a refusal (PROTOCOL.md 6.5).
 pub fn refusal(code: Code, language: Language, exchange: Option<&ExchangeId>) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(6);
-    let message = format!("{} {}", code.title(language), code.remedy(language));
+    let message = code.message(language);
     trailers.insert(GRPC_STATUS, HeaderValue::from(code.grpc_status()));
     trailers.insert(GRPC_MESSAGE, HeaderValue::from_str(&percent_encoded(&message)).expect("it was just encoded"));
     trailers.insert(REFUSAL, HeaderValue::from_static(code.as_str()));

@@ -215,12 +215,12 @@ impl CalledService {
                 }
             }
         }
-        match (end, self.body.take_if(|_| end.is_some())) {
-            (Some(End::HalfClose), Some(body)) => {
+        if let Some(end) = end {
+            // Dropped without its end, the body becomes a reset: the service sees the cancel.
+            let body = self.body.take();
+            if let (End::HalfClose, Some(body)) = (end, body) {
                 let _ = pushed(way, body.finish(None)).await;
             }
-            // Dropped without its end, the body becomes a reset: the service sees the cancel.
-            (Some(_), _) | (None, _) => {}
         }
         Ok(())
     }

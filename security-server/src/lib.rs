@@ -63,6 +63,9 @@ use crate::verify::VerifiedHeads;
 /// How long running exchanges may go on after a shutdown was asked for.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often the index of the message log is caught up where nobody asks for it.
+pub const INDEX_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A security server, as its exchanges see it.
 pub struct SecurityServer {
     /// Its name.
@@ -217,6 +220,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         tides.spawn(global_configuration::watch(registry, store, clock, last.clone()));
     }
     tides.spawn(watch_the_log(Arc::clone(&server), last.clone()));
+    tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
     doors.close();
     tides.close();
     Ok(Started { server, peers, clients, operators, doors, tides, last })
@@ -228,6 +232,20 @@ async fn watch_the_log(server: Arc<SecurityServer>, last: CancellationToken) {
         () = last.cancelled() => {}
         why = server.message_log.until_ended() => {
             tracing::error!(%why, "THE MESSAGE LOG HAS ENDED: nothing is exchanged. Check the disk, then restart the server");
+        }
+    }
+}
+
+/// Keeps the index close behind the log, so that the next start has little to read.
+async fn keep_the_index(log: MessageLog, last: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = last.cancelled() => return,
+            () = tokio::time::sleep(INDEX_INTERVAL) => {}
+        }
+        let log = log.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || log.catch_up()).await {
+            tracing::error!(%error, "the message log's index is behind");
         }
     }
 }

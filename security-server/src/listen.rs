@@ -33,8 +33,9 @@ pub const MAX_CONNECTIONS: usize = 4096;
 pub const MAX_STREAMS: u32 = 1024;
 /// Bytes of one stream that may arrive unread.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
-/// Bytes of one connection that may arrive unread: what is held of one peer before it is verified.
-pub const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Bytes of one connection that may arrive unread: what is held of one peer before it is verified. Sixty-four streams
+/// that nobody reads leave the others of their connection alone.
+pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Longest list of fields, in bytes.
 pub const MAX_HEADER_LIST: u32 = 32 * 1024;
 /// How often an idle connection is asked whether it lives, and how long it may take to say so.
@@ -43,6 +44,14 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer may take to send its opening.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A bound listener, before its door is opened.
+pub type Listener = TcpListener;
+
+/// Binds a listener.
+pub async fn bind(address: std::net::SocketAddr) -> std::io::Result<Listener> {
+    TcpListener::bind(address).await
+}
 
 /// The right to run one exchange. Given back when it is concluded.
 pub struct Permit(#[allow(dead_code, reason = "it is held, not read")] pub(crate) OwnedSemaphorePermit);

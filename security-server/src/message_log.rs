@@ -493,6 +493,9 @@ impl MessageLog {
                     (true, false) => wire::Outcome::Completed,
                     (true, true) => wire::Outcome::Silent,
                 };
+                let side = if way.side == Side::Consumer { "consumer" } else { "provider" };
+                let name = outcome.as_str_name();
+                metrics::counter!("causeway_exchanges_total", "side" => side, "outcome" => name).increment(1);
                 self.queue_closed(way.tree, way.exchange, way.attempt, outcome)
                     .await
                     .map(|_| ())

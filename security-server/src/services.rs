@@ -28,14 +28,19 @@ pub struct Service {
     connection: tokio::sync::Mutex<Option<SendRequest<Outgoing>>>,
 }
 
+/// Two services of one name at one subsystem.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} stands twice")]
+pub struct Twice(pub String);
+
 impl Services {
-    /// Of these services. Two of one name at one subsystem are a mistake of the configuration: the later is returned.
-    pub fn new(services: impl IntoIterator<Item = Service>) -> Result<Self, Service> {
+    /// Of these services.
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Result<Self, Twice> {
         let mut known = HashMap::new();
         for service in services {
             let key = (service.subsystem.clone(), service.name.clone());
             if known.contains_key(&key) {
-                return Err(service);
+                return Err(Twice(service.to_string()));
             }
             known.insert(key, Arc::new(service));
         }

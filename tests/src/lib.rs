@@ -5,6 +5,7 @@
 
 pub mod echo;
 pub mod processes;
+pub mod tap;
 pub mod world;
 
 /// The tests' own service, generated.

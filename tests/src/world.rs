@@ -51,7 +51,10 @@ pub struct World {
     pub servers: HashMap<&'static str, Started>,
     /// What the civil registry's service hears.
     pub heard: mpsc::UnboundedReceiver<Heard>,
-    service: SocketAddr,
+    /// Where the civil registry's server finds its service.
+    pub service: SocketAddr,
+    /// How every server's logs are opened.
+    pub log_options: Options,
     instance: InstanceDocument,
 }
 
@@ -87,6 +90,12 @@ impl tonic::service::Interceptor for Fields {
 impl World {
     /// Two servers that run, the portal's and the civil registry's, and no grant.
     pub async fn without_grants() -> Self {
+        Self::arranged(async |_| {}).await
+    }
+
+    /// The same, arranged otherwise by the test before anything is published or started: another disk for a log,
+    /// something in between two servers or before the service.
+    pub async fn arranged(arrange: impl AsyncFnOnce(&mut World)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicU64::new(1_800_000_000_000));
         let now = Time::from_millis(time.load(Ordering::Relaxed));
@@ -112,10 +121,21 @@ impl World {
             members.insert(name, member);
         }
         let keys = role_keys();
-        let view = view(&instance, &members);
-        let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, now).unwrap();
-        let mut world =
-            Self { directory, time, keys, publication, members, servers: HashMap::new(), heard, service, instance };
+        let publication = first_publication(&keys, &instance, &members, now);
+        let mut world = Self {
+            directory,
+            time,
+            keys,
+            publication,
+            members,
+            servers: HashMap::new(),
+            heard,
+            service,
+            log_options: Options::default(),
+            instance,
+        };
+        arrange(&mut world).await;
+        world.publication = first_publication(&world.keys, &world.instance, &world.members, now);
         for (name, listener) in listeners {
             world.start(name, listener, true).await;
         }
@@ -125,8 +145,13 @@ impl World {
     /// The same, and the portal may call every method of the echo service for [`PURPOSE`].
     pub async fn new() -> Self {
         let world = Self::without_grants().await;
-        world.grant(&["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"]).await;
+        world.grant_all().await;
         world
+    }
+
+    /// Grants the portal every method of the echo service for [`PURPOSE`].
+    pub async fn grant_all(&self) -> GrantNumber {
+        self.grant(&["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"]).await
     }
 
     /// Grants the portal these methods of the echo service for [`PURPOSE`].
@@ -142,6 +167,11 @@ impl World {
             per_second: None,
         };
         self.servers["moj"].server.access_rights.grant(proposal, self.now()).await.unwrap().number
+    }
+
+    /// The root document from which everything is verified, as an auditor is given it.
+    pub fn anchor(&self) -> &[u8] {
+        self.publication.anchor()
     }
 
     /// The time that every server sees.
@@ -185,10 +215,10 @@ impl World {
             registry: None,
             clock: Clock::from_fn(move || Time::from_millis(time.load(Ordering::Relaxed))),
             log: Arc::clone(&member.log),
-            log_options: Options { first, ..Options::default() },
+            log_options: Options { first, ..self.log_options.clone() },
             index: directory.join("index"),
             audit: Arc::new(Directory(directory.join("audit"))),
-            audit_options: Options { first, ..Options::default() },
+            audit_options: Options { first, ..self.log_options.clone() },
             clients: Clients { tokens: HashMap::from([(token, subsystem.clone())]), certificates: HashMap::new() },
             bindings: HashMap::new(),
             services: Services::new([service]).unwrap(),
@@ -221,7 +251,12 @@ impl World {
 
     /// An ordinary client of the portal's, with these fields.
     pub async fn client_with(&self, fields: Vec<(&'static str, String)>) -> Client {
-        let channel = Channel::from_shared(format!("http://{}", self.servers["portal"].clients[0])).unwrap();
+        self.client_at(self.servers["portal"].clients[0], fields).await
+    }
+
+    /// The same, where the portal's door is found at another address.
+    pub async fn client_at(&self, door: SocketAddr, fields: Vec<(&'static str, String)>) -> Client {
+        let channel = Channel::from_shared(format!("http://{door}")).unwrap();
         let channel = channel.connect().await.unwrap();
         EchoClient::with_interceptor(channel, Fields(fields))
             .max_decoding_message_size(64 << 20)
@@ -294,6 +329,15 @@ impl Member {
             log: Arc::new(Directory(directory.join(name).join("log"))),
         }
     }
+}
+
+fn first_publication(
+    keys: &RoleKeys,
+    instance: &InstanceDocument,
+    members: &BTreeMap<&'static str, Member>,
+    now: Time,
+) -> Publication {
+    Publication::first(keys, &Thresholds::SANDBOX, &view(instance, members), now).unwrap()
 }
 
 fn view(instance: &InstanceDocument, members: &BTreeMap<&'static str, Member>) -> View {

@@ -121,6 +121,30 @@ pub fn cases() -> Vec<Value> {
         ],
         Some("3.3.3"),
     );
+    add(
+        "an answer that says handed on what comes after it",
+        &[&first, &answering(&first, &|facts| handed_on(facts, 2)), &second],
+        Some("3.3.3"),
+    );
+    add(
+        "another attempt at a position left out",
+        &[
+            &first,
+            &next(&first, &|facts| {
+                facts.position = 2;
+                facts.attempt = 2;
+            }),
+        ],
+        Some("3.3.1"),
+    );
+    add(
+        "another attempt and another opening in the answer",
+        &[&first, &answering(&whole, &|facts| facts.attempt = 2)],
+        Some("3.3.2"),
+    );
+    add("a later answer without its request", &[&goes_on], Some("3.3.1"));
+    add("the last message twice", &[&whole, &whole], Some("3.3.4"));
+    add("another attempt after the end", &[&whole, &next(&whole, &|facts| facts.attempt = 2)], Some("3.3.4"));
     add("a message after a half-close", &[&whole, &next(&whole, &|_| ())], Some("3.3.4"));
     let done = answering(&first, &|_| ());
     add("a message after the trailers", &[&first, &done, &next(&done, &|_| ())], Some("3.3.4"));

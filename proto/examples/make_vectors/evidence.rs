@@ -179,6 +179,7 @@ fn headers_and_order(corpus: &mut Corpus) {
     corpus.add("a message missing at the beginning", Some("3.3.1"), "stream.json", |file| _ = list(file).remove(1));
     corpus.add("the last message missing", None, "stream.json", |file| _ = list(file).pop());
     corpus.add("two messages of a direction exchanged", Some("3.3.1"), "stream.json", |file| list(file).swap(1, 2));
+    corpus.add("the direction's messages apart", Some("7.3"), "stream.json", |file| list(file).swap(3, 4));
     corpus.add("a message twice", Some("3.3.4"), "unary.json", |file| {
         let first = file["messages"][0].clone();
         list(file).insert(1, first);

@@ -294,6 +294,7 @@ fn misshapen(cases: &mut Vec<Value>) {
     });
     for (name, bad) in [
         ("a path without a slash before", "civil.v1.Births/Register"),
+        ("an empty path, written as a oneof's field is", ""),
         ("a path without a method", "/civil.v1.Births/"),
         ("a path with a slash at its end", "/civil.v1.Births/Register/"),
         ("a path with two slashes", "/civil.v1.Births//Register"),

@@ -190,6 +190,8 @@ pub fn records() -> Vec<Value> {
         ("a genesis that repeats its member", [&bytes[..], b"\x12\x01x"].concat()),
         ("a genesis with 31 random bytes", changed(&|content| content.random = vec![1; 31].into())),
         ("a genesis without a reason", changed(&|content| content.why = 0)),
+        ("a genesis with a reason of no list", changed(&|content| content.why = 5)),
+        ("a genesis with a negative reason", changed(&|content| content.why = -1)),
     ] {
         assert!(Genesis::parse(genesis.clone().into()).is_err(), "{name}");
         cases.push(refuse(name, json!({ "genesis": hex::encode(genesis) }), "5.4.2"));

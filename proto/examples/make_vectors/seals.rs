@@ -73,6 +73,8 @@ pub fn cases() -> Vec<Value> {
         "5.4.2",
         Input { seal: by_ministry.encode_to_vec(), genesis: ministry.genesis.as_bytes().to_vec(), ..good.clone() },
     );
+    let reasonless = wire::Genesis { why: 5, ..genesis(PORTAL.0, PORTAL.1) };
+    add("a genesis with a reason of no list", "5.4.2", with_genesis(genesis_of(&reasonless)));
     add(
         "a genesis with an unknown field",
         "5.4.2",
@@ -91,6 +93,13 @@ pub fn cases() -> Vec<Value> {
     add("a hash of 33 bytes in the commit's path", "5.4.3", resealed(&|seal| seal.commit_path[0] = vec![1; 33].into()));
     add("17 hashes in the record's path", "5.4.3", resealed(&|seal| seal.record_path = hashes(17)));
     add("65 hashes in the commit's path", "5.4.3", resealed(&|seal| seal.commit_path = hashes(65)));
+    add("a last record past 65,536, its path short and right", "5.4.3", {
+        let mut long = Log::new(PORTAL.0, PORTAL.1, key("consumer"));
+        let commit = long.commit([vec![other(1); 65_536], vec![sent(header.as_bytes())]].concat());
+        let seal = long.seal(commit, 65_536, 2);
+        assert_eq!((seal.records, seal.record_path.len()), (65_537, 1));
+        Input { seal: seal.encode_to_vec(), ..good.clone() }
+    });
     add("a signature of 73 bytes", "5.4.3", resealed(&|seal| seal.signature = vec![0x30; 73].into()));
     let text = String::from_utf8(seal.head.to_vec()).expect("a head is text");
     for (name, other) in [
@@ -279,9 +288,9 @@ fn accepted(cases: &mut Vec<Value>, header: &Header, portal: &Log, commit: usize
     let sealed = |seal: wire::Seal| Input { seal: seal.encode_to_vec(), ..good.clone() };
     add("a request in the middle of its commit and its log", good.clone());
     add("the same under the head of its own commit", sealed(portal.seal(commit, 2, commit + 1)));
-    let mut other = portal.seal(commit, 2, 5);
-    other.signature = malleated(&other.signature).into();
-    add("the signature's other form, r and n - s, of the same head", sealed(other));
+    let mut same = portal.seal(commit, 2, 5);
+    same.signature = malleated(&same.signature).into();
+    add("the signature's other form, r and n - s, of the same head", sealed(same));
     let mut turned = good.clone();
     let member = listed(PORTAL, &portal.key);
     turned.keys = vec![listed(PORTAL, &key("consumer's second")), member];
@@ -303,6 +312,9 @@ fn accepted(cases: &mut Vec<Value>, header: &Header, portal: &Log, commit: usize
     let mut alone = Log::new(PORTAL.0, PORTAL.1, key("consumer"));
     let only = alone.commit(vec![sent(header.as_bytes())]);
     add("a commit of one record: no path in it", sealed(alone.seal(only, 0, 2)));
+    let mut full = Log::new(PORTAL.0, PORTAL.1, key("consumer"));
+    let commit = full.commit([vec![other(1); 65_535], vec![sent(header.as_bytes())]].concat());
+    add("a commit of 65,536 records: 16 hashes in its path", sealed(full.seal(commit, 65_535, 2)));
 }
 
 impl Input {

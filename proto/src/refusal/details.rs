@@ -22,13 +22,11 @@ pub fn status_details(code: Code, language: Language, exchange: &ExchangeId) -> 
             ("side".into(), side(code.side()).into()),
         ]),
     };
-    let text = LocalizedMessage {
-        locale: language.tag().into(),
-        message: format!("{} {}", code.title(language), code.remedy(language)),
-    };
+    let text = LocalizedMessage { locale: language.tag().into(), message: code.message(language) };
     Status {
         code: code.grpc_status() as i32,
-        message: code.title(Language::English).into(),
+        // As in `grpc-message`: readers of rich errors refuse details whose message is another one.
+        message: code.message(language),
         details: vec![Any::of("google.rpc.ErrorInfo", &reason), Any::of("google.rpc.LocalizedMessage", &text)],
     }
     .encode_to_vec()
@@ -102,7 +100,7 @@ mod tests {
         let bytes = status_details(Code::GrantMissing, Language::Vietnamese, &EXCHANGE);
         let status = Status::decode(bytes.as_slice()).unwrap();
         assert_eq!(status.code, 7);
-        assert_eq!(status.message, Code::GrantMissing.title(Language::English));
+        assert_eq!(status.message, Code::GrantMissing.message(Language::Vietnamese));
 
         assert_eq!(status.details[0].type_url, "type.googleapis.com/google.rpc.ErrorInfo");
         let reason = ErrorInfo::decode(status.details[0].value.as_slice()).unwrap();

@@ -1,0 +1,11 @@
+//! A message of theirs that is not in the log.
+
+use security_server::message_log::{Claimed, Committing, Recorded};
+use security_server::{SecurityServer, authorize, verify};
+
+fn record<'m>(server: &SecurityServer, message: Claimed<'m>) -> Committing<'m, Recorded> {
+    let message = server.judged(message);
+    let message = verify::message(&server.verified_heads, message);
+    let message = authorize::may_be_handed_on(&server.access_rights, message);
+    message // twin: server.message_log.record(message)
+}

@@ -1,0 +1,11 @@
+//! What was disproved goes into the log too: it is the one proof that a peer cheats.
+
+use security_server::message_log::{Claimed, Committing, Recorded};
+use security_server::{SecurityServer, authorize, verify};
+
+fn record<'m>(server: &SecurityServer, message: Claimed<'m>) -> Committing<'m, Recorded> {
+    let message = server.judged(message);
+    let Ok(message) = verify::message(&server.verified_heads, message) else { return }; // twin: let message = verify::message(&server.verified_heads, message);
+    let message = authorize::may_be_handed_on(&server.access_rights, message);
+    server.message_log.record(message)
+}

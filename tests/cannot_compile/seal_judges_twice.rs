@@ -1,0 +1,10 @@
+//! A message that has its moment gets no other.
+
+use security_server::message_log::{Committing, Handed, Sealed};
+use security_server::{SecurityServer, authorize};
+
+fn seal<'m>(server: &SecurityServer, message: Handed<'m>) -> Committing<'m, Sealed> {
+    let message = server.judged(server.judged(message)); // twin: let message = server.judged(message);
+    let message = authorize::may_go_on(&server.access_rights, message);
+    server.message_log.seal(message)
+}

@@ -1,0 +1,10 @@
+//! A wait between the moment and the queue of the log.
+
+use security_server::message_log::{Committing, Handed, Sealed};
+use security_server::{SecurityServer, authorize};
+
+fn seal<'m>(server: &SecurityServer, message: Handed<'m>) -> Committing<'m, Sealed> {
+    let message = server.judged(message);
+    let message = async { authorize::may_go_on(&server.access_rights, message) }.await; // twin: let message = authorize::may_go_on(&server.access_rights, message);
+    server.message_log.seal(message)
+}

@@ -1,0 +1,306 @@
+//! Programs in Python that are none of ours: an ordinary grpcio client calls through the bus, and the auditor, which
+//! shares no code with us, finds what we find. A missing tool fails these tests; nothing here is ever skipped.
+// A test tells what went wrong by panicking, wherever it does so.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use proto::evidence;
+use proto::message::Header;
+use serde_json::{Value, json};
+use tests::echo::Heard;
+use tests::world::{OPERATORS_TOKEN, World};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+#[tokio::test]
+async fn the_auditor_agrees_with_every_vector() {
+    let judged = python(&root("examples/auditor/vectors.py")).arg(root("proto/vectors")).output().await.unwrap();
+    assert!(judged.status.success(), "{}", told(&judged));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_python_client_makes_all_four_kinds_of_call() {
+    let world = World::new().await;
+    let said =
+        |text: &str, bytes: &str, number: u64| json!({ "text": text, "bytes": bytes, "number": number.to_string() });
+    let every_byte = hex::encode((0..=255).collect::<Vec<u8>>());
+    let counted: Vec<Value> = (0..5).map(|number| said("counted", "", number)).collect();
+    for (call, answers) in [
+        ("unary", vec![said("Xin chào", &every_byte, u64::MAX)]),
+        ("server_stream", counted),
+        ("client_stream", vec![said("abc", "", 3)]),
+        ("both", vec![said("", "", 0), said("", "", 1), said("", "", 2)]),
+        ("speaks_first", vec![said("first", "", 0), said("second", "", 0)]),
+    ] {
+        let seen = called(&world, call, world.fields()).await;
+        assert_eq!((&seen["answers"], &seen["code"]), (&json!(answers), &json!("OK")), "{call}");
+        assert_eq!(field(&seen["metadata"], "causeway-exchange").len(), 32, "{call}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_of_a_python_client_passes_with_its_duplicates_their_order_and_its_bytes() {
+    let world = World::new().await;
+    let mut fields = world.fields();
+    let ours = [("x-list", "b"), ("x-list", "a"), ("x-trace-bin", "00ff2c80"), ("x-trace-bin", "01")];
+    fields.extend(ours.map(|(name, value)| (name, value.to_owned())));
+    let seen = called(&world, "unary", fields).await;
+    let back: Vec<(&str, &str)> = pairs(&seen["metadata"]).filter(|(name, _)| name.starts_with("x-")).collect();
+    assert_eq!(back, ours);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_python_client_reads_the_services_own_status_message_and_details() {
+    let world = World::new().await;
+    let mut fields = world.fields();
+    fields.push(("x-trailer-bin", "fe00".into()));
+    let seen = called(&world, "fail", fields).await;
+    assert_eq!((&seen["code"], &seen["details"]), (&json!("FAILED_PRECONDITION"), &json!("chưa đủ: 100 %")));
+    assert_eq!(field(&seen["trailers"], "grpc-status-details-bin"), hex::encode(b"\0details\xff"));
+    assert_eq!(field(&seen["trailers"], "x-trailer-bin"), "fe00");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deadline_of_a_python_client_reaches_the_service_and_ends_its_call() {
+    let mut world = World::new().await;
+    let seen = called(&world, "deadline", world.fields()).await;
+    assert_eq!(seen["code"], "DEADLINE_EXCEEDED");
+    let Some(Heard::Call(method, fields)) = world.heard.recv().await else { panic!("the service was not called") };
+    assert_eq!(method, "Hang");
+    let (_, timeout) = fields.iter().find(|(name, _)| name == "grpc-timeout").unwrap();
+    let left: u64 = timeout.strip_suffix('m').unwrap().parse().unwrap();
+    // grpcio itself rounds the two seconds up, by less than a hundredth.
+    assert!((1..2020).contains(&left), "{timeout}");
+    assert_eq!(world.heard.recv().await, Some(Heard::Gone));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_sees_that_a_python_client_hung_up() {
+    let mut world = World::new().await;
+    let mut client = client(&world, "cancel", world.fields()).spawn().unwrap();
+    let Some(Heard::Call(..)) = world.heard.recv().await else { panic!("the service was not called") };
+    client.stdin.take().unwrap().write_all(b"hang up\n").await.unwrap();
+    assert_eq!(saw(&client.wait_with_output().await.unwrap())["code"], "CANCELLED");
+    assert_eq!(world.heard.recv().await, Some(Heard::Gone));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_python_client_reads_the_code_the_remedy_and_the_exchange() {
+    let world = World::without_grants().await;
+    for (language, locale) in [("en", "en"), ("vi", "vi")] {
+        let mut fields = world.fields();
+        fields.push(("accept-language", language.into()));
+        let seen = called(&world, "refused", fields).await;
+        let exchange = field(&seen["trailers"], "causeway-exchange");
+        assert_eq!(exchange.len(), 32);
+        assert_eq!(field(&seen["trailers"], "causeway-refusal"), "GRANT_MISSING");
+        assert_eq!((&seen["reason"], &seen["domain"]), (&json!("GRANT_MISSING"), &json!("causeway")));
+        assert_eq!(seen["about"], json!({ "exchange": exchange, "side": "provider-server" }));
+        assert_eq!((&seen["code"], &seen["locale"]), (&json!("PERMISSION_DENIED"), &json!(locale)));
+        assert_eq!(seen["text"], seen["details"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_auditors_find_the_same_in_the_evidence_of_a_python_clients_calls() {
+    let world = World::new().await;
+    let unary = called(&world, "unary", world.fields()).await;
+    let both = called(&world, "both", world.fields()).await;
+    for (call, seen, server) in
+        [("unary", &unary, "portal"), ("unary", &unary, "moj"), ("both", &both, "portal"), ("both", &both, "moj")]
+    {
+        let file = whole_evidence(&world, server, field(&seen["metadata"], "causeway-exchange")).await;
+        let report = evidence::verify(&serde_json::to_vec(&file).unwrap(), world.anchor()).unwrap();
+        assert!(report.holds(), "{call} at {server}: {:?}", report.findings);
+        let (found, refused) = audited(&file, world.anchor()).await;
+        assert_eq!(refused, None, "{call} at {server}");
+        let proven: Vec<&str> = found["proven"].as_array().unwrap().iter().map(|each| each.as_str().unwrap()).collect();
+        for (who, did) in [("VN/GOV/portal", "asked"), ("VN/GOV/moj", "answered")] {
+            let says = |sentence: &str| sentence.starts_with(who) && sentence.contains(did);
+            assert!(report.proven.iter().any(|sentence| says(sentence)), "{call} at {server}: {:?}", report.proven);
+            assert!(proven.iter().any(|sentence| says(sentence)), "{call} at {server}: {proven:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_auditors_refuse_a_seal_with_one_byte_changed_at_the_same_step() {
+    let world = World::new().await;
+    let seen = called(&world, "unary", world.fields()).await;
+    let file = whole_evidence(&world, "portal", field(&seen["metadata"], "causeway-exchange")).await;
+    let mut steps = Vec::new();
+    for message in 0..file["messages"].as_array().unwrap().len() {
+        let seal = STANDARD.decode(file["messages"][message]["seal"].as_str().unwrap()).unwrap();
+        for at in (0..seal.len()).step_by(seal.len() / 8) {
+            let (mut seal, mut file) = (seal.clone(), file.clone());
+            seal[at] ^= 0x10;
+            file["messages"][message]["seal"] = json!(STANDARD.encode(seal));
+            let report = evidence::verify(&serde_json::to_vec(&file).unwrap(), world.anchor()).unwrap();
+            let step = report.refused().map(|finding| finding.step.to_owned());
+            assert!(step.is_some() && report.proven.is_empty(), "byte {at} of seal {message}");
+            let (found, refused) = audited(&file, world.anchor()).await;
+            assert_eq!(refused, step, "byte {at} of seal {message}: {found}");
+            steps.extend(step);
+        }
+    }
+    steps.sort();
+    steps.dedup();
+    assert!(steps.len() > 2, "all bytes that were changed are of one kind: {steps:?}");
+}
+
+// ---- calls
+
+/// What a Python client of the portal's saw of this call.
+async fn called(world: &World, call: &str, fields: Vec<(&'static str, String)>) -> Value {
+    saw(&client(world, call, fields).output().await.unwrap())
+}
+
+fn client(world: &World, call: &str, fields: Vec<(&'static str, String)>) -> Command {
+    let door = world.servers["portal"].clients[0];
+    let mut client = python(&root("tests/python/client.py"));
+    client.arg(json!({ "call": call, "door": door, "protos": root("tests/protos"), "fields": fields }).to_string());
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    client
+}
+
+fn saw(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", told(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn pairs(fields: &Value) -> impl Iterator<Item = (&str, &str)> {
+    fields.as_array().unwrap().iter().map(|field| (field[0].as_str().unwrap(), field[1].as_str().unwrap()))
+}
+
+/// The one field of this name.
+fn field<'v>(fields: &'v Value, name: &str) -> &'v str {
+    let found: Vec<&str> = pairs(fields).filter(|(each, _)| *each == name).map(|(_, value)| value).collect();
+    assert_eq!(found.len(), 1, "{name} in {fields}");
+    found[0]
+}
+
+// ---- evidence
+
+/// The evidence of an exchange with both its ends, as a member's operators get it. A message's seal is on disk when
+/// the next commit is, so the way to wait for it is to call again.
+async fn whole_evidence(world: &World, member: &str, exchange: &str) -> Value {
+    for _ in 0..20 {
+        let file = operators(world, member, &format!("/v1/exchanges/{exchange}/evidence")).await;
+        let messages = file["messages"].as_array().into_iter().flatten();
+        let ends = messages.filter(|message| header(message).end.is_some()).count();
+        if ends == 2 {
+            return file;
+        }
+        world.client().await.unary(tests::wire::Said::default()).await.unwrap();
+    }
+    panic!("the log of {member} never had the ends of request and answer of {exchange}");
+}
+
+fn header(message: &Value) -> Header {
+    Header::parse(STANDARD.decode(message["header"].as_str().unwrap()).unwrap().into()).unwrap()
+}
+
+async fn operators(world: &World, member: &str, path: &str) -> Value {
+    let door = world.servers[member].operators;
+    let stream = TcpStream::connect(door).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get(path)
+        .header("host", door.to_string())
+        .header("authorization", format!("Bearer {OPERATORS_TOKEN}"))
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+/// What the auditor found, and the step that it refused, if it did.
+async fn audited(file: &Value, anchor: &[u8]) -> (Value, Option<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let (evidence, root_document) = (directory.path().join("evidence.json"), directory.path().join("root.json"));
+    fs::write(&evidence, serde_json::to_vec(file).unwrap()).unwrap();
+    fs::write(&root_document, anchor).unwrap();
+    let mut auditor = python(&root("examples/auditor/auditor.py"));
+    auditor.arg("verify").arg(&evidence).arg("--anchor").arg(&root_document).arg("--json");
+    let output = auditor.output().await.unwrap();
+    let valid = match output.status.code() {
+        Some(0) => true,
+        Some(5) => false,
+        _ => panic!("{}", told(&output)),
+    };
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["valid"], valid);
+    let last = found["findings"].as_array().unwrap().last().unwrap();
+    let refused =
+        last["verdict"].as_str().unwrap().starts_with("refused").then(|| last["step"].as_str().unwrap().into());
+    assert_eq!(refused.is_none(), valid);
+    (found, refused)
+}
+
+// ---- Python
+
+/// A program, to be run by the Python that has what `tests/python/requirements.txt` names.
+fn python(program: &Path) -> Command {
+    let mut command = Command::new(environment().join("bin/python"));
+    command.arg(program).env("PYTHONDONTWRITEBYTECODE", "1").kill_on_drop(true);
+    command
+}
+
+/// The virtual environment, made once in the target directory and kept. Whoever holds the lock makes it; its last file
+/// is a copy of the requirements, so one that a crash left half made, or made of others, is made again.
+fn environment() -> PathBuf {
+    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python-venv");
+    let requirements = root("tests/python/requirements.txt");
+    let (wanted, made_of) = (fs::read(&requirements).unwrap(), environment.join("made-of.txt"));
+    let lock = File::create(environment.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let is_whole = fs::read(&made_of).is_ok_and(|made| made == wanted)
+        && std::process::Command::new(environment.join("bin/python"))
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success());
+    if !is_whole {
+        run(
+            std::process::Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment),
+            "install Python 3.10 or later with its venv module (Debian: apt-get install python3-venv)",
+        );
+        run(
+            std::process::Command::new(environment.join("bin/python"))
+                .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"])
+                .args(["--only-binary", ":all:", "--requirement"])
+                .arg(&requirements),
+            "let this machine reach a package index, or name one in PIP_INDEX_URL or PIP_FIND_LINKS",
+        );
+        fs::write(made_of, wanted).unwrap();
+    }
+    environment
+}
+
+fn run(command: &mut std::process::Command, remedy: &str) {
+    let said = match command.output() {
+        Ok(output) if output.status.success() => return,
+        Ok(output) => told(&output),
+        Err(error) => error.to_string(),
+    };
+    panic!("these tests need Python and are never skipped: {remedy}.\n{command:?}\n{said}");
+}
+
+fn told(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// A path in the repository.
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}

@@ -1,0 +1,158 @@
+//! TLS on both sides of a security server: towards its own services, and at its own systems' door.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use proto::certificate::public_key;
+use proto::signature::KeyId;
+use security_server::authenticate::Clients;
+use security_server::listen::clients::Door;
+use security_server::services::{Service, Services};
+use security_server::tls::{self, Identity};
+use tests::world::{PURPOSE, World};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// A gRPC message of one field, as any client would frame it.
+const HELLO: &[u8] = b"\0\0\0\0\x07\x0a\x05hello";
+
+/// A P-256 key with a certificate that nobody issued.
+fn self_signed() -> (Identity, KeyId) {
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let der = certified.cert.der().to_vec();
+    let key = public_key(&der).unwrap().id();
+    (Identity { chain: vec![der], key: certified.signing_key.serialize_der().into() }, key)
+}
+
+/// A service over TLS that says back what it hears, and tells which client certificate's key it was shown.
+async fn service(identity: &Identity) -> (SocketAddr, mpsc::UnboundedReceiver<Option<KeyId>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = TlsAcceptor::from(tls::for_clients(identity).unwrap());
+    let (showed, shown) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let certificates = stream.get_ref().1.peer_certificates();
+            let key = certificates.and_then(|chain| chain.first()).map(|der| public_key(der).unwrap().id());
+            let _ = showed.send(key);
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(connection.serve_connection(TokioIo::new(stream), service_fn(say_back)));
+        }
+    });
+    (address, shown)
+}
+
+async fn say_back(
+    request: Request<Incoming>,
+) -> Result<Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>, Infallible> {
+    let heard = request.into_body().collect().await.unwrap().to_bytes();
+    let trailers =
+        HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let mut response = Response::new(Full::new(heard).with_trailers(async { Some(Ok(trailers)) }).boxed());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    Ok(response)
+}
+
+/// Starts the civil registry's server again with this service and these doors in front of it.
+async fn restart_with(world: &mut World, name: &'static str, change: impl FnOnce(&mut security_server::Settings)) {
+    let started = world.servers.remove(name).unwrap();
+    let address = started.peers;
+    started.shutdown().await;
+    let mut settings = world.settings(name, TcpListener::bind(address).await.unwrap(), false).await;
+    change(&mut settings);
+    world.servers.insert(name, security_server::start(settings).await.unwrap());
+}
+
+/// One call, as any HTTP/2 client makes it: the whole body, and the headers and trailers together.
+async fn call<S>(stream: S, fields: &[(&'static str, String)]) -> (Bytes, HeaderMap)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (mut requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::post("http://causeway/echo.v1.Echo/Unary").header("content-type", "application/grpc");
+    for (name, value) in fields {
+        request = request.header(*name, value);
+    }
+    let response = requests.send_request(request.body(Full::new(Bytes::from_static(HELLO))).unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap();
+    let mut all = head.headers;
+    all.extend(body.trailers().cloned().unwrap_or_default());
+    (body.to_bytes(), all)
+}
+
+async fn call_of_the_portal(world: &World) -> (Bytes, HeaderMap) {
+    call(TcpStream::connect(world.servers["portal"].clients[0]).await.unwrap(), &world.fields()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_over_tls_is_known_by_its_key() {
+    let mut world = World::new().await;
+    let (identity, key) = self_signed();
+    let (address, mut shown) = service(&identity).await;
+    let subsystem = world.members["moj"].subsystem.clone();
+    let own =
+        Identity { chain: world.members["moj"].chain.clone(), key: world.members["moj"].authentication.clone().into() };
+    let own_key = public_key(&own.chain[0]).unwrap().id();
+    for (client, expected) in [(None, None), (Some(&own), Some(own_key))] {
+        let tls = tls::to_service(key, client).unwrap();
+        let at = Service::new(subsystem.clone(), "echo.v1.Echo".into(), address.to_string(), Some(tls));
+        restart_with(&mut world, "moj", |settings| settings.services = Services::new([at]).unwrap()).await;
+        let (body, fields) = call_of_the_portal(&world).await;
+        assert_eq!((&body[..], fields["grpc-status"].as_bytes()), (HELLO, &b"0"[..]), "{fields:?}");
+        assert_eq!(shown.recv().await.unwrap(), expected, "the service sees our certificate exactly where it is to");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_with_another_key_gets_nothing() {
+    let mut world = World::new().await;
+    let ((identity, _), (_, other_key)) = (self_signed(), self_signed());
+    let (address, _shown) = service(&identity).await;
+    let subsystem = world.members["moj"].subsystem.clone();
+    let tls = tls::to_service(other_key, None).unwrap();
+    let at = Service::new(subsystem, "echo.v1.Echo".into(), address.to_string(), Some(tls));
+    restart_with(&mut world, "moj", |settings| settings.services = Services::new([at]).unwrap()).await;
+    let (body, fields) = call_of_the_portal(&world).await;
+    assert!(body.is_empty());
+    assert_eq!(fields["causeway-refusal"], "SERVICE_UNREACHABLE");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_known_by_its_certificate_and_by_no_other() {
+    let mut world = World::new().await;
+    let ((known, known_key), (stranger, _)) = (self_signed(), self_signed());
+    let member = &world.members["portal"];
+    let own = Identity { chain: member.chain.clone(), key: member.authentication.clone().into() };
+    let (own_key, subsystem) = (public_key(&own.chain[0]).unwrap().id(), member.subsystem.clone());
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    restart_with(&mut world, "portal", |settings| {
+        settings.client_doors = vec![(door, Door { bound: None, tls: Some(tls::for_clients(&own).unwrap()) })];
+        settings.clients = Clients { tokens: HashMap::new(), certificates: HashMap::from([(known_key, subsystem)]) };
+    })
+    .await;
+    let fields =
+        [("causeway-service", world.members["moj"].subsystem.to_string()), ("causeway-purpose", PURPOSE.to_owned())];
+    for (client, refused) in
+        [(Some(&known), None), (Some(&stranger), Some("CLIENT_UNKNOWN")), (None, Some("CLIENT_UNKNOWN"))]
+    {
+        let config = tls::to_service(own_key, client).unwrap();
+        let stream = TcpStream::connect(world.servers["portal"].clients[0]).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let stream = TlsConnector::from(Arc::clone(&config)).connect(name, stream).await.unwrap();
+        let (_, answered) = call(stream, &fields).await;
+        assert_eq!(answered.get("causeway-refusal").map(|code| code.to_str().unwrap()), refused);
+    }
+}
