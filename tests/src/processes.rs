@@ -14,6 +14,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
+use tonic::transport::Endpoint;
+
+use crate::wire::echo_client::EchoClient;
+use crate::world::{Client, Fields};
 
 /// What anything may take on a busy machine; a hundred times what is usual.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -28,12 +32,12 @@ const RESERVED_PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub fn program(name: &str) -> PathBuf {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     let path = PROGRAMS.get_or_init(built).join(name);
-    assert!(path.is_file(), "{} is not there: `cargo build --workspace --bins --tests` makes it", path.display());
+    assert!(path.is_file(), "{} is not there: `cargo build --workspace --bins` makes it", path.display());
     path
 }
 
-/// Builds the programs, which is nothing to do where all of the workspace was built: with the tests, so that every
-/// crate has the features that the tests' build gave it.
+/// Builds the programs, which is nothing to do where all of the workspace was built: together with the test that runs,
+/// so that every crate has the features that the test's build gave it.
 fn built() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
@@ -41,8 +45,9 @@ fn built() -> PathBuf {
         "debug" => "dev",
         other => other,
     };
+    let (itself, _) = test.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bins", "--tests", "--locked", "--quiet", "--profile", name]);
+    cargo.args(["build", "--workspace", "--bins", "--test", itself, "--locked", "--quiet", "--profile", name]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
     let built = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
     assert!(built.status.success(), "the programs cannot be built: {}", String::from_utf8_lossy(&built.stderr));
@@ -336,4 +341,42 @@ impl Instance {
         );
         self.run(&line).await.well();
     }
+}
+
+// ---- two members
+
+/// An instance with the portal, which asks, and the civil registry, before the echo service, which is asked.
+pub struct Two {
+    pub instance: Instance,
+    pub portal: Member,
+    pub moj: Member,
+}
+
+impl Two {
+    /// Joined, served, and unary calls and streams both ways granted: with the processes of the registry, of the
+    /// portal's server and of the civil registry's.
+    pub async fn before(service: SocketAddr) -> (Self, [Process; 3]) {
+        let instance = Instance::founded().await;
+        let registry = instance.serve_registry().await;
+        let (portal, moj) = (Member::new("portal", "one-stop"), Member::new("moj", "civil-registry"));
+        for (member, services) in [(&portal, &[][..]), (&moj, &[("echo.v1.Echo", service)])] {
+            instance.join(member).await;
+            member.configure(instance.directory.path(), services);
+        }
+        let (portals, mojs) = (instance.serve(&portal).await, instance.serve(&moj).await);
+        instance.grant(&portal, &moj, &["/echo.v1.Echo/Unary", "/echo.v1.Echo/Both"]).await;
+        (Self { instance, portal, moj }, [registry, portals, mojs])
+    }
+
+    /// An ordinary client of the portal's that asks the civil registry.
+    pub fn client(&self) -> Client {
+        client(&self.portal, &self.moj)
+    }
+}
+
+/// An ordinary client of the one that asks the other.
+pub fn client(consumer: &Member, provider: &Member) -> Client {
+    let channel = Endpoint::from_shared(format!("http://{}", consumer.clients)).unwrap().connect_lazy();
+    let fields = vec![("causeway-service", provider.subsystem.clone()), ("causeway-purpose", PURPOSE.into())];
+    EchoClient::with_interceptor(channel, Fields(fields))
 }

@@ -17,11 +17,13 @@ use prost::Message;
 use proto::message::{Direction, End, Header};
 use proto::record::Kind;
 use proto::wire::relay::Closed;
-use tests::processes::{Instance, Member, PURPOSE, Process};
+use tests::echo::Parrot;
+use tests::processes::{PURPOSE, Process, SOON, Two};
 use tests::wire::Said;
 use tests::wire::echo_server::{Echo, EchoServer};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Most answered calls between two kills.
@@ -40,16 +42,9 @@ async fn no_answered_call_is_lost_and_none_is_carried_out_twice_when_servers_are
     let mut drawn = Drawn(seed);
 
     let (address, asked) = Counting::serve().await;
-    let instance = Instance::founded().await;
-    let registry = instance.serve_registry().await;
-    let members = [Member::new("portal", "one-stop"), Member::new("moj", "civil-registry")];
-    let [portal, moj] = &members;
-    for (member, services) in [(portal, &[][..]), (moj, &[("echo.v1.Echo", address)])] {
-        instance.join(member).await;
-        member.configure(instance.directory.path(), services);
-    }
-    let mut servers = [instance.serve(portal).await, instance.serve(moj).await];
-    instance.grant(portal, moj, &["/echo.v1.Echo/Unary"]).await;
+    let (two, [registry, portals, mojs]) = Two::before(address).await;
+    let Two { instance, portal, moj } = &two;
+    let mut servers = [portals, mojs];
     let mut ledger = {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ledger"));
         command.arg(portal.clients.to_string()).arg(instance.path("ledger")).args([&moj.subsystem, PURPOSE]);
@@ -65,13 +60,13 @@ async fn no_answered_call_is_lost_and_none_is_carried_out_twice_when_servers_are
         last_words.extend(last);
         // Not a wait for anything: the moment of the kill is to be no one's.
         tokio::time::sleep(Duration::from_micros(drawn.below(MOST_MICROS))).await;
-        let [portal, moj] = servers;
+        let [portals, mojs] = servers;
         servers = if which == 0 {
-            portal.kill().await;
-            [instance.serve(&members[0]).await, moj]
+            portals.kill().await;
+            [instance.serve(portal).await, mojs]
         } else {
-            moj.kill().await;
-            [portal, instance.serve(&members[1]).await]
+            mojs.kill().await;
+            [portals, instance.serve(moj).await]
         };
     }
     for _ in 0..10 {
@@ -82,7 +77,7 @@ async fn no_answered_call_is_lost_and_none_is_carried_out_twice_when_servers_are
     assert_eq!(ledger.ended().await.code(), Some(0));
 
     for exchange in last_words.iter().rev().take(PROVED) {
-        for member in &members {
+        for member in [portal, moj] {
             let evidence =
                 instance.run(&format!("security-server evidence get {exchange} --config {}", member.file())).await;
             std::fs::write(instance.path("evidence.json"), evidence.well()).unwrap();
@@ -111,7 +106,7 @@ async fn no_answered_call_is_lost_and_none_is_carried_out_twice_when_servers_are
     }
     let logs = [Ours::Request, Ours::Answer]
         .into_iter()
-        .zip(&members)
+        .zip([portal, moj])
         .map(|(ours, member)| (member.name, ours, read(&instance.path(member.name).join("message-log"))))
         .collect::<Vec<_>>();
     for (number, exchange) in &ledger {
@@ -125,6 +120,58 @@ async fn no_answered_call_is_lost_and_none_is_carried_out_twice_when_servers_are
         for (exchange, held) in log {
             assert_eq!((held.openings, held.closed), (1, 1), "{exchange} at {name}: {held:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_server_is_killed_ends_at_once_and_in_both_logs() {
+    let (address, _heard) = Parrot::serve().await;
+    let (two, [registry, mut portals, mut mojs]) = Two::before(address).await;
+    let said = |number| Said { number, ..Said::default() };
+    for (killed, outcomes) in [("moj", ["silent", "unknown"]), ("portal", ["unknown", "silent"])] {
+        let (says, asked) = mpsc::channel(1);
+        says.send(said(1)).await.unwrap();
+        let answers = two.client().both(ReceiverStream::new(asked)).await.unwrap();
+        let exchange = answers.metadata().get("causeway-exchange").unwrap().to_str().unwrap().to_owned();
+        let mut answers = answers.into_inner();
+        assert_eq!(answers.message().await.unwrap(), Some(said(1)));
+        let broken = if killed == "moj" {
+            mojs.kill().await;
+            let broken = tokio::time::timeout(SOON, answers.message()).await.unwrap().unwrap_err();
+            assert_eq!(broken.metadata().get("causeway-refusal").unwrap(), "OUTCOME_UNKNOWN", "{broken}");
+            mojs = two.instance.serve(&two.moj).await;
+            broken
+        } else {
+            portals.kill().await;
+            let broken = tokio::time::timeout(SOON, answers.message()).await.unwrap().unwrap_err();
+            portals = two.instance.serve(&two.portal).await;
+            broken
+        };
+        drop(says);
+        for (member, outcome) in [&two.portal, &two.moj].into_iter().zip(outcomes) {
+            let line = format!("security-server exchange {exchange} --config {}", member.file());
+            let closed = tokio::time::timeout(SOON, async {
+                loop {
+                    let records = two.instance.run(&line).await.json();
+                    let closed = records.as_array().unwrap().iter().find(|record| record["kind"] == "closed").cloned();
+                    if let Some(closed) = closed {
+                        return closed;
+                    }
+                }
+            });
+            let closed = closed.await.unwrap();
+            assert!(
+                closed["end"].as_str().unwrap().ends_with(outcome),
+                "{} at {}: {closed}, {broken}",
+                killed,
+                member.name
+            );
+        }
+        // And the next call is answered.
+        assert_eq!(two.client().unary(said(2)).await.unwrap().into_inner(), said(2));
+    }
+    for process in [portals, mojs, registry] {
+        process.stops().await;
     }
 }
 

@@ -18,35 +18,25 @@ use security_server::config::Configuration;
 use security_server::join::{self, join};
 use serde_json::Value;
 use tests::echo::Parrot;
-use tests::processes::{Instance, Member, PURPOSE, SOON};
+use tests::processes::{Member, SOON, Two, client};
 use tests::wire::Said;
-use tests::wire::echo_client::EchoClient;
-use tests::world::{Client, Fields, World};
-use tonic::transport::Endpoint;
+use tests::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_on_while_the_registry_is_gone_and_its_word_is_heard_when_it_is_back() {
     let (address, _heard) = Parrot::serve().await;
-    let instance = Instance::founded().await;
-    let registry = instance.serve_registry().await;
-    let (portal, moj) = (Member::new("portal", "one-stop"), Member::new("moj", "civil-registry"));
-    for (member, services) in [(&portal, &[][..]), (&moj, &[("echo.v1.Echo", address)])] {
-        instance.join(member).await;
-        member.configure(instance.directory.path(), services);
-    }
-    let mut portals = instance.serve(&portal).await;
-    let mojs = instance.serve(&moj).await;
-    instance.grant(&portal, &moj, &["/echo.v1.Echo/Unary"]).await;
+    let (two, [registry, mut portals, mojs]) = Two::before(address).await;
+    let (instance, moj) = (&two.instance, &two.moj);
     portals.says_that("watching the registry").await;
 
     registry.kill().await;
     portals.says_that("the registry is not being followed").await;
-    let mut client = client(&portal, &moj);
+    let mut client = two.client();
     client.unary(Said::default()).await.unwrap();
 
     // A server that starts while it is gone starts with what it has.
     mojs.stops().await;
-    let mojs = instance.serve(&moj).await;
+    let mojs = instance.serve(moj).await;
     client.unary(Said::default()).await.unwrap();
     let status = instance.run(&format!("security-server status --config {}", moj.file())).await.json();
     assert_eq!(status["health"]["configuration"], "fresh", "{status}");
@@ -189,13 +179,6 @@ async fn a_suspension_is_in_force_within_a_second_on_a_connected_server_while_th
     assert_eq!(refused.metadata().get("causeway-refusal").unwrap(), "PROVIDER_SUSPENDED", "{refused}");
     server.shutdown().await;
     registry.shutdown().await;
-}
-
-/// An ordinary client of the portal's that asks the civil registry.
-fn client(portal: &Member, moj: &Member) -> Client {
-    let channel = Endpoint::from_shared(format!("http://{}", portal.clients)).unwrap().connect_lazy();
-    let fields = vec![("causeway-service", moj.subsystem.clone()), ("causeway-purpose", PURPOSE.into())];
-    EchoClient::with_interceptor(channel, Fields(fields))
 }
 
 /// Asks an operators' door: status and answer.
