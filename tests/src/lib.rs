@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are read, not called")]
 
 pub mod echo;
+pub mod processes;
 pub mod programs;
 pub mod raw;
 pub mod rogue;

@@ -1,5 +1,6 @@
 //! What the sandbox shows: birth, once; a conversation; a refusal that says why; and proof that stands without us.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -13,10 +14,14 @@ use super::{CIVIL, Country, INSURANCE, POPULATION, PORTAL, PURPOSE, auditor};
 use crate::agencies::synthetic_people::{FATHER, MOTHER, NOBODY};
 use crate::wire::insurance::Question;
 use crate::wire::insurance::health_cards_client::HealthCardsClient;
-use crate::wire::population::GetRequest;
 use crate::wire::population::people_client::PeopleClient;
+use crate::wire::population::{FamilyRequest, GetRequest};
 use crate::wire::portal::one_stop_client::OneStopClient;
 use crate::wire::portal::{BirthFiled, BirthForm, Origin};
+
+/// Names of the example mother's children: a middle name and a given name.
+const MIDDLE_NAMES: [&str; 6] = ["Minh", "Bảo", "Gia", "Ngọc", "Thu", "Hải"];
+const GIVEN_NAMES: [&str; 6] = ["Tâm", "Châu", "Yến", "Hân", "Linh", "Vy"];
 
 /// What was shown, for a program.
 #[derive(Debug, Clone)]
@@ -34,8 +39,8 @@ pub struct Told {
 }
 
 /// Tells the story; an error is a promise that did not hold.
-pub async fn tell(country: &Country, name: &str, tell: &mut dyn FnMut(&str)) -> Result<Told> {
-    let filed = birth_once(country, name, tell).await?;
+pub async fn tell(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Told> {
+    let filed = birth_once(country, tell).await?;
     let exchange = conversation(country, &filed.personal_number, tell).await?;
     let refused = refusal(country, tell).await?;
     let (evidence, anchor) = proof(country, &exchange, tell).await?;
@@ -43,11 +48,12 @@ pub async fn tell(country: &Country, name: &str, tell: &mut dyn FnMut(&str)) -> 
 }
 
 /// A parent types each field once; what an agency knows is asked of that agency.
-async fn birth_once(country: &Country, name: &str, tell: &mut dyn FnMut(&str)) -> Result<BirthFiled> {
+pub async fn birth_once(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<BirthFiled> {
+    let name = name_for_another_child(country).await?;
     let mut one_stop = OneStopClient::connect(country.agency(PORTAL).uri()).await?;
     let today = time::OffsetDateTime::now_utc().date();
     let form = BirthForm {
-        child_name: name.into(),
+        child_name: name,
         child_sex: "female".into(),
         date_of_birth: format!("{}-{:02}-{:02}", today.year(), u8::from(today.month()), today.day()),
         place_of_birth: "Bệnh viện Mẫu, Hà Nội".into(),
@@ -67,6 +73,20 @@ async fn birth_once(country: &Country, name: &str, tell: &mut dyn FnMut(&str)) -
     tell(&format!("  personal number    {}  by the {}", filed.personal_number, POPULATION.title));
     tell(&format!("  insurance card     {}  by {}", filed.card_number, INSURANCE.title));
     Ok(filed)
+}
+
+/// A birth is registered once, so each story is of another child: one whose name none of the mother's children bears.
+/// The agency itself is asked, as its own clerk would: this is no exchange.
+async fn name_for_another_child(country: &Country) -> Result<String> {
+    let mut people = PeopleClient::connect(country.agency(POPULATION).uri()).await?;
+    let mut family = people.family(FamilyRequest { personal_number: MOTHER.into() }).await?.into_inner();
+    let mut taken = HashSet::new();
+    while let Some(member) = family.message().await? {
+        taken.extend(member.person.map(|person| person.full_name));
+    }
+    let names = GIVEN_NAMES.iter().flat_map(|given| MIDDLE_NAMES.map(|middle| format!("Trần Mẫu {middle} {given}")));
+    let mut free = names.filter(|name| !taken.contains(name));
+    free.next().context("the example mother has as many children as there are names: start another country")
 }
 
 /// A bidirectional stream: each question is asked only after the answer before it came.

@@ -1,0 +1,382 @@
+//! The bus as processes: three programs, command lines and files, as admins use them. Nothing here calls a function of
+//! a server.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{LazyLock, Mutex, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+use tonic::transport::Endpoint;
+
+use crate::wire::echo_client::EchoClient;
+use crate::world::{Client, Fields};
+
+/// What anything may take on a busy machine; a hundred times what is usual.
+pub const SOON: Duration = Duration::from_secs(60);
+/// The purpose of every call.
+pub const PURPOSE: &str = "birth-registration";
+/// Ports that files name are of this range: below those that systems give to outgoing connections.
+const RESERVED_PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+// ---- programs
+
+/// Where a program of the workspace stands, built as the tests are.
+pub fn program(name: &str) -> PathBuf {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    let path = PROGRAMS.get_or_init(built).join(name);
+    assert!(path.is_file(), "{} is not there: `cargo build --workspace --bins` makes it", path.display());
+    path
+}
+
+/// Builds the programs, which is nothing to do where all of the workspace was built: together with the test that runs,
+/// so that every crate has the features that the test's build gave it.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let name = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let (itself, _) = test.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["build", "--workspace", "--bins", "--test", itself, "--locked", "--quiet", "--profile", name]);
+    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    let built = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
+    assert!(built.status.success(), "the programs cannot be built: {}", String::from_utf8_lossy(&built.stderr));
+    profile.to_owned()
+}
+
+/// What a program that has ended said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// What it said, having ended well.
+    pub fn well(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
+        self.out
+    }
+
+    /// The same, as JSON.
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.well()).unwrap()
+    }
+}
+
+/// A program that runs. Dropped, it is killed.
+pub struct Process {
+    line: String,
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+    said: Vec<String>,
+}
+
+impl Process {
+    /// Starts a program.
+    pub fn start(mut command: Command) -> Self {
+        let line = format!("{:?}", command.as_std());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
+        let (say, lines) = mpsc::unbounded_channel();
+        listen(child.stdout.take().unwrap(), say.clone());
+        listen(child.stderr.take().unwrap(), say);
+        Self { line, child, lines, said: Vec::new() }
+    }
+
+    /// Waits for a line in which this is found. Each line is looked at once.
+    pub async fn says<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> T {
+        let waiting = async {
+            while let Some(line) = self.lines.recv().await {
+                let found = find(&line);
+                self.said.push(line);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(SOON, waiting).await {
+            Ok(Some(found)) => found,
+            Ok(None) => panic!("{} ended without saying it:\n{}", self.line, self.said.join("\n")),
+            Err(_) => panic!("{} did not say it in {SOON:?}:\n{}", self.line, self.said.join("\n")),
+        }
+    }
+
+    /// Waits for a line with this in it.
+    pub async fn says_that(&mut self, part: &str) -> String {
+        self.says(|line| line.contains(part).then(|| line.to_owned())).await
+    }
+
+    /// Its standard input; dropped, the program reads its end.
+    pub fn input(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// SIGTERM, as systemd sends it.
+    pub async fn terminate(&self) {
+        let id = self.child.id().expect("it runs").to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    }
+
+    /// SIGKILL: it does not get to do anything more.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(mut self) -> ExitStatus {
+        match tokio::time::timeout(SOON, self.child.wait()).await {
+            Ok(ended) => ended.unwrap(),
+            Err(_) => panic!("{} did not end in {SOON:?}:\n{}", self.line, self.said.join("\n")),
+        }
+    }
+
+    /// SIGTERM, and a good end.
+    pub async fn stops(self) {
+        self.terminate().await;
+        let line = self.line.clone();
+        assert_eq!(self.ended().await.code(), Some(0), "{line}");
+    }
+}
+
+fn listen(pipe: impl AsyncRead + Unpin + Send + 'static, say: mpsc::UnboundedSender<String>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).lines();
+        // Read to the end also when nobody listens any more: a full pipe would stop the program.
+        while let Ok(Some(line)) = lines.next_line().await {
+            let _ = say.send(line);
+        }
+    });
+}
+
+/// An address that is free now, for a file to name. None is given twice.
+pub fn reserved() -> SocketAddr {
+    static GIVEN: LazyLock<Mutex<BTreeSet<u16>>> = LazyLock::new(Mutex::default);
+    let mut given = GIVEN.lock().unwrap();
+    loop {
+        let drawn = RandomState::new().hash_one(0) % u64::from(RESERVED_PORTS.end - RESERVED_PORTS.start);
+        let port = RESERVED_PORTS.start + u16::try_from(drawn).unwrap();
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
+            return ([127, 0, 0, 1], port).into();
+        }
+    }
+}
+
+// ---- an instance
+
+/// An instance in a directory, its programs and their credentials.
+pub struct Instance {
+    pub directory: TempDir,
+    registry: SocketAddr,
+}
+
+/// A member to be: its server, its subsystem, and where they are reached.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub name: &'static str,
+    pub subsystem: String,
+    /// The peers' door.
+    pub peers: SocketAddr,
+    /// The operators' door.
+    pub operators: SocketAddr,
+    /// The door that is bound to the subsystem.
+    pub clients: SocketAddr,
+}
+
+impl Member {
+    pub fn new(name: &'static str, subsystem: &str) -> Self {
+        let subsystem = format!("VN/GOV/{name}/{subsystem}");
+        Self { name, subsystem, peers: reserved(), operators: reserved(), clients: reserved() }
+    }
+
+    /// Its configuration file, from the instance's directory.
+    pub fn file(&self) -> String {
+        format!("{}/security-server.toml", self.name)
+    }
+
+    /// What its admin writes into the file that `join` wrote: doors, and services with the address of each.
+    pub fn configure(&self, directory: &Path, services: &[(&str, SocketAddr)]) {
+        let path = directory.join(self.file());
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        let peers = format!("listen = \"0.0.0.0:{}\"", self.peers.port());
+        for (written, meant) in [(peers.as_str(), self.peers), ("listen = \"127.0.0.1:5580\"", self.operators)] {
+            assert!(text.contains(written), "{written} is not in\n{text}");
+            text = text.replace(written, &format!("listen = \"{meant}\""));
+        }
+        text += &format!("\n[[clients]]\nlisten = \"{}\"\nsubsystem = \"{}\"\n", self.clients, self.subsystem);
+        for (name, address) in services {
+            let subsystem = &self.subsystem;
+            text += &format!(
+                "\n[[service]]\nsubsystem = \"{subsystem}\"\nname = \"{name}\"\naddress = \"http://{address}\"\n"
+            );
+        }
+        std::fs::write(&path, text).unwrap();
+    }
+}
+
+impl Instance {
+    /// `central-registry init`.
+    pub async fn founded() -> Self {
+        let instance = Self { directory: tempfile::tempdir().unwrap(), registry: reserved() };
+        // What systemd would give to the services, decrypted.
+        std::fs::create_dir(instance.path("credentials")).unwrap();
+        instance.credential("registry");
+        let address = instance.registry;
+        instance
+            .run(&format!(
+                "central-registry init registry --instance VN --name Country --listen {address} --address {address} \
+                 --passphrase credential:registry --unlock credential:registry"
+            ))
+            .await
+            .well();
+        instance
+    }
+
+    /// A file or directory of the instance's.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn credential(&self, name: &str) {
+        let passphrase = format!("{:016x}{:016x}\n", RandomState::new().hash_one(0), RandomState::new().hash_one(1));
+        std::fs::write(self.path("credentials").join(name), passphrase).unwrap();
+    }
+
+    /// A command, as it is typed in the instance's directory.
+    pub fn command(&self, line: &str) -> Command {
+        let mut words = line.split_whitespace();
+        let mut command = Command::new(program(words.next().unwrap()));
+        command.args(words).current_dir(self.directory.path());
+        command.env("CREDENTIALS_DIRECTORY", self.path("credentials"));
+        command.env("CAUSEWAY_ADMIN", self.path("registry/admin-admin.toml"));
+        for other in ["CAUSEWAY_CONFIG", "CAUSEWAY_LOG", "RUST_LOG"] {
+            command.env_remove(other);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub async fn run(&self, line: &str) -> Said {
+        let output = self.command(line).stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = tokio::time::timeout(SOON, output).await.unwrap_or_else(|_| panic!("{line}: no end"));
+        let output = output.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Starts a command that goes on.
+    pub fn start(&self, line: &str) -> Process {
+        Process::start(self.command(line))
+    }
+
+    /// `central-registry serve`, until it listens.
+    pub async fn serve_registry(&self) -> Process {
+        let mut registry = self.start("central-registry serve --config registry/central-registry.toml");
+        registry.says_that(&format!("listening {} sha256:", self.registry)).await;
+        registry
+    }
+
+    /// Invited by the registry's admin, joined by the member's, approved by the registry's.
+    pub async fn join(&self, member: &Member) {
+        let (name, subsystem) = (member.name, &member.subsystem);
+        let invitation = self
+            .run(&format!(
+                "central-registry invite VN/GOV/{name} --name {name} --server VN/GOV/{name}/ss1 --subsystem {subsystem} \
+                 --json --passphrase credential:registry"
+            ))
+            .await
+            .json();
+        let told = |key: &str| invitation[key].as_str().unwrap().to_owned();
+        let token = format!("{name}.token");
+        std::fs::write(self.path(&token), told("token")).unwrap();
+        self.credential(name);
+        let mut joining = self.start(&format!(
+            "security-server join {name} --registry {} --fingerprint {} --anchor-digest {} --server {} \
+             --address {} --token-file {token} --passphrase credential:{name}",
+            told("registry"),
+            told("fingerprint"),
+            told("anchor_digest"),
+            told("server"),
+            member.peers,
+        ));
+        joining.says_that("waiting for approval").await;
+        let requests = self.run("central-registry requests --json --passphrase credential:registry").await.json();
+        let waiting = requests.as_array().unwrap().iter().find(|request| request["standing"] == "waiting");
+        let request = waiting.unwrap()["request"].as_str().unwrap().to_owned();
+        self.run(&format!("central-registry approve {request} --passphrase credential:registry")).await.well();
+        joining.says_that("has joined VN").await;
+        assert_eq!(joining.ended().await.code(), Some(0));
+    }
+
+    /// `security-server serve`, until it runs.
+    pub async fn serve(&self, member: &Member) -> Process {
+        let mut server = self.start(&format!("security-server serve --log-format json --config {}", member.file()));
+        let said = server.says_that("the security server runs").await;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["fields"]["peers"], member.peers.to_string(), "{said}");
+        server
+    }
+
+    /// `security-server access grant`.
+    pub async fn grant(&self, consumer: &Member, provider: &Member, methods: &[&str]) {
+        let methods: String = methods.iter().map(|method| format!(" --method {method}")).collect();
+        let line = format!(
+            "security-server access grant {} --provider {}{methods} --purpose {PURPOSE} --days 1 --config {}",
+            consumer.subsystem,
+            provider.subsystem,
+            provider.file()
+        );
+        self.run(&line).await.well();
+    }
+}
+
+// ---- two members
+
+/// An instance with the portal, which asks, and the civil registry, before the echo service, which is asked.
+pub struct Two {
+    pub instance: Instance,
+    pub portal: Member,
+    pub moj: Member,
+}
+
+impl Two {
+    /// Joined, served, and unary calls and streams both ways granted: with the processes of the registry, of the
+    /// portal's server and of the civil registry's.
+    pub async fn before(service: SocketAddr) -> (Self, [Process; 3]) {
+        let instance = Instance::founded().await;
+        let registry = instance.serve_registry().await;
+        let (portal, moj) = (Member::new("portal", "one-stop"), Member::new("moj", "civil-registry"));
+        for (member, services) in [(&portal, &[][..]), (&moj, &[("echo.v1.Echo", service)])] {
+            instance.join(member).await;
+            member.configure(instance.directory.path(), services);
+        }
+        let (portals, mojs) = (instance.serve(&portal).await, instance.serve(&moj).await);
+        instance.grant(&portal, &moj, &["/echo.v1.Echo/Unary", "/echo.v1.Echo/Both"]).await;
+        (Self { instance, portal, moj }, [registry, portals, mojs])
+    }
+
+    /// An ordinary client of the portal's that asks the civil registry.
+    pub fn client(&self) -> Client {
+        client(&self.portal, &self.moj)
+    }
+}
+
+/// An ordinary client of the one that asks the other.
+pub fn client(consumer: &Member, provider: &Member) -> Client {
+    let channel = Endpoint::from_shared(format!("http://{}", consumer.clients)).unwrap().connect_lazy();
+    let fields = vec![("causeway-service", provider.subsystem.clone()), ("causeway-purpose", PURPOSE.into())];
+    EchoClient::with_interceptor(channel, Fields(fields))
+}
