@@ -137,6 +137,12 @@ impl Configuration {
         good.then_some(&certificate.key)
     }
 
+    /// Whether this is a registered authentication key of this server, and not revoked.
+    pub fn authenticates(&self, server: &ServerId, key: &KeyId) -> bool {
+        let registered = self.servers.get(server).is_some_and(|server| server.authentication_keys.contains(key));
+        registered && !self.revoked.contains(key)
+    }
+
     /// The server whose registered authentication key this is, if it is not revoked.
     pub fn authenticated(&self, key: &KeyId) -> Option<&ServerId> {
         if self.revoked.contains(key) {

@@ -96,7 +96,7 @@ pub fn verify<'k>(
     seal: &wire::Seal,
     genesis: &Genesis,
     good_key: impl FnOnce(&Sender, &KeyId) -> Option<&'k PublicKey>,
-    remembered: impl FnOnce(&KeyId, &[u8]) -> bool,
+    remembered: impl FnOnce(&KeyId, &Head) -> bool,
 ) -> Result<Proven, Unproven> {
     let sender = Sender::of(header);
     let owner = &genesis.content;
@@ -171,16 +171,17 @@ impl Walked<'_> {
     }
 
     /// Checks the signature over the head (PROTOCOL.md 5.4, step 7). `remembered` says whether this key's signature
-    /// over these very bytes held before; a memory is asked by key and signed bytes, never by the signature.
+    /// over this head held before; a head has one form, so this is a memory by key and signed bytes, and never by the
+    /// signature.
     pub fn signed_by(
         self,
         key: &PublicKey,
-        remembered: impl FnOnce(&KeyId, &[u8]) -> bool,
+        remembered: impl FnOnce(&KeyId, &Head) -> bool,
     ) -> Result<Proven, Unproven> {
         if key.id() != self.key {
             return Err(BadSignature.into());
         }
-        if !remembered(&self.key, &self.seal.head) {
+        if !remembered(&self.key, &self.head) {
             key.verify(&self.seal.head, &self.seal.signature)?;
         }
         Ok(Proven { head: self.head, key: self.key })

@@ -210,8 +210,8 @@ pub fn may_be_handed_on<'m>(
     }
 }
 
-/// Whether an exchange may still go on at this moment: both servers still host their subsystems, of active members; at
-/// the provider, its grant is still good. The sender's key is asked for where its seal is checked.
+/// Whether an exchange may still go on at this moment: both servers still host their subsystems, of active members; the
+/// peer's keys, of its connection and of its seals, are still good; at the provider, so is the grant.
 pub(crate) fn still(rights: &AccessRights, moment: &Moment, way: &Way) -> Result<(), Stop> {
     let configuration = moment.in_force().map_err(|_| Stop::because(Cause::Forbidden, Code::ConfigurationExpired))?;
     let route = &way.route;
@@ -221,5 +221,12 @@ pub(crate) fn still(rights: &AccessRights, moment: &Moment, way: &Way) -> Result
         (Side::Consumer, _) | (Side::Provider, None) => true,
         (Side::Provider, Some(grant)) => rights.is_good(grant, moment.now()),
     };
-    if hosted && granted { Ok(()) } else { Err(Stop::because(Cause::Forbidden, Code::AccessEnded)) }
+    let (peer, member) = match way.side {
+        Side::Consumer => (&route.provider_server, route.provider.member()),
+        Side::Provider => (&route.consumer_server, route.consumer.member()),
+    };
+    let (connection, signing) = way.peer_keys();
+    let known = connection.is_none_or(|key| configuration.authenticates(peer, key))
+        && signing.is_none_or(|key| configuration.signing_key(&member, peer, key, moment.now()).is_some());
+    if hosted && granted && known { Ok(()) } else { Err(Stop::because(Cause::Forbidden, Code::AccessEnded)) }
 }

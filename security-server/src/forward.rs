@@ -82,8 +82,10 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
             let handed = match &mut *own {
                 OwnSystem::Client(client) => client.take(&way, contents, end.as_ref()).await,
                 OwnSystem::Service(service) => {
-                    service.take(&way, contents, end.as_ref(), opening).await;
-                    way.note_handed_on();
+                    // Said in a signed answer: only what a service was there to take counts.
+                    if service.take(&way, contents, end.as_ref(), opening).await {
+                        way.note_handed_on();
+                    }
                     Ok(())
                 }
                 OwnSystem::Refusing | OwnSystem::Done => Ok(()),
@@ -214,10 +216,12 @@ impl Client {
 }
 
 impl CalledService {
-    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool) {
+    /// Whether the service was there to take it.
+    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool) -> bool {
         if opening {
             self.call(way, contents.metadata.as_ref()).await;
         }
+        let taken = self.body.is_some();
         if let Some(body) = &mut self.body {
             for piece in contents.pieces {
                 // A service that reads no more may still answer: its answer ends the exchange, not this.
@@ -234,7 +238,7 @@ impl CalledService {
                 let _ = body.finish(None);
             }
         }
-        // Dropped without its end, the body becomes a reset: the service sees the cancel.
+        taken
     }
 
     async fn call(&mut self, way: &Way, metadata: Option<&Fields>) {

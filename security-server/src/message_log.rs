@@ -21,7 +21,7 @@ use proto::message::{Answer, Cause, Commitments, ConfigurationVersion, Contents,
 use proto::record::{Kind, Record};
 use proto::refusal::Code;
 use proto::seal;
-use proto::signature::SigningKey;
+use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
 use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
@@ -129,6 +129,8 @@ pub struct TheirDirection {
     pub(crate) commitments: Commitments,
     pub(crate) handed_on: u64,
     pub(crate) tree: Option<proto::record::Genesis>,
+    /// The key that signed the last message that was proven.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// Signed by a head and durable. Only a finished commit makes one.
@@ -457,6 +459,8 @@ impl MessageLog {
             own,
             stop: claimed.stop,
         });
+        way.note_peer_key(claimed.connection_key);
+        way.note_peer_signing_key(direction.key);
         let opening = self.queue_received(&way, &header, &claimed.frame, contents, true);
         Ok(Opened::by_them(self.clone(), way, claimed.permit, (own_source, claimed.source), direction, opening))
     }
@@ -521,7 +525,9 @@ impl MessageLog {
         let concluded = match ends {
             Err(ended) => {
                 // What cannot be recorded is withheld, and a client that waits for it learns so.
-                let unrecorded = Stop::because(Cause::Unspecified, Code::AnswerUnrecorded);
+                let left = way.line.lock().await.left();
+                let code = if left { Code::AnswerUnrecorded } else { Code::LogEnded };
+                let unrecorded = Stop::because(Cause::Unspecified, code);
                 way.own.lock().await.stop(&way, unrecorded);
                 Err(ended)
             }

@@ -12,6 +12,7 @@ use hyper::client::conn::http2::SendRequest;
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
+use proto::signature::KeyId;
 use proto::transport::{self, EXCHANGE_PATH, FrameReader};
 use proto::wire::relay as wire;
 use tokio::sync::oneshot;
@@ -144,7 +145,7 @@ impl Line {
         }
     }
 
-    fn left(&self) -> bool {
+    pub(crate) fn left(&self) -> bool {
         match self {
             Self::ToProvider(outward) => outward.left,
             Self::ToConsumer(_) => true,
@@ -158,17 +159,18 @@ impl Outward {
             stop = way.until_stopped() => return Err(stop),
             connected = self.peers.connection(&self.target) => connected,
         };
-        let mut connection = connected.map_err(|error| {
+        let mut up = connected.map_err(|error| {
             tracing::warn!(exchange = %way.exchange, peer = %self.target.server, %error, "the peer is out of reach");
             Stop::because(Cause::Unreachable, Code::ProviderUnreachable)
         })?;
+        way.note_peer_key(up.key);
         let (sender, body) = body::outgoing(None);
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.target.uri(EXCHANGE_PATH);
         request.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
         request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
-        let response = connection.send_request(request);
+        let response = up.requests.send_request(request);
         if let Some(answer) = self.answer.take() {
             let _ = answer.send(Box::pin(response));
         }
@@ -333,7 +335,17 @@ pub struct Peers {
 
 #[derive(Default)]
 struct Connection {
-    up: Option<(String, SendRequest<Outgoing>)>,
+    up: Option<Up>,
+    failed: Option<Instant>,
+}
+
+/// A connection that is up.
+#[derive(Clone)]
+pub(crate) struct Up {
+    address: String,
+    /// The key that the peer's certificate showed.
+    key: KeyId,
+    requests: SendRequest<Outgoing>,
 }
 
 /// Why a peer cannot be reached, for the operator.
@@ -363,6 +375,9 @@ pub enum Unreachable {
         /// What was wrong.
         error: hyper::Error,
     },
+    /// The try before this one failed while this one waited for it.
+    #[error("{0} was out of reach just now")]
+    JustNow(String),
     /// It took too long.
     #[error("{0} did not answer within {CONNECT_TIMEOUT:?}")]
     Timeout(String),
@@ -388,27 +403,33 @@ impl Peers {
     }
 
     /// A connection that is up. The first to ask dials, the others wait for it.
-    pub async fn connection(&self, target: &Target) -> Result<SendRequest<Outgoing>, Unreachable> {
+    pub(crate) async fn connection(&self, target: &Target) -> Result<Up, Unreachable> {
+        let asked = Instant::now();
         let slot = {
             let mut connections = self.connections.lock().expect("no panic while it is held");
             Arc::clone(connections.entry(target.server.clone()).or_default())
         };
         let mut slot = slot.lock().await;
-        if let Some((address, up)) = &slot.up
-            && *address == target.address
-            && !up.is_closed()
-        {
+        // A connection is held against the configuration each time, not only when it was made.
+        let usable = |up: &Up| {
+            up.address == target.address && self.tls.is_registered(&target.server, &up.key) && !up.requests.is_closed()
+        };
+        if let Some(up) = slot.up.as_ref().filter(|up| usable(up)) {
             return Ok(up.clone());
+        }
+        // Who waited while the one before dialled in vain does not dial again: a queue of tries would never end.
+        if slot.failed.is_some_and(|failed| failed > asked) {
+            return Err(Unreachable::JustNow(target.address.clone()));
         }
         let dialled = tokio::time::timeout(CONNECT_TIMEOUT, self.dial(target)).await;
         let dialled = dialled.unwrap_or_else(|_| Err(Unreachable::Timeout(target.address.clone())));
         match dialled {
             Ok(up) => {
-                slot.up = Some((target.address.clone(), up.clone()));
+                *slot = Connection { up: Some(up.clone()), failed: None };
                 Ok(up)
             }
             Err(error) => {
-                slot.up = None;
+                *slot = Connection { up: None, failed: Some(Instant::now()) };
                 self.unreachable
                     .lock()
                     .expect("no panic while it is held")
@@ -418,9 +439,9 @@ impl Peers {
         }
     }
 
-    async fn dial(&self, target: &Target) -> Result<SendRequest<Outgoing>, Unreachable> {
+    async fn dial(&self, target: &Target) -> Result<Up, Unreachable> {
         let address = || target.address.clone();
-        let stream = self.tls.connect(target).await?;
+        let (key, stream) = self.tls.connect(target).await?;
         let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
         builder
             .timer(hyper_util::rt::TokioTimer::new())
@@ -429,7 +450,7 @@ impl Peers {
             .max_header_list_size(crate::listen::MAX_HEADER_LIST)
             .keep_alive_interval(crate::listen::KEEP_ALIVE)
             .keep_alive_timeout(crate::listen::KEEP_ALIVE);
-        let (up, connection) = builder
+        let (requests, connection) = builder
             .handshake(hyper_util::rt::TokioIo::new(stream))
             .await
             .map_err(|error| Unreachable::Http { address: address(), error })?;
@@ -439,6 +460,6 @@ impl Peers {
                 tracing::info!(%peer, %error, "connection to the peer closed");
             }
         });
-        Ok(up)
+        Ok(Up { address: target.address.clone(), key, requests })
     }
 }

@@ -94,7 +94,7 @@ impl PeerTls {
     pub(crate) async fn connect(
         &self,
         target: &Target,
-    ) -> Result<Greeted<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>, Unreachable> {
+    ) -> Result<(KeyId, Greeted<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>), Unreachable> {
         let tls = |error: std::io::Error| Unreachable::Tls { address: target.address.clone(), error };
         let config = self.connecting(&target.server).map_err(|error| tls(std::io::Error::other(error)))?;
         let connect = |error| Unreachable::Connect { address: target.address.clone(), error };
@@ -103,7 +103,15 @@ impl PeerTls {
         let name = ServerName::try_from(certificate::dns_name(&target.server))
             .map_err(|error| tls(std::io::Error::other(error)))?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(tls)?;
-        greeted(stream).await.map_err(tls)
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let key = certificate.and_then(|der| certificate::public_key(der).ok()).map(|key| key.id());
+        let key = key.ok_or_else(|| tls(std::io::Error::other("the peer showed no certificate with a P-256 key")))?;
+        Ok((key, greeted(stream).await.map_err(tls)?))
+    }
+
+    /// Whether this key is registered for this server now.
+    pub(crate) fn is_registered(&self, server: &ServerId, key: &KeyId) -> bool {
+        self.configuration.load().authenticates(server, key)
     }
 
     fn connecting(&self, server: &ServerId) -> Result<ClientConfig, TlsError> {

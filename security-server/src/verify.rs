@@ -1,14 +1,15 @@
 //! Is it proven? Headers, chains, seals and payloads of the peer (PROTOCOL.md 5.4, 6.2 and 6.3). The header is read
 //! before the payload, and what look-ups can refuse is refused before a signature is checked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
+use proto::head::Head;
 use proto::identifier::ServerId;
-use proto::message::{Cause, Contents, Direction, Header};
-use proto::record::Genesis;
+use proto::message::{Cause, Contents, Direction, End, Header};
+use proto::record::{Genesis, TreeName};
 use proto::refusal::Code;
 use proto::seal;
 use proto::signature::KeyId;
@@ -29,22 +30,34 @@ use crate::way::{Side, Stop};
 /// Heads remembered for one key; twice as many at the most.
 pub const REMEMBERED_HEADS: usize = 512;
 
-/// Heads whose signatures held, by key and signed bytes, shared by all threads. A hit still asks the configuration
+/// Heads whose signatures held, by key and what was signed, shared by all threads. A hit still asks the configuration
 /// whether the key is good.
 #[derive(Debug, Default)]
-pub struct VerifiedHeads(Mutex<HashMap<KeyId, [HashSet<Digest>; 2]>>);
+pub struct VerifiedHeads(Mutex<HashMap<KeyId, [Roots; 2]>>);
+
+/// The root of each tree at each size that was seen.
+type Roots = HashMap<(TreeName, u64), Digest>;
 
 impl VerifiedHeads {
-    fn remembers(&self, key: &KeyId, signed: &[u8]) -> bool {
-        let digest = Digest::of(&[signed]);
+    fn remembers(&self, key: &KeyId, head: &Head) -> bool {
         let heads = self.0.lock().expect("no panic while it is held");
-        heads.get(key).is_some_and(|generations| generations.iter().any(|heads| heads.contains(&digest)))
+        let Some(generations) = heads.get(key) else { return false };
+        generations.iter().any(|roots| roots.get(&(head.tree, head.size)) == Some(&head.root))
     }
 
-    fn remember(&self, key: KeyId, signed: &[u8]) {
+    /// Remembers a head whose signature held. Two roots of one tree at one size conflict (PROTOCOL.md 5.3): no crash,
+    /// restore or clone does that. It is an alarm, not a refusal: both heads are in the log, with the messages.
+    fn remember(&self, key: KeyId, head: &Head) {
+        let place = (head.tree, head.size);
         let mut heads = self.0.lock().expect("no panic while it is held");
-        let [young, old] = heads.entry(key).or_default();
-        young.insert(Digest::of(&[signed]));
+        let generations = heads.entry(key).or_default();
+        if generations.iter().any(|roots| roots.get(&place).is_some_and(|root| *root != head.root)) {
+            metrics::counter!("causeway_conflicting_heads_total").increment(1);
+            tracing::error!(%key, tree = %head.tree, size = head.size, "A PEER'S LOG HAS FORKED: two heads of one size \
+                conflict. Keep this server's log, and tell the central registry");
+        }
+        let [young, old] = generations;
+        young.insert(place, head.root);
         if young.len() >= REMEMBERED_HEADS {
             *old = std::mem::take(young);
         }
@@ -192,6 +205,7 @@ fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(He
     }
     let contents = proven(heads, &configuration, now, direction, &header, frame)
         .map_err(|why| if why.is_standing() { Stop::from(Cause::Forbidden) } else { disproved(&why) })?;
+    way.note_peer_signing_key(direction.key);
     Ok((header, contents))
 }
 
@@ -204,6 +218,8 @@ enum Unproven {
     NoGenesis,
     #[error("the frame has no seal")]
     NoSeal,
+    #[error("the header's status is not the one in the trailers")]
+    OtherStatus,
     #[error(transparent)]
     Seal(#[from] seal::Unproven),
     #[error(transparent)]
@@ -235,14 +251,21 @@ fn proven(
     let good_key =
         |sender: &seal::Sender, key: &KeyId| configuration.signing_key(&sender.member, &sender.server, key, now);
     let mut remembered = false;
-    let proven = seal::verify(header, seal, genesis, good_key, |key, signed| {
-        remembered = heads.remembers(key, signed);
+    let proven = seal::verify(header, seal, genesis, good_key, |key, head| {
+        remembered = heads.remembers(key, head);
         remembered
     })?;
     if !remembered {
-        heads.remember(proven.key, &seal.head);
+        heads.remember(proven.key, &proven.head);
     }
+    direction.key = Some(proven.key);
     let contents = direction.commitments.check(header, frame.payload.clone())?;
+    if let (Some(End::Trailers { status, .. }), Some(trailers)) = (&header.end, &contents.trailers) {
+        let said = trailers.iter().find(|(name, _)| name == "grpc-status").map(|(_, value)| value.as_ref());
+        if said != Some(status.to_string().as_bytes()) {
+            return Err(Unproven::OtherStatus);
+        }
+    }
     direction.position += 1;
     direction.previous = Some(header.digest());
     Ok(contents)

@@ -1,7 +1,7 @@
 //! The way of one exchange: what both of its directions share. The line to the peer, our own system, why it stopped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use journal::TreeIndex;
@@ -9,6 +9,7 @@ use proto::digest::Digest;
 use proto::identifier::ExchangeId;
 use proto::message::{Cause, ConfigurationVersion, Opening, Route};
 use proto::refusal::Code;
+use proto::signature::KeyId;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
@@ -49,6 +50,8 @@ pub struct Shared {
     stop: watch::Sender<Option<Stopped>>,
     handed_on: AtomicU64,
     sealed: AtomicU64,
+    peer_key: OnceLock<KeyId>,
+    peer_signing_key: OnceLock<KeyId>,
 }
 
 /// Which side of an exchange a server is on.
@@ -158,6 +161,8 @@ impl Way {
             stop: beginning.stop.0,
             handed_on: AtomicU64::new(0),
             sealed: AtomicU64::new(0),
+            peer_key: OnceLock::new(),
+            peer_signing_key: OnceLock::new(),
         }))
     }
 }
@@ -192,6 +197,22 @@ impl Shared {
             Ok(Some(stopped)) => stopped,
             Ok(None) | Err(_) => std::future::pending().await,
         }
+    }
+
+    /// The key of the connection to the peer, and the key that signs its messages: what `still` asks the configuration
+    /// about. Known from the first message on that shows them.
+    pub fn peer_keys(&self) -> (Option<&KeyId>, Option<&KeyId>) {
+        (self.peer_key.get(), self.peer_signing_key.get())
+    }
+
+    pub(crate) fn note_peer_key(&self, key: KeyId) {
+        // Set once: an exchange has one connection.
+        let _ = self.peer_key.set(key);
+    }
+
+    pub(crate) fn note_peer_signing_key(&self, key: Option<KeyId>) {
+        // Set once: a key that changes meanwhile is asked for with each message that it signs.
+        let _ = key.map(|key| self.peer_signing_key.set(key));
     }
 
     /// How many request messages the service has been handed.

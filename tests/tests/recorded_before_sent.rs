@@ -58,7 +58,7 @@ async fn no_byte_of_an_answer_reaches_the_client_before_its_sync() {
 
 #[tokio::test]
 async fn an_opening_that_the_consumer_cannot_record_goes_nowhere() {
-    nothing_leaves_where_the_sync_fails_at(Point::OpeningAtConsumer, "ANSWER_UNRECORDED").await;
+    nothing_leaves_where_the_sync_fails_at(Point::OpeningAtConsumer, "LOG_ENDED").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! TLS on both sides of a security server: towards its own services, and at its own systems' door.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
