@@ -10,6 +10,7 @@ use proto::wire::relay as wire;
 use serde::Serialize;
 
 use crate::SecurityServer;
+use crate::message_log::is_withheld;
 
 /// A message out of the log, with what proves it.
 struct Logged {
@@ -27,7 +28,7 @@ fn logged(entry: &Entry, geneses: &[(proto::record::TreeName, bytes::Bytes)]) ->
             let genesis = geneses.iter().find(|(tree, _)| *tree == entry.tree)?.1.clone();
             Some(Logged { header: Header::parse(body).ok()?, seal: entry.seal.clone()?, genesis, sent: true })
         }
-        Kind::Received if body.len() > 32 => {
+        Kind::Received if body.len() > 32 && is_withheld(entry).is_none() => {
             let beside = <wire::Frame as prost::Message>::decode(entry.beside.clone()).ok()?;
             let header = Header::parse(body.slice(32..)).ok()?;
             Some(Logged { header, seal: beside.seal?, genesis: beside.genesis, sent: false })
@@ -98,7 +99,7 @@ pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) ->
 pub struct Line {
     /// Where it stands in the log.
     pub position: String,
-    /// `sent`, `received` or `closed`.
+    /// `sent`, `received`, `withheld` (received, and kept from our system) or `closed`.
     pub kind: &'static str,
     /// `request` or `answer`.
     pub direction: Option<&'static str>,
@@ -119,6 +120,10 @@ fn line(entry: &Entry) -> Option<Line> {
     let body = entry.record.body();
     let (kind, header) = match entry.record.kind() {
         Kind::Sent => ("sent", Header::parse(body).ok()?),
+        Kind::Received if is_withheld(entry).is_some() => {
+            let position = entry.position.to_string();
+            return Some(Line { position, kind: "withheld", direction: None, number: None, time: None, end: None });
+        }
         Kind::Received if body.len() > 32 => ("received", Header::parse(body.slice(32..)).ok()?),
         Kind::Closed => {
             let closed = <wire::Closed as prost::Message>::decode(body).ok()?;

@@ -582,11 +582,13 @@ impl MessageLog {
         }
     }
 
-    /// Whole, as it came: whoever reads it verifies it again, and sees that it fails.
+    /// Whole: whoever reads it verifies it again, and sees that it fails. Only what was withheld is kept with the
+    /// exchange in which it came ([`is_withheld`]), whatever it says of itself.
     fn queue_disproved(&self, way: &Way, frame: &wire::Frame) -> Pending {
         let seal = frame.seal.clone().unwrap_or_default();
         let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), &frame.header]);
-        let beside = wire::Frame { header: Bytes::new(), ..frame.clone() };
+        let exchange = Bytes::copy_from_slice(way.exchange.as_bytes());
+        let beside = wire::Frame { exchange, header: Bytes::new(), ..frame.clone() };
         self.append(way.tree, record, beside.encode_to_vec().into(), false)
     }
 
@@ -632,6 +634,12 @@ impl Committing<'static, Recorded> {
         let release = Some(Recorded { way, said: Said::Nothing(stop) });
         Self { pending: None, release, last: true, bytes: 0, one: PhantomData }
     }
+}
+
+/// The exchange in which a received message came that was kept from our system. None for what was handed on.
+pub(crate) fn is_withheld(entry: &Entry) -> Option<ExchangeId> {
+    let beside = wire::Frame::decode(entry.beside.clone()).ok()?;
+    if beside.exchange.is_empty() { None } else { ExchangeId::try_from(beside.exchange.as_ref()).ok() }
 }
 
 fn version<T>(judged: &Judged<T>) -> ConfigurationVersion {

@@ -30,12 +30,12 @@ pub struct Service {
 
 impl Services {
     /// Of these services. Two of one name at one subsystem are a mistake of the configuration: the later is returned.
-    pub fn new(services: impl IntoIterator<Item = Service>) -> Result<Self, Service> {
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Result<Self, Box<Service>> {
         let mut known = HashMap::new();
         for service in services {
             let key = (service.subsystem.clone(), service.name.clone());
             if known.contains_key(&key) {
-                return Err(service);
+                return Err(Box::new(service));
             }
             known.insert(key, Arc::new(service));
         }
