@@ -57,7 +57,7 @@ SCHEMAS = {name: [re.fullmatch(r"(\w+):(\w+)([*?]?)", field).groups() for field 
             " signature:bytes",
     "Genesis": "instance:text member:text server:text random:bytes before:bytes before_size:u64 before_root:bytes"
                " cut_bytes:u64 why:enum",
-    "Closed": "exchange:bytes attempt:u32 outcome:enum", "KeyChange": "before:bytes after:bytes",
+    "Closed": "exchange:bytes attempt:u32 outcome:enum side:enum opening:bytes", "KeyChange": "before:bytes after:bytes",
 }.items()}
 DEFAULTS = {"bytes": b"", "text": "", "u32": 0, "u64": 0, "enum": 0}
 

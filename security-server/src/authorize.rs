@@ -100,7 +100,7 @@ impl Admitted {
 /// Proven, and not allowed. To be answered within the peer's quota.
 pub struct Refused {
     code: Code,
-    opening: VerifiedOpening,
+    opening: Box<VerifiedOpening>,
 }
 
 /// Pronounces what the look-up found, now that the signature holds (PROTOCOL.md 6.2, step 8).
@@ -119,14 +119,14 @@ pub fn arrival(services: &Services, opening: VerifiedOpening) -> Result<Admitted
             let VerifiedOpening { verified, direction, .. } = opening;
             Ok(Admitted { answerer: Answerer::Service(granted), verified, direction })
         }
-        Err(code) => Err(Refused { code, opening }),
+        Err(code) => Err(Refused { code, opening: Box::new(opening) }),
     }
 }
 
 impl Refused {
     /// As a sealed, recorded answer where the peer's quota allows; bare above it.
     pub fn within(self, quotas: &Quotas) -> Result<Admitted, BareRefusal> {
-        let VerifiedOpening { verified, direction, peer, .. } = self.opening;
+        let VerifiedOpening { verified, direction, peer, .. } = *self.opening;
         if quotas.within(&peer) {
             Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction })
         } else {
@@ -175,7 +175,7 @@ pub enum Verdict {
     /// It is recorded and handed on.
     HandOn {
         /// Its header.
-        header: Header,
+        header: Box<Header>,
         /// What it carries.
         contents: Contents,
     },
@@ -198,7 +198,7 @@ pub fn may_be_handed_on<'m>(
         Ok(verified) => {
             let (header, contents, message) = verified.spent();
             let verdict = match still(rights, message.moment(), message.message().way()) {
-                Ok(()) => Verdict::HandOn { header, contents },
+                Ok(()) => Verdict::HandOn { header: Box::new(header), contents },
                 Err(stop) => Verdict::Withhold(stop),
             };
             MayBeHandedOn { verdict, message }

@@ -33,8 +33,7 @@ fn logged(entry: &Entry, geneses: &Geneses) -> Option<Logged> {
             Some(Logged { header: Header::parse(body).ok()?, seal: entry.seal.clone()?, genesis, sent: true })
         }
         Kind::Received if body.len() > 32 => {
-            let beside = beside(entry).filter(|beside| !beside.disproved)?;
-            let seal = beside.seal?;
+            let seal = beside(entry).filter(|beside| beside.withheld.is_empty())?.seal?;
             let tree = Head::parse(&seal.head).ok()?.tree;
             let genesis = geneses.get(&tree)?.clone();
             Some(Logged { header: Header::parse(body.slice(32..)).ok()?, seal, genesis, sent: false })
@@ -134,7 +133,7 @@ fn of_one_opening(logged: Vec<Logged>) -> Vec<Logged> {
 pub struct Line {
     /// Where it stands in the log.
     pub position: String,
-    /// `sent`, `received`, `withheld` (it came, and was not handed on) or `closed`.
+    /// `sent`, `received`, `withheld` (received, and kept from our system) or `closed`.
     pub kind: &'static str,
     /// `request` or `answer`.
     pub direction: Option<&'static str>,
@@ -155,11 +154,12 @@ fn line(entry: &Entry) -> Option<Line> {
     let body = entry.record.body();
     let (kind, header) = match entry.record.kind() {
         Kind::Sent => ("sent", Header::parse(body).ok()?),
-        Kind::Received if body.len() > 32 => {
-            let proven = beside(entry).is_some_and(|beside| !beside.disproved);
-            let kind = if proven { "received" } else { "withheld" };
-            (kind, Header::parse(body.slice(32..)).ok()?)
+        Kind::Received if beside(entry).is_none_or(|beside| !beside.withheld.is_empty()) => {
+            // What it says of itself is nobody's word.
+            let position = entry.position.to_string();
+            return Some(Line { position, kind: "withheld", direction: None, number: None, time: None, end: None });
         }
+        Kind::Received if body.len() > 32 => ("received", Header::parse(body.slice(32..)).ok()?),
         Kind::Closed => {
             let closed = <wire::Closed as prost::Message>::decode(body).ok()?;
             let end = Some(closed.outcome().as_str_name().to_lowercase());

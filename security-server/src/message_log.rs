@@ -230,7 +230,7 @@ impl Ending {
     }
 }
 
-/// What lies beside a received record: the peer's seal, and whether it proves anything.
+/// What lies beside a received record: the peer's seal, and where it was withheld.
 pub(crate) fn beside(entry: &Entry) -> Option<wire::Beside> {
     let received = entry.record.kind() == Kind::Received;
     received.then(|| wire::Beside::decode(entry.beside.clone()).ok()).flatten()
@@ -621,7 +621,8 @@ impl MessageLog {
     }
 
     /// Whole, as it came, where it was disproved: whoever reads it verifies it again, and sees that it fails. What was
-    /// withheld for another reason is kept without what it said.
+    /// withheld for another reason is kept without what it said. It is kept with the exchange in which it came, whatever
+    /// it says of itself.
     fn queue_withheld(&self, way: &Way, frame: &wire::Frame, stop: Stop) -> Pending {
         let seal = frame.seal.clone().unwrap_or_default();
         let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), &frame.header]);
@@ -629,7 +630,7 @@ impl MessageLog {
             payload: frame.payload.clone().filter(|_| stop.cause == Cause::Disproved),
             genesis: frame.genesis.clone(),
             seal: Some(seal),
-            disproved: true,
+            withheld: Bytes::copy_from_slice(way.exchange.as_bytes()),
         };
         self.append(way.tree, record, beside.encode_to_vec().into(), false)
     }
@@ -681,6 +682,11 @@ impl Committing<'static, Recorded> {
         let release = Some(Recorded { way, said: Said::Nothing(stop) });
         Self { pending: None, release, last: true, bytes: 0, one: PhantomData }
     }
+}
+
+/// The exchange in which a received message came that was kept from our system. None for what was handed on.
+pub(crate) fn is_withheld(entry: &Entry) -> Option<ExchangeId> {
+    ExchangeId::try_from(beside(entry)?.withheld.as_ref()).ok()
 }
 
 fn version<T>(judged: &Judged<T>) -> ConfigurationVersion {

@@ -1,5 +1,7 @@
 //! Calls of all four kinds, by an unmodified client of an unmodified service: what goes in comes out.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests are read, not called")]
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::BodyExt;

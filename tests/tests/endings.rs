@@ -1,8 +1,11 @@
 //! Servers that go: in good order, suddenly, or with a log that has ended. What runs has its end, and the next call finds
 //! the new connection.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests are read, not called")]
+
 use journal::Options;
 use journal::faulty::{Fault, Faulty};
+use security_server::global_configuration::Store;
 use tests::echo::{said, says};
 use tests::raw::{self, Answer};
 use tests::soon;
@@ -90,7 +93,7 @@ fn a_peer_that_dies_leaves_the_outcome_unknown_and_is_found_again() {
         let (mut sender, response) = client.open(world.post("Both"));
         let response = soon(response).await.unwrap();
         sender.send_data(raw::message(&said("before"))).await.unwrap();
-        let died = std::sync::Arc::downgrade(&world.servers.remove("moj").unwrap().server);
+        drop(world.servers.remove("moj"));
         there.shutdown_background();
         let answer = soon(Answer::read(response)).await;
         assert_eq!((answer.status(), answer.refusal()), (2, Some("OUTCOME_UNKNOWN")));
@@ -98,14 +101,21 @@ fn a_peer_that_dies_leaves_the_outcome_unknown_and_is_found_again() {
         let log = world.log_of("portal", answer.field("causeway-exchange").unwrap());
         assert_eq!(log.last().unwrap().end.as_deref(), Some("silent"));
 
-        // Its log is free when the last of its tasks is gone.
-        soon(async {
-            while died.strong_count() > 0 {
+        // Its directories are free when the last of its tasks is gone.
+        let configuration = world.directory.path().join("moj/configuration");
+        let started = soon(async {
+            loop {
                 tokio::task::yield_now().await;
+                if Store::open(&configuration).is_ok() {
+                    let listener = TcpListener::bind(address).await.unwrap();
+                    if let Ok(started) = security_server::start(world.settings("moj", listener, false).await).await {
+                        break started;
+                    }
+                }
             }
         })
         .await;
-        world.start("moj", TcpListener::bind(address).await.unwrap(), false).await;
+        world.servers.insert("moj", started);
         assert_eq!(soon(world.client().await.unary(said("again"))).await.unwrap().into_inner(), said("again"));
         let log = world.log_of("moj", answer.field("causeway-exchange").unwrap());
         assert_eq!(log.last().unwrap().kind, "closed", "what was left open has its end");

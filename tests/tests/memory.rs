@@ -1,5 +1,7 @@
 //! A long stream costs no more memory than a short one. Alone in its file: it measures the whole process.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests are read, not called")]
+
 use tests::echo::says;
 use tests::soon;
 use tests::wire::Said;

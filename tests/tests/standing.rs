@@ -1,5 +1,7 @@
 //! Standing: a right that ends, ends what runs under it, on open connections and streams too.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests are read, not called")]
+
 use proto::global_configuration::Standing;
 use proto::identifier::SubsystemId;
 use tests::echo::{said, says};

@@ -1,5 +1,7 @@
 //! Streams: nothing waits for what comes later, nothing is kept that is not read, and every end reaches both sides.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests are read, not called")]
+
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tests::echo::{Heard, said, says};

@@ -83,8 +83,13 @@ pub fn received(header: &[u8], seal: &wire::Seal) -> Record {
 
 /// Some record that is no message.
 pub fn other(n: usize) -> Record {
-    let closed =
-        wire::Closed { exchange: vec![n as u8; 16].into(), attempt: 1, outcome: wire::Outcome::Completed as i32 };
+    let closed = wire::Closed {
+        exchange: vec![n as u8; 16].into(),
+        attempt: 1,
+        outcome: wire::Outcome::Completed as i32,
+        side: wire::Side::Consumer as i32,
+        opening: vec![n as u8; 32].into(),
+    };
     let body = closed.encode_to_vec();
     Record::new(Kind::Closed, &nonce(&body), &[&body])
 }

@@ -75,7 +75,11 @@ impl Index {
         let body = entry.record.body();
         match entry.record.kind() {
             Kind::Sent => self.add_message(entry, &body, false)?,
-            Kind::Received if body.len() > 32 => self.add_message(entry, &body.slice(32..), true)?,
+            Kind::Received if body.len() > 32 => match super::is_withheld(entry) {
+                None => self.add_message(entry, &body.slice(32..), true)?,
+                // It opens nothing and is no replay, whatever it says of itself.
+                Some(exchange) => _ = self.0.insert(record_key(exchange, entry.position), &[][..])?,
+            },
             Kind::Closed => {
                 if let Ok(closed) = <wire::Closed as prost::Message>::decode(body)
                     && let Ok(exchange) = ExchangeId::try_from(closed.exchange.as_ref())
@@ -92,11 +96,7 @@ impl Index {
 
     fn add_message(&self, entry: &Entry, header: &bytes::Bytes, received: bool) -> Result<(), IndexError> {
         let Ok(header) = Header::parse(header.clone()) else { return Ok(()) };
-        // It is found under the exchange that it names, and is no part of it.
         self.0.insert(record_key(header.exchange, entry.position), &[][..])?;
-        if received && super::beside(entry).is_none_or(|beside| beside.disproved) {
-            return Ok(());
-        }
         if header.direction == Direction::Request && header.position == 0 {
             let side = if received { Side::Provider } else { Side::Consumer };
             let mut open = named(header.exchange, header.attempt);
