@@ -81,19 +81,34 @@ async fn a_subsystem_that_moves_away_stops_its_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_signing_key_proves_nothing_from_the_next_message_on() {
+async fn a_revoked_signing_key_stops_its_streams_and_opens_no_other() {
     for name in ["portal", "moj"] {
         let mut world = World::new().await;
-        let (sender, mut answers) = stream(&world).await;
+        let (_sender, mut answers) = stream(&world).await;
         let key = world.members[name].signing.public().id();
         world.publish(|_| {}, vec![key]);
-        sender.send(said("after")).await.unwrap();
         let status = soon(answers.message()).await.unwrap_err();
         assert_eq!(refusal(&status), "ACCESS_ENDED", "{name}");
         world.quiet().await;
         // Nor is a new exchange opened with it: the provider's server does not believe the asker, or the asker the answer.
         let answer = soon(world.raw().await.call(world.post("Unary"), raw::message(&said("")))).await;
         let expected = if name == "portal" { "UNPROVEN" } else { "ACCESS_ENDED" };
+        assert_eq!(answer.refusal(), Some(expected), "{name}");
+        world.quiet().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again() {
+    for (name, expected) in [("portal", "UNPROVEN"), ("moj", "PROVIDER_UNREACHABLE")] {
+        let mut world = World::new().await;
+        let (_sender, mut answers) = stream(&world).await;
+        let key = proto::certificate::public_key(&world.members[name].chain[0]).unwrap().id();
+        world.publish(|_| {}, vec![key]);
+        let status = soon(answers.message()).await.unwrap_err();
+        assert_eq!(refusal(&status), "ACCESS_ENDED", "{name}");
+        // The connection is still up, and was made with a key that was good then.
+        let answer = soon(world.raw().await.call(world.post("Unary"), raw::message(&said("")))).await;
         assert_eq!(answer.refusal(), Some(expected), "{name}");
         world.quiet().await;
     }
