@@ -83,6 +83,8 @@ pub(crate) async fn standing(registry: &Registry, application: Digest) -> Result
     let (id, request) = desk.register.request_of(application).ok_or(Refused::NoApplication)?;
     let state = match &request.state {
         State::Waiting => Standing::Waiting(wire::Waiting {}),
+        // Decided, and not yet in any configuration: a server that went on now would be known to nobody.
+        State::Approved { .. } if desk.unpublished => Standing::Waiting(wire::Waiting {}),
         State::Rejected { reason } => Standing::Rejected(wire::Rejected { reason: reason.to_string() }),
         State::Approved { authentication, signing } => Standing::Approved(wire::Approved {
             authentication_certificate: authentication.as_bytes().to_vec().into(),

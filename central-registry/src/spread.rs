@@ -45,6 +45,8 @@ pub(crate) async fn publish(registry: &Registry, desk: &mut Desk, now: Time) -> 
     desk.unpublished = false;
     desk.written = version;
     registry.published.send_replace(desk.publication.clone());
+    // Applicants who wait are told now, also where this try made good an earlier one.
+    registry.changed.send_replace(());
     Ok(version)
 }
 

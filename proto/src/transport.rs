@@ -60,37 +60,63 @@ pub fn encode(frame: &Frame) -> Bytes {
 /// Cuts frames out of a stream's bytes. Holds at most one frame and what arrived with its end.
 #[derive(Debug, Default)]
 pub struct FrameReader {
+    /// What arrived last, while nothing before it is held: a frame that is whole is not copied.
+    arrived: Bytes,
     held: BytesMut,
 }
 
 impl FrameReader {
     /// Takes bytes as they arrive.
-    pub fn take(&mut self, bytes: &[u8]) {
-        self.held.extend_from_slice(bytes);
+    pub fn take(&mut self, bytes: Bytes) {
+        if self.held.is_empty() && self.arrived.is_empty() {
+            self.arrived = bytes;
+        } else {
+            self.hold();
+            self.held.extend_from_slice(&bytes);
+        }
+    }
+
+    fn hold(&mut self) {
+        self.held.extend_from_slice(&std::mem::take(&mut self.arrived));
     }
 
     /// The next whole frame, if it has arrived.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, NotAFrame> {
-        let Some(prefix) = self.held.first_chunk::<5>() else { return Ok(None) };
-        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        if prefix[0] != 0 {
-            return Err(NotAFrame::Compressed);
-        }
-        if length > MAX_FRAME_BYTES {
-            return Err(NotAFrame::TooLong(length));
-        }
-        if self.held.len() < 5 + length {
-            return Ok(None);
-        }
-        self.held.advance(5);
-        let frame = self.held.split_to(length).freeze();
+        let frame = match frame_length(&self.arrived)? {
+            Some(length) => {
+                self.arrived.advance(PREFIX_BYTES);
+                self.arrived.split_to(length)
+            }
+            None => {
+                self.hold();
+                let Some(length) = frame_length(&self.held)? else { return Ok(None) };
+                self.held.advance(PREFIX_BYTES);
+                self.held.split_to(length).freeze()
+            }
+        };
         Frame::decode(frame).map(Some).map_err(|error| NotAFrame::Undecodable(error.to_string()))
     }
 
     /// At the stream's end: nothing may be left.
     pub fn finish(&self) -> Result<(), NotAFrame> {
-        if self.held.is_empty() { Ok(()) } else { Err(NotAFrame::Cut) }
+        if self.held.is_empty() && self.arrived.is_empty() { Ok(()) } else { Err(NotAFrame::Cut) }
     }
+}
+
+/// The gRPC prefix: a flag for compression and the length.
+const PREFIX_BYTES: usize = 5;
+
+/// The length of the frame that these bytes begin with, if it is whole.
+fn frame_length(bytes: &[u8]) -> Result<Option<usize>, NotAFrame> {
+    let Some(prefix) = bytes.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    if prefix[0] != 0 {
+        return Err(NotAFrame::Compressed);
+    }
+    if length > MAX_FRAME_BYTES {
+        return Err(NotAFrame::TooLong(length));
+    }
+    Ok((bytes.len() >= PREFIX_BYTES + length).then_some(length))
 }
 
 #[cfg(test)]
@@ -106,7 +132,7 @@ mod tests {
         for step in 1..bytes.len() {
             let (mut reader, mut frames) = (FrameReader::default(), Vec::new());
             for chunk in bytes.chunks(step) {
-                reader.take(chunk);
+                reader.take(Bytes::copy_from_slice(chunk));
                 while let Some(frame) = reader.next_frame().unwrap() {
                     frames.push(frame);
                 }
@@ -119,12 +145,12 @@ mod tests {
     #[test]
     fn a_frame_beyond_the_limit_is_refused_at_its_prefix() {
         let mut reader = FrameReader::default();
-        reader.take(&[0]);
-        reader.take(&(MAX_FRAME_BYTES as u32 + 1).to_be_bytes());
+        reader.take(Bytes::from_static(&[0]));
+        reader.take(Bytes::copy_from_slice(&(MAX_FRAME_BYTES as u32 + 1).to_be_bytes()));
         assert_eq!(reader.next_frame(), Err(NotAFrame::TooLong(MAX_FRAME_BYTES + 1)));
         let mut reader = FrameReader::default();
-        reader.take(&[0]);
-        reader.take(&(MAX_FRAME_BYTES as u32).to_be_bytes());
+        reader.take(Bytes::from_static(&[0]));
+        reader.take(Bytes::copy_from_slice(&(MAX_FRAME_BYTES as u32).to_be_bytes()));
         assert_eq!(reader.next_frame(), Ok(None));
         assert_eq!(reader.finish(), Err(NotAFrame::Cut));
     }
@@ -133,7 +159,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_frame_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = FrameReader::default();
-            reader.take(&bytes);
+            reader.take(bytes.into());
             while let Ok(Some(_)) = reader.next_frame() {}
         }
     }

@@ -22,6 +22,7 @@ use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::message_log::trees;
 use crate::quota::Bucket;
 
 /// Most methods, and most purposes, of one grant.
@@ -162,17 +163,7 @@ impl AccessRights {
         server: &ServerId,
         keys: &[(MemberId, Arc<SigningKey>)],
     ) -> Result<Self, OpenError> {
-        let trees = keys
-            .iter()
-            .map(|(member, key)| journal::Tree {
-                owner: journal::Owner {
-                    instance: member.instance(),
-                    member: member.to_string(),
-                    server: server.to_string(),
-                },
-                key: Arc::clone(key),
-            })
-            .collect();
+        let trees = trees(server, keys);
         let mut view = View::default();
         let mut foreign = None;
         let audit = Journal::open(disk, trees, options, None, &mut |entry: Entry| {

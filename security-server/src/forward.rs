@@ -122,7 +122,7 @@ impl OwnSystem {
     /// The service of a grant, not yet called, and where its answer will come from.
     pub(crate) fn to_service(granted: Granted) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
-        let source = OwnSource::new(From::Waiting(waiting));
+        let source = OwnSource::new(Origin::Waiting(waiting));
         (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None })), source)
     }
 
@@ -136,7 +136,7 @@ impl OwnSystem {
 
     /// No service: this refusal is the answer.
     pub(crate) fn refusing(code: Code) -> (Self, OwnSource) {
-        (Self::Refusing, OwnSource::new(From::Refusing(code)))
+        (Self::Refusing, OwnSource::new(Origin::Refusing(code)))
     }
 }
 
@@ -363,7 +363,7 @@ impl OwnEnd {
 
 /// Where the messages of our own system come from.
 pub struct OwnSource {
-    from: From,
+    from: Origin,
     gathered: Contents,
     gathered_bytes: usize,
     end: Option<OwnEnd>,
@@ -371,7 +371,7 @@ pub struct OwnSource {
     rest: Option<Bytes>,
 }
 
-enum From {
+enum Origin {
     /// The client's request.
     Client(Incoming),
     /// The service was not called yet.
@@ -387,13 +387,13 @@ enum From {
 }
 
 impl OwnSource {
-    fn new(from: From) -> Self {
+    fn new(from: Origin) -> Self {
         Self { from, gathered: Contents::default(), gathered_bytes: 0, end: None, rest: None }
     }
 
     /// The client's request: its metadata, and its body as it comes.
     pub(crate) fn of_client(metadata: Fields, body: Incoming) -> Self {
-        let mut source = Self::new(From::Client(body));
+        let mut source = Self::new(Origin::Client(body));
         source.gathered.metadata = Some(metadata);
         source
     }
@@ -425,29 +425,29 @@ impl OwnSource {
     /// Takes in one thing more. Dropped half-way, nothing is lost.
     async fn gather(&mut self) {
         match &mut self.from {
-            From::Client(body) | From::Service(body) => {
+            Origin::Client(body) | Origin::Service(body) => {
                 let frame = body.frame().await;
-                let is_client = matches!(self.from, From::Client(_));
+                let is_client = matches!(self.from, Origin::Client(_));
                 self.take_frame(frame, is_client);
             }
-            From::Waiting(waiting) => match waiting.await {
-                Ok(Ok(answer)) => self.from = From::Called(answer),
+            Origin::Waiting(waiting) => match waiting.await {
+                Ok(Ok(answer)) => self.from = Origin::Called(answer),
                 Ok(Err(code)) => self.finish(OwnEnd::Refused(code)),
                 // Never called: the exchange was stopped before.
                 Err(_) => self.finish(OwnEnd::Abort(Cause::Cancelled)),
             },
-            From::Called(answer) => match answer.await {
+            Origin::Called(answer) => match answer.await {
                 Ok(response) => self.take_response(response),
                 Err(error) => {
                     tracing::warn!(%error, "the service broke off before its answer");
                     self.finish(OwnEnd::Refused(Code::ServiceMalformed));
                 }
             },
-            From::Refusing(code) => {
+            Origin::Refusing(code) => {
                 let code = *code;
                 self.finish(OwnEnd::Refused(code));
             }
-            From::Done => std::future::pending().await,
+            Origin::Done => std::future::pending().await,
         }
     }
 
@@ -466,7 +466,7 @@ impl OwnSource {
             return self.take_trailers(&head.headers, metadata);
         }
         self.gathered.metadata = Some(metadata);
-        self.from = From::Service(body);
+        self.from = Origin::Service(body);
     }
 
     fn take_frame(&mut self, frame: Option<Result<http_body::Frame<Bytes>, hyper::Error>>, is_client: bool) {
@@ -474,7 +474,7 @@ impl OwnSource {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     self.take_data(data);
-                    let ended = matches!(&self.from, From::Client(body) if body.is_end_stream());
+                    let ended = matches!(&self.from, Origin::Client(body) if body.is_end_stream());
                     if ended {
                         self.finish(OwnEnd::HalfClose);
                     }
@@ -520,7 +520,7 @@ impl OwnSource {
 
     fn finish(&mut self, end: OwnEnd) {
         // Dropping where it came from tells the service of a cancel; a client's door has its own ending.
-        self.from = From::Done;
+        self.from = Origin::Done;
         self.end = Some(end);
     }
 }

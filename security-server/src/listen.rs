@@ -4,23 +4,28 @@ pub mod clients;
 pub mod operators;
 pub mod peers;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proto::digest::Digest;
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::message::Opening;
 use proto::refusal::Language;
 use proto::signature::KeyId;
 use proto::wire::relay as wire;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body;
+use crate::body::{self, Outgoing};
 use crate::forward::{Client, OwnArrived, OwnSource};
 use crate::relay::LineSource;
 use crate::way::StopSwitch;
@@ -132,13 +137,15 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     let connections = TaskTracker::new();
     let permits = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await.expect("it is never closed");
+                listener.accept().await.map(|(stream, _)| (permit, stream))
+            } => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((permit, stream)) => {
                 // Nagle and delayed acknowledgements together cost 50 ms a call.
                 if stream.set_nodelay(true).is_ok() {
                     let served = serve(stream);
@@ -158,8 +165,33 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     connections.wait().await;
 }
 
+/// Speaks HTTP/2 on a connection until it closes; after a shutdown was asked for, until what runs on it has ended.
+pub(crate) async fn speak<S, F>(stream: S, shutdown: CancellationToken, answer: impl Fn(Request<Incoming>) -> F)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Outgoing>> + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let connection = http2().serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            // GOAWAY, and the streams that run go on to their ends.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection closed");
+    }
+}
+
 /// HTTP/2 as both doors speak it.
-pub(crate) fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
+fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

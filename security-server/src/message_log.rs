@@ -64,12 +64,6 @@ struct Inner {
 #[error("the message log has ended: {0}. The server exchanges nothing until it is restarted; check its disk first")]
 pub struct LogEnded(Arc<str>);
 
-impl LogEnded {
-    fn spent() -> Self {
-        Self("its end was taken".into())
-    }
-}
-
 impl From<journal::Ended> for LogEnded {
     fn from(ended: journal::Ended) -> Self {
         Self(ended.0)
@@ -212,6 +206,15 @@ impl<'m, T: Release> Committing<'m, T> {
     }
 }
 
+/// A tree for each hosted member, in the order of the keys.
+pub(crate) fn trees(server: &ServerId, keys: &[(MemberId, Arc<SigningKey>)]) -> Vec<journal::Tree> {
+    let tree = |(member, key): &(MemberId, Arc<SigningKey>)| journal::Tree {
+        owner: journal::Owner { instance: member.instance(), member: member.to_string(), server: server.to_string() },
+        key: Arc::clone(key),
+    };
+    keys.iter().map(tree).collect()
+}
+
 /// What a `closed` record ends.
 struct Ending {
     side: wire::Side,
@@ -287,17 +290,7 @@ impl MessageLog {
         server: ServerId,
         keys: Vec<(MemberId, Arc<SigningKey>)>,
     ) -> Result<Self, OpenError> {
-        let trees = keys
-            .iter()
-            .map(|(member, key)| journal::Tree {
-                owner: journal::Owner {
-                    instance: member.instance(),
-                    member: member.to_string(),
-                    server: server.to_string(),
-                },
-                key: Arc::clone(key),
-            })
-            .collect();
+        let trees = trees(&server, &keys);
         let mut failed = None;
         let mut take = |entry: Entry| {
             if failed.is_none() {

@@ -100,7 +100,7 @@ impl Line {
     pub(crate) fn to_provider((peers, target): (Arc<Peers>, Target), exchange: ExchangeId) -> (Self, LineSource) {
         let (answer, waiting) = oneshot::channel();
         let outward = Outward { peers, target, answer: Some(answer), body: None, left: false };
-        (Self::ToProvider(Box::new(outward)), LineSource { from: From::Waiting(waiting), exchange, stopped: false })
+        (Self::ToProvider(Box::new(outward)), LineSource { from: Origin::Waiting(waiting), exchange, stopped: false })
     }
 
     async fn put(&mut self, way: &Shared, frame: &wire::Frame, opening: bool) -> Result<(), Stop> {
@@ -198,13 +198,13 @@ pub enum LineArrived {
 
 /// Where the peer's messages come from.
 pub struct LineSource {
-    from: From,
+    from: Origin,
     exchange: ExchangeId,
     /// Whether it was said that the exchange is stopped.
     stopped: bool,
 }
 
-enum From {
+enum Origin {
     /// The peer was not dialled yet.
     Waiting(oneshot::Receiver<AnswerFuture>),
     /// The peer was asked.
@@ -218,31 +218,31 @@ enum From {
 impl LineSource {
     /// The rest of a stream whose first frame was read at the door.
     pub(crate) fn reading(body: Incoming, frames: FrameReader, exchange: ExchangeId) -> Self {
-        Self { from: From::Reading(Box::new((body, frames))), exchange, stopped: false }
+        Self { from: Origin::Reading(Box::new((body, frames))), exchange, stopped: false }
     }
 
     /// Takes in one thing more. Dropped half-way, nothing is lost.
     async fn read(&mut self) -> Option<LineArrived> {
         match &mut self.from {
-            From::Waiting(waiting) => match waiting.await {
-                Ok(answer) => self.from = From::Asked(answer),
+            Origin::Waiting(waiting) => match waiting.await {
+                Ok(answer) => self.from = Origin::Asked(answer),
                 Err(_) => return Some(LineArrived::Silence(Stop::from(Cause::Unreachable))),
             },
-            From::Asked(answer) => match answer.await {
+            Origin::Asked(answer) => match answer.await {
                 Ok(response) => return self.take_response(response),
                 Err(error) => {
                     tracing::warn!(exchange = %self.exchange, %error, "the line to the peer broke");
                     return Some(LineArrived::Silence(Stop::from(Cause::Disconnected)));
                 }
             },
-            From::Reading(reading) => {
+            Origin::Reading(reading) => {
                 let (body, frames) = &mut **reading;
                 match next_frame(body, frames).await {
                     Ok(frame) => return Some(LineArrived::Frame(Box::new(frame))),
                     Err(stop) => return Some(LineArrived::Silence(stop)),
                 }
             }
-            From::Done => std::future::pending().await,
+            Origin::Done => std::future::pending().await,
         }
         None
     }
@@ -257,13 +257,13 @@ impl LineSource {
         if head.status != http::StatusCode::OK || !fields::is_grpc(&head.headers) || is_unimplemented {
             return Some(LineArrived::Silence(Stop::because(Cause::Disconnected, Code::ProtocolUnsupported)));
         }
-        self.from = From::Reading(Box::new((body, FrameReader::default())));
+        self.from = Origin::Reading(Box::new((body, FrameReader::default())));
         None
     }
 
     /// Reads a finished stream to its end, so that closing it is not a reset.
     pub(crate) async fn drain(mut self) {
-        if let From::Reading(reading) = &mut self.from {
+        if let Origin::Reading(reading) = &mut self.from {
             let body = &mut reading.0;
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = body.frame().await {} }).await;
         }
@@ -288,7 +288,7 @@ impl Source for LineSource {
             match arrived {
                 None => {}
                 Some(LineArrived::Silence(stop)) => {
-                    self.from = From::Done;
+                    self.from = Origin::Done;
                     return LineArrived::Silence(way.stopped().unwrap_or(stop));
                 }
                 Some(arrived) => return arrived,
@@ -307,7 +307,7 @@ pub(crate) async fn next_frame(body: &mut Incoming, frames: &mut FrameReader) ->
         }
         match body.frame().await {
             Some(Ok(part)) => match part.into_data() {
-                Ok(data) => frames.take(&data),
+                Ok(data) => frames.take(data),
                 Err(part) => {
                     let trailers = part.into_trailers().unwrap_or_default();
                     return Err(bare_refusal(&trailers).unwrap_or(Stop::from(Cause::Disconnected)));

@@ -233,7 +233,7 @@ pub async fn first_frame(request: http::Request<hyper::body::Incoming>) -> wire:
             return frame;
         }
         if let Ok(data) = body.frame().await.unwrap().unwrap().into_data() {
-            reader.take(&data);
+            reader.take(data);
         }
     }
 }
@@ -253,7 +253,7 @@ pub fn streamed(frames: Vec<wire::Frame>) -> http::Response<raw::Body> {
 /// The frames of an answer's body.
 pub fn frames(answer: &Answer) -> Vec<wire::Frame> {
     let mut reader = FrameReader::default();
-    reader.take(&answer.body);
+    reader.take(answer.body.clone());
     std::iter::from_fn(|| reader.next_frame().unwrap()).collect()
 }
 

@@ -1,13 +1,10 @@
 //! The clients' door: our own systems call any gRPC method of any service here, as if it were the service.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use proto::digest::Digest;
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::message::{Cause, Opening};
@@ -19,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, accept, http2};
+use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, accept, speak};
 use crate::body::Outgoing;
 use crate::forward::{Client, OwnSource};
 use crate::refusal::Refusal;
@@ -46,7 +43,8 @@ pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Doo
         async move {
             match &door.tls {
                 None => {
-                    speak(server, stream, door.bound.clone().map_or(Showed::Nothing, Showed::Listener), stopping).await
+                    serve_calls(server, stream, door.bound.clone().map_or(Showed::Nothing, Showed::Listener), stopping)
+                        .await
                 }
                 Some(tls) => {
                     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
@@ -57,7 +55,7 @@ pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Doo
                                 Some(Ok(key)) => Showed::Certificate(key.id()),
                                 Some(Err(_)) | None => Showed::Nothing,
                             };
-                            speak(server, stream, showed, stopping).await;
+                            serve_calls(server, stream, showed, stopping).await;
                         }
                         Ok(Err(error)) => tracing::info!(%error, "a client's TLS handshake failed"),
                         Err(_) => tracing::info!("a client's TLS handshake took too long"),
@@ -77,27 +75,15 @@ enum Showed {
     Nothing,
 }
 
-async fn speak<S>(server: Arc<SecurityServer>, stream: S, showed: Showed, shutdown: CancellationToken)
+async fn serve_calls<S>(server: Arc<SecurityServer>, stream: S, showed: Showed, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
+    speak(stream, shutdown, move |request| {
         let (server, showed) = (Arc::clone(&server), showed.clone());
-        async move { Ok::<_, Infallible>(call(&server, &showed, request).await) }
-    });
-    let connection = http2().serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shutdown.cancelled() => {
-            // GOAWAY, and the streams that run go on to their ends.
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a client's connection closed");
-    }
+        async move { call(&server, &showed, request).await }
+    })
+    .await;
 }
 
 async fn call(server: &Arc<SecurityServer>, showed: &Showed, request: Request<Incoming>) -> Response<Outgoing> {

@@ -1,12 +1,9 @@
 //! The peers' door: other security servers, over TLS 1.3 with both certificates.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use proto::identifier::ExchangeId;
 use proto::message::Cause;
 use proto::signature::KeyId;
@@ -15,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClaimedOpening, FETCH_TIMEOUT, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, http2};
+use super::{ClaimedOpening, FETCH_TIMEOUT, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, speak};
 use crate::body::{self, Outgoing};
 use crate::refusal::BareRefusal;
 use crate::relay::{self, LineSource};
@@ -37,7 +34,14 @@ pub async fn serve(server: Arc<SecurityServer>, tls: Arc<PeerTls>, listener: Tcp
                 Ok(Ok(stream)) => {
                     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                     match certificate.map(|certificate| proto::certificate::public_key(certificate)) {
-                        Some(Ok(key)) => speak(server, stream, key.id(), stopping).await,
+                        Some(Ok(key)) => {
+                            let key = key.id();
+                            speak(stream, stopping, move |request| {
+                                let server = Arc::clone(&server);
+                                async move { answer(&server, key, request).await }
+                            })
+                            .await;
+                        }
                         Some(Err(_)) | None => tracing::warn!("a peer's certificate has no P-256 key"),
                     }
                 }
@@ -47,28 +51,6 @@ pub async fn serve(server: Arc<SecurityServer>, tls: Arc<PeerTls>, listener: Tcp
         }
     })
     .await;
-}
-
-async fn speak<S>(server: Arc<SecurityServer>, stream: S, key: KeyId, shutdown: CancellationToken)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request: Request<Incoming>| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(answer(&server, key, request).await) }
-    });
-    let connection = http2().serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a peer's connection closed");
-    }
 }
 
 async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incoming>) -> Response<Outgoing> {

@@ -180,9 +180,9 @@ impl BothEnded {
         &self.held.way
     }
 
-    pub(super) fn spent(mut self) -> (Result<(OurEnd, TheirEnd), LogEnded>, Option<Permit>) {
-        let permit = self.held.permit.take();
-        (std::mem::replace(&mut self.ends, Err(LogEnded::spent())), permit)
+    pub(super) fn spent(self) -> (Result<(OurEnd, TheirEnd), LogEnded>, Option<Permit>) {
+        let Self { mut held, ends } = self;
+        (ends, held.permit.take())
     }
 }
 
