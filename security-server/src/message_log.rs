@@ -403,7 +403,6 @@ impl MessageLog {
             attempt: 1,
             why: asked.why,
             opening: header.digest(),
-            configuration,
             tree,
             grant: None,
             line,
@@ -421,7 +420,7 @@ impl MessageLog {
         }
         let (answerer, verified, direction) = admitted.spent();
         let (header, contents, opening) = verified.spent();
-        let (now, configuration) = (opening.now(), version(&opening));
+        let now = opening.now();
         let claimed = opening.spent();
         let Some(&tree) = self.0.trees.get(&header.route.provider.member()) else {
             return Err(BareRefusal::unproven(format!(
@@ -445,7 +444,6 @@ impl MessageLog {
             attempt: header.attempt,
             why: header.opening.clone().unwrap_or_default(),
             opening: header.digest(),
-            configuration,
             tree,
             grant,
             line: Line::ToConsumer(Some(claimed.answer)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use journal::TreeIndex;
 use proto::digest::Digest;
 use proto::identifier::ExchangeId;
-use proto::message::{Cause, ConfigurationVersion, Opening, Route};
+use proto::message::{Cause, Opening, Route};
 use proto::refusal::Code;
 use proto::signature::KeyId;
 use tokio::sync::{Mutex, watch};
@@ -35,8 +35,6 @@ pub struct Shared {
     pub why: Opening,
     /// The digest of the request's message 0.
     pub opening: Digest,
-    /// The configuration that the opening was judged by.
-    pub configuration: ConfigurationVersion,
     /// Our member's tree in the log.
     pub tree: TreeIndex,
     /// At the provider: the grant that the exchange runs under. None where it is refused.
@@ -100,7 +98,6 @@ pub(crate) struct Beginning {
     pub attempt: u32,
     pub why: Opening,
     pub opening: Digest,
-    pub configuration: ConfigurationVersion,
     pub tree: TreeIndex,
     pub grant: Option<GrantNumber>,
     pub line: Line,
@@ -152,7 +149,6 @@ impl Way {
             attempt: beginning.attempt,
             why: beginning.why,
             opening: beginning.opening,
-            configuration: beginning.configuration,
             tree: beginning.tree,
             grant: beginning.grant,
             deadline,
