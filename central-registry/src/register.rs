@@ -628,11 +628,15 @@ impl Register {
                 vec![format!("reject {request} for good; its applicant reads \"{reason}\"")]
             }
             Event::Suspended { member, .. } => {
-                let what = "suspend {}: from the next message on it calls nobody, and nobody calls";
-                self.foreseen_standing(member, what)
+                let suspended = format!("suspend {member}: from the next message on it may call nobody");
+                [suspended]
+                    .into_iter()
+                    .chain(self.hosted(member).map(|each| format!("let nobody call {each}")))
+                    .collect()
             }
             Event::Restored { member } => {
-                self.foreseen_standing(member, "restore {}: it may call again, and be called at")
+                let restored = format!("restore {member}: it may call again");
+                [restored].into_iter().chain(self.hosted(member).map(|each| format!("let {each} be called"))).collect()
             }
             Event::Founded { .. } | Event::Applied { .. } | Event::Published { .. } => Vec::new(),
         }
@@ -648,10 +652,8 @@ impl Register {
         added.into_iter().chain([certified]).chain(hosted).collect()
     }
 
-    fn foreseen_standing(&self, member: &MemberId, what: &str) -> Vec<String> {
-        let subsystems = self.members.get(member).into_iter().flat_map(|member| &member.subsystems);
-        let first = what.replace("{}", member.as_str());
-        [first].into_iter().chain(subsystems.map(|each| each.subsystem.to_string())).collect()
+    fn hosted(&self, member: &MemberId) -> impl Iterator<Item = &SubsystemId> {
+        self.members.get(member).into_iter().flat_map(|member| &member.subsystems).map(|each| &each.subsystem)
     }
 
     // ---- what an entry changes
