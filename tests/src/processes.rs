@@ -387,7 +387,7 @@ impl Instance {
         ));
         joining.says_that("waiting for approval").await;
         let requests = self.run("central-registry requests --json --passphrase credential:registry").await.json();
-        let waiting = requests.as_array().unwrap().iter().find(|request| request["standing"] == "waiting");
+        let waiting = requests["requests"].as_array().unwrap().iter().find(|request| request["standing"] == "waiting");
         let request = waiting.unwrap()["request"].as_str().unwrap().to_owned();
         self.run(&format!("central-registry approve {request} --passphrase credential:registry")).await.well();
         joining.says_that("has joined VN").await;

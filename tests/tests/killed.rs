@@ -35,11 +35,16 @@ async fn a_stream_whose_server_is_killed_ends_at_once_and_in_both_logs() {
         };
         drop(says);
         for (member, outcome) in [&two.portal, &two.moj].into_iter().zip(outcomes) {
-            let line = format!("security-server exchange {exchange} --config {}", member.file());
+            let line = format!("security-server exchange {exchange} --json --config {}", member.file());
             let closed = tokio::time::timeout(SOON, async {
                 loop {
                     let records = two.instance.run(&line).await.json();
-                    let closed = records.as_array().unwrap().iter().find(|record| record["kind"] == "closed").cloned();
+                    let closed = records["records"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .find(|record| record["kind"] == "closed")
+                        .cloned();
                     if let Some(closed) = closed {
                         return closed;
                     }
