@@ -45,19 +45,26 @@ pub fn programs_stand_in(directory: PathBuf) {
     PROGRAMS.set(directory).expect("it is said before a program is asked for");
 }
 
-/// Builds the programs, which is nothing to do where all of the workspace was built: together with the test that runs,
-/// so that every crate has the features that the test's build gave it.
+/// Builds the programs, which is nothing to do where all of the workspace was built: together with what runs, a test or a
+/// program of the tests, so that every crate has the features that its build gave it.
 fn built() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
+    let itself = std::env::current_exe().unwrap();
+    let directory = itself.parent().unwrap();
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["build", "--bins", "--locked", "--quiet"]);
+    let profile = if directory.ends_with("deps") {
+        let (test, _) = itself.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
+        cargo.args(["--workspace", "--test", test]);
+        directory.parent().unwrap()
+    } else {
+        cargo.args(["--package", "tests", "--package", "security-server", "--package", "central-registry"]);
+        directory
+    };
     let name = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",
         other => other,
     };
-    let (itself, _) = test.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bins", "--test", itself, "--locked", "--quiet", "--profile", name]);
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    cargo.args(["--profile", name, "--target-dir"]).arg(profile.parent().unwrap());
     let built = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
     assert!(built.status.success(), "the programs cannot be built: {}", String::from_utf8_lossy(&built.stderr));
     profile.to_owned()
