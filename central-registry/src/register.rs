@@ -661,8 +661,8 @@ impl Register {
         }
         document.subsystems.sort_by(|a, b| a.subsystem.cmp(&b.subsystem));
         let (address, authentication) = (address.to_string(), vec![authentication]);
-        document.servers.push(ServerDocument { server: server.clone(), address, authentication });
-        document.signing.push(SigningDocument { server, certificate: signing });
+        document.servers.push(ServerDocument { server: server.clone(), address, authentication, maintenance: None });
+        document.signing.push(SigningDocument { server, certificate: signing, until: None });
     }
 
     fn stand(&mut self, member: &MemberId, standing: Standing) {
