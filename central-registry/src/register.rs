@@ -4,6 +4,8 @@
 //! between the two the entry becomes durable in the journal. Rebuilding the register after a start is the same two
 //! calls. Nothing here reads a clock, a file or a socket.
 
+mod refused;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use proto::registration::{Address, COMMAND_WINDOW, CommandId, Invitation, Malfor
 use proto::signature::{KeyId, PublicKey};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
+
+pub use refused::Refused;
 
 /// Most members of one instance.
 pub const MAX_MEMBERS: usize = 100_000;
@@ -159,120 +163,6 @@ impl From<Hex> for String {
     fn from(hex: Hex) -> Self {
         hex.0.to_string()
     }
-}
-
-/// Why something is refused. One closed list; `serve` maps it to the wire once.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Not well formed, or not signed.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// The key that signed is no admin's.
-    #[error("key {0} is no admin's of this instance: use the key file that `init` made")]
-    NoAdmin(KeyId),
-    /// The command was carried out already.
-    #[error("command {0} was received already: sign a new one")]
-    CommandRepeated(String),
-    /// No invitation has this token.
-    #[error("the token is not known here: check that all of it was copied, and ask the registry for a new one if so")]
-    TokenUnknown,
-    /// The token brought in another request.
-    #[error("the token was used already, and is good once: ask the registry for a new one")]
-    TokenUsed,
-    /// The token is too old.
-    #[error("the token expired at {0}: ask the registry for a new one")]
-    TokenExpired(Time),
-    /// The applicant is not the one invited.
-    #[error("the invitation is for {what} {invited}, not {asked}: join as invited, or ask for another invitation")]
-    NotAsInvited {
-        /// What differs.
-        what: &'static str,
-        /// As invited.
-        invited: String,
-        /// As asked.
-        asked: String,
-    },
-    /// The invitation does not name this subsystem.
-    #[error("the invitation does not name the subsystem {0}: leave it out, or ask for another invitation")]
-    SubsystemNotInvited(SubsystemId),
-    /// The key belongs to another registration.
-    #[error("key {0} is registered or applied for already: a key has one use, so make new ones with `join`")]
-    KeyInUse(KeyId),
-    /// The server is registered.
-    #[error("the server {0} is registered already: give the new one another name")]
-    ServerRegistered(ServerId),
-    /// Another request for the same server waits.
-    #[error("{request} for the server {server} is waiting: decide it first")]
-    ServerWaiting {
-        /// The server.
-        server: ServerId,
-        /// The request.
-        request: RequestId,
-    },
-    /// A new member needs a name.
-    #[error("{0} is not registered yet and needs a name for people: add --name")]
-    NameWanted(MemberId),
-    /// The name is not the registered one.
-    #[error("{member} is registered as {registered:?}: leave --name out")]
-    NameDiffers {
-        /// The member.
-        member: MemberId,
-        /// Its name.
-        registered: String,
-    },
-    /// There is no such request.
-    #[error("there is no request {0}: see `central-registry requests`")]
-    NoRequest(RequestId),
-    /// No request has this digest.
-    #[error("no request came from this application: send it again")]
-    NoApplication,
-    /// The request was decided.
-    #[error("{request} was {decided} already: a decision is not taken back, suspend the member instead")]
-    Decided {
-        /// The request.
-        request: RequestId,
-        /// What became of it.
-        decided: &'static str,
-    },
-    /// There is no such member.
-    #[error("there is no member {0}: see `central-registry members`")]
-    NoMember(MemberId),
-    /// The member is suspended, or active, already.
-    #[error("{member} is {standing} already")]
-    StandingAlready {
-        /// The member.
-        member: MemberId,
-        /// Its standing.
-        standing: &'static str,
-    },
-    /// A limit of the register.
-    #[error("the register takes at most {limit} {what}")]
-    Limit {
-        /// What there would be too many of.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
-    },
-    /// A certificate is not what the register says it must be.
-    #[error("the certificate made for {request} is wrong: {reason}")]
-    Certificate {
-        /// The request.
-        request: RequestId,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The register begins once, and with that.
-    #[error("the register begins with its founding, once: this entry is out of place")]
-    OutOfPlace,
-    /// A version would be published twice.
-    #[error("version {0} was published already: a version is never published with another content")]
-    VersionPublished(u64),
-    /// The journal has ended: nothing can be recorded, so nothing is decided.
-    #[error("the registry cannot record anything: {0}; see its log, mend the disk and start it again")]
-    NotRecorded(String),
-    /// The registry could not carry it out.
-    #[error("the registry failed: {0}; see its log")]
-    Failed(String),
 }
 
 /// An entry that may follow in the register as it is now. Only [`Register::admit`] makes one.
