@@ -159,6 +159,14 @@ impl Admin {
         answer.into_inner().result.ok_or(Failed::Answer)
     }
 
+    /// What the order would take off the road, or the refusal that it would get. Nothing is changed.
+    pub async fn foresee(&self, order: &Order) -> Result<wire::Foreseen, Failed> {
+        match self.submit(&Order::Foresee(Box::new(order.clone()))).await? {
+            Answer::Foreseen(foreseen) => Ok(foreseen),
+            _ => Err(Failed::Answer),
+        }
+    }
+
     /// Invites, and returns what the invited server's admin is told.
     pub async fn invite(&self, order: &Order) -> Result<Invitation, Failed> {
         let Answer::Invited(invited) = self.submit(order).await? else { return Err(Failed::Answer) };
@@ -217,11 +225,46 @@ pub fn to_json(answer: &Answer) -> Value {
                     "subsystems": subsystems
                         .map(|it| json!({ "subsystem": it.subsystem, "servers": it.servers }))
                         .collect::<Vec<_>>(),
-                    "servers": servers.map(|it| json!({ "server": it.server, "address": it.address })).collect::<Vec<_>>(),
+                    "servers": servers
+                        .map(|it| json!({
+                            "server": it.server, "address": it.address,
+                            "authentication": it.authentication.iter().map(key_to_json).collect::<Vec<_>>(),
+                        }))
+                        .collect::<Vec<_>>(),
+                    "signing": each.signing.iter().map(key_to_json).collect::<Vec<_>>(),
                 })
             })
             .collect(),
+        Answer::Foreseen(foreseen) => {
+            let thinned = foreseen.thinned.iter();
+            json!({
+                "members": foreseen.members, "servers": foreseen.servers, "subsystems": foreseen.subsystems,
+                "weakened": thinned
+                    .map(|it| json!({ "subsystem": it.subsystem, "server": it.server }))
+                    .collect::<Vec<_>>(),
+                "other_members": foreseen.other_members, "other_subsystems": foreseen.other_subsystems,
+                "not_known": ["services", "grants", "traffic"],
+            })
+        }
     }
+}
+
+fn key_to_json(key: &wire::Key) -> Value {
+    let time = |millis: u64| proto::time::Time::from_millis(millis).to_string();
+    json!({
+        "key": hex::encode(&key.key), "server": key.server, "not_before": time(key.not_before),
+        "not_after": time(key.not_after), "until": (key.until > 0).then(|| time(key.until)),
+        "revoked": (!key.revoked.is_empty()).then_some(&key.revoked),
+    })
+}
+
+fn key_in_words(what: &str, key: &wire::Key) -> String {
+    let end = if key.until > 0 { key.until } else { key.not_after };
+    let end = match key.revoked.as_str() {
+        "" => format!("until {}", proto::time::Time::from_millis(end)),
+        reason => format!("REVOKED: {reason}"),
+    };
+    format!("    {what} {} {end}\n", hex::encode(&key.key))
 }
 
 /// The answer in words.
@@ -271,10 +314,14 @@ pub fn to_text(answer: &Answer) -> String {
                 }
                 for server in &each.servers {
                     text += &format!("  {} answers at {}\n", server.server, server.address);
+                    text.extend(server.authentication.iter().map(|key| key_in_words("authentication", key)));
+                    let signing = each.signing.iter().filter(|key| key.server == server.server);
+                    text.extend(signing.map(|key| key_in_words("signing       ", key)));
                 }
             }
             text.trim_end().to_owned()
         }
+        Answer::Foreseen(foreseen) => crate::caution::in_words(foreseen),
     }
 }
 

@@ -5,18 +5,21 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use central_registry::caution::{self, Caution, NotDone};
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
 use central_registry::{Options, Settings, init, start, system_clock};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keystore::{Cost, Source};
+use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
-use proto::registration::{Address, Order, RequestId, Text};
+use proto::registration::{Address, Order, RequestId, Revocation, Text};
+use proto::signature::KeyId;
 use registry_client::Fingerprint;
 
 /// The governing authority's record of who is who.
@@ -77,12 +80,29 @@ enum What {
         #[arg(long)]
         reason: Text,
         #[command(flatten)]
+        caution: Caution,
+        #[command(flatten)]
         admin: AdminArgs,
     },
     /// Let a suspended member back.
     Restore {
         /// The member.
         member: MemberId,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Revoke one key for good: in force on the next message, for open connections and streams too.
+    Revoke {
+        /// The key's SHA-256, as `members` shows it.
+        key: KeyId,
+        /// Why: stands in the audit journal.
+        #[arg(long)]
+        reason: Text,
+        /// Of a signing key: a file with the last head that it may have signed. What is proven under that head stays proven.
+        #[arg(long, value_name = "FILE")]
+        last_head: Option<PathBuf>,
+        #[command(flatten)]
+        caution: Caution,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -230,6 +250,8 @@ fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("central-registry: {error:#}");
     let code = if let Some(failed) = error.downcast_ref::<Failed>() {
         failed.exit_code()
+    } else if let Some(not_done) = error.downcast_ref::<NotDone>() {
+        not_done.exit_code()
     } else if error.is::<Usage>() {
         2
     } else {
@@ -247,8 +269,14 @@ async fn run(what: What) -> anyhow::Result<()> {
         What::Members(options) => show(&Order::ListMembers, options).await,
         What::Approve { request, admin } => tell(&Order::Approve(request), admin).await,
         What::Reject { request, reason, admin } => tell(&Order::Reject(request, reason), admin).await,
-        What::Suspend { member, reason, admin } => tell(&Order::Suspend(member, reason), admin).await,
+        What::Suspend { member, reason, caution, admin } => {
+            carefully(&Order::Suspend(member, reason), caution, admin).await
+        }
         What::Restore { member, admin } => tell(&Order::Restore(member), admin).await,
+        What::Revoke { key, reason, last_head, caution, admin } => {
+            let last_head = last_head.as_deref().map(head_of).transpose()?;
+            carefully(&Order::Revoke(Revocation { key, reason, last_head }), caution, admin).await
+        }
     }
 }
 
@@ -363,6 +391,17 @@ async fn show(order: &Order, options: Reading) -> anyhow::Result<()> {
 async fn tell(order: &Order, options: AdminArgs) -> anyhow::Result<()> {
     let answer = admin(options)?.submit(order).await?;
     print(&format!("{}\n", command::to_text(&answer)))
+}
+
+/// An order that takes somebody off the road: shown first, and asked.
+async fn carefully(order: &Order, caution: Caution, options: AdminArgs) -> anyhow::Result<()> {
+    let answer = caution::carry_out(&admin(options)?, order, caution).await?;
+    print(&format!("{}\n", command::to_text(&answer)))
+}
+
+fn head_of(file: &Path) -> anyhow::Result<Head> {
+    let text = std::fs::read(file).map_err(|error| Usage(format!("{}: {error}", file.display())))?;
+    Ok(Head::parse(&text).map_err(|error| Usage(format!("{}: {error}", file.display())))?)
 }
 
 fn admin(options: AdminArgs) -> anyhow::Result<Admin> {

@@ -15,18 +15,21 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use proto::certificate::{Authentication, Signing};
 use proto::digest::Digest;
-use proto::global_configuration::document::MemberDocument;
+use proto::global_configuration::document::{Der, MemberDocument, SigningDocument};
+use proto::identifier::ServerId;
 use proto::registration::{
-    Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Text, Token, VerifiedApplication,
-    VerifiedCommand,
+    Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Revocation, Text, Token,
+    VerifiedApplication, VerifiedCommand,
 };
+use proto::signature::KeyId;
 use proto::time::Time;
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
 use proto::wire::registry::join_state::State as Standing;
 
-use crate::register::{Admitted, Applied, By, Event, Hex, Refused, Register, Request, State, standing_word};
+use crate::register::{Admitted, Applied, By, Event, Foreseen, Hex, Refused, Register, Request, State, standing_word};
 use crate::registry::{Desk, Registry};
 use crate::spread;
 
@@ -58,7 +61,7 @@ pub(crate) async fn order(
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
     let command = authenticate(&registry, &mut desk, command, now)?;
-    let answer = match decide(&registry, &desk, command, now)? {
+    let answer = match decide(&registry, &desk, &command, now)? {
         Decided::Nothing(answer) => answer,
         Decided::Unpublished(admitted, answer) => {
             desk.record(admitted).await?;
@@ -157,7 +160,7 @@ fn authenticate(
     let key = desk.register.admin(received.key())?;
     let verified = VerifiedCommand::verify(received, &key, &registry.instance, now)?;
     desk.is_new(verified.id())?;
-    if matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
+    if matches!(verified.order(), Order::ListRequests | Order::ListMembers | Order::Foresee(_)) {
         desk.remember(verified.id(), now)?;
     }
     Ok(Authenticated(verified))
@@ -173,10 +176,24 @@ enum Decided {
 }
 
 /// What becomes of the order, by the register's rules.
-fn decide(registry: &Registry, desk: &Desk, command: Authenticated, now: Time) -> Result<Decided, Refused> {
+fn decide(registry: &Registry, desk: &Desk, command: &Authenticated, now: Time) -> Result<Decided, Refused> {
     let Authenticated(command) = command;
-    let admit = |event| desk.admit(now, Some(By::new(command.key(), command.id())), event);
-    Ok(match command.order() {
+    let by = By::new(command.key(), command.id());
+    match command.order() {
+        // Decided by the same rules, and not recorded.
+        Order::Foresee(order) => match decided(registry, desk, order, by, now)? {
+            Decided::Nothing(_) => Err(Refused::NothingToForesee),
+            Decided::Unpublished(admitted, _) | Decided::Published(admitted) => {
+                Ok(Decided::Nothing(Answer::Foreseen(foreseen(&desk.register.foresee(&admitted)))))
+            }
+        },
+        order => decided(registry, desk, order, by, now),
+    }
+}
+
+fn decided(registry: &Registry, desk: &Desk, order: &Order, by: By, now: Time) -> Result<Decided, Refused> {
+    let admit = |event| desk.admit(now, Some(by), event);
+    Ok(match order {
         Order::Invite(invitation) => {
             let token = drawn();
             let admitted = admit(Event::Invited { token: Hex(token.digest()), invitation: invitation.clone() })?;
@@ -194,24 +211,26 @@ fn decide(registry: &Registry, desk: &Desk, command: Authenticated, now: Time) -
             Decided::Published(admit(Event::Suspended { member: member.clone(), reason: reason.clone() })?)
         }
         Order::Restore(member) => Decided::Published(admit(Event::Restored { member: member.clone() })?),
+        Order::Revoke(Revocation { key, reason, last_head }) => Decided::Published(admit(Event::Revoked {
+            key: Hex(*key),
+            reason: reason.clone(),
+            last_head: last_head.map(|head| head.to_text()),
+        })?),
         Order::ListRequests => {
             let requests = desk.register.requests().map(|(id, each)| listed_request(&desk.register, id, each));
             Decided::Nothing(Answer::Requests(wire::Requests { requests: requests.collect() }))
         }
         Order::ListMembers => {
-            let members = desk.register.members().map(listed_member);
+            let members = desk.register.members().map(|member| listed_member(&desk.register, member));
             Decided::Nothing(Answer::Members(wire::Members { members: members.collect() }))
         }
+        // One within another: it was read as one.
+        Order::Foresee(_) => return Err(Refused::NothingToForesee),
     })
 }
 
 /// Makes the certificates of a waiting request: the keys are the applicant's, all else is the register's.
-fn certify(
-    registry: &Registry,
-    register: &Register,
-    request: RequestId,
-    now: Time,
-) -> Result<(proto::global_configuration::document::Der, proto::global_configuration::document::Der), Refused> {
+fn certify(registry: &Registry, register: &Register, request: RequestId, now: Time) -> Result<(Der, Der), Refused> {
     let applied = &register.waiting(request)?.application;
     let failed = |error: crate::authority::NotCertified| Refused::Certificate { request, reason: error.to_string() };
     let authentication = registry.authority.authentication(applied, now).map_err(failed)?;
@@ -259,7 +278,22 @@ fn listed_request(register: &Register, id: RequestId, request: &Request) -> wire
     }
 }
 
-fn listed_member(member: &MemberDocument) -> wire::Member {
+fn foreseen(foreseen: &Foreseen) -> wire::Foreseen {
+    wire::Foreseen {
+        members: foreseen.members.iter().map(ToString::to_string).collect(),
+        servers: foreseen.servers.iter().map(ToString::to_string).collect(),
+        subsystems: foreseen.subsystems.iter().map(ToString::to_string).collect(),
+        thinned: foreseen
+            .thinned
+            .iter()
+            .map(|(subsystem, server)| wire::Thinned { subsystem: subsystem.to_string(), server: server.to_string() })
+            .collect(),
+        other_members: foreseen.other_members as u64,
+        other_subsystems: foreseen.other_subsystems as u64,
+    }
+}
+
+fn listed_member(register: &Register, member: &MemberDocument) -> wire::Member {
     wire::Member {
         member: member.member.to_string(),
         name: member.name.clone(),
@@ -275,7 +309,43 @@ fn listed_member(member: &MemberDocument) -> wire::Member {
         servers: member
             .servers
             .iter()
-            .map(|each| wire::Server { server: each.server.to_string(), address: each.address.clone() })
+            .map(|each| wire::Server {
+                server: each.server.to_string(),
+                address: each.address.clone(),
+                authentication: each
+                    .authentication
+                    .iter()
+                    .filter_map(|der| listed_authentication(register, der))
+                    .collect(),
+            })
             .collect(),
+        signing: member.signing.iter().filter_map(|each| listed_signing(register, each)).collect(),
+    }
+}
+
+fn listed_authentication(register: &Register, der: &Der) -> Option<wire::Key> {
+    let read = Authentication::parse(der.as_bytes()).ok()?;
+    Some(listed_key(register, read.key.id(), &read.server, (read.not_before, read.not_after), None))
+}
+
+fn listed_signing(register: &Register, listed: &SigningDocument) -> Option<wire::Key> {
+    let read = Signing::parse(listed.certificate.as_bytes()).ok()?;
+    Some(listed_key(register, read.key.id(), &read.server, (read.not_before, read.not_after), listed.until))
+}
+
+fn listed_key(
+    register: &Register,
+    key: KeyId,
+    server: &ServerId,
+    (not_before, not_after): (Time, Time),
+    until: Option<u64>,
+) -> wire::Key {
+    wire::Key {
+        key: key.to_wire(),
+        server: server.to_string(),
+        not_before: not_before.as_millis(),
+        not_after: not_after.as_millis(),
+        until: until.unwrap_or_default(),
+        revoked: register.revoked(key).map(|revoked| revoked.reason.to_string()).unwrap_or_default(),
     }
 }

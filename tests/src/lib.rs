@@ -7,6 +7,7 @@ pub mod echo;
 pub mod processes;
 pub mod programs;
 pub mod raw;
+pub mod realm;
 pub mod rogue;
 pub mod tap;
 pub mod world;

@@ -42,6 +42,28 @@ pub enum Refused {
     /// The key belongs to another registration.
     #[error("key {0} is registered or applied for already: a key has one use, so make new ones with `join`")]
     KeyInUse(KeyId),
+    /// The key is revoked.
+    #[error("key {0} is revoked, for good: make a new one")]
+    RevokedAlready(KeyId),
+    /// No registered key has this name.
+    #[error("no registered key has the name {0}: see `central-registry members`, which shows all that are")]
+    NoKey(KeyId),
+    /// The key waits with a request.
+    #[error("key {key} is not registered yet, it waits with {request}: reject that one")]
+    KeyWaits {
+        /// The key.
+        key: KeyId,
+        /// The request.
+        request: RequestId,
+    },
+    /// A last head where there is none.
+    #[error(
+        "key {0} signs no log, or the text is no head: give --last-head for a signing key, as its member's log has it"
+    )]
+    NoHeadOf(KeyId),
+    /// An order that only reads changes nothing that could be foreseen.
+    #[error("this order changes nothing: leave --dry-run out")]
+    NothingToForesee,
     /// The server is registered.
     #[error("the server {0} is registered already: give the new one another name")]
     ServerRegistered(ServerId),
@@ -71,7 +93,9 @@ pub enum Refused {
     #[error("no request came from this application: send it again")]
     NoApplication,
     /// The request was decided.
-    #[error("{request} was {decided} already: a decision is not taken back, suspend the member instead")]
+    #[error(
+        "{request} was {decided} already: a decision is not taken back; suspend or remove the member, or revoke a key, instead"
+    )]
     Decided {
         /// The request.
         request: RequestId,
