@@ -10,6 +10,7 @@ mod refused;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use command_line::did_you_mean;
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::digest::{Digest, NotADigest};
 use proto::global_configuration::Standing;
@@ -26,7 +27,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::publish::RevokedKey;
 
-pub use foresight::Foreseen;
 pub use refused::Refused;
 
 /// Most members of one instance.
@@ -355,7 +355,11 @@ impl Register {
 
     /// The request of this number.
     pub fn request(&self, id: RequestId) -> Result<&Request, Refused> {
-        self.requests.get(&id).ok_or(Refused::NoRequest(id))
+        self.requests.get(&id).ok_or_else(|| {
+            let known = self.requests.keys().map(RequestId::to_string);
+            let remedy = did_you_mean(&id.to_string(), known, "`central-registry requests` shows those that there are");
+            Refused::NoRequest { request: id, remedy }
+        })
     }
 
     /// The request that this application made. Newest first: an applicant asks soon.
@@ -576,7 +580,11 @@ impl Register {
     }
 
     fn may_become(&self, member: &MemberId, standing: Standing) -> Result<(), Refused> {
-        let registered = self.members.get(member).ok_or_else(|| Refused::NoMember(member.clone()))?;
+        let registered = self.members.get(member).ok_or_else(|| {
+            let known = self.members.keys().map(MemberId::as_str);
+            let remedy = did_you_mean(member.as_str(), known, "`central-registry members` shows those that there are");
+            Refused::NoMember { member: member.clone(), remedy }
+        })?;
         if registered.standing != standing {
             return Ok(());
         }
@@ -728,6 +736,7 @@ mod tests {
     use proto::record::TreeName;
     use proto::signature::SigningKey;
 
+    use super::foresight::Taken;
     use super::*;
     use crate::authority::CertificateAuthority;
 
@@ -829,7 +838,8 @@ mod tests {
         let twice = follow(&mut register, NOW, by("03"), reject);
         assert_eq!(twice, Err(Refused::Decided { request: RequestId(1), decided: "rejected" }));
         let of_nothing = Event::Rejected { request: RequestId(2), reason: "no".parse().unwrap() };
-        assert_eq!(follow(&mut register, NOW, by("04"), of_nothing), Err(Refused::NoRequest(RequestId(2))));
+        let unknown = follow(&mut register, NOW, by("04"), of_nothing).unwrap_err();
+        assert_eq!(unknown.to_string(), "there is no request R-2; did you mean R-1?");
     }
 
     #[test]
@@ -957,30 +967,23 @@ mod tests {
         let (ss1, ss2): (ServerId, ServerId) = ("VN/GOV/moj/ss1".parse().unwrap(), "VN/GOV/moj/ss2".parse().unwrap());
         let births: SubsystemId = "VN/GOV/moj/births".parse().unwrap();
         let foresee = |register: &Register, event: Event| {
-            register.foresee(&register.admit(Entry { at: NOW, by: None, event }).unwrap())
+            register.taken_by(&register.admit(Entry { at: NOW, by: None, event }).unwrap())
         };
-        let nothing = Foreseen {
-            members: Vec::new(),
-            servers: Vec::new(),
-            subsystems: Vec::new(),
-            thinned: Vec::new(),
-            other_members: 0,
-            other_subsystems: 0,
-        };
+        let nothing = Taken::default();
         let foreseen = foresee(&register, revoked(first[0], None));
         let thinned = vec![(births.clone(), ss1.clone())];
-        assert_eq!(foreseen, Foreseen { servers: vec![ss1.clone()], thinned: thinned.clone(), ..nothing.clone() });
+        assert_eq!(foreseen, Taken { servers: vec![ss1.clone()], thinned: thinned.clone(), ..nothing.clone() });
         // A server that cannot seal for the member is a server all the same.
         let foreseen = foresee(&register, revoked(first[1], None));
-        assert_eq!(foreseen, Foreseen { thinned, ..nothing.clone() });
+        assert_eq!(foreseen, Taken { thinned, ..nothing.clone() });
 
         follow(&mut register, NOW, None, revoked(first[1], None)).unwrap();
         let foreseen = foresee(&register, revoked(second[0], None));
-        assert_eq!(foreseen, Foreseen { servers: vec![ss2], subsystems: vec![births.clone()], ..nothing.clone() });
+        assert_eq!(foreseen, Taken { servers: vec![ss2], subsystems: vec![births.clone()], ..nothing.clone() });
         let member: MemberId = "VN/GOV/moj".parse().unwrap();
         let suspended = Event::Suspended { member: member.clone(), reason: "why".parse().unwrap() };
         let foreseen = foresee(&register, suspended);
-        assert_eq!(foreseen, Foreseen { members: vec![member], subsystems: vec![births], ..nothing });
+        assert_eq!(foreseen, Taken { members: vec![member], subsystems: vec![births], ..nothing });
     }
 
     #[test]

@@ -29,7 +29,7 @@ use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
 use proto::wire::registry::join_state::State as Standing;
 
-use crate::register::{Admitted, Applied, By, Event, Foreseen, Hex, Refused, Register, Request, State, standing_word};
+use crate::register::{Admitted, Applied, By, Event, Hex, Refused, Register, Request, State, standing_word};
 use crate::registry::{Desk, Registry};
 use crate::spread;
 
@@ -37,10 +37,13 @@ use crate::spread;
 pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) -> Result<wire::JoinReceipt, Refused> {
     let application = receive(request)?;
     let application = verify(&registry, application)?;
+    let dry_run = application.is_dry_run();
     // One at a time from here: however often a token comes at once, one of them uses it.
     let mut desk = registry.desk.lock().await;
     let request = match review(&desk, application, registry.now(&desk))? {
         Reviewed::Repeated(request) => request,
+        // The same rules, and no record.
+        Reviewed::New(request, _) if dry_run => return Ok(wire::JoinReceipt { request: request.to_string() }),
         // A crash before this is durable leaves the token unused; after it the same application is `Repeated`.
         Reviewed::New(request, admitted) => {
             desk.record(*admitted).await?;
@@ -61,7 +64,11 @@ pub(crate) async fn order(
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
     let command = authenticate(&registry, &mut desk, command, now)?;
-    let answer = match decide(&registry, &desk, &command, now)? {
+    let dry_run = command.0.is_dry_run();
+    let answer = match decide(&registry, &desk, command, now)? {
+        // The same rules, and no record.
+        Decided::Unpublished(admitted, _) if dry_run => foreseen(&desk.register, &admitted),
+        Decided::Published(admitted) if dry_run => foreseen(&desk.register, &admitted),
         Decided::Nothing(answer) => answer,
         Decided::Unpublished(admitted, answer) => {
             desk.record(admitted).await?;
@@ -160,7 +167,7 @@ fn authenticate(
     let key = desk.register.admin(received.key())?;
     let verified = VerifiedCommand::verify(received, &key, &registry.instance, now)?;
     desk.is_new(verified.id())?;
-    if matches!(verified.order(), Order::ListRequests | Order::ListMembers | Order::Foresee(_)) {
+    if verified.is_dry_run() || matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
         desk.remember(verified.id(), now)?;
     }
     Ok(Authenticated(verified))
@@ -176,24 +183,10 @@ enum Decided {
 }
 
 /// What becomes of the order, by the register's rules.
-fn decide(registry: &Registry, desk: &Desk, command: &Authenticated, now: Time) -> Result<Decided, Refused> {
+fn decide(registry: &Registry, desk: &Desk, command: Authenticated, now: Time) -> Result<Decided, Refused> {
     let Authenticated(command) = command;
-    let by = By::new(command.key(), command.id());
-    match command.order() {
-        // Decided by the same rules, and not recorded.
-        Order::Foresee(order) => match decided(registry, desk, order, by, now)? {
-            Decided::Nothing(_) => Err(Refused::NothingToForesee),
-            Decided::Unpublished(admitted, _) | Decided::Published(admitted) => {
-                Ok(Decided::Nothing(Answer::Foreseen(foreseen(&desk.register.foresee(&admitted)))))
-            }
-        },
-        order => decided(registry, desk, order, by, now),
-    }
-}
-
-fn decided(registry: &Registry, desk: &Desk, order: &Order, by: By, now: Time) -> Result<Decided, Refused> {
-    let admit = |event| desk.admit(now, Some(by), event);
-    Ok(match order {
+    let admit = |event| desk.admit(now, Some(By::new(command.key(), command.id())), event);
+    Ok(match command.order() {
         Order::Invite(invitation) => {
             let token = drawn();
             let admitted = admit(Event::Invited { token: Hex(token.digest()), invitation: invitation.clone() })?;
@@ -224,8 +217,6 @@ fn decided(registry: &Registry, desk: &Desk, order: &Order, by: By, now: Time) -
             let members = desk.register.members().map(|member| listed_member(&desk.register, member));
             Decided::Nothing(Answer::Members(wire::Members { members: members.collect() }))
         }
-        // One within another: it was read as one.
-        Order::Foresee(_) => return Err(Refused::NothingToForesee),
     })
 }
 
@@ -245,6 +236,10 @@ fn drawn() -> Token {
 }
 
 // ---- what is shown
+
+fn foreseen(register: &Register, admitted: &Admitted) -> Answer {
+    Answer::Foreseen(wire::Foreseen { changes: register.foreseen(admitted) })
+}
 
 fn invited(registry: &Registry, token: &Token, invitation: &Invitation, now: Time) -> wire::Invited {
     let anchor = Digest::of(&[registry.published.borrow().anchor()]);
@@ -275,21 +270,6 @@ fn listed_request(register: &Register, id: RequestId, request: &Request) -> wire
         standing: request.state.word().to_owned(),
         new_member: !register.members().any(|member| member.member == asked.member),
         reason,
-    }
-}
-
-fn foreseen(foreseen: &Foreseen) -> wire::Foreseen {
-    wire::Foreseen {
-        members: foreseen.members.iter().map(ToString::to_string).collect(),
-        servers: foreseen.servers.iter().map(ToString::to_string).collect(),
-        subsystems: foreseen.subsystems.iter().map(ToString::to_string).collect(),
-        thinned: foreseen
-            .thinned
-            .iter()
-            .map(|(subsystem, server)| wire::Thinned { subsystem: subsystem.to_string(), server: server.to_string() })
-            .collect(),
-        other_members: foreseen.other_members as u64,
-        other_subsystems: foreseen.other_subsystems as u64,
     }
 }
 

@@ -111,11 +111,11 @@ async fn what_an_order_would_take_is_said_before_it_and_a_dry_run_takes_nothing(
     let (sender, mut answers) = stream(&portal, &moj).await;
     let stolen = key(&realm.registered(&moj).await.servers[0].authentication[0]);
     let before = realm.registry().version();
-    let foreseen = realm.admin.foresee(&revoked(stolen)).await.unwrap();
-    assert_eq!(foreseen.servers, [server_id(&moj).to_string()]);
-    assert_eq!(foreseen.subsystems, std::slice::from_ref(&moj.subsystem));
-    assert_eq!((foreseen.members.len(), foreseen.thinned.len()), (0, 0));
-    assert_eq!((foreseen.other_members, foreseen.other_subsystems), (1, 1));
+    let foreseen = realm.admin.foresee(&revoked(stolen)).await.unwrap().changes.join("\n");
+    let server = server_id(&moj).to_string();
+    for word in [&server, &moj.subsystem, "1 other active members, with 1 subsystems", "not known here"] {
+        assert!(foreseen.contains(word), "{word} is missing in\n{foreseen}");
+    }
     assert_eq!(realm.registry().version(), before, "nothing was published");
     sender.send(said("still")).await.unwrap();
     assert_eq!(soon(answers.message()).await.unwrap(), Some(said("still")));
@@ -134,7 +134,7 @@ async fn an_admin_revokes_and_suspends_from_the_command_line_after_having_seen_w
     let order =
         async |line: &str| instance.run(&format!("central-registry {line} --passphrase credential:registry")).await;
     let members = order("members --json").await.json();
-    let listed = &members[0]["servers"][0]["authentication"][0];
+    let listed = &members["members"][0]["servers"][0]["authentication"][0];
     let key = listed["key"].as_str().unwrap().to_owned();
     assert!(listed["revoked"].is_null() && listed["not_after"].is_string(), "{listed}");
 
@@ -142,15 +142,15 @@ async fn an_admin_revokes_and_suspends_from_the_command_line_after_having_seen_w
     let suspend = "suspend VN/GOV/moj --reason audit";
     let shown = order(&format!("{suspend} --dry-run")).await;
     assert_eq!(shown.code, Some(0), "{}", shown.err);
-    for word in ["VN/GOV/moj", &moj.subsystem, "Not known here", "grant"] {
+    for word in ["VN/GOV/moj", &moj.subsystem, "not known here", "nothing was changed"] {
         assert!(shown.out.contains(word), "{word} is missing in\n{}", shown.out);
     }
     let asked = order(suspend).await;
     assert_eq!(asked.code, Some(2), "{}", asked.err);
     assert!(asked.err.contains(&moj.subsystem) && asked.err.contains("add --yes"), "{}", asked.err);
-    assert_eq!(order("members --json").await.json()[0]["standing"], "active");
+    assert_eq!(order("members --json").await.json()["members"][0]["standing"], "active");
     order(&format!("{suspend} --yes")).await.well();
-    assert_eq!(order("members --json").await.json()[0]["standing"], "suspended");
+    assert_eq!(order("members --json").await.json()["members"][0]["standing"], "suspended");
 
     let unknown = order(&format!("revoke {} --reason stolen --yes", "0".repeat(64))).await;
     assert_eq!(unknown.code, Some(6), "{}", unknown.err);
