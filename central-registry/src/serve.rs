@@ -507,17 +507,23 @@ fn status(refused: &Refused) -> Status {
     let code = match refused {
         Refused::Malformed(Malformed::Possession(_)) => Code::PermissionDenied,
         Refused::Malformed(Malformed::Signature(_) | Malformed::Time(_)) | Refused::NoAdmin(_) => Code::Unauthenticated,
-        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } => Code::InvalidArgument,
+        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
+            Code::InvalidArgument
+        }
         Refused::TokenUnknown
         | Refused::TokenUsed
         | Refused::TokenExpired(_)
         | Refused::NotAsInvited { .. }
         | Refused::SubsystemNotInvited(_) => Code::PermissionDenied,
         Refused::CommandRepeated(_) | Refused::KeyInUse(_) | Refused::ServerRegistered(_) => Code::AlreadyExists,
-        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } => Code::NotFound,
-        Refused::ServerWaiting { .. } | Refused::Decided { .. } | Refused::StandingAlready { .. } => {
-            Code::FailedPrecondition
+        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } | Refused::NoKey(_) => {
+            Code::NotFound
         }
+        Refused::ServerWaiting { .. }
+        | Refused::Decided { .. }
+        | Refused::StandingAlready { .. }
+        | Refused::RevokedAlready(_)
+        | Refused::KeyWaits { .. } => Code::FailedPrecondition,
         Refused::Limit { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
         Refused::Certificate { .. } | Refused::OutOfPlace | Refused::VersionPublished(_) | Refused::Failed(_) => {

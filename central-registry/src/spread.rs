@@ -66,7 +66,7 @@ fn not_published(error: &dyn std::fmt::Display) -> Refused {
 /// What everybody is to know of the register.
 pub(crate) fn view(register: &Register) -> Result<View, Refused> {
     let instance = register.instance().ok_or(Refused::OutOfPlace)?.clone();
-    Ok(View { instance, members: register.members().cloned().collect(), revoked: Vec::new() })
+    Ok(View { instance, members: register.members().cloned().collect(), revoked: register.revoked_keys().collect() })
 }
 
 /// Why what was published cannot be taken up again.

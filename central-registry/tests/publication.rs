@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use central_registry::publish::{Publication, RoleKeys, Thresholds, Unpublishable, View};
+use central_registry::publish::{Publication, RevokedKey, RoleKeys, Thresholds, Unpublishable, View};
 use proptest::prelude::{any, prop};
 use proptest::proptest;
 use proto::digest::Digest;
@@ -15,7 +15,9 @@ use proto::global_configuration::document::{
 };
 use proto::global_configuration::update::{self, Anchor, Files, Rejected, TIMESTAMP, Trusted, update};
 use proto::global_configuration::{Freshness, Standing};
+use proto::head::Head;
 use proto::identifier::MemberId;
+use proto::record::TreeName;
 use proto::signature::SigningKey;
 use proto::time::Time;
 use proto::wire::registry::File;
@@ -65,7 +67,7 @@ fn a_member_that_leaves_is_gone_and_a_revocation_denies() {
     let trusted = country.joined();
     country.view.members.remove(0);
     let key = *trusted.configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
-    country.view.revoked.push(key);
+    country.view.revoked.push(key.into());
     let changed = country.publish(NOW);
     let next = update(&trusted, &files(&changed), NOW).unwrap();
     assert!(!next.configuration().members.contains_key(&id("m0")));
@@ -78,7 +80,7 @@ fn a_member_that_leaves_is_gone_and_a_revocation_denies() {
 fn a_revoked_key_that_is_registered_never_comes_back() {
     let mut country = Country::of(2);
     let key = *country.joined().configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
-    country.view.revoked.push(key);
+    country.view.revoked.push(key.into());
     country.publish(NOW);
     let revoked = country.publication.clone();
     country.view.revoked.clear();
@@ -87,6 +89,27 @@ fn a_revoked_key_that_is_registered_never_comes_back() {
     // With its holder it may go.
     country.view.members.remove(1);
     assert!(revoked.next(&country.keys, &country.view, NOW).is_ok());
+}
+
+#[test]
+fn a_last_head_once_named_stays_as_long_as_its_key_is_registered() {
+    let mut country = Country::of(2);
+    let trusted = country.joined();
+    let key = *trusted.configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
+    let head = |size| Head { tree: TreeName(Digest::of(&[b"tree"])), size, root: Digest::of(&[b"root"]) };
+    // Revoked in haste, its last head found out later.
+    for last_head in [None, Some(head(7))] {
+        country.view.revoked = vec![RevokedKey { key, last_head }];
+        let changed = country.publish(NOW);
+        let next = update(&trusted, &files(&changed), NOW);
+        assert_eq!(next.unwrap().configuration().last_heads.get(&key), last_head.as_ref());
+    }
+    for other in [None, Some(head(8))] {
+        country.view.revoked = vec![RevokedKey { key, last_head: other }];
+        let refused = country.publication.next(&country.keys, &country.view, NOW).unwrap_err();
+        let Unpublishable::Rejected(Rejected::OtherLastHead { key: moved }) = refused else { panic!("{refused}") };
+        assert_eq!(moved, key);
+    }
 }
 
 #[test]
@@ -672,8 +695,13 @@ fn member(name: &str, address: &str) -> MemberDocument {
             server: server.clone(),
             address: address.into(),
             authentication: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
+            maintenance: None,
         }],
-        signing: vec![SigningDocument { server, certificate: certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256) }],
+        signing: vec![SigningDocument {
+            server,
+            certificate: certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256),
+            until: None,
+        }],
         ..bare(name)
     }
 }

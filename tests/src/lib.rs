@@ -9,6 +9,7 @@ pub mod logs;
 pub mod processes;
 pub mod programs;
 pub mod raw;
+pub mod realm;
 pub mod rogue;
 pub mod tap;
 pub mod world;
