@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod command;
 pub mod configuration;
+pub mod doctor;
 pub mod history;
 pub mod init;
 pub mod publish;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
-use central_registry::{Options, Settings, init, start, system_clock};
+use central_registry::{Options, Settings, doctor, init, start, system_clock};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keystore::{Cost, Source};
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
@@ -46,6 +46,8 @@ enum What {
     Init(Init),
     /// Run the registry.
     Serve(Serve),
+    /// Look at this registry and all that it rests on, and name the first cause of what is wrong.
+    Doctor(doctor::Arguments),
     /// Let a server join, once: prints a one-time token.
     Invite(Invite),
     /// Show requests to join.
@@ -242,6 +244,7 @@ async fn run(what: What) -> anyhow::Result<()> {
     match what {
         What::Init(options) => begin(options),
         What::Serve(options) => serve(options).await,
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Invite(options) => invite(options).await,
         What::Requests(options) => show(&Order::ListRequests, options).await,
         What::Members(options) => show(&Order::ListMembers, options).await,

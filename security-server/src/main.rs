@@ -14,6 +14,7 @@ use proto::refusal::{Code, Language};
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
+use security_server::doctor;
 use security_server::join;
 use security_server::listen::operators::Ending;
 use security_server::operate::{Failed, Operator, encoded};
@@ -70,6 +71,8 @@ enum What {
         #[command(flatten)]
         server: ConfigurationFile,
     },
+    /// Look at this server and all that it rests on, and name the first cause of what is wrong.
+    Doctor(doctor::Arguments),
     /// Make a token for a system of ours: the token for the system, its SHA-256 for [[client]].
     Token,
     /// Say what a refusal's code means and what to do. Asks nobody.
@@ -241,6 +244,7 @@ async fn run(what: What) -> Result<(), Ended> {
             Ok(())
         }
         What::Evidence(Evidence::Verify { file, anchor, json }) => verify(&file, &anchor, json),
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Token => token(),
         What::Explain { code, language } => explain(code, language.into()),
     }
