@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use checks::keys::Unlock;
 use checks::{Found, Report, blocking, disk, failed, names, ok};
+use command_line::Reading;
 use keystore::Source;
 
 use crate::Clock;
@@ -28,9 +29,8 @@ pub const ANSWER: Duration = Duration::from_secs(1);
 /// How long reading what was published may take: the configuration of a whole country.
 pub const READING: Duration = Duration::from_secs(3);
 
-/// Look at this registry and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
+/// The doctor's options.
 #[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The configuration file that `init` wrote.
     #[arg(long, value_name = "FILE")]
@@ -41,17 +41,10 @@ pub struct Arguments {
     /// Ask for no passphrase: whatever needs the keys is skipped.
     #[arg(long, conflicts_with = "unlock")]
     pub no_passphrase: bool,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How the report is shown.
+    #[command(flatten)]
+    pub reading: Reading,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  central-registry doctor --config registry/central-registry.toml
-  central-registry doctor --config registry/central-registry.toml --no-passphrase --json
-
-Exit codes: 0 nothing failed, 7 a check failed, 2 wrong usage.";
 
 /// What is examined, and with what.
 pub struct Options {
@@ -123,11 +116,11 @@ impl File {
 
 /// Examines as asked, tells, and ends the program.
 pub async fn run(arguments: Arguments) -> ! {
-    let Arguments { config: file, unlock, no_passphrase, json } = arguments;
+    let Arguments { config: file, unlock, no_passphrase, reading } = arguments;
     let read = file.clone();
     let told = move || Configuration::read(&read).ok().map(|configuration| configuration.unlock);
     let unlock = if no_passphrase { Unlock::unasked() } else { Unlock::read(unlock, told).await };
-    examine(&Options { file, unlock, clock: system_clock() }).await.told(json)
+    examine(&Options { file, unlock, clock: system_clock() }).await.told(reading)
 }
 
 /// Examines a registry.

@@ -15,6 +15,7 @@ pub mod registration;
 mod registry;
 mod serve;
 mod spread;
+pub mod usage;
 
 use std::sync::Arc;
 

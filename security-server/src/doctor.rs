@@ -5,8 +5,8 @@
 //! TLS and dial are those that the server itself calls. It works whether or not the server runs. It takes no lock, makes
 //! no file, changes nothing, and shows no secret.
 
+mod arguments;
 mod clock;
-mod command_line;
 mod doors;
 mod in_force;
 mod logs;
@@ -26,7 +26,7 @@ use checks::{Found, Report, blocking, disk, failed, names, ok};
 use proto::certificate::Authentication;
 use proto::global_configuration::update::Trusted;
 
-pub use command_line::{Arguments, run};
+pub use arguments::{Arguments, run};
 
 use self::doors::State;
 use crate::access_rights::Grant;

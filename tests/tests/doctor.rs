@@ -20,6 +20,7 @@ use central_registry::publish::{Publication, RoleKeys, View};
 use central_registry::register::{Applied, Hex};
 use checks::keys::Unlock;
 use checks::{Check, Outcome, Report};
+use command_line::Exit;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use keystore::{Cost, Passphrase, Source};
 use prost::Message;
@@ -1166,7 +1167,7 @@ fn first_is(what: &str, report: &Report, name: &str, finding: &str, remedy: &str
     assert!(first.finding.contains(finding), "{what}: {finding:?} is not in the finding\n{report}");
     let told = first.remedy.as_ref().unwrap();
     assert!(told.contains(remedy), "{what}: {remedy:?} is not in the remedy\n{report}");
-    assert_eq!(report.exit_code(), 7, "{what}");
+    assert_eq!(report.exit(), Exit::CheckFailed, "{what}");
 }
 
 fn check<'r>(report: &'r Report, name: &str) -> &'r Check {

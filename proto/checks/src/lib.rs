@@ -24,7 +24,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use report::{FAILED, Report};
+pub use report::Report;
 use serde::Serialize;
 
 /// How long a whole examination may take.

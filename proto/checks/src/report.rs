@@ -1,15 +1,12 @@
 //! How an examination is told: for people, or as one JSON object.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::time::Duration;
 
+use command_line::{Exit, Paint, Reading, show};
 use serde_json::{Value, json};
 
 use crate::{Check, Outcome};
-
-/// The exit code of an examination in which a check failed.
-pub const FAILED: u8 = 7;
 
 /// Width of the column that says how a check went.
 const OUTCOME_WIDTH: usize = 8;
@@ -31,18 +28,15 @@ impl Report {
         self.checks.iter().find(|check| check.outcome == Outcome::Failed)
     }
 
-    /// 0 where no check failed, else [`FAILED`].
-    pub fn exit_code(&self) -> u8 {
-        if self.first_failed().is_some() { FAILED } else { 0 }
+    /// How the program ends with it: well, where no check failed.
+    pub fn exit(&self) -> Exit {
+        if self.first_failed().is_some() { Exit::CheckFailed } else { Exit::Ok }
     }
 
     /// Prints it and ends the program: a name server or a disk that hangs is not waited for.
-    pub fn told(&self, as_json: bool) -> ! {
-        let told = if as_json { format!("{:#}\n", self.to_json()) } else { self.to_string() };
-        // Where nobody reads the output any more, the exit code says it all the same.
-        let mut out = io::stdout();
-        let _ = out.write_all(told.as_bytes()).and_then(|()| out.flush());
-        std::process::exit(self.exit_code().into())
+    pub fn told(&self, reading: Reading) -> ! {
+        show(reading.json, &self.to_json(), || Painted(self, Paint::out()).to_string());
+        std::process::exit(self.exit().code().into())
     }
 
     /// How many checks went so.
@@ -68,20 +62,30 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.of)?;
-        let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+        Painted(self, Paint::none()).fmt(f)
+    }
+}
+
+/// A report as people read it.
+struct Painted<'r>(&'r Report, Paint);
+
+impl fmt::Display for Painted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(report, paint) = self;
+        writeln!(f, "{}", report.of)?;
+        let width = report.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
         let mut part = "";
-        for check in &self.checks {
+        for check in &report.checks {
             if check.part != part {
                 part = &check.part;
-                writeln!(f, "\n{part}")?;
+                writeln!(f, "\n{}", paint.name(part))?;
             }
             // Capitals: what failed is found at a glance, and by grep.
             let outcome = match check.outcome {
-                Outcome::Ok => "ok",
-                Outcome::Warning => "warning",
-                Outcome::Failed => "FAILED",
-                Outcome::Skipped => "skipped",
+                Outcome::Ok => paint.good(&column("ok")),
+                Outcome::Warning => paint.doubtful(&column("warning")),
+                Outcome::Failed => paint.bad(&column("FAILED")),
+                Outcome::Skipped => column("skipped"),
             };
             let told = match (check.looked_at.as_str(), check.finding.as_str()) {
                 ("", finding) => finding.to_owned(),
@@ -90,24 +94,28 @@ impl fmt::Display for Report {
             };
             let indent = " ".repeat(OUTCOME_WIDTH + 1);
             let told = told.replace('\n', &format!("\n  {indent}"));
-            writeln!(f, "  {outcome:OUTCOME_WIDTH$} {:width$}  {told}", check.name)?;
+            writeln!(f, "  {outcome} {:width$}  {told}", check.name)?;
             if let Some(remedy) = &check.remedy {
                 writeln!(f, "  {indent}do: {}", remedy.replace('\n', &format!("\n  {indent}    ")))?;
             }
         }
-        let seconds = self.took.as_secs_f64();
+        let seconds = report.took.as_secs_f64();
         let [ok, warnings, failed, skipped] =
-            [Outcome::Ok, Outcome::Warning, Outcome::Failed, Outcome::Skipped].map(|outcome| self.count(outcome));
-        let all = self.checks.len();
+            [Outcome::Ok, Outcome::Warning, Outcome::Failed, Outcome::Skipped].map(|outcome| report.count(outcome));
+        let all = report.checks.len();
         writeln!(
             f,
             "\n{all} checks in {seconds:.1} s: {ok} ok, {warnings} warnings, {failed} failed, {skipped} skipped"
         )?;
-        match self.first_failed() {
+        match report.first_failed() {
             Some(first) => writeln!(f, "Begin with \"{}\": what failed first is the cause", first.name),
             None => Ok(()),
         }
     }
+}
+
+fn column(word: &str) -> String {
+    format!("{word:OUTCOME_WIDTH$}")
 }
 
 #[cfg(test)]
@@ -130,10 +138,10 @@ mod tests {
     #[test]
     fn the_first_that_failed_is_named_and_decides_the_exit_code() {
         let well = report(&[Outcome::Ok, Outcome::Warning, Outcome::Skipped]);
-        assert_eq!((well.exit_code(), &well.to_json()["healthy"]), (0, &true.into()));
+        assert_eq!((well.exit(), &well.to_json()["healthy"]), (Exit::Ok, &true.into()));
         assert!(!well.to_string().contains("Begin with"));
         let ill = report(&[Outcome::Warning, Outcome::Failed, Outcome::Failed]);
-        assert_eq!((ill.exit_code(), &ill.to_json()["first_failed"]), (FAILED, &"check 1".into()));
+        assert_eq!((ill.exit(), &ill.to_json()["first_failed"]), (Exit::CheckFailed, &"check 1".into()));
         let told = ill.to_string();
         let failed = told.lines().find(|line| line.contains("FAILED")).unwrap();
         assert!(failed.contains("check 1") && failed.contains("/tmp: two"), "{told}");

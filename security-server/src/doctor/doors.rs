@@ -9,7 +9,7 @@ use proto::identifier::ServerId;
 
 use super::peers::{Called, Dialled};
 use super::{ANSWER, File, Here, Part, Sheet};
-use crate::listen::operators::Health;
+use crate::listen::operators::{Health, Status};
 use crate::operate::{Failed, Operator};
 
 /// Whether the server runs.
@@ -34,26 +34,21 @@ pub(super) async fn server(sheet: &Sheet, file: &Found<File>, token: &Found<Opti
         if token.is_none() {
             return Err(reach::taken(door, &at, "it never ran"));
         }
-        let asked = Limit::new(ANSWER, "").cut(async { Operator::of(&file.path)?.get("/v1/status").await });
+        let asked = Limit::new(ANSWER, "").cut(async { Operator::of(&file.path)?.read("/v1/status").await });
         let hangs =
             |_| reach::taken(door, &at, &format!("it does not answer: if it is this server, {}", file.restart()));
-        let status = asked.await.map_err(hangs)?.map_err(|error| match error {
+        let Status { server, health, running, grants } = asked.await.map_err(hangs)?.map_err(|error| match error {
             Failed::Refused { .. } => {
                 let why = format!("a server that does not know this server's operators.token ({error})");
                 reach::taken(door, &at, &why)
             }
-            Failed::Unreachable(..) => reach::taken(door, &at, "it is no security server"),
+            Failed::Unreachable(..) | Failed::Answer(..) => reach::taken(door, &at, "it is no security server"),
             Failed::Configuration(error) => failed(error.to_string(), file.at(&[])),
         })?;
-        let broken =
-            |why: &dyn std::fmt::Display| failed(format!("its answer is not understood: {why}"), file.restart());
-        let mut status: serde_json::Value = serde_json::from_slice(&status).map_err(|error| broken(&error))?;
-        let server = &file.configuration.server;
-        if status["server"] != server.as_str() {
-            return Err(reach::taken(door, &at, &format!("it is the server {}", status["server"])));
+        if server != file.configuration.server {
+            return Err(reach::taken(door, &at, &format!("it is {server}")));
         }
-        let health: Health = serde_json::from_value(status["health"].take()).map_err(|error| broken(&error))?;
-        let found = format!("{server} runs, with {} exchanges and {} grants", status["running"], status["grants"]);
+        let found = format!("{server} runs, with {running} exchanges and {grants} grants");
         Ok(ok(State::Running(health), found))
     };
     line.looks(Limit::new(2 * ANSWER, remedy), looked).await
