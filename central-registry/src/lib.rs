@@ -7,6 +7,7 @@ pub mod authority;
 pub mod caution;
 pub mod command;
 pub mod configuration;
+pub mod doctor;
 pub mod history;
 pub mod init;
 pub mod publish;

@@ -8,7 +8,7 @@ use central_registry::caution::{self, Caution};
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
 use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Serve, What};
-use central_registry::{Options, Settings, init, start, system_clock};
+use central_registry::{Options, Settings, doctor, init, start, system_clock};
 use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, LogFormat, described, say, show};
 use keystore::Cost;
@@ -40,6 +40,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
     match what {
         What::Init(options) => begin(options),
         What::Serve(options) => serve(options).await,
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Invite(options) => invite(options).await,
         What::Requests { admin, reading } => read(&Order::ListRequests, admin, reading.json).await,
         What::Members { admin, reading } => read(&Order::ListMembers, admin, reading.json).await,

@@ -247,6 +247,42 @@ impl Publication {
         &self.trusted
     }
 
+    /// When each role expires, the root's newest included.
+    pub fn expiries(&self) -> impl Iterator<Item = (&str, Time)> {
+        let root = self.root().and_then(|root| metadata::expires(&root)).map(|expires| ("root", expires));
+        root.into_iter().chain(self.roles.iter().map(|(role, issued)| (role.as_str(), issued.expires)))
+    }
+
+    /// The first of these roles whose key at hand is none that the root, or `targets`, names for it: no server would take
+    /// what it signs.
+    pub fn foreign_key(&self, keys: &RoleKeys) -> Option<&'static str> {
+        let roles = [
+            ("root", &keys.root),
+            ("targets", &keys.targets),
+            ("snapshot", &keys.snapshot),
+            ("timestamp", &keys.timestamp),
+            ("members", &keys.members),
+            ("catalogue", &keys.catalogue),
+            ("revoked", &keys.revoked),
+        ];
+        let root = self.root().unwrap_or_default();
+        let delegations = self.roles.get("targets").and_then(|targets| targets.body["delegations"]["roles"].as_array());
+        let delegated = |role: &str| delegations?.iter().find(|delegated| delegated["name"] == role);
+        let foreign = |(role, keys): &(&'static str, &Vec<SigningKey>)| {
+            let named = delegated(role).unwrap_or(&root["roles"][role])["keyids"].as_array();
+            let is_named = |id: &String| named.is_some_and(|named| named.iter().any(|named| named == id));
+            !metadata::key_ids(keys).iter().all(is_named)
+        };
+        roles.into_iter().find(foreign).map(|(role, _)| role)
+    }
+
+    /// What the newest root says.
+    fn root(&self) -> Option<Value> {
+        let versions = (1u64..).map(root_file).take_while(|file| self.files().contains_key(file));
+        let mut root: Value = serde_json::from_slice(self.files().get(&versions.last()?)?).ok()?;
+        Some(root["signed"].take())
+    }
+
     /// The files that a server lacks that has `version`, `timestamp.json` last; all of them for 0.
     pub fn since(&self, version: u64) -> Vec<File> {
         let lacking = |file: &&String| self.introduced.get(*file).is_none_or(|introduced| *introduced > version);

@@ -276,14 +276,14 @@ fn read(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
-fn certificate(path: &Path) -> Result<Der, StartError> {
+pub(crate) fn certificate(path: &Path) -> Result<Der, StartError> {
     let pem = read(path)?;
     let der = CertificateDer::from_pem_slice(&pem).map_err(|_| StartError::Certificate { path: path.to_owned() })?;
     Ok(der.to_vec().into())
 }
 
 /// TLS 1.3 only, the provider named.
-fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
+pub(crate) fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
     let certificate = certificate(&directory.join(TLS))?;
     let fingerprint = Fingerprint(proto::certificate::public_key(certificate.as_bytes())?.id());
     let key = keystore::open_pkcs8(&directory.join(KEYS).join("tls.pem"), passphrase)?;

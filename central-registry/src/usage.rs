@@ -12,6 +12,7 @@ use proto::signature::KeyId;
 use registry_client::Fingerprint;
 
 use crate::caution::Caution;
+use crate::doctor;
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -39,6 +40,15 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "central-registry serve --config registry/central-registry.toml",
             "central-registry serve --config registry/central-registry.toml --log-format json",
+        ],
+    },
+    Command {
+        name: "doctor",
+        does: Does::Reads,
+        examples: &[
+            "central-registry doctor --config registry/central-registry.toml",
+            "central-registry doctor --config registry/central-registry.toml \\\n      \
+             --no-passphrase --json",
         ],
     },
     Command {
@@ -122,6 +132,8 @@ pub enum What {
     Init(Init),
     /// Run the registry until SIGTERM.
     Serve(Serve),
+    /// Look at this registry and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
+    Doctor(doctor::Arguments),
     /// Let a server join, once: prints a one-time token.
     Invite(Invite),
     /// Show requests to join.

@@ -172,11 +172,7 @@ impl AccessRights {
         let trees = trees(server, keys);
         let mut view = View::default();
         let mut foreign = None;
-        let audit = Journal::open(disk, trees, options, None, &mut |entry: Entry| {
-            if entry.record.kind() == Kind::Entry && view.take(&entry.record.body()).is_err() {
-                foreign.get_or_insert(entry.position);
-            }
-        })?;
+        let audit = Journal::open(disk, trees, options, None, &mut |entry| view.see(&entry, &mut foreign))?;
         if let Some(position) = foreign {
             return Err(OpenError::Entry(position));
         }
@@ -191,6 +187,17 @@ impl AccessRights {
             keys: keys.iter().enumerate().map(tree_of).collect(),
             changes: watch::Sender::new(0),
         })
+    }
+
+    /// The grants of an audit log, for whoever changes nothing: without its lock, of a running server too.
+    pub fn read(disk: &dyn journal::Disk) -> Result<Vec<Arc<Grant>>, OpenError> {
+        let mut view = View::default();
+        let mut foreign = None;
+        journal::read(disk, None, &mut |entry| view.see(&entry, &mut foreign)).map_err(journal::OpenError::from)?;
+        match foreign {
+            Some(position) => Err(OpenError::Entry(position)),
+            None => Ok(view.grants.into_values().collect()),
+        }
     }
 
     /// The decision: which grant allows this now, or why none does. `access why` asks it, and so does the door.
@@ -374,6 +381,13 @@ impl Grant {
 }
 
 impl View {
+    /// Takes in an entry of the audit log; the first that is none of ours is `foreign`.
+    fn see(&mut self, entry: &Entry, foreign: &mut Option<journal::Position>) {
+        if entry.record.kind() == Kind::Entry && self.take(&entry.record.body()).is_err() {
+            foreign.get_or_insert(entry.position);
+        }
+    }
+
     fn take(&mut self, body: &[u8]) -> Result<(), serde_json::Error> {
         match serde_json::from_slice(body)? {
             Change::Granted { grant, .. } => {
