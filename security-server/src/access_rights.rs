@@ -12,6 +12,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use command_line::did_you_mean;
 use journal::{Entry, Journal, TreeIndex};
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Header, Operation};
@@ -126,13 +127,18 @@ impl Granted {
 #[derive(Debug, thiserror::Error)]
 pub enum NotGranted {
     /// The proposal breaks a rule.
-    #[error("the grant is not made: {0}")]
+    #[error("the grant is not made: {0}; see `security-server access grant --help`")]
     Rule(String),
     /// No such grant in force.
-    #[error("there is no grant {0} in force: `security-server access list` shows those that are")]
-    Unknown(u64),
+    #[error("there is no grant {number} in force; {remedy}")]
+    Unknown {
+        /// The number asked for.
+        number: u64,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
     /// The audit log ended.
-    #[error("the audit log has ended ({0}): nothing was changed. Check the disk and restart the server")]
+    #[error("the audit log has ended ({0}): nothing was changed; check the disk and restart the server")]
     Ended(Arc<str>),
 }
 
@@ -276,13 +282,43 @@ impl AccessRights {
         self.changes.subscribe()
     }
 
+    /// The grant as it would be made now: the rules of [`grant`](Self::grant), without making it.
+    pub async fn foreseen_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+        self.may_grant(&*self.audit.lock().await, proposal, now)
+    }
+
+    fn may_grant(&self, audit: &Journal, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+        goes_on(audit)?;
+        let grant = proposal.grant(GrantNumber(self.view.load().last + 1), now)?;
+        self.key_of(&grant.provider.member())?;
+        Ok(grant)
+    }
+
+    /// The grant that would be ended: the rules of [`end`](Self::end), without ending it.
+    pub async fn foreseen_end(&self, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
+        self.may_end(&*self.audit.lock().await, number)
+    }
+
+    fn may_end(&self, audit: &Journal, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
+        goes_on(audit)?;
+        let view = self.view.load();
+        let grant = view.grants.get(&number).cloned();
+        let grant = grant.ok_or_else(|| {
+            let known = view.grants.keys().map(|known| known.0.to_string());
+            let remedy =
+                did_you_mean(&number.0.to_string(), known, "`security-server access list` shows those that are");
+            NotGranted::Unknown { number: number.0, remedy }
+        })?;
+        self.key_of(&grant.provider.member())?;
+        Ok(grant)
+    }
+
     /// Grants: signed, durable in the audit log, then in force.
     pub async fn grant(&self, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
         let audit = self.audit.lock().await;
+        let grant = self.may_grant(&audit, proposal, now)?;
         let mut view = View::clone(&self.view.load());
-        let grant = proposal.grant(GrantNumber(view.last + 1), now)?;
-        let member = grant.provider.member();
-        let (tree, key) = self.key_of(&member)?;
+        let (tree, key) = self.key_of(&grant.provider.member())?;
         let document = serde_json::to_vec(&grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
         let signature = key.sign(&[purpose::GRANT.as_bytes(), &document].concat());
         let change = Change::Granted {
@@ -300,8 +336,9 @@ impl AccessRights {
     /// Ends a grant: durable, then out of force, for running exchanges too.
     pub async fn end(&self, number: GrantNumber, reason: String, now: Time) -> Result<Arc<Grant>, NotGranted> {
         let audit = self.audit.lock().await;
+        let grant = self.may_end(&audit, number)?;
         let mut view = View::clone(&self.view.load());
-        let grant = view.grants.remove(&number).ok_or(NotGranted::Unknown(number.0))?;
+        view.grants.remove(&number);
         let (tree, _) = self.key_of(&grant.provider.member())?;
         write(&audit, tree, &Change::Ended { number, at: now.as_millis(), reason }).await?;
         self.put_in_force(view);
@@ -355,6 +392,16 @@ impl Proposal {
     }
 }
 
+impl std::fmt::Display for Grant {
+    /// In a sentence without its end, for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |items: &BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
+        let (from, until) = (Time::from_millis(self.valid_from), Time::from_millis(self.valid_until));
+        write!(f, "grant {}: {} may call {}", self.number.0, self.consumer, self.provider)?;
+        write!(f, ", {}, for {}, from {from} until {until}", list(&self.methods), list(&self.purposes))
+    }
+}
+
 impl Grant {
     fn is_valid(&self, now: Time) -> bool {
         self.valid_from <= now.as_millis() && now.as_millis() < self.valid_until
@@ -383,6 +430,11 @@ impl View {
             }
         }
     }
+}
+
+/// What could not be recorded is not promised either.
+fn goes_on(audit: &Journal) -> Result<(), NotGranted> {
+    audit.ended().map_or(Ok(()), |why| Err(NotGranted::Ended(why)))
 }
 
 /// A crash before this returns leaves either nothing or the whole change; only what was answered is promised.

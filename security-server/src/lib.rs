@@ -27,7 +27,9 @@ pub mod refusal;
 pub mod relay;
 pub mod resolve;
 pub mod services;
+pub mod shown;
 pub mod tls;
+pub mod usage;
 pub mod verify;
 pub mod way;
 

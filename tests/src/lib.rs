@@ -3,7 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are read, not called")]
 
+pub mod chaos;
 pub mod echo;
+pub mod logs;
 pub mod operator;
 pub mod processes;
 pub mod programs;
