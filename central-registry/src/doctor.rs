@@ -9,12 +9,12 @@ mod keys;
 mod published;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use checks::keys::Unlock;
 use checks::{Found, Report, blocking, disk, failed, names, ok};
-use command_line::Reading;
+use command_line::{Reading, file_remedy};
 use keystore::Source;
 
 use crate::Clock;
@@ -104,8 +104,7 @@ impl File {
 
     /// The registry's directory.
     fn directory(&self) -> PathBuf {
-        // A file that was named without a directory is in this one.
-        Path::new(".").join(&self.configuration.directory).components().collect()
+        disk::directory(&self.configuration.directory)
     }
 
     /// The command that starts the registry.
@@ -152,7 +151,8 @@ async fn read(sheet: &Sheet, options: &Options) -> Found<File> {
     let look = blocking(move || {
         let shown = path.display();
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            failed(error.to_string(), "give the file that `central-registry init` wrote: --config FILE")
+            let maker = "give the file that `central-registry init` wrote: --config FILE";
+            failed(error.to_string(), file_remedy(&error, maker))
         })?;
         let configuration = Configuration::parse(&path, &text).map_err(|error| {
             let line = match &error {

@@ -17,12 +17,13 @@ mod registry;
 mod services;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use checks::keys::{self, Unlock};
-use checks::{Found, Report, blocking, disk, failed, names, ok};
+use checks::{Found, Limit, Report, blocking, disk, failed, names, ok};
+use command_line::file_remedy;
 use proto::certificate::Authentication;
 use proto::global_configuration::update::Trusted;
 
@@ -37,6 +38,8 @@ use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::{KEYS, Keys};
 use crate::relay::Peers;
 
+/// How long verifying what is stored may take: the configuration of a whole country.
+pub const READING: Duration = Duration::from_secs(3);
 /// How long connecting to the registry may take.
 pub const REGISTRY: Duration = Duration::from_secs(2);
 /// How long the registry, or a server on this machine, may take to answer.
@@ -112,8 +115,7 @@ impl File {
 
     /// The server's directory.
     fn directory(&self) -> PathBuf {
-        // A file that was named without a directory is in this one.
-        Path::new(".").join(&self.configuration.directory).components().collect()
+        disk::directory(&self.configuration.directory)
     }
 
     /// A file or directory of the server's.
@@ -197,8 +199,8 @@ async fn read(sheet: &Sheet, options: &Options) -> Found<File> {
     let look = blocking(move || {
         let shown = path.display();
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            let remedy = "give the file that `security-server join` wrote: --config FILE, or CAUSEWAY_CONFIG";
-            failed(error.to_string(), remedy)
+            let maker = "give the file that `security-server join` wrote: --config FILE, or CAUSEWAY_CONFIG";
+            failed(error.to_string(), file_remedy(&error, maker))
         })?;
         let configuration = Configuration::parse(&path, &text).and_then(|configuration| {
             configuration.known_services(None)?;
@@ -269,7 +271,8 @@ async fn keys(sheet: &Sheet, options: &Options, file: &Found<File>) -> Found<Key
 async fn stored(sheet: &Sheet, file: &Found<File>) -> Found<Trusted> {
     let directory = file.get().map(|file| file.beside(GLOBAL_CONFIGURATION)).unwrap_or_default();
     let line = sheet.line(Part::Stored, "stored configuration", directory.display().to_string());
-    line.looks(disk::slow(&directory.clone()), async {
+    let slow = Limit::new(READING, disk::slow(&directory).remedy);
+    line.looks(slow, async {
         file.get()?;
         blocking(move || {
             let trusted = Store::read(&directory).map_err(|error| {

@@ -177,6 +177,11 @@ pub async fn lines<P: Copy + Ord + fmt::Display, T>(
     owner
 }
 
+/// A directory as it can be looked at: that of a file named without one is this one.
+pub fn directory(named: &Path) -> PathBuf {
+    if named.as_os_str().is_empty() { PathBuf::from(".") } else { named.components().collect() }
+}
+
 /// How long a disk may take for a check of something that stands here.
 pub fn slow(path: &Path) -> Limit {
     Limit::new(DISK, format!("ls -l {}; look into `dmesg` whether the disk is well", path.display()))
@@ -229,6 +234,13 @@ mod tests {
         assert_eq!(judged(LOW_FREE_BYTES, None), "Ok: 2048 MiB free");
         assert!(judged(LOW_FREE_BYTES, Some(MIN_FREE_FILES - 1)).contains("999 more files"));
         assert_eq!(judged(LOW_FREE_BYTES, Some(MIN_FREE_FILES)), "Ok: 2048 MiB free");
+    }
+
+    #[test]
+    fn a_file_system_without_any_room_is_told() {
+        // Every Linux has one on which no byte is free.
+        let told = finding(room(&[PathBuf::from("/proc")]));
+        assert!(told.starts_with("Failed: /proc: 0 KiB free"), "{told}");
     }
 
     #[test]

@@ -212,11 +212,13 @@ impl<P: Copy + Ord> Line<'_, P> {
         let because = |check: &Check, failed| Found(Err(Because { check: check.name.clone(), failed }));
         match looked {
             Ok(Seen { value, outcome, finding, remedy }) => {
-                (check.outcome, check.finding, check.remedy) = (outcome, finding, remedy);
+                (check.outcome, check.finding) = (outcome, plain(&finding));
+                check.remedy = remedy.map(|remedy| plain(&remedy));
                 Found(Ok(value))
             }
             Err(Wrong::Failed { finding, remedy }) => {
-                (check.outcome, check.finding, check.remedy) = (Outcome::Failed, finding, Some(remedy));
+                (check.outcome, check.finding) = (Outcome::Failed, plain(&finding));
+                check.remedy = Some(plain(&remedy));
                 because(check, true)
             }
             Err(Wrong::RestsOn(first)) => {
@@ -263,6 +265,11 @@ impl fmt::Display for Because {
         let how = if self.failed { "failed" } else { "was not checked" };
         write!(f, "skipped because \"{}\" {how}", self.check)
     }
+}
+
+/// Without what could act on a terminal: some of it was written by another machine.
+fn plain(text: &str) -> String {
+    text.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect()
 }
 
 /// Runs what blocks on the disk on a thread of its own, so that a disk that hangs is cut like anything else.
@@ -341,6 +348,17 @@ mod tests {
         let cut = (Outcome::Failed, Some("ask again".to_owned()));
         assert_eq!(outcomes, [(Outcome::Ok, None), cut.clone(), cut]);
         assert_eq!(said(&sheet)[1].2, "no answer within 1s");
+    }
+
+    #[test]
+    fn what_another_machine_says_does_not_act_on_a_terminal() {
+        let sheet = Sheet::default();
+        let told = "it says \u{1b}[2Jnothing\r\u{7}\nmore";
+        sheet.line(Part::First, "first", "").says::<()>(Err(failed(told, told)));
+        sheet.line(Part::First, "second", "").says(Ok(warning((), told, told)));
+        for check in sheet.checks() {
+            assert_eq!((&*check.finding, check.remedy.as_deref()), ("it says [2Jnothing\nmore", Some(&*check.finding)));
+        }
     }
 
     #[tokio::test(start_paused = true)]

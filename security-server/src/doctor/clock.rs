@@ -57,8 +57,9 @@ pub(super) fn compare(
 ) -> Found<()> {
     let now = here.clock.now();
     let line = sheet.line(Part::Clock, "clock", now.to_string());
-    let peers: Vec<_> =
-        dialled.iter().filter_map(|(server, dialled)| Some((server.as_str(), dialled.offset()?))).collect();
+    let own = here.file.get().ok().map(|file| &file.configuration.server);
+    let others = dialled.iter().filter(|(server, _)| Some(*server) != own);
+    let peers: Vec<_> = others.filter_map(|(server, dialled)| Some((server.as_str(), dialled.offset()?))).collect();
     let behind_log = match (here.state.get(), last_time) {
         (Ok(State::Running(health)), _) => Duration::from_millis(health.clock_behind_ms),
         (_, Some(last)) if last > now => last.distance(now),
@@ -76,8 +77,13 @@ fn judged(
     signed: Option<Time>,
 ) -> Looked<()> {
     let registry = registry.map(|offset| ("the registry", offset));
-    let all: Vec<_> = registry.iter().chain(peers).map(|(other, offset)| offset.to(other)).collect();
-    let told = all.join(", ");
+    let agreeing = peers.iter().filter(|(_, offset)| offset.apart() <= ALARM).count();
+    let off = peers.iter().filter(|(_, offset)| offset.apart() > ALARM);
+    let mut told: Vec<_> = registry.iter().chain(off).map(|(other, offset)| offset.to(other)).collect();
+    if agreeing > 0 {
+        told.push(format!("within {} s of {agreeing} peers", ALARM.as_secs()));
+    }
+    let told = told.join(", ");
     // The registry's clock counts; without it the peer in the middle.
     let reference = registry.map(|(_, offset)| offset).or_else(|| {
         let mut offsets: Vec<_> = peers.iter().map(|(_, offset)| *offset).collect();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use checks::{Wrong, failed, names, not_checked, ok, reach, warning};
 use futures_util::future::join_all;
 use http::{HeaderValue, Request};
+use proto::global_configuration::Configuration;
 use proto::identifier::{ServerId, SubsystemId};
 use proto::transport::MAX_SKEW;
 use rustls::{AlertDescription, CertificateError};
@@ -68,12 +69,19 @@ impl Dialled {
 /// Who is to be dialled: first those that we call.
 pub(super) fn wanted(here: &Here) -> Called {
     let (Ok(file), Ok(stored)) = (here.file.get(), here.stored.get()) else { return Called::default() };
-    let configuration = stored.configuration();
-    let providers: BTreeSet<_> = file.configuration.bind.values().collect();
-    let consumers: BTreeSet<_> = here.grants.get().into_iter().flatten().map(|grant| &grant.consumer).collect();
+    let providers = file.configuration.bind.values().collect();
+    let consumers = here.grants.get().into_iter().flatten().map(|grant| &grant.consumer).collect();
+    called(&file.configuration.server, stored.configuration(), &providers, &consumers)
+}
+
+fn called(
+    own: &ServerId,
+    configuration: &Configuration,
+    providers: &BTreeSet<&SubsystemId>,
+    consumers: &BTreeSet<&SubsystemId>,
+) -> Called {
     let sides = providers.iter().map(|subsystem| (*subsystem, Side::Provider));
-    let sides = sides.chain(consumers.difference(&providers).map(|subsystem| (*subsystem, Side::Consumer)));
-    let own = &file.configuration.server;
+    let sides = sides.chain(consumers.difference(providers).map(|subsystem| (*subsystem, Side::Consumer)));
     let address = configuration.servers.get(own).map(|registered| registered.address.clone());
     let mut called = Called { own: address.map(|address| (own.clone(), address)), ..Called::default() };
     let mut dialled = BTreeSet::new();
@@ -300,4 +308,69 @@ pub(super) fn bindings(sheet: &Sheet, here: &Here) {
         Ok(ok((), ""))
     };
     sheet.line(Part::Peers, "bindings", format!("{count} under [bind]")).says(looked());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proto::digest::Digest;
+    use proto::global_configuration::{Member, Server, Standing};
+    use proto::time::Time;
+
+    use super::*;
+
+    /// A configuration of so many members, each with one subsystem at one server.
+    fn country(members: usize) -> Configuration {
+        let mut configuration = Configuration {
+            instance: "VN".parse().unwrap(),
+            version: 1,
+            digest: Digest::ZERO,
+            signed_at: Time::default(),
+            expires_at: Time::default(),
+            members: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            authorities: Vec::new(),
+            revoked: BTreeSet::new(),
+        };
+        for number in 0..members {
+            let server: ServerId = format!("VN/GOV/m{number}/ss1").parse().unwrap();
+            let subsystem: SubsystemId = format!("VN/GOV/m{number}/a").parse().unwrap();
+            let member = Member {
+                name: String::new(),
+                standing: Standing::Active,
+                subsystems: BTreeMap::from([(subsystem.clone(), BTreeSet::from([server.clone()]))]),
+                signing_keys: BTreeMap::new(),
+            };
+            configuration.members.insert(subsystem.member(), member);
+            let registered = Server { address: format!("m{number}:1"), authentication_keys: BTreeSet::new() };
+            configuration.servers.insert(server, registered);
+        }
+        configuration
+    }
+
+    #[test]
+    fn so_many_servers_are_dialled_and_of_the_rest_it_is_said() {
+        let own = "VN/GOV/m0/ss1".parse().unwrap();
+        let of = |members: usize| {
+            let configuration = country(members);
+            let subsystems: Vec<_> =
+                configuration.members.values().flat_map(|member| member.subsystems.keys()).collect();
+            let called = called(&own, &configuration, &BTreeSet::new(), &subsystems.into_iter().collect());
+            assert_eq!(called.own, Some((own.clone(), "m0:1".to_owned())));
+            (called.subsystems.len(), called.left_out)
+        };
+        assert_eq!(of(MAX_DIALLED + 1), (MAX_DIALLED, 0), "itself is no peer");
+        assert_eq!(of(MAX_DIALLED + 2), (MAX_DIALLED, 1));
+    }
+
+    #[test]
+    fn a_consumer_that_is_called_too_stands_there_once_as_one_that_is_called() {
+        let (configuration, own) = (country(3), "VN/GOV/m0/ss1".parse().unwrap());
+        let subsystem: SubsystemId = "VN/GOV/m1/a".parse().unwrap();
+        let both = BTreeSet::from([&subsystem]);
+        let called = called(&own, &configuration, &both, &both);
+        let sides: Vec<_> = called.subsystems.iter().map(|(subsystem, side, _)| (subsystem, *side)).collect();
+        assert!(matches!(sides[..], [(one, Side::Provider)] if *one == subsystem));
+    }
 }
