@@ -17,7 +17,7 @@ use proto::signature::SigningKey;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::register::{Admitted, Entry, Refused, Register};
+use crate::register::{Admitted, Entry, Event, Refused, Register};
 
 /// Where the journal stands in the registry's directory.
 pub const JOURNAL: &str = "journal";
@@ -187,6 +187,41 @@ impl History {
         if let Err(error) = self.view.insert(VIEW_KEY, bytes).and_then(|_| self.view.flush()) {
             tracing::warn!(%error, "the view could not be written; the next start reads the journal from further back");
         }
+    }
+}
+
+/// How the audit journal ends.
+pub(crate) struct Ending {
+    pub tail: journal::Tail,
+    /// The time of its last entry, where the last segment has one.
+    pub last: Option<Time>,
+    /// The last version in it that was signed, and the SHA-256 of its timestamp document.
+    pub published: Option<(u64, Digest)>,
+}
+
+/// Reads the journal's last segment, for whoever changes nothing: without its lock, and with a registry perhaps at work on
+/// it. `None` where no journal is.
+pub(crate) fn ending(directory: &Path) -> Result<Option<Ending>, HistoryError> {
+    let (mut last, mut published, mut wrong) = (None, None, None);
+    let tail = journal::tail(&Directory(directory.join(JOURNAL)), &mut |entry| {
+        if entry.record.kind() != Kind::Entry {
+            return;
+        }
+        match serde_json::from_slice::<Entry>(&entry.record.body()) {
+            Ok(read) => {
+                last = Some(Time::from_millis(read.at));
+                if let Event::Published { version, timestamp } = read.event {
+                    published = Some((version, timestamp.0));
+                }
+            }
+            Err(error) => _ = wrong.get_or_insert((entry.position, error)),
+        }
+    })?;
+    match wrong {
+        Some((position, error)) => {
+            Err(HistoryError::Entry { position: position.to_string(), reason: error.to_string() })
+        }
+        None => Ok(tail.map(|tail| Ending { tail, last, published })),
     }
 }
 

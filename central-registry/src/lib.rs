@@ -4,8 +4,10 @@
 //! Read [`registration`] first, then [`publish`].
 
 pub mod authority;
+pub mod caution;
 pub mod command;
 pub mod configuration;
+pub mod doctor;
 pub mod history;
 pub mod init;
 pub mod publish;

@@ -276,14 +276,14 @@ fn read(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
-fn certificate(path: &Path) -> Result<Der, StartError> {
+pub(crate) fn certificate(path: &Path) -> Result<Der, StartError> {
     let pem = read(path)?;
     let der = CertificateDer::from_pem_slice(&pem).map_err(|_| StartError::Certificate { path: path.to_owned() })?;
     Ok(der.to_vec().into())
 }
 
 /// TLS 1.3 only, the provider named.
-fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
+pub(crate) fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
     let certificate = certificate(&directory.join(TLS))?;
     let fingerprint = Fingerprint(proto::certificate::public_key(certificate.as_bytes())?.id());
     let key = keystore::open_pkcs8(&directory.join(KEYS).join("tls.pem"), passphrase)?;
@@ -507,17 +507,23 @@ fn status(refused: &Refused) -> Status {
     let code = match refused {
         Refused::Malformed(Malformed::Possession(_)) => Code::PermissionDenied,
         Refused::Malformed(Malformed::Signature(_) | Malformed::Time(_)) | Refused::NoAdmin(_) => Code::Unauthenticated,
-        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } => Code::InvalidArgument,
+        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
+            Code::InvalidArgument
+        }
         Refused::TokenUnknown
         | Refused::TokenUsed
         | Refused::TokenExpired(_)
         | Refused::NotAsInvited { .. }
         | Refused::SubsystemNotInvited(_) => Code::PermissionDenied,
         Refused::CommandRepeated(_) | Refused::KeyInUse(_) | Refused::ServerRegistered(_) => Code::AlreadyExists,
-        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } => Code::NotFound,
-        Refused::ServerWaiting { .. } | Refused::Decided { .. } | Refused::StandingAlready { .. } => {
-            Code::FailedPrecondition
+        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } | Refused::NoKey(_) => {
+            Code::NotFound
         }
+        Refused::ServerWaiting { .. }
+        | Refused::Decided { .. }
+        | Refused::StandingAlready { .. }
+        | Refused::RevokedAlready(_)
+        | Refused::KeyWaits { .. } => Code::FailedPrecondition,
         Refused::Limit { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
         Refused::Certificate { .. } | Refused::OutOfPlace | Refused::VersionPublished(_) | Refused::Failed(_) => {

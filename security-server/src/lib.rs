@@ -10,6 +10,7 @@ mod body;
 pub mod clock;
 
 pub mod config;
+pub mod doctor;
 pub mod evidence;
 pub mod exchange;
 mod fields;

@@ -13,7 +13,7 @@ use security_server::config::Configuration;
 use security_server::listen::operators::{Changed, Ending, Grants, Records, Status, Verdict};
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, What};
-use security_server::{join, shown};
+use security_server::{doctor, join, shown};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,6 +53,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
             Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Token { reading } => Ok(token(reading.json)),
         What::Explain { code, language, reading } => Ok(explain(code, language.into(), reading.json)),
         What::Completions { shell } => {

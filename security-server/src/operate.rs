@@ -73,12 +73,10 @@ impl Operator {
     /// Of the server with this configuration file.
     pub fn of(file: &Path) -> Result<Self, Failed> {
         let configuration = Configuration::read(file)?;
-        // A server makes it when it starts for the first time; whoever asks it makes none.
-        if !configuration.directory.join(OPERATORS_TOKEN).exists() {
+        let token = operators_token(&configuration.directory)?.ok_or_else(|| {
             let why = format!("there is no {OPERATORS_TOKEN} beside {}: it never ran", file.display());
-            return Err(Failed::Unreachable(configuration.operators, why));
-        }
-        let token = operators_token(&configuration.directory)?;
+            Failed::Unreachable(configuration.operators, why)
+        })?;
         Ok(Self { address: configuration.operators, token })
     }
 

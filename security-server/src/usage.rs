@@ -7,7 +7,7 @@ use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did
 use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 
-use crate::join;
+use crate::{doctor, join};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -120,6 +120,11 @@ pub const COMMANDS: &[Command] = &[
         does: Does::Reads,
         examples: &["security-server status", "security-server status --check && echo ready"],
     },
+    Command {
+        name: "doctor",
+        does: Does::Reads,
+        examples: &["security-server doctor", "security-server doctor --no-passphrase --json"],
+    },
     Command { name: "token", does: Does::Reads, examples: &["security-server token", "security-server token --json"] },
     Command {
         name: "explain",
@@ -185,6 +190,8 @@ pub enum What {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Look at this server and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
+    Doctor(doctor::Arguments),
     /// Make a token for a system of ours: the token for the system, its SHA-256 for [[client]].
     Token {
         /// How it is shown.

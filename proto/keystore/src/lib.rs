@@ -94,8 +94,17 @@ pub fn open(path: &Path, passphrase: &Passphrase) -> Result<SigningKey, KeyError
 
 /// The same, as the unencrypted PKCS#8 document that a TLS library takes.
 pub fn open_pkcs8(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let failed = |source| KeyError::File { path: path.to_owned(), source };
-    let metadata = fs::metadata(path).map_err(failed)?;
+    for_its_owner_only(path)?;
+    let pem = Zeroizing::new(fs::read(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?);
+    decrypt(&pem, passphrase).map_err(|refused| match refused {
+        Locked::Format => KeyError::Format { path: path.to_owned() },
+        Locked::Passphrase => KeyError::Passphrase { path: path.to_owned() },
+    })
+}
+
+/// Whether a key file is there, of a key file's length, and readable by nobody but its owner. Opens nothing.
+pub fn for_its_owner_only(path: &Path) -> Result<(), KeyError> {
+    let metadata = fs::metadata(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Readable { path: path.to_owned(), mode });
@@ -103,11 +112,7 @@ pub fn open_pkcs8(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<
     if metadata.len() > MAX_KEY_FILE_BYTES {
         return Err(KeyError::Format { path: path.to_owned() });
     }
-    let pem = Zeroizing::new(fs::read(path).map_err(failed)?);
-    decrypt(&pem, passphrase).map_err(|refused| match refused {
-        Locked::Format => KeyError::Format { path: path.to_owned() },
-        Locked::Passphrase => KeyError::Passphrase { path: path.to_owned() },
-    })
+    Ok(())
 }
 
 /// PBES2 with PBKDF2-HMAC-SHA-256 and AES-256-CBC, named explicitly: openssl does not open the crate's default (scrypt).
