@@ -78,7 +78,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A file of the directory.
-    #[error("{path}: {source}; this must be a directory that `central-registry init` made")]
+    #[error("{path}: {source}; `directory` in the configuration must be one that `central-registry init` made")]
     File {
         /// The file.
         path: PathBuf,
@@ -116,7 +116,7 @@ pub enum StartError {
     #[error("the configuration cannot be published: {0}")]
     Publish(#[from] Refused),
     /// The address cannot be listened at.
-    #[error("cannot listen at {address}: {source}; is another process there?")]
+    #[error("cannot listen at {address}: {source}; stop the program that is there, or name another address")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -73,7 +73,7 @@ pub(crate) fn view(register: &Register) -> Result<View, Refused> {
 #[derive(Debug, thiserror::Error)]
 pub enum NotTakenUp {
     /// The files cannot be read.
-    #[error("{PUBLIC}/ cannot be read: {0}")]
+    #[error("{PUBLIC}/ cannot be read: {0}; put it back from a copy or a mirror")]
     File(#[from] io::Error),
     /// They are not whole.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use command_line::{Changing, Command, Does, LogFormat, Reading, Shell};
+use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell};
 use keystore::Source;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::registration::{Address, RequestId, Text};
@@ -118,7 +118,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// The governing authority's record of who is who.
 #[derive(Parser)]
-#[command(name = "central-registry", version, arg_required_else_help = true)]
+#[command(name = "central-registry", version, arg_required_else_help = true, after_help = Exit::table())]
 pub struct CommandLine {
     /// The command.
     #[command(subcommand)]

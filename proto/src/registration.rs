@@ -31,7 +31,7 @@ pub const COMMAND_WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// It is longer than its limit.
-    #[error("{what} is {length} bytes long, at most {limit} are taken")]
+    #[error("{what} is {length} bytes long, at most {limit} are taken; shorten it")]
     TooLong {
         /// What is too long.
         what: &'static str,
@@ -41,13 +41,13 @@ pub enum Malformed {
         limit: usize,
     },
     /// Its bytes are not the one encoding of what they say.
-    #[error("{0}: encode the message once, sign those bytes and send them as they are")]
+    #[error("{0}; encode the message once, sign those bytes and send them as they are")]
     NotCanonical(#[from] NotCanonical),
     /// An identifier in it is none.
     #[error("{0}")]
     Identifier(#[from] NotAnIdentifier),
     /// Something in it is not by the rule.
-    #[error("{what} {value:?}: {rule}")]
+    #[error("{what} {value:?} cannot be; {rule}")]
     Rule {
         /// What is wrong.
         what: &'static str,
@@ -57,7 +57,7 @@ pub enum Malformed {
         rule: &'static str,
     },
     /// It is for another instance.
-    #[error("it is for instance {theirs}, this is {ours}: check the registry's address")]
+    #[error("it is for instance {theirs}, this is {ours}; check the instance's name and the registry's address")]
     OtherInstance {
         /// The instance that it names.
         theirs: InstanceId,
@@ -66,14 +66,14 @@ pub enum Malformed {
     },
     /// A proof of possession does not hold.
     #[error(
-        "the {0} key's proof of possession does not hold: that key must sign \"causeway/v1/join\\n\" and the application"
+        "the {0} key's proof of possession does not hold; that key must sign \"causeway/v1/join\\n\" and the application"
     )]
     Possession(&'static str),
     /// A command's signature does not hold.
-    #[error("the command's signature does not hold for key {0}: sign with the admin's own key")]
+    #[error("the command's signature does not hold for key {0}; sign with the admin's own key")]
     Signature(KeyId),
     /// A command is too old or too new.
-    #[error("the command was signed {} seconds away from the registry's time, 60 are allowed: set the clock", .0.as_secs())]
+    #[error("the command was signed {} seconds away from the registry's time, 60 are allowed; set the clock", .0.as_secs())]
     Time(Duration),
 }
 

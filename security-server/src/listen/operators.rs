@@ -407,7 +407,7 @@ impl Door {
         match token {
             Some(token) if Digest::of(&[token.as_bytes()]) == self.token => Ok(()),
             Some(_) | None => {
-                let why = "this route wants the operators' token: authorization: Bearer <content of operators.token>";
+                let why = "this route wants the operators' token; send authorization: Bearer, and the content of operators.token";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, why))
             }
         }
