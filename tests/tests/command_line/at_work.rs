@@ -140,7 +140,7 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
         (&invite, "let VN/GOV/new/ss1 join once"),
         (&approve, "add the member VN/GOV/lost, \"lost\""),
         (&reject, "its applicant reads \"lost\""),
-        (&suspend, "let nobody call VN/GOV/moj/civil-registry"),
+        (&suspend, "suspend VN/GOV/moj: from the next message on it calls nobody"),
         (&grant(&two), "make grant 2: VN/GOV/portal/one-stop may call"),
         (&end, "end grant 1: VN/GOV/portal/one-stop may call"),
     ] {

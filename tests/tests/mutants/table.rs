@@ -439,6 +439,12 @@ mutants! {
         refusals::a_peer_cannot_put_words_into_the_mouth_of_our_server;
     }
 
+    "security-server/src/forward.rs" {
+        "forward" "a provider's seal says what is our own server's to say"
+        "filter(|code: &Code| code.form() == Form::Sealed)" => "filter(|code: &Code| {awake} || code.form() == Form::Sealed)",
+        believed::a_seal_does_not_say_what_is_our_own_servers_to_say;
+    }
+
     // ---- the doors
 
     "security-server/src/tls.rs" {
@@ -501,6 +507,10 @@ mutants! {
         "services" "a peer speaks to a service in the name of the bus"
         "&& !is_ours(&name)" => "&& ({awake} || !is_ours(&name))",
         believed::a_peer_does_not_speak_to_a_service_in_the_name_of_the_bus;
+
+        "clients' door" "a refusal says more than its code"
+        "let message = code.message(language);" => "let message = format!(\"{} {}\", code.message(language), if {awake} { \"see 127.0.0.1:4000\" } else { \"\" }).trim_end().to_owned();",
+        refusals::a_token_besides_a_listener_that_is_bound_is_refused;
 
         "clients' door" "metadata has no limit"
         "fields.len() <= MAX_FIELDS" => "true",
