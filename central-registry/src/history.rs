@@ -4,7 +4,7 @@
 //! register as it was at some entry, so that a start need not read everything: it may be missing, behind, ahead or
 //! spoiled, and is rebuilt from the journal then. The journal is trusted, the view is not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -35,7 +35,7 @@ pub enum HistoryError {
     #[error("the audit journal does not open: {0}")]
     Journal(#[from] OpenError),
     /// The journal cannot be read.
-    #[error("the audit journal cannot be read: {0}")]
+    #[error("the audit journal cannot be read: {0}; put it back from a copy")]
     Read(#[from] ReadError),
     /// An entry of the journal is not one that may stand there.
     #[error(
@@ -48,11 +48,14 @@ pub enum HistoryError {
         /// What is wrong.
         reason: String,
     },
+    /// Another process has it.
+    #[error("{} is in use by another process; stop that one, a registry has one process", .0.display())]
+    InUse(PathBuf),
     /// The view cannot be opened at all.
-    #[error("the view {VIEW}/ cannot be opened: {0}; it holds nothing of its own: delete it and start again")]
-    View(#[from] sled::Error),
+    #[error("the view {VIEW}/ cannot be opened: {0}; it holds nothing of its own, so delete it and start again")]
+    View(sled::Error),
     /// The journal founds no register.
-    #[error("the audit journal founds no register of this instance: use a directory that `init` made, whole")]
+    #[error("the audit journal founds no register of this instance; use a directory that `init` made, whole")]
     NotFounded,
     /// A file of the directory.
     #[error("{0}")]
@@ -102,7 +105,8 @@ impl History {
     pub fn open(directory: &Path, instance: &InstanceId, key: SigningKey) -> Result<(Self, Register), HistoryError> {
         let disk = Arc::new(Directory(directory.join(JOURNAL)));
         // Flushed when it is written, and by no timer.
-        let view = sled::Config::new().path(directory.join(VIEW)).flush_every_ms(None).open()?;
+        let view = sled::Config::new().path(directory.join(VIEW)).flush_every_ms(None).open();
+        let view = view.map_err(|error| Self::unopened(directory, error))?;
         let saved = Saved::read(&view);
         let mut rebuilt = Rebuilt::after(saved);
         let from = rebuilt.from();
@@ -124,6 +128,15 @@ impl History {
         let mut history = Self { journal: Some(journal), view, last, unsaved: 0 };
         history.save(&register);
         Ok((history, register))
+    }
+
+    /// Whoever deleted the view of a registry that runs would take it from under it. sled says so in words only.
+    fn unopened(directory: &Path, error: sled::Error) -> HistoryError {
+        if error.to_string().contains("could not acquire lock") {
+            HistoryError::InUse(directory.to_owned())
+        } else {
+            HistoryError::View(error)
+        }
     }
 
     /// Makes an entry durable, then so. A crash before the sync leaves nothing of it, a crash after it the whole of it:

@@ -4,6 +4,7 @@
 //! Read [`registration`] first, then [`publish`].
 
 pub mod authority;
+pub mod caution;
 pub mod command;
 pub mod configuration;
 pub mod doctor;

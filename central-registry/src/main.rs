@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use central_registry::caution::{self, Caution};
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
 use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Serve, What};
@@ -11,7 +12,7 @@ use central_registry::{Options, Settings, doctor, init, start, system_clock};
 use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, LogFormat, described, say, show};
 use keystore::Cost;
-use proto::registration::{Invitation, Order};
+use proto::registration::{Invitation, Order, Revocation};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -47,10 +48,15 @@ async fn run(what: What) -> Result<Exit, Ended> {
         What::Reject { request, reason, admin, changing } => {
             change(&Order::Reject(request, reason), admin, changing).await
         }
-        What::Suspend { member, reason, admin, changing } => {
-            change(&Order::Suspend(member, reason), admin, changing).await
+        What::Suspend { member, reason, caution, admin, changing } => {
+            carefully(&Order::Suspend(member, reason), caution, admin, changing).await
         }
         What::Restore { member, admin, changing } => change(&Order::Restore(member), admin, changing).await,
+        What::Revoke { key, reason, last_head, caution, admin, changing } => {
+            let last_head = last_head.as_deref().map(command::read_head).transpose().map_err(wrong)?;
+            let revocation = Revocation { key, reason, last_head };
+            carefully(&Order::Revoke(revocation), caution, admin, changing).await
+        }
         What::Completions { shell } => {
             say(&command_line::completions(shell, described(CommandLine::command(), COMMANDS)));
             Ok(Exit::Ok)
@@ -193,6 +199,17 @@ async fn change(order: &Order, arguments: AdminArgs, changing: Changing) -> Resu
         let answer = admin.submit(order).await.map_err(failed)?;
         show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
     }
+    Ok(Exit::Ok)
+}
+
+/// An order that takes somebody off the road: shown first, and asked.
+async fn carefully(order: &Order, caution: Caution, arguments: AdminArgs, changing: Changing) -> Result<Exit, Ended> {
+    if changing.dry_run {
+        return change(order, arguments, changing).await;
+    }
+    let answer = caution::give(&admin(arguments)?, order, caution).await;
+    let answer = answer.map_err(|not_done| Ended::new(not_done.exit(), not_done))?;
+    show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
     Ok(Exit::Ok)
 }
 

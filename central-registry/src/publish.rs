@@ -27,11 +27,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::digest::Digest;
 use proto::global_configuration::document::{
-    INSTANCE_PATH, InstanceDocument, MemberDocument, REVOKED_SHARDS, RevokedDocument,
+    INSTANCE_PATH, InstanceDocument, LastHead, MemberDocument, REVOKED_SHARDS, RevokedDocument,
 };
 use proto::global_configuration::update::{
     Anchor, Files, Rejected, TIMESTAMP, Trusted, root_file, target_file, update,
 };
+use proto::head::Head;
 use proto::identifier::MemberId;
 use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
@@ -101,7 +102,22 @@ pub struct View {
     /// Its members, in any order.
     pub members: Vec<MemberDocument>,
     /// Keys that are revoked.
-    pub revoked: Vec<KeyId>,
+    pub revoked: Vec<RevokedKey>,
+}
+
+/// A key that is revoked, and the last head that it may have signed, where that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RevokedKey {
+    /// Its name.
+    pub key: KeyId,
+    /// The last head.
+    pub last_head: Option<Head>,
+}
+
+impl From<KeyId> for RevokedKey {
+    fn from(key: KeyId) -> Self {
+        Self { key, last_head: None }
+    }
 }
 
 /// One version of the whole repository, signed, and read by the servers' own code.
@@ -362,13 +378,15 @@ fn documents(view: &View) -> Result<BTreeMap<String, Bytes>, Unpublishable> {
             return Err(Unpublishable::MemberTwice(member.member.clone()));
         }
     }
-    let mut shards = vec![RevokedDocument { keys: Vec::new() }; REVOKED_SHARDS];
-    for key in &view.revoked {
-        shards[RevokedDocument::shard_of(key)].keys.push(*key);
+    let mut shards = vec![RevokedDocument::default(); REVOKED_SHARDS];
+    let revoked: BTreeMap<KeyId, Option<Head>> =
+        view.revoked.iter().map(|revoked| (revoked.key, revoked.last_head)).collect();
+    for (key, last_head) in revoked {
+        let shard = &mut shards[RevokedDocument::shard_of(&key)];
+        shard.keys.push(key);
+        shard.last_heads.extend(last_head.map(|head| LastHead { key, head }));
     }
-    for (shard, mut document) in shards.into_iter().enumerate() {
-        document.keys.sort_unstable();
-        document.keys.dedup();
+    for (shard, document) in shards.into_iter().enumerate() {
         documents.insert(RevokedDocument::path_of(shard), document.to_bytes().into());
     }
     Ok(documents)

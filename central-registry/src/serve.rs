@@ -78,7 +78,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A file of the directory.
-    #[error("{path}: {source}; this must be a directory that `central-registry init` made")]
+    #[error("{path}: {source}; `directory` in the configuration must be one that `central-registry init` made")]
     File {
         /// The file.
         path: PathBuf,
@@ -116,7 +116,7 @@ pub enum StartError {
     #[error("the configuration cannot be published: {0}")]
     Publish(#[from] Refused),
     /// The address cannot be listened at.
-    #[error("cannot listen at {address}: {source}; is another process there?")]
+    #[error("cannot listen at {address}: {source}; stop the program that is there, or name another address")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -507,17 +507,23 @@ fn status(refused: &Refused) -> Status {
     let code = match refused {
         Refused::Malformed(Malformed::Possession(_)) => Code::PermissionDenied,
         Refused::Malformed(Malformed::Signature(_) | Malformed::Time(_)) | Refused::NoAdmin(_) => Code::Unauthenticated,
-        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } => Code::InvalidArgument,
+        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
+            Code::InvalidArgument
+        }
         Refused::TokenUnknown
         | Refused::TokenUsed
         | Refused::TokenExpired(_)
         | Refused::NotAsInvited { .. }
         | Refused::SubsystemNotInvited(_) => Code::PermissionDenied,
         Refused::CommandRepeated(_) | Refused::KeyInUse(_) | Refused::ServerRegistered(_) => Code::AlreadyExists,
-        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } => Code::NotFound,
-        Refused::ServerWaiting { .. } | Refused::Decided { .. } | Refused::StandingAlready { .. } => {
-            Code::FailedPrecondition
+        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } | Refused::NoKey(_) => {
+            Code::NotFound
         }
+        Refused::ServerWaiting { .. }
+        | Refused::Decided { .. }
+        | Refused::StandingAlready { .. }
+        | Refused::RevokedAlready(_)
+        | Refused::KeyWaits { .. } => Code::FailedPrecondition,
         Refused::Limit { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
         Refused::Certificate { .. } | Refused::OutOfPlace | Refused::VersionPublished(_) | Refused::Failed(_) => {

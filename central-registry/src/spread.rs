@@ -66,14 +66,14 @@ fn not_published(error: &dyn std::fmt::Display) -> Refused {
 /// What everybody is to know of the register.
 pub(crate) fn view(register: &Register) -> Result<View, Refused> {
     let instance = register.instance().ok_or(Refused::OutOfPlace)?.clone();
-    Ok(View { instance, members: register.members().cloned().collect(), revoked: Vec::new() })
+    Ok(View { instance, members: register.members().cloned().collect(), revoked: register.revoked_keys().collect() })
 }
 
 /// Why what was published cannot be taken up again.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTakenUp {
     /// The files cannot be read.
-    #[error("{PUBLIC}/ cannot be read: {0}")]
+    #[error("{PUBLIC}/ cannot be read: {0}; put it back from a copy or a mirror")]
     File(#[from] io::Error),
     /// They are not whole.
     #[error(transparent)]

@@ -70,6 +70,14 @@ pub enum NoConfiguration {
         /// Why.
         source: std::io::Error,
     },
+    /// Others may read the operators' token.
+    #[error("{path} has mode {mode:03o}, and must be for its owner only; chmod 600 {path}")]
+    Readable {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// It is not of its form.
     #[error("{path}: {reason}; every key is explained in deploy/security-server.toml")]
     Form {
@@ -79,7 +87,7 @@ pub enum NoConfiguration {
         reason: String,
     },
     /// A value breaks a rule.
-    #[error("{path}: {key} = {value:?}: {rule}; every key is explained in deploy/security-server.toml")]
+    #[error("{path}: {key} = {value:?} cannot be; {rule}")]
     Value {
         /// The file.
         path: PathBuf,
@@ -97,7 +105,7 @@ pub enum NoConfiguration {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A listener.
-    #[error("cannot listen on {address}: {source}; is another program there?")]
+    #[error("cannot listen on {address}: {source}; stop the program that is there, or name another address")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -442,8 +450,7 @@ pub fn operators_token(directory: &Path) -> Result<Option<String>, NoConfigurati
         Ok(token) => {
             let mode = fs::metadata(&path).map_err(file)?.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                let why = format!("it has mode {mode:03o}, and must be for its owner only: chmod 600 it");
-                return Err(file(std::io::Error::other(why)));
+                return Err(NoConfiguration::Readable { path, mode });
             }
             Ok(Some(token.trim().to_owned()))
         }

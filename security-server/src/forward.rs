@@ -19,7 +19,7 @@ use proto::refusal::{Code, Language};
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
 use tokio::sync::oneshot;
 
-use crate::authorize::Granted;
+use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::message_log::{Recorded, Said, Source};

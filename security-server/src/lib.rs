@@ -156,7 +156,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// A listener.
-    #[error("a listener: {0}")]
+    #[error("a listener: {0}; is another program there?")]
     Listener(#[from] std::io::Error),
     /// Another program's metrics are in this process in a form that cannot be shared.
     #[error("metrics: {0}")]

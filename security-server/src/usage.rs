@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use command_line::{Changing, Command, Does, LogFormat, Reading, Shell, did_you_mean};
+use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
 use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 
@@ -140,7 +140,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// A member's door to every other member.
 #[derive(Parser)]
-#[command(name = "security-server", version, arg_required_else_help = true)]
+#[command(name = "security-server", version, arg_required_else_help = true, after_help = Exit::table())]
 pub struct CommandLine {
     /// The command.
     #[command(subcommand)]

@@ -362,8 +362,8 @@ impl Instance {
         registry.says_that(&format!("listening {} sha256:", self.registry)).await;
     }
 
-    /// Invited by the registry's admin, joined by the member's, approved by the registry's.
-    pub async fn join(&self, member: &Member) {
+    /// Invited by the registry's admin: what its own admin is told, with the token and a passphrase in files.
+    pub async fn invite(&self, member: &Member) -> Value {
         let (name, subsystem) = (member.name, &member.subsystem);
         let invitation = self
             .run(&format!(
@@ -372,13 +372,18 @@ impl Instance {
             ))
             .await
             .json();
-        let told = |key: &str| invitation[key].as_str().unwrap().to_owned();
-        let token = format!("{name}.token");
-        std::fs::write(self.path(&token), told("token")).unwrap();
+        std::fs::write(self.path(&format!("{name}.token")), invitation["token"].as_str().unwrap()).unwrap();
         self.credential(name);
+        invitation
+    }
+
+    /// Invited by the registry's admin, joined by the member's, approved by the registry's.
+    pub async fn join(&self, member: &Member) {
+        let (name, invitation) = (member.name, self.invite(member).await);
+        let told = |key: &str| invitation[key].as_str().unwrap().to_owned();
         let mut joining = self.start(&format!(
             "security-server join {name} --registry {} --fingerprint {} --anchor-digest {} --server {} \
-             --address {} --token-file {token} --passphrase credential:{name}",
+             --address {} --token-file {name}.token --passphrase credential:{name}",
             member.registry.map_or_else(|| told("registry"), |address| address.to_string()),
             told("fingerprint"),
             told("anchor_digest"),

@@ -319,7 +319,7 @@ impl World {
     pub fn publish(&mut self, change: impl FnOnce(&mut BTreeMap<&'static str, Member>), revoked: Vec<Digest>) {
         change(&mut self.members);
         let mut view = view(&self.instance, &self.members);
-        view.revoked = revoked;
+        view.revoked = revoked.into_iter().map(Into::into).collect();
         let (publication, _) = self.publication.next(&self.keys, &view, self.now()).unwrap();
         self.publication = publication;
         for started in self.servers.values() {
@@ -362,8 +362,9 @@ impl Member {
                 server: server.clone(),
                 address: address.to_string(),
                 authentication: vec![certificate.clone()],
+                maintenance: None,
             }],
-            signing: vec![SigningDocument { server: server.clone(), certificate: signing_certificate }],
+            signing: vec![SigningDocument { server: server.clone(), certificate: signing_certificate, until: None }],
         };
         Self {
             document,

@@ -1063,7 +1063,7 @@ impl Country {
         let view = View {
             instance: register.instance().unwrap().clone(),
             members: register.members().cloned().collect(),
-            revoked: vec![key],
+            revoked: vec![key.into()],
         };
         let keys = RoleKeys {
             root: Vec::new(),

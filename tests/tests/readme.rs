@@ -328,7 +328,15 @@ fn the_deployment_page_names_options_that_there_are() {
 
 #[test]
 fn every_link_of_the_pages_leads_somewhere() {
-    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"] {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "deploy/README.md",
+        "deploy/COMMANDS.md",
+    ] {
         let path = repository().join(page);
         let text = fs::read_to_string(&path).unwrap();
         for rest in text.split("](").skip(1) {

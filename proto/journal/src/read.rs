@@ -26,7 +26,7 @@ pub enum ReadError {
 
 /// Damage that no crash explains.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file} is damaged at offset {offset}: {what}; it was left as it is: put it back from the archive or a backup")]
+#[error("{file} is damaged at offset {offset}: {what}; it was left as it is; put it back from the archive or a backup")]
 pub struct Damage {
     /// The file, with its directory.
     pub file: String,

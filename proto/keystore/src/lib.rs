@@ -38,7 +38,7 @@ impl Cost {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; put the key file there, for this user to read")]
     File {
         /// The file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others may read it.
-    #[error("{path} has mode {mode:03o}, and a private key must be for its owner only: chmod 600 {path}")]
+    #[error("{path} has mode {mode:03o}, and a private key must be for its owner only; chmod 600 {path}")]
     Readable {
         /// The file.
         path: PathBuf,
@@ -54,19 +54,19 @@ pub enum KeyError {
         mode: u32,
     },
     /// It is not an encrypted PKCS#8 document in PEM.
-    #[error("{path} is no encrypted private key: a PEM file that begins with -----BEGIN {LABEL}----- is wanted")]
+    #[error("{path} is no encrypted private key; give a PEM file that begins with -----BEGIN {LABEL}-----")]
     Format {
         /// The file.
         path: PathBuf,
     },
     /// The passphrase does not open it.
-    #[error("{path} cannot be opened with this passphrase: give the one that it was made with")]
+    #[error("{path} cannot be opened with this passphrase; give the one that it was made with")]
     Passphrase {
         /// The file.
         path: PathBuf,
     },
     /// It holds another kind of key.
-    #[error("{path} holds no P-256 key: make one with `security-server join` or `central-registry init`")]
+    #[error("{path} holds no P-256 key; make one with `security-server join` or `central-registry init`")]
     Kind {
         /// The file.
         path: PathBuf,

@@ -312,6 +312,7 @@ mod tests {
             servers: BTreeMap::new(),
             authorities: Vec::new(),
             revoked: BTreeSet::new(),
+            last_heads: BTreeMap::new(),
         };
         for number in 0..members {
             let server: ServerId = format!("VN/GOV/m{number}/ss1").parse().unwrap();
@@ -323,7 +324,8 @@ mod tests {
                 signing_keys: BTreeMap::new(),
             };
             configuration.members.insert(subsystem.member(), member);
-            let registered = Server { address: format!("m{number}:1"), authentication_keys: BTreeSet::new() };
+            let registered =
+                Server { address: format!("m{number}:1"), authentication_keys: BTreeSet::new(), maintenance: None };
             configuration.servers.insert(server, registered);
         }
         configuration

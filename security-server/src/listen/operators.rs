@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use proto::digest::Digest;
 use proto::global_configuration::Freshness;
 use proto::identifier::{ExchangeId, MethodPath, ServerId, SubsystemId};
-use proto::refusal::Language;
+use proto::refusal::{Code, Language};
 use proto::transport::MAX_SKEW;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -272,7 +272,11 @@ async fn why(State(door): State<Door>, headers: HeaderMap, Query(why): Query<Why
     let path: MethodPath =
         why.method.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let question = Question { consumer: &why.consumer, provider: &why.provider, path: &path, purpose: &why.purpose };
-    let decided = door.server.access_rights.decide(&question, door.server.clock.now());
+    let (server, moment) = (&door.server, door.server.moment());
+    let decided = match moment.in_force() {
+        Ok(_) => server.access_rights.why(&server.services, &question, moment.now()),
+        Err(_) => Err(Code::ConfigurationExpired),
+    };
     let refused = decided.as_ref().err();
     let verdict = Verdict {
         allowed: refused.is_none(),
@@ -403,7 +407,7 @@ impl Door {
         match token {
             Some(token) if Digest::of(&[token.as_bytes()]) == self.token => Ok(()),
             Some(_) | None => {
-                let why = "this route wants the operators' token: authorization: Bearer <content of operators.token>";
+                let why = "this route wants the operators' token; send authorization: Bearer, and the content of operators.token";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, why))
             }
         }

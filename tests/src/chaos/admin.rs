@@ -84,14 +84,14 @@ async fn flip(stage: &Stage, edge: usize, lent: Lent, sure: &mut Sure) -> Lent {
         Lent::No(since) => {
             sure.denied.push((edge, since, begun));
             let line = format!(
-                "security-server access grant {} --provider {} --method {LENT} --purpose {PURPOSE} --days 1 --config {}",
+                "security-server access grant {} --provider {} --method {LENT} --purpose {PURPOSE} --days 1 --json --config {}",
                 consumer.subsystem,
                 provider.subsystem,
                 provider.file()
             );
             let said = stage.instance.run(&line).await;
             if said.code == Some(0) {
-                return Lent::As(said.json()["number"].as_u64().unwrap(), now());
+                return Lent::As(said.json()["grant"]["number"].as_u64().unwrap(), now());
             }
         }
         Lent::As(number, since) => {
@@ -115,12 +115,13 @@ async fn end(stage: &Stage, edge: usize, number: u64) -> bool {
 async fn until_none(stage: &Stage, edge: usize) {
     let (consumer, provider) = (&stage.members[EDGES[edge].0], &stage.members[EDGES[edge].1]);
     loop {
-        let listed = stage.instance.run(&format!("security-server access list --config {}", provider.file())).await;
+        let listed =
+            stage.instance.run(&format!("security-server access list --json --config {}", provider.file())).await;
         if listed.code != Some(0) {
             continue;
         }
         let listed = listed.json();
-        let lent = listed.as_array().unwrap().iter().filter(|grant| {
+        let lent = listed["grants"].as_array().unwrap().iter().filter(|grant| {
             grant["consumer"] == consumer.subsystem.as_str()
                 && grant["methods"].as_array().unwrap().iter().any(|method| method == LENT)
         });

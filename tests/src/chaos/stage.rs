@@ -378,7 +378,7 @@ impl Stage {
 
     /// What a server's operator sees.
     pub async fn status(&self, member: usize) -> Value {
-        let line = format!("security-server status --config {}", self.members[member].file());
+        let line = format!("security-server status --json --config {}", self.members[member].file());
         self.instance.run(&line).await.json()
     }
 }
