@@ -1,7 +1,7 @@
 //! `security-server`: the server and its own command line.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 unreachable, 5 evidence invalid,
-//! 6 not found.
+//! 6 not found, 7 check failed.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ Examples:
       --method /civil.v1.Births/Register --purpose birth-registration --days 365
   security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 unreachable, 5 evidence invalid, 6 not found.";
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 unreachable, 5 evidence invalid, 6 not found, 7 check failed.";
 
 #[derive(Subcommand)]
 enum What {
@@ -65,6 +65,12 @@ enum What {
     /// Get and verify proof of what was asked and answered.
     #[command(subcommand)]
     Evidence(Evidence),
+    /// Show who changed what here and when, and verify that record.
+    #[command(subcommand)]
+    Audit(security_server::audit::Command),
+    /// Make, verify and put back an encrypted copy of all that this server is.
+    #[command(subcommand)]
+    Backup(security_server::backup::Command),
     /// Show how the server is: its log, its configuration, what runs.
     Status {
         #[command(flatten)]
@@ -241,6 +247,12 @@ async fn run(what: What) -> Result<(), Ended> {
             Ok(())
         }
         What::Evidence(Evidence::Verify { file, anchor, json }) => verify(&file, &anchor, json),
+        What::Audit(command) => {
+            security_server::audit::run(command).map_err(|error| Ended::new(error.exit_code(), error))
+        }
+        What::Backup(command) => {
+            security_server::backup::run(command).await.map_err(|error| Ended::new(error.exit_code(), error))
+        }
         What::Token => token(),
         What::Explain { code, language } => explain(code, language.into()),
     }

@@ -682,6 +682,7 @@ const PROVOKED: &[(Code, &str)] = &[
     (Code::OutcomeUnknown, "a_peer_cannot_put_words_into_the_mouth_of_our_server"),
     (Code::AnswerUnrecorded, "an_answer_that_cannot_be_recorded_is_withheld"),
     (Code::ConfigurationExpired, "an_expired_configuration_trusts_nobody"),
+    (Code::NotReady, "what_the_lost_log_may_have_seen_is_refused_for_a_minute"),
     (Code::ShuttingDown, "a_server_that_shuts_down_takes_no_new_call"),
     (Code::TooManyExchanges, "one_more_than_may_run_is_refused"),
     (Code::DeadlinePassed, "a_deadline_shrinks_on_its_way_and_is_kept_though_the_service_hangs"),
@@ -701,10 +702,8 @@ const PROVOKED: &[(Code, &str)] = &[
 ];
 
 /// Codes that no server says yet, and why.
-const NOT_YET: &[(Code, &str)] = &[
-    (Code::NotReady, "a server opens its doors when it is ready: until then nobody can connect"),
-    (Code::LogFull, "no part of the disk is kept for the ends of exchanges yet: a full disk ends the log"),
-];
+const NOT_YET: &[(Code, &str)] =
+    &[(Code::LogFull, "no part of the disk is kept for the ends of exchanges yet: a full disk ends the log")];
 
 #[test]
 fn every_refusal_of_the_list_is_provoked_or_says_why_not() {
@@ -714,6 +713,7 @@ fn every_refusal_of_the_list_is_provoked_or_says_why_not() {
         include_str!("streams.rs"),
         include_str!("standing.rs"),
         include_str!("endings.rs"),
+        include_str!("restored.rs"),
     ];
     for code in Code::ALL {
         let provoked = PROVOKED.iter().filter(|(provoked, _)| provoked == code).count();

@@ -73,7 +73,7 @@ impl Verified {
 pub struct Verifier<'k> {
     /// Names the journal in errors.
     place: String,
-    key: &'k dyn Fn(&KeyId) -> Option<PublicKey>,
+    key: Box<dyn Fn(&KeyId) -> Option<PublicKey> + 'k>,
     before: Option<(u64, Vec<Snapshot>)>,
     by_name: HashMap<TreeName, usize>,
     found: Verified,
@@ -81,8 +81,14 @@ pub struct Verifier<'k> {
 
 impl<'k> Verifier<'k> {
     /// Of the journal at this place; `key` finds a key that may sign its heads.
-    pub fn new(place: impl Into<String>, key: &'k dyn Fn(&KeyId) -> Option<PublicKey>) -> Self {
-        Self { place: place.into(), key, before: None, by_name: HashMap::new(), found: Verified::default() }
+    pub fn new(place: impl Into<String>, key: impl Fn(&KeyId) -> Option<PublicKey> + 'k) -> Self {
+        Self {
+            place: place.into(),
+            key: Box::new(key),
+            before: None,
+            by_name: HashMap::new(),
+            found: Verified::default(),
+        }
     }
 
     /// The next segment, by its file's name. Its entries are shown when all of it held.
@@ -218,7 +224,7 @@ mod tests {
 
     fn verified(file: &Bytes, known: &SigningKey) -> Result<Verified, Damage> {
         let key = |id: &KeyId| (*id == known.public().id()).then(|| known.public().clone());
-        let mut verifier = Verifier::new("log", &key);
+        let mut verifier = Verifier::new("log", key);
         verifier.segment("0000000001.segment", file, &mut |_| {})?;
         Ok(verifier.finish())
     }
