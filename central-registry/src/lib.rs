@@ -14,6 +14,7 @@ pub mod registration;
 mod registry;
 mod serve;
 mod spread;
+pub mod usage;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use command_line::did_you_mean;
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::digest::{Digest, NotADigest};
 use proto::global_configuration::Standing;
@@ -168,22 +169,22 @@ pub enum Refused {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The key that signed is no admin's.
-    #[error("key {0} is no admin's of this instance: use the key file that `init` made")]
+    #[error("key {0} is no admin's of this instance; use the key file that `init` made")]
     NoAdmin(KeyId),
     /// The command was carried out already.
-    #[error("command {0} was received already: sign a new one")]
+    #[error("command {0} was received already; sign a new one")]
     CommandRepeated(String),
     /// No invitation has this token.
-    #[error("the token is not known here: check that all of it was copied, and ask the registry for a new one if so")]
+    #[error("the token is not known here; check that all of it was copied, and ask the registry for a new one if so")]
     TokenUnknown,
     /// The token brought in another request.
-    #[error("the token was used already, and is good once: ask the registry for a new one")]
+    #[error("the token was used already, and is good once; ask the registry for a new one")]
     TokenUsed,
     /// The token is too old.
-    #[error("the token expired at {0}: ask the registry for a new one")]
+    #[error("the token expired at {0}; ask the registry for a new one")]
     TokenExpired(Time),
     /// The applicant is not the one invited.
-    #[error("the invitation is for {what} {invited}, not {asked}: join as invited, or ask for another invitation")]
+    #[error("the invitation is for {what} {invited}, not {asked}; join as invited, or ask for another invitation")]
     NotAsInvited {
         /// What differs.
         what: &'static str,
@@ -193,16 +194,16 @@ pub enum Refused {
         asked: String,
     },
     /// The invitation does not name this subsystem.
-    #[error("the invitation does not name the subsystem {0}: leave it out, or ask for another invitation")]
+    #[error("the invitation does not name the subsystem {0}; leave it out, or ask for another invitation")]
     SubsystemNotInvited(SubsystemId),
     /// The key belongs to another registration.
-    #[error("key {0} is registered or applied for already: a key has one use, so make new ones with `join`")]
+    #[error("key {0} is registered or applied for already, and a key has one use; make new ones with `join`")]
     KeyInUse(KeyId),
     /// The server is registered.
-    #[error("the server {0} is registered already: give the new one another name")]
+    #[error("the server {0} is registered already; give the new one another name")]
     ServerRegistered(ServerId),
     /// Another request for the same server waits.
-    #[error("{request} for the server {server} is waiting: decide it first")]
+    #[error("{request} for the server {server} is waiting; decide it first")]
     ServerWaiting {
         /// The server.
         server: ServerId,
@@ -210,10 +211,10 @@ pub enum Refused {
         request: RequestId,
     },
     /// A new member needs a name.
-    #[error("{0} is not registered yet and needs a name for people: add --name")]
+    #[error("{0} is not registered yet and needs a name for people; add --name")]
     NameWanted(MemberId),
     /// The name is not the registered one.
-    #[error("{member} is registered as {registered:?}: leave --name out")]
+    #[error("{member} is registered as {registered:?}; leave --name out")]
     NameDiffers {
         /// The member.
         member: MemberId,
@@ -221,13 +222,18 @@ pub enum Refused {
         registered: String,
     },
     /// There is no such request.
-    #[error("there is no request {0}: see `central-registry requests`")]
-    NoRequest(RequestId),
+    #[error("there is no request {request}; {remedy}")]
+    NoRequest {
+        /// As asked.
+        request: RequestId,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
     /// No request has this digest.
-    #[error("no request came from this application: send it again")]
+    #[error("no request came from this application; send it again")]
     NoApplication,
     /// The request was decided.
-    #[error("{request} was {decided} already: a decision is not taken back, suspend the member instead")]
+    #[error("{request} was {decided} already, and a decision is not taken back; suspend the member instead")]
     Decided {
         /// The request.
         request: RequestId,
@@ -235,10 +241,15 @@ pub enum Refused {
         decided: &'static str,
     },
     /// There is no such member.
-    #[error("there is no member {0}: see `central-registry members`")]
-    NoMember(MemberId),
+    #[error("there is no member {member}; {remedy}")]
+    NoMember {
+        /// As asked.
+        member: MemberId,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
     /// The member is suspended, or active, already.
-    #[error("{member} is {standing} already")]
+    #[error("{member} is {standing} already; nothing is to be done")]
     StandingAlready {
         /// The member.
         member: MemberId,
@@ -246,7 +257,7 @@ pub enum Refused {
         standing: &'static str,
     },
     /// A limit of the register.
-    #[error("the register takes at most {limit} {what}")]
+    #[error("the register takes at most {limit} {what}; ask those who govern the instance")]
     Limit {
         /// What there would be too many of.
         what: &'static str,
@@ -254,7 +265,7 @@ pub enum Refused {
         limit: usize,
     },
     /// A certificate is not what the register says it must be.
-    #[error("the certificate made for {request} is wrong: {reason}")]
+    #[error("the certificate made for {request} is wrong: {reason}; see the registry's diagnostics")]
     Certificate {
         /// The request.
         request: RequestId,
@@ -262,16 +273,18 @@ pub enum Refused {
         reason: String,
     },
     /// The register begins once, and with that.
-    #[error("the register begins with its founding, once: this entry is out of place")]
+    #[error(
+        "the register begins with its founding, once, and this entry is out of place; see the registry's diagnostics"
+    )]
     OutOfPlace,
     /// A version would be published twice.
-    #[error("version {0} was published already: a version is never published with another content")]
+    #[error("version {0} was published already; a version is never published with another content")]
     VersionPublished(u64),
     /// The journal has ended: nothing can be recorded, so nothing is decided.
-    #[error("the registry cannot record anything: {0}; see its log, mend the disk and start it again")]
+    #[error("the registry cannot record anything: {0}; see its diagnostics, mend the disk and start it again")]
     NotRecorded(String),
     /// The registry could not carry it out.
-    #[error("the registry failed: {0}; see its log")]
+    #[error("the registry failed: {0}; see its diagnostics")]
     Failed(String),
 }
 
@@ -388,7 +401,11 @@ impl Register {
 
     /// The request of this number.
     pub fn request(&self, id: RequestId) -> Result<&Request, Refused> {
-        self.requests.get(&id).ok_or(Refused::NoRequest(id))
+        self.requests.get(&id).ok_or_else(|| {
+            let known = self.requests.keys().map(RequestId::to_string);
+            let remedy = did_you_mean(&id.to_string(), known, "`central-registry requests` shows those that there are");
+            Refused::NoRequest { request: id, remedy }
+        })
     }
 
     /// The request that this application made. Newest first: an applicant asks soon.
@@ -576,7 +593,11 @@ impl Register {
     }
 
     fn may_become(&self, member: &MemberId, standing: Standing) -> Result<(), Refused> {
-        let registered = self.members.get(member).ok_or_else(|| Refused::NoMember(member.clone()))?;
+        let registered = self.members.get(member).ok_or_else(|| {
+            let known = self.members.keys().map(MemberId::as_str);
+            let remedy = did_you_mean(member.as_str(), known, "`central-registry members` shows those that there are");
+            Refused::NoMember { member: member.clone(), remedy }
+        })?;
         if registered.standing != standing {
             return Ok(());
         }
@@ -589,6 +610,48 @@ impl Register {
             .get(&server.owner())
             .is_some_and(|member| member.servers.iter().any(|each| each.server == *server));
         if taken { Err(Refused::ServerRegistered(server.clone())) } else { Ok(()) }
+    }
+
+    // ---- what an entry would change
+
+    /// What the entry would change, in sentences without a subject: what a dry run says.
+    pub fn foreseen(&self, admitted: &Admitted) -> Vec<String> {
+        match &admitted.entry().event {
+            Event::Invited { invitation, .. } => {
+                let until = Time::from_millis(admitted.entry().at).plus(invitation.valid);
+                let subsystems = invitation.subsystems.iter().map(SubsystemId::as_str).collect::<Vec<_>>().join(", ");
+                let hosting = if subsystems.is_empty() { "no subsystem" } else { &subsystems };
+                vec![format!("let {} join once until {until}, hosting {hosting}", invitation.server)]
+            }
+            Event::Approved { request, .. } => self.foreseen_approval(*request),
+            Event::Rejected { request, reason } => {
+                vec![format!("reject {request} for good; its applicant reads \"{reason}\"")]
+            }
+            Event::Suspended { member, .. } => {
+                let what = "suspend {}: from the next message on it calls nobody, and nobody calls";
+                self.foreseen_standing(member, what)
+            }
+            Event::Restored { member } => {
+                self.foreseen_standing(member, "restore {}: it may call again, and be called at")
+            }
+            Event::Founded { .. } | Event::Applied { .. } | Event::Published { .. } => Vec::new(),
+        }
+    }
+
+    fn foreseen_approval(&self, id: RequestId) -> Vec<String> {
+        let Some(request) = self.requests.get(&id) else { return Vec::new() };
+        let Applied { member, server, address, subsystems, .. } = &request.application;
+        let name = request.name.as_ref().map_or_else(|| member.as_str(), Text::as_str);
+        let added = (!self.members.contains_key(member)).then(|| format!("add the member {member}, \"{name}\""));
+        let certified = format!("certify two keys of the server {server} at {address}");
+        let hosted = subsystems.iter().map(|subsystem| format!("let {server} speak for {subsystem}"));
+        added.into_iter().chain([certified]).chain(hosted).collect()
+    }
+
+    fn foreseen_standing(&self, member: &MemberId, what: &str) -> Vec<String> {
+        let subsystems = self.members.get(member).into_iter().flat_map(|member| &member.subsystems);
+        let first = what.replace("{}", member.as_str());
+        [first].into_iter().chain(subsystems.map(|each| each.subsystem.to_string())).collect()
     }
 
     // ---- what an entry changes
@@ -792,7 +855,8 @@ mod tests {
         let twice = follow(&mut register, NOW, by("03"), reject);
         assert_eq!(twice, Err(Refused::Decided { request: RequestId(1), decided: "rejected" }));
         let of_nothing = Event::Rejected { request: RequestId(2), reason: "no".parse().unwrap() };
-        assert_eq!(follow(&mut register, NOW, by("04"), of_nothing), Err(Refused::NoRequest(RequestId(2))));
+        let unknown = follow(&mut register, NOW, by("04"), of_nothing).unwrap_err();
+        assert_eq!(unknown.to_string(), "there is no request R-2; did you mean R-1?");
     }
 
     #[test]

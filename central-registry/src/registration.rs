@@ -34,10 +34,13 @@ use crate::spread;
 pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) -> Result<wire::JoinReceipt, Refused> {
     let application = receive(request)?;
     let application = verify(&registry, application)?;
+    let dry_run = application.is_dry_run();
     // One at a time from here: however often a token comes at once, one of them uses it.
     let mut desk = registry.desk.lock().await;
     let request = match review(&desk, application, registry.now(&desk))? {
         Reviewed::Repeated(request) => request,
+        // The same rules, and no record.
+        Reviewed::New(request, _) if dry_run => return Ok(wire::JoinReceipt { request: request.to_string() }),
         // A crash before this is durable leaves the token unused; after it the same application is `Repeated`.
         Reviewed::New(request, admitted) => {
             desk.record(*admitted).await?;
@@ -58,7 +61,11 @@ pub(crate) async fn order(
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
     let command = authenticate(&registry, &mut desk, command, now)?;
+    let dry_run = command.0.is_dry_run();
     let answer = match decide(&registry, &desk, command, now)? {
+        // The same rules, and no record.
+        Decided::Unpublished(admitted, _) if dry_run => foreseen(&desk.register, &admitted),
+        Decided::Published(admitted) if dry_run => foreseen(&desk.register, &admitted),
         Decided::Nothing(answer) => answer,
         Decided::Unpublished(admitted, answer) => {
             desk.record(admitted).await?;
@@ -157,7 +164,7 @@ fn authenticate(
     let key = desk.register.admin(received.key())?;
     let verified = VerifiedCommand::verify(received, &key, &registry.instance, now)?;
     desk.is_new(verified.id())?;
-    if matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
+    if verified.is_dry_run() || matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
         desk.remember(verified.id(), now)?;
     }
     Ok(Authenticated(verified))
@@ -226,6 +233,10 @@ fn drawn() -> Token {
 }
 
 // ---- what is shown
+
+fn foreseen(register: &Register, admitted: &Admitted) -> Answer {
+    Answer::Foreseen(wire::Foreseen { changes: register.foreseen(admitted) })
+}
 
 fn invited(registry: &Registry, token: &Token, invitation: &Invitation, now: Time) -> wire::Invited {
     let anchor = Digest::of(&[registry.published.borrow().anchor()]);

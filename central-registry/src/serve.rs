@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use command_line::Exit;
 use futures_util::{Stream, stream};
 use keystore::{KeyError, Passphrase};
 use proto::certificate::NotACertificate;
@@ -85,7 +86,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A certificate in a file.
-    #[error("{path} holds no certificate in PEM: put it back from a copy")]
+    #[error("{path} holds no certificate in PEM; put it back from a copy")]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -94,10 +95,10 @@ pub enum StartError {
     #[error(transparent)]
     Authority(#[from] NotCertified),
     /// The authority's file is not the one that the register knows.
-    #[error("{AUTHORITY} is not the authority that the register was founded with: put it and its key back from a copy")]
+    #[error("{AUTHORITY} is not the authority that the register was founded with; put it and its key back from a copy")]
     OtherAuthority,
     /// The TLS certificate cannot be read.
-    #[error("{TLS}: {0}")]
+    #[error("{TLS}: {0}; put it and its key back from a copy")]
     Tls(#[from] NotACertificate),
     /// TLS does not take key and certificate.
     #[error("TLS does not take {TLS} and its key: {0}; put both back from a copy")]
@@ -122,6 +123,19 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl StartError {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::File { .. } | Self::Certificate { .. } | Self::OtherAuthority | Self::Tls(_) | Self::Handshake(_) => {
+                Exit::Usage
+            }
+            Self::Key(_) | Self::Authority(_) => Exit::Usage,
+            Self::History(_) | Self::Published(_) | Self::Publish(_) | Self::Listen { .. } => Exit::Failed,
+        }
+    }
 }
 
 /// A registry that answers.
@@ -500,7 +514,7 @@ fn status(refused: &Refused) -> Status {
         | Refused::NotAsInvited { .. }
         | Refused::SubsystemNotInvited(_) => Code::PermissionDenied,
         Refused::CommandRepeated(_) | Refused::KeyInUse(_) | Refused::ServerRegistered(_) => Code::AlreadyExists,
-        Refused::NoRequest(_) | Refused::NoApplication | Refused::NoMember(_) => Code::NotFound,
+        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } => Code::NotFound,
         Refused::ServerWaiting { .. } | Refused::Decided { .. } | Refused::StandingAlready { .. } => {
             Code::FailedPrecondition
         }

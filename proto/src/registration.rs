@@ -225,7 +225,16 @@ impl std::fmt::Display for Address {
 impl Application {
     /// Signs the application with both keys, whose public halves it names.
     pub fn sign(&self, authentication: &SigningKey, signing: &SigningKey) -> wire::JoinRequest {
-        let application = self.to_wire().encode_to_vec();
+        Self::signed(self.to_wire(), authentication, signing)
+    }
+
+    /// The same, only to ask whether it would be taken. The mark is among what is signed: nobody makes an application of it.
+    pub fn sign_dry_run(&self, authentication: &SigningKey, signing: &SigningKey) -> wire::JoinRequest {
+        Self::signed(wire::Application { dry_run: true, ..self.to_wire() }, authentication, signing)
+    }
+
+    fn signed(application: wire::Application, authentication: &SigningKey, signing: &SigningKey) -> wire::JoinRequest {
+        let application = application.encode_to_vec();
         let signed = signed_bytes(purpose::JOIN, &application);
         wire::JoinRequest {
             authentication_proof: authentication.sign(&signed).into(),
@@ -244,6 +253,7 @@ impl Application {
             token: Bytes::copy_from_slice(self.token.as_bytes()),
             authentication_key: self.authentication_key.to_spki().into(),
             signing_key: self.signing_key.to_spki().into(),
+            dry_run: false,
         }
     }
 }
@@ -252,6 +262,7 @@ impl Application {
 #[derive(Debug)]
 pub struct ReceivedApplication {
     application: Application,
+    dry_run: bool,
     bytes: Bytes,
     authentication_proof: Bytes,
     signing_proof: Bytes,
@@ -277,6 +288,7 @@ impl ReceivedApplication {
         };
         Ok(Self {
             application,
+            dry_run: read.dry_run,
             bytes: request.application,
             authentication_proof: request.authentication_proof,
             signing_proof: request.signing_proof,
@@ -288,6 +300,7 @@ impl ReceivedApplication {
 #[derive(Clone, Debug)]
 pub struct VerifiedApplication {
     application: Application,
+    dry_run: bool,
     digest: Digest,
 }
 
@@ -308,12 +321,17 @@ impl VerifiedApplication {
             |key: &PublicKey, proof: &[u8], which| key.verify(&signed, proof).map_err(|_| Malformed::Possession(which));
         holds(&application.authentication_key, &received.authentication_proof, "authentication")?;
         holds(&application.signing_key, &received.signing_proof, "signing")?;
-        Ok(Self { digest: Digest::of(&[&received.bytes]), application })
+        Ok(Self { digest: Digest::of(&[&received.bytes]), application, dry_run: received.dry_run })
     }
 
     /// What the applicant says.
     pub fn application(&self) -> &Application {
         &self.application
+    }
+
+    /// Whether it is only asked if it would be taken.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// SHA-256 of the application's bytes: by it the applicant asks how its request stands.
@@ -450,12 +468,31 @@ pub fn sign_command(
     time: Time,
     key: &SigningKey,
 ) -> wire::SignedCommand {
-    let command = wire::Command {
+    signed_command(command(order, instance, id, time), key)
+}
+
+/// The same, only to ask whether it would be carried out. The mark is among what is signed: nobody makes an order of it.
+pub fn sign_dry_run(
+    order: &Order,
+    instance: &InstanceId,
+    id: CommandId,
+    time: Time,
+    key: &SigningKey,
+) -> wire::SignedCommand {
+    signed_command(wire::Command { dry_run: true, ..command(order, instance, id, time) }, key)
+}
+
+fn command(order: &Order, instance: &InstanceId, id: CommandId, time: Time) -> wire::Command {
+    wire::Command {
         instance: instance.to_string(),
         id: Bytes::copy_from_slice(&id),
         time: time.as_millis(),
         order: Some(order.to_wire()),
-    };
+        dry_run: false,
+    }
+}
+
+fn signed_command(command: wire::Command, key: &SigningKey) -> wire::SignedCommand {
     let command = command.encode_to_vec();
     let signature = key.sign(&signed_bytes(purpose::COMMAND, &command));
     wire::SignedCommand { command: command.into(), key: key.public().id().to_wire(), signature: signature.into() }
@@ -465,6 +502,7 @@ pub fn sign_command(
 #[derive(Debug)]
 pub struct ReceivedCommand {
     order: Order,
+    dry_run: bool,
     instance: InstanceId,
     id: CommandId,
     time: Time,
@@ -481,6 +519,7 @@ impl ReceivedCommand {
         let wanted = || rule("the order", "", "the command must hold one order that this registry knows");
         Ok(Self {
             order: Order::parse(read.order.ok_or_else(wanted)?)?,
+            dry_run: read.dry_run,
             instance: read.instance.parse()?,
             id: read.id[..]
                 .try_into()
@@ -503,6 +542,7 @@ impl ReceivedCommand {
 #[derive(Debug)]
 pub struct VerifiedCommand {
     order: Order,
+    dry_run: bool,
     id: CommandId,
     time: Time,
     key: KeyId,
@@ -525,12 +565,18 @@ impl VerifiedCommand {
         if distance > COMMAND_WINDOW {
             return Err(Malformed::Time(distance));
         }
-        Ok(Self { order: received.order, id: received.id, time: received.time, key: key.id() })
+        let ReceivedCommand { order, dry_run, id, time, .. } = received;
+        Ok(Self { order, dry_run, id, time, key: key.id() })
     }
 
     /// What is ordered.
     pub fn order(&self) -> &Order {
         &self.order
+    }
+
+    /// Whether it is only asked if it would be carried out.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// Its name, accepted once.

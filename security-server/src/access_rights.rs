@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use command_line::did_you_mean;
 use proto::identifier::{MemberId, MethodPath, SubsystemId};
 use proto::message::{Header, Operation};
 use proto::refusal::Code;
@@ -104,13 +105,18 @@ pub enum Looked {
 #[derive(Debug, thiserror::Error)]
 pub enum NotGranted {
     /// The proposal breaks a rule.
-    #[error("the grant is not made: {0}")]
+    #[error("the grant is not made: {0}; see `security-server access grant --help`")]
     Rule(String),
     /// No such grant in force.
-    #[error("there is no grant {0} in force: `security-server access list` shows those that are")]
-    Unknown(u64),
+    #[error("there is no grant {number} in force; {remedy}")]
+    Unknown {
+        /// The number asked for.
+        number: u64,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
     /// The audit log ended.
-    #[error("the audit log has ended ({0}): nothing was changed. Check the disk and restart the server")]
+    #[error("the audit log has ended ({0}): nothing was changed; check the disk and restart the server")]
     Ended(Arc<str>),
 }
 
@@ -201,6 +207,44 @@ impl AccessRights {
         self.changes.subscribe()
     }
 
+    /// The grant as it would be made now: the rules of [`grant`](Self::grant), without making it.
+    pub async fn foreseen_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.may_grant(proposal, now)
+    }
+
+    fn may_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+        self.goes_on()?;
+        let grant = proposal.grant(GrantNumber(self.view.load().last + 1), now)?;
+        self.key_of(&grant.provider.member())?;
+        Ok(grant)
+    }
+
+    /// The grant that would be ended: the rules of [`end`](Self::end), without ending it.
+    pub async fn foreseen_end(&self, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.may_end(number)
+    }
+
+    fn may_end(&self, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
+        self.goes_on()?;
+        let view = self.view.load();
+        let grant = view.grants.get(&number).cloned();
+        let grant = grant.ok_or_else(|| {
+            let known = view.grants.keys().map(|known| known.0.to_string());
+            let remedy =
+                did_you_mean(&number.0.to_string(), known, "`security-server access list` shows those that are");
+            NotGranted::Unknown { number: number.0, remedy }
+        })?;
+        self.key_of(&grant.provider.member())?;
+        Ok(grant)
+    }
+
+    /// What could not be recorded is not promised either.
+    fn goes_on(&self) -> Result<(), NotGranted> {
+        self.audit.ended().map_or(Ok(()), |why| Err(NotGranted::Ended(why)))
+    }
+
     /// Grants, by whom it is that runs this server: signed, durable in the audit log, then in force.
     pub async fn grant(&self, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
         self.change_by(None, proposal, now).await
@@ -213,8 +257,8 @@ impl AccessRights {
 
     async fn change_by(&self, by: Option<Actor>, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
+        let grant = self.may_grant(proposal, now)?;
         let mut view = View::clone(&self.view.load());
-        let grant = proposal.grant(GrantNumber(view.last + 1), now)?;
         let member = grant.provider.member();
         let key = self.key_of(&member)?;
         let document = serde_json::to_vec(&grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
@@ -257,12 +301,12 @@ impl AccessRights {
         now: Time,
     ) -> Result<Arc<Grant>, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
+        let grant = self.may_end(number)?;
         let mut view = View::clone(&self.view.load());
-        let grant = view.grants.remove(&number).ok_or(NotGranted::Unknown(number.0))?;
-        let member = grant.provider.member();
-        self.key_of(&member)?;
+        view.grants.remove(&number);
         let ended = Noted::Ended { number: number.0, at: now.as_millis(), reason, by };
-        self.audit.note_of(&member, &ended).await.map_err(|ended| NotGranted::Ended(ended.0))?;
+        let noted = self.audit.note_of(&grant.provider.member(), &ended).await;
+        noted.map_err(|ended| NotGranted::Ended(ended.0))?;
         self.put_in_force(view);
         Ok(grant)
     }
@@ -311,6 +355,16 @@ impl Proposal {
             valid_until: valid_from.saturating_add(u64::from(self.valid_days) * 86_400_000),
             per_second: self.per_second,
         })
+    }
+}
+
+impl std::fmt::Display for Grant {
+    /// In a sentence without its end, for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |items: &BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
+        let (from, until) = (Time::from_millis(self.valid_from), Time::from_millis(self.valid_until));
+        write!(f, "grant {}: {} may call {}", self.number.0, self.consumer, self.provider)?;
+        write!(f, ", {}, for {}, from {from} until {until}", list(&self.methods), list(&self.purposes))
     }
 }
 

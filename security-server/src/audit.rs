@@ -4,7 +4,7 @@
 //! Grants and their ends are entries of it, and count from here: the rest of the file is a view. What stands in it holds no
 //! secret: of a token or a key there is a digest.
 
-mod command_line;
+mod commands;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ use proto::signature::SigningKey;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
-pub use command_line::{AuditError, Command, run, verify};
-pub(crate) use command_line::{journal_as_json, journal_in_words, unproven};
+pub use commands::{AuditError, Command, run, verify};
+pub(crate) use commands::{journal_as_json, journal_in_words, unproven};
 
 use crate::message_log::trees;
 use crate::quota::Bucket;
@@ -295,6 +295,11 @@ impl AuditLog {
     /// What follows from the restore is durable.
     pub fn restore_is_noted(&self) -> std::io::Result<()> {
         self.journal.restore_is_noted()
+    }
+
+    /// Why the log has ended, if it has: nothing can be noted any more.
+    pub fn ended(&self) -> Option<Arc<str>> {
+        self.journal.ended()
     }
 
     /// Notes what is the whole server's. A crash before this returns leaves nothing of it or all of it.

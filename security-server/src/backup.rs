@@ -6,7 +6,7 @@
 //! in it: the operators' token, which the next start makes anew; the index, which is built again. The signing key is in it
 //! only where that was asked for: whoever has it and its passphrase speaks for the member.
 
-mod command_line;
+mod commands;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use backup::{About, Aside, Manifest, NewFile, NotABackup, NotRestored, PartName, Program, Reader, Writer};
 use bytes::Bytes;
+use command_line::{Exit, file_remedy};
 use journal::{Directory, Disk, NotCopied, Segments, Verified, Verifier};
 use proto::digest::Digest;
 use proto::global_configuration::Configuration as Global;
@@ -23,8 +24,9 @@ use proto::global_configuration::update::MAX_TOTAL_BYTES;
 use proto::identifier::ServerId;
 use proto::record::Kind;
 use proto::time::Time;
+use serde_json::Value;
 
-pub use command_line::{Command, run};
+pub use commands::{Command, run};
 
 use crate::audit::{Noted, unproven};
 use crate::clock::Clock;
@@ -60,7 +62,7 @@ pub enum BackupError {
     #[error(transparent)]
     Configuration(#[from] NoConfiguration),
     /// The running server was not told.
-    #[error("the server runs, and a backup of it is noted in its audit log first: {0}")]
+    #[error("the server runs, and what copies it is noted in its audit log first: {0}")]
     NotNoted(Failed),
     /// A log.
     #[error("{0}: {1}")]
@@ -69,7 +71,7 @@ pub enum BackupError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}; {}", .path.display(), file_remedy(source, "check the path, and the space on its disk"))]
     File {
         /// Which.
         path: PathBuf,
@@ -85,7 +87,7 @@ pub enum BackupError {
         why: NotABackup,
     },
     /// It is another server's.
-    #[error("{}: it is a backup of {found}, not of {wanted}", .path.display())]
+    #[error("{}: it is a backup of {found}, not of {wanted}; give the backup of that server", .path.display())]
     OtherServer {
         /// The file.
         path: PathBuf,
@@ -100,17 +102,18 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// The exit code that stands for it: 1 failed, 2 wrong usage or configuration, 3 refused by rule, 4 unreachable, 7 the
-    /// check failed.
-    pub fn exit_code(&self) -> u8 {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Configuration(_) => 2,
-            Self::NotNoted(failed) => failed.exit_code(),
-            Self::OtherServer { .. } | Self::NotRestored(NotRestored::NotEmpty(_)) => 3,
-            Self::Log(_, NotCopied::Unreadable(journal::ReadError::Damaged(_) | journal::ReadError::Missing(_))) => 7,
-            Self::Backup { why: NotABackup::Unreadable(_), .. } => 2,
-            Self::Backup { .. } | Self::Store(_) => 7,
-            Self::Log(..) | Self::File { .. } | Self::NotRestored(_) => 1,
+            Self::Configuration(error) => error.exit(),
+            Self::NotNoted(failed) => failed.exit(),
+            Self::OtherServer { .. } | Self::NotRestored(NotRestored::NotEmpty(_)) => Exit::Refused,
+            Self::Log(_, NotCopied::Unreadable(journal::ReadError::Damaged(_) | journal::ReadError::Missing(_))) => {
+                Exit::CheckFailed
+            }
+            Self::Backup { why: NotABackup::Unreadable(_), .. } => Exit::Usage,
+            Self::Backup { .. } | Self::Store(_) => Exit::CheckFailed,
+            Self::Log(..) | Self::File { .. } | Self::NotRestored(_) => Exit::Failed,
         }
     }
 }
@@ -140,7 +143,7 @@ pub async fn create(
     if stopped.is_none() {
         let noted = BackingUp { signing_keys: wanted.signing_keys };
         let told = async { Operator::of(config)?.post("/v1/backup", &noted).await };
-        told.await.map_err(BackupError::NotNoted)?;
+        let _: Value = told.await.map_err(BackupError::NotNoted)?;
     }
     let about = about(&configuration, wanted, clock);
     let (config, to, passphrase) = (config.to_owned(), to.to_owned(), passphrase.clone());

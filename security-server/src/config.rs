@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use command_line::{Exit, file_remedy, read_toml};
 use journal::Directory;
 use proto::digest::Digest;
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
@@ -64,7 +65,7 @@ pub struct Configuration {
 #[derive(Debug, thiserror::Error)]
 pub enum NoConfiguration {
     /// It cannot be read.
-    #[error("{path}: {source}; `security-server join` writes one")]
+    #[error("{}: {source}; {}", .path.display(), file_remedy(source, "`security-server join` writes one"))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -72,7 +73,7 @@ pub enum NoConfiguration {
         source: std::io::Error,
     },
     /// It is not of its form.
-    #[error("{path}: {reason}\nEvery key is explained in deploy/security-server.toml")]
+    #[error("{path}: {reason}; every key is explained in deploy/security-server.toml")]
     Form {
         /// The file.
         path: PathBuf,
@@ -80,7 +81,7 @@ pub enum NoConfiguration {
         reason: String,
     },
     /// A value breaks a rule.
-    #[error("{path}: {key} = {value:?}: {rule}")]
+    #[error("{path}: {key} = {value:?}: {rule}; every key is explained in deploy/security-server.toml")]
     Value {
         /// The file.
         path: PathBuf,
@@ -106,8 +107,18 @@ pub enum NoConfiguration {
         source: std::io::Error,
     },
     /// TLS with a service or at the clients' door.
-    #[error("TLS: {0}")]
+    #[error("TLS: {0}; check the certificates in the server's directory, and the key pins of its services")]
     Tls(#[from] rustls::Error),
+}
+
+impl NoConfiguration {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Listen { .. } | Self::Store(_) => Exit::Failed,
+            _ => Exit::Usage,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -202,7 +213,7 @@ impl Configuration {
     /// Reads the text of the file at `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Self, NoConfiguration> {
         let form = |reason: String| NoConfiguration::Form { path: path.to_owned(), reason };
-        let raw: Raw = toml::from_str(text).map_err(|error| form(error.to_string()))?;
+        let raw: Raw = read_toml(text).map_err(form)?;
         let wrong = |key: &str, value: &dyn std::fmt::Display, rule: &str| NoConfiguration::Value {
             path: path.to_owned(),
             key: key.to_owned(),

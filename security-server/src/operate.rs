@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use command_line::Exit;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -44,6 +46,9 @@ pub enum Failed {
     /// The server does not answer.
     #[error("the server does not answer at {0}: {1}; is it running? `security-server serve` starts it")]
     Unreachable(std::net::SocketAddr, String),
+    /// What answers is something else.
+    #[error("what answers at {0} is no security server of this version: {1}; check [operators] in its configuration")]
+    Answer(std::net::SocketAddr, String),
     /// The server refused.
     #[error("{why}")]
     Refused {
@@ -55,16 +60,17 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// The exit code that stands for it: 1 failed, 2 usage, 3 refused by rule, 4 unreachable, 6 not found.
-    pub fn exit_code(&self) -> u8 {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Configuration(_) => 2,
-            Self::Unreachable(..) => 4,
+            Self::Configuration(_) => Exit::Usage,
+            Self::Unreachable(..) => Exit::Unreachable,
+            Self::Answer(..) => Exit::Failed,
             Self::Refused { status, .. } => match *status {
-                StatusCode::NOT_FOUND => 6,
-                StatusCode::BAD_REQUEST => 2,
-                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNAUTHORIZED => 3,
-                _ => 1,
+                StatusCode::NOT_FOUND => Exit::NotFound,
+                StatusCode::BAD_REQUEST => Exit::Usage,
+                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Refused,
+                _ => Exit::Failed,
             },
         }
     }
@@ -87,16 +93,24 @@ impl Operator {
         Ok(Self { address: configuration.operators, token, calls_itself: calls_itself() })
     }
 
-    /// Reads.
+    /// Reads what is there, as it is.
     pub async fn get(&self, path: &str) -> Result<Bytes, Failed> {
         self.ask(Method::GET, path, Bytes::new()).await
     }
 
+    /// Reads an answer.
+    pub async fn read<A: DeserializeOwned>(&self, path: &str) -> Result<A, Failed> {
+        self.answer(&self.get(path).await?)
+    }
+
     /// Changes.
-    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failed> {
-        let body = serde_json::to_vec(body).map_err(|error| self.unreachable(error))?;
-        let answer = self.ask(Method::POST, path, body.into()).await?;
-        serde_json::from_slice(&answer).map_err(|error| self.unreachable(error))
+    pub async fn post<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A, Failed> {
+        let body = serde_json::to_vec(body).expect("what we ask has texts for keys");
+        self.answer(&self.ask(Method::POST, path, body.into()).await?)
+    }
+
+    fn answer<A: DeserializeOwned>(&self, answer: &[u8]) -> Result<A, Failed> {
+        serde_json::from_slice(answer).map_err(|error| Failed::Answer(self.address, error.to_string()))
     }
 
     fn unreachable(&self, why: impl std::fmt::Display) -> Failed {

@@ -27,6 +27,10 @@ pub enum Heard {
     Call(String, Vec<(String, String)>),
     /// The caller of `Hang` is gone.
     Gone,
+    /// The request of `ClientStream` ended well.
+    Whole,
+    /// It was broken off.
+    BrokenOff,
 }
 
 type Says = Pin<Box<dyn Stream<Item = Result<Said, Status>> + Send>>;
@@ -98,11 +102,22 @@ impl Echo for Parrot {
         let back = self.hear("ClientStream", &request);
         let mut hears = request.into_inner();
         let mut sum = Said::default();
-        while let Some(said) = hears.message().await? {
-            sum.number += said.number;
-            sum.text.push_str(&said.text);
+        loop {
+            match hears.message().await {
+                Ok(Some(said)) => {
+                    sum.number += said.number;
+                    sum.text.push_str(&said.text);
+                }
+                Ok(None) => {
+                    let _ = self.heard.send(Heard::Whole);
+                    return Ok(with(sum, back));
+                }
+                Err(status) => {
+                    let _ = self.heard.send(Heard::BrokenOff);
+                    return Err(status);
+                }
+            }
         }
-        Ok(with(sum, back))
     }
 
     type BothStream = Says;

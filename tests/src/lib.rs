@@ -3,7 +3,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are read, not called")]
 
+pub mod chaos;
 pub mod echo;
+pub mod logs;
 pub mod processes;
 pub mod programs;
 pub mod raw;

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 async fn noted(instance: &Instance, file: &str) -> Vec<Value> {
     let listed = instance.run(&format!("security-server audit list --json --config {file}")).await.json();
-    listed.as_array().unwrap().iter().map(|entry| entry["noted"].clone()).collect()
+    listed["entries"].as_array().unwrap().iter().map(|entry| entry["noted"].clone()).collect()
 }
 
 fn of<'n>(noted: &'n [Value], entry: &str) -> Vec<&'n Value> {
@@ -62,7 +62,8 @@ async fn an_operators_doings_are_noted_with_who_when_and_from_where() {
     };
     add(&format!("[[operator]]\nname = \"nguyen\"\ntoken_sha256 = \"{digest}\"\n"));
     std::fs::write(instance.path("nguyen.token"), token).unwrap();
-    std::fs::set_permissions(instance.path("nguyen.token"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(instance.path("nguyen.token"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
 
     // Two operators, each by a token of their own, and one says who it is.
     let server = instance.serve(&moj).await;
@@ -71,7 +72,9 @@ async fn an_operators_doings_are_noted_with_who_when_and_from_where() {
         moj.subsystem
     );
     let mut own = instance.command(&grant);
-    own.env("CAUSEWAY_OPERATOR_TOKEN", instance.path("nguyen.token")).env_remove("SUDO_USER").env("USER", "nguyen-at-home");
+    own.env("CAUSEWAY_OPERATOR_TOKEN", instance.path("nguyen.token"))
+        .env_remove("SUDO_USER")
+        .env("USER", "nguyen-at-home");
     assert!(own.output().await.unwrap().status.success());
     let end = format!("security-server access end 1 --reason over --config {file}");
     let mut other = instance.command(&end);
@@ -96,7 +99,10 @@ async fn an_operators_doings_are_noted_with_who_when_and_from_where() {
     let told = noted(&instance, &file).await;
     let refused = of(&told, "refused");
     assert!((1..=11).contains(&refused.len()), "{refused:?}");
-    assert!(refused[0]["attempts"] == 1 && refused[0]["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{refused:?}");
+    assert!(
+        refused[0]["attempts"] == 1 && refused[0]["from"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{refused:?}"
+    );
     server.stops().await;
 
     // A start says how its settings differ from those of the start before: all of them, then nothing, then just that.
@@ -130,11 +136,14 @@ async fn an_operators_doings_are_noted_with_who_when_and_from_where() {
         }
     }
     let words = instance.run(&format!("security-server audit list --config {file}")).await.well();
-    for word in ["granted 1", "ended grant 1: over", "by the token nguyen", "calls itself nguyen-at-home", "-> VN/GOV/mps"] {
+    for word in
+        ["granted 1", "ended grant 1: over", "by the token nguyen", "calls itself nguyen-at-home", "-> VN/GOV/mps"]
+    {
         assert!(words.contains(word), "{word} is not in\n{words}");
     }
     let newest = instance.run(&format!("security-server audit list --last 1 --json --config {file}")).await.json();
-    assert_eq!((newest.as_array().unwrap().len(), &newest[0]["noted"]["entry"]), (1, &"started".into()));
+    let newest = newest["entries"].as_array().unwrap();
+    assert_eq!((newest.len(), &newest[0]["noted"]["entry"]), (1, &"started".into()));
     instance.run(&format!("security-server audit verify --config {file}")).await.well();
 
     rewritten(&instance, &moj).await;
@@ -182,8 +191,7 @@ async fn rewritten(instance: &Instance, moj: &Member) {
 fn write(directory: &Path, key: SigningKey, entries: &[Value]) {
     std::fs::remove_dir_all(directory).unwrap();
     std::fs::create_dir(directory).unwrap();
-    let owner =
-        Owner { instance: "VN".parse().unwrap(), member: "VN/GOV/moj".into(), server: "VN/GOV/moj/ss1".into() };
+    let owner = Owner { instance: "VN".parse().unwrap(), member: "VN/GOV/moj".into(), server: "VN/GOV/moj/ss1".into() };
     let trees = vec![Tree { owner, key: Arc::new(key) }];
     let options = Options { first: true, ..Options::default() };
     let journal = Journal::open(Arc::new(Directory(directory.to_owned())), trees, options, None, &mut |_| {}).unwrap();

@@ -240,18 +240,18 @@ async fn a_server_lost_and_put_back_by_its_commands_goes_on() {
     let restore =
         "security-server backup restore portal.backup portal --passphrase credential:backup --server VN/GOV/portal/ss1";
     let would = instance.run(&format!("{restore} --dry-run")).await.well();
-    assert!(would.contains("Nothing was written") && !instance.path("portal").exists(), "{would}");
+    assert!(would.contains("nothing was changed") && !instance.path("portal").exists(), "{would}");
     let restored = instance.run(restore).await.well();
     assert!(restored.contains("put the signing key back"), "{restored}");
     std::fs::rename(instance.path("signing.pem"), instance.path("portal/keys/signing.pem")).unwrap();
     let portals = instance.serve(portal).await;
-    let status = instance.run(&format!("security-server status --config {}", portal.file())).await.json();
+    let status = instance.run(&format!("security-server status --json --config {}", portal.file())).await.json();
     assert!(status["health"]["waits_after_restore_ms"].as_u64().unwrap() > 0, "{status}");
 
     let after = call().await;
     let status = soon(async {
         loop {
-            let status = instance.run(&format!("security-server status --config {}", moj.file())).await.json();
+            let status = instance.run(&format!("security-server status --json --config {}", moj.file())).await.json();
             if status["health"]["alarms"] == 1 {
                 return status;
             }
@@ -273,7 +273,7 @@ async fn a_server_lost_and_put_back_by_its_commands_goes_on() {
 
     let listed = async |file: String| {
         let listed = instance.run(&format!("security-server audit list --json --config {file}")).await.json();
-        let entries = listed.as_array().unwrap().iter().map(|entry| entry["noted"].clone());
+        let entries = listed["entries"].as_array().unwrap().iter().map(|entry| entry["noted"].clone());
         entries.collect::<Vec<_>>()
     };
     let of_portal = listed(portal.file()).await;
@@ -336,7 +336,7 @@ async fn a_backup_that_does_not_hold_is_refused_and_nothing_is_left_behind() {
 
     // Made of a server that is stopped; a dry run makes nothing.
     let before = files();
-    assert!(well(create("none", " --dry-run")).await.contains("Nothing was written"));
+    assert!(well(create("none", " --dry-run")).await.contains("nothing was changed"));
     assert_eq!(files(), before);
     well(create("backup", "")).await;
     refused(create("backup", ""), 1, "exists").await;

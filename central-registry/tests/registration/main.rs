@@ -105,7 +105,7 @@ async fn a_rejected_applicant_reads_the_reason() {
     office.admin.submit(&Order::Reject("R-1".parse().unwrap(), reason.parse().unwrap())).await.unwrap();
     let error = waiting.await.unwrap().unwrap_err();
     assert!(matches!(&error, JoinError::Rejected { reason: said, .. } if said == reason), "{error}");
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.exit().code(), 3);
     let (code, why) = refusal(office.admin.submit(&Order::Approve("R-1".parse().unwrap())).await);
     assert_eq!(code, Code::FailedPrecondition);
     assert!(why.contains("rejected already"), "{why}");

@@ -63,10 +63,10 @@ impl Drop for NewFile {
 #[derive(Debug, thiserror::Error)]
 pub enum NotRestored {
     /// Something is there.
-    #[error("{0} is not empty, and nothing is ever put back over anything: move it away, or give another directory")]
+    #[error("{0} is not empty, and nothing is ever put back over anything; move it away, or give another directory")]
     NotEmpty(PathBuf),
     /// A file or directory cannot be written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; check the directory above it, and the space on its disk")]
     File {
         /// Which.
         path: PathBuf,

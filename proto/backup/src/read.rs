@@ -18,24 +18,24 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum NotABackup {
     /// It cannot be read.
-    #[error("it cannot be read: {0}")]
+    #[error("it cannot be read: {0}; check the path")]
     Unreadable(io::Error),
     /// It is something else.
-    #[error("it is no backup: `backup create` makes one")]
+    #[error("it is no backup; `backup create` makes one")]
     None,
     /// It is of a version that this program does not know.
-    #[error("it is a backup of another version: use the program that made it")]
+    #[error("it is a backup of another version; use the program that made it")]
     OtherVersion,
     /// It does not open.
     #[error(
-        "it cannot be opened with this passphrase: give the one that it was made with; if that is the one, its first bytes were changed"
+        "it cannot be opened with this passphrase, or its first bytes were changed; give the one that it was made with"
     )]
     Passphrase,
     /// It is not as it was written.
     #[error("it is damaged: {0}; take another backup")]
     Damaged(String),
     /// It holds what this program's do not hold.
-    #[error("it is not one that this program makes: {0}")]
+    #[error("it is not one that this program makes: {0}; use the program that made it")]
     Foreign(String),
 }
 

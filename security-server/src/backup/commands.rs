@@ -1,8 +1,9 @@
 //! `security-server backup`, as a person or a timer calls it.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
+use backup::{About, PartName};
+use command_line::{Changing, Ended, Exit, Foreseen, Progress, Reading, show};
 use journal::Verified;
 use proto::identifier::ServerId;
 use proto::time::Time;
@@ -12,9 +13,10 @@ use super::{BackupError, Found, Made, Wanted, create, restore, verify, would_cre
 use crate::audit::{journal_as_json, journal_in_words};
 use crate::clock::Clock;
 use crate::keys::{NoPassphrase, Source};
+use crate::usage::ConfigurationFile;
 
 /// What is asked.
-#[derive(clap::Subcommand, Debug)]
+#[derive(clap::Subcommand)]
 pub enum Command {
     /// Write one encrypted file with all that this server is, its signing key left out. It may run meanwhile.
     Create(Box<Create>),
@@ -25,9 +27,9 @@ pub enum Command {
         /// Where its passphrase comes from: credential:NAME, fd:NUMBER or prompt.
         #[arg(long, default_value = "prompt", value_name = "SOURCE")]
         passphrase: Source,
-        /// The findings as JSON.
-        #[arg(long)]
-        json: bool,
+        /// How the findings are shown.
+        #[command(flatten)]
+        reading: Reading,
     },
     /// Put a backup into a directory that is empty or not there, whole or not at all.
     Restore {
@@ -41,17 +43,14 @@ pub enum Command {
         /// Where its passphrase comes from: credential:NAME, fd:NUMBER or prompt.
         #[arg(long, default_value = "prompt", value_name = "SOURCE")]
         passphrase: Source,
-        /// Check all of it, say what would be put back, and write nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
+        /// Whether it is carried out, and how the outcome is shown. A dry run checks all of the backup too.
+        #[command(flatten)]
+        changing: Changing,
     },
 }
 
 /// What is to be backed up.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args)]
 pub struct Create {
     /// The file to write; never over another.
     pub file: PathBuf,
@@ -64,76 +63,84 @@ pub struct Create {
     /// Leave out all but the newest segments of the message log: the others must be kept elsewhere, they are evidence.
     #[arg(long)]
     pub newest_messages_only: bool,
-    /// Say what would be in it, and write nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// As JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// The server's configuration file.
-    #[arg(long, env = "CAUSEWAY_CONFIG", value_name = "FILE")]
-    pub config: PathBuf,
-}
-
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// There is no passphrase.
-    #[error(transparent)]
-    Passphrase(#[from] NoPassphrase),
-    /// The rest.
-    #[error(transparent)]
-    Backup(#[from] BackupError),
-    /// It was interrupted.
-    #[error("the work ended early: {0}")]
-    Ended(#[from] tokio::task::JoinError),
-}
-
-impl Failed {
-    /// The exit code that stands for it: see [`BackupError::exit_code`].
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Passphrase(_) => 2,
-            Self::Backup(error) => error.exit_code(),
-            Self::Ended(_) => 1,
-        }
-    }
+    /// Which server.
+    #[command(flatten)]
+    pub server: ConfigurationFile,
+    /// Whether it is carried out, and how the outcome is shown.
+    #[command(flatten)]
+    pub changing: Changing,
 }
 
 /// Does as asked, on standard output.
-pub async fn run(command: Command) -> Result<(), Failed> {
+pub async fn run(command: Command) -> Result<Exit, Ended> {
     match command {
-        Command::Create(asked) => {
-            let wanted = Wanted { signing_keys: asked.with_signing_keys, whole_log: !asked.newest_messages_only };
-            let made = if asked.dry_run {
-                would_create(&asked.config, wanted, &Clock::system())?
-            } else {
-                let passphrase = asked.passphrase.read_new()?;
-                create(&asked.config, &asked.file, &passphrase, wanted, &Clock::system()).await?
+        Command::Create(asked) => make(*asked).await,
+        Command::Verify { file, passphrase, reading } => {
+            let found = {
+                let passphrase = passphrase.read().map_err(wrong)?;
+                let _shown = Progress::of("checking the backup");
+                tokio::task::spawn_blocking(move || verify(&file, &passphrase)).await.map_err(ended)?.map_err(failed)?
             };
-            say(&if asked.json { format!("{:#}\n", made.to_json()) } else { made.in_words(&asked.file) });
+            show(reading.json, &found.to_json(), || format!("{}It holds.", found.in_words()));
+            Ok(Exit::Ok)
         }
-        Command::Verify { file, passphrase, json } => {
-            let passphrase = passphrase.read()?;
-            let found = tokio::task::spawn_blocking(move || verify(&file, &passphrase)).await??;
-            say(&if json { format!("{:#}\n", found.to_json()) } else { format!("{}It holds.\n", found.in_words()) });
-        }
-        Command::Restore { file, directory, server, passphrase, dry_run, json } => {
-            let passphrase = passphrase.read()?;
-            let place = directory.clone();
-            let found = tokio::task::spawn_blocking(move || {
-                if dry_run {
-                    would_restore(&file, &place, &passphrase, server.as_ref())
-                } else {
-                    restore(&file, &place, &passphrase, server.as_ref())
-                }
-            });
-            let found = found.await??;
-            let next = if dry_run { would_be_next() } else { next(&found, &directory) };
-            say(&if json { format!("{:#}\n", found.to_json()) } else { format!("{}{next}", found.in_words()) });
+        Command::Restore { file, directory, server, passphrase, changing } => {
+            let (place, dry_run) = (directory.clone(), changing.dry_run);
+            let found = {
+                let passphrase = passphrase.read().map_err(wrong)?;
+                let _shown = Progress::of("checking the backup");
+                let work = move || match dry_run {
+                    true => would_restore(&file, &place, &passphrase, server.as_ref()),
+                    false => restore(&file, &place, &passphrase, server.as_ref()),
+                };
+                tokio::task::spawn_blocking(work).await.map_err(ended)?.map_err(failed)?
+            };
+            if dry_run {
+                let About { server, made, .. } = &found.manifest.about;
+                let (parts, made) = (found.manifest.parts.len() - 1, Time::from_millis(*made));
+                let change = format!("write the {parts} files of {server} as of {made} into {}", directory.display());
+                let foreseen = Foreseen::new(vec![change]);
+                show(changing.json, &foreseen, || foreseen.to_string());
+            } else {
+                let text = || format!("{}{}", found.in_words(), next(&found, &directory));
+                show(changing.json, &found.to_json(), text);
+            }
+            Ok(Exit::Ok)
         }
     }
-    Ok(())
+}
+
+async fn make(asked: Create) -> Result<Exit, Ended> {
+    let Create { file, passphrase, with_signing_keys, newest_messages_only, server, changing } = asked;
+    let wanted = Wanted { signing_keys: with_signing_keys, whole_log: !newest_messages_only };
+    if changing.dry_run {
+        let made = would_create(&server.config, wanted, &Clock::system()).map_err(failed)?;
+        let part = |(name, bytes): &(PartName, u64)| format!("{name}, {bytes} bytes");
+        let mut changes = vec![format!("write {}, of {} parts:", file.display(), made.parts.len())];
+        changes.extend(made.parts.iter().map(part));
+        let foreseen = Foreseen::new(changes);
+        show(changing.json, &foreseen, || foreseen.to_string());
+        return Ok(Exit::Ok);
+    }
+    let passphrase = passphrase.read_new().map_err(wrong)?;
+    let made = {
+        let _shown = Progress::of("writing the backup");
+        create(&server.config, &file, &passphrase, wanted, &Clock::system()).await.map_err(failed)?
+    };
+    show(changing.json, &made.to_json(), || made.in_words(&file));
+    Ok(Exit::Ok)
+}
+
+fn wrong(error: NoPassphrase) -> Ended {
+    Ended::new(Exit::Usage, error)
+}
+
+fn failed(error: BackupError) -> Ended {
+    Ended::new(error.exit(), error)
+}
+
+fn ended(error: tokio::task::JoinError) -> Ended {
+    Ended::new(Exit::Failed, error)
 }
 
 impl Made {
@@ -147,10 +154,8 @@ impl Made {
     }
 
     fn in_words(&self, file: &std::path::Path) -> String {
-        let mut text = match &self.manifest {
-            Some(manifest) => format!("{}\n  manifest sha256:{manifest}\n", file.display()),
-            None => "Nothing was written. It would hold:\n".to_owned(),
-        };
+        let manifest = self.manifest.as_deref().unwrap_or_default();
+        let mut text = format!("{}\n  manifest sha256:{manifest}\n", file.display());
         text += &format!("  {} parts, {} bytes, of {}\n", self.parts.len(), self.bytes(), self.about.server);
         text += if self.about.signing_keys {
             "  WITH the signing key: who has this file and both passphrases speaks for the member\n"
@@ -160,10 +165,7 @@ impl Made {
         if !self.about.complete {
             text += "  with the newest segments of the message log only: keep the others, they are evidence\n";
         }
-        if self.manifest.is_some() {
-            text += &format!("\nNext: security-server backup verify {}\n", file.display());
-        }
-        text
+        text + &format!("\nNext: security-server backup verify {}\n", file.display())
     }
 }
 
@@ -202,10 +204,6 @@ impl Found {
     }
 }
 
-fn would_be_next() -> String {
-    "Nothing was written: all of it holds, and would be put back.\n".to_owned()
-}
-
 fn next(found: &Found, directory: &std::path::Path) -> String {
     let directory = directory.display();
     let mut text = format!("It was put back into {directory}.\n\nNext:\n");
@@ -219,9 +217,4 @@ fn next(found: &Found, directory: &std::path::Path) -> String {
          For its first minute it refuses calls of peers (NOT_READY). Peers that hold more of its log than it does will say so.\n"
     );
     text
-}
-
-/// Where nobody reads the output any more, the work was done all the same.
-fn say(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -2,12 +2,13 @@
 //! and asks nobody.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use command_line::{Exit, Progress, Reading, file_remedy, say, show};
 use journal::{Directory, Entry, ReadError, Verified};
 use proto::record::{Genesis, Kind};
 use proto::signature::{KeyId, PublicKey, purpose};
@@ -19,30 +20,31 @@ use crate::config::{Configuration, NoConfiguration};
 use crate::global_configuration::{Store, StoreError};
 use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION};
 use crate::log_keys::{self, LogKeys};
+use crate::usage::ConfigurationFile;
 
 /// What is asked of the audit log.
-#[derive(clap::Subcommand, Debug)]
+#[derive(clap::Subcommand)]
 pub enum Command {
     /// Show who changed what at this server, when and from where, and what it noticed of others.
     List {
         /// Only so many of the newest.
         #[arg(long, value_name = "NUMBER")]
         last: Option<usize>,
-        /// As JSON: an array of entries.
-        #[arg(long)]
-        json: bool,
-        /// The server's configuration file.
-        #[arg(long, env = "CAUSEWAY_CONFIG", value_name = "FILE")]
-        config: PathBuf,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
     },
     /// Verify the whole audit log: every hash, every signature of a head and of a grant, every difference of settings.
     Verify {
-        /// The findings as JSON.
-        #[arg(long)]
-        json: bool,
-        /// The server's configuration file.
-        #[arg(long, env = "CAUSEWAY_CONFIG", value_name = "FILE")]
-        config: PathBuf,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How the findings are shown.
+        #[command(flatten)]
+        reading: Reading,
     },
 }
 
@@ -59,20 +61,25 @@ pub enum AuditError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file.
-    #[error("{0}: {1}")]
-    File(PathBuf, io::Error),
+    #[error("{}: {source}; {}", .path.display(), file_remedy(source, "put it back from a backup"))]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It does not hold.
-    #[error("the audit log does not hold: {0}")]
+    #[error("the audit log does not hold: {0}; keep it as it is, and compare it with a backup")]
     DoesNotHold(String),
 }
 
 impl AuditError {
-    /// The exit code that stands for it: 1 failed, 2 wrong configuration, 7 the check failed.
-    pub fn exit_code(&self) -> u8 {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Configuration(_) => 2,
-            Self::Log(ReadError::Disk(_)) | Self::File(..) => 1,
-            Self::Log(_) | Self::Store(_) | Self::DoesNotHold(_) => 7,
+            Self::Configuration(error) => error.exit(),
+            Self::Log(ReadError::Disk(_)) | Self::File { .. } => Exit::Failed,
+            Self::Log(_) | Self::Store(_) | Self::DoesNotHold(_) => Exit::CheckFailed,
         }
     }
 }
@@ -80,10 +87,13 @@ impl AuditError {
 /// Does as asked, on standard output.
 pub fn run(command: Command) -> Result<(), AuditError> {
     match command {
-        Command::List { last, json, config } => list(&Configuration::read(&config)?, last, json),
-        Command::Verify { json, config } => {
-            let found = verify(&Configuration::read(&config)?)?;
-            say(&if json { format!("{:#}\n", found.to_json()) } else { found.to_string() });
+        Command::List { last, server, reading } => list(&Configuration::read(&server.config)?, last, reading.json),
+        Command::Verify { server, reading } => {
+            let found = {
+                let _shown = Progress::of("verifying the audit log");
+                verify(&Configuration::read(&server.config)?)?
+            };
+            show(reading.json, &found.to_json(), || found.to_string());
             found.holds()
         }
     }
@@ -91,67 +101,47 @@ pub fn run(command: Command) -> Result<(), AuditError> {
 
 fn list(configuration: &Configuration, last: Option<usize>, json: bool) -> Result<(), AuditError> {
     let disk = Directory(configuration.directory.join(AUDIT_LOG));
-    let (mut kept, mut printed) = (VecDeque::new(), 0);
-    let mut show = |line: String| {
-        let between = if json && printed > 0 { ",\n" } else { "" };
-        printed += 1;
-        say(&format!("{between}{line}"));
-    };
-    if json {
-        say("[\n");
-    }
+    let mut entries = VecDeque::new();
     journal::read(&disk, None, &mut |entry| {
-        let Some(line) = (if json { as_json(&entry) } else { as_text(&entry) }) else { return };
-        match last {
-            None => show(line),
-            Some(last) => {
-                kept.push_back(line);
-                if kept.len() > last {
-                    kept.pop_front();
-                }
+        let is_shown = matches!(entry.record.kind(), Kind::Entry | Kind::Genesis);
+        if is_shown && last != Some(0) {
+            if last.is_some_and(|last| entries.len() >= last) {
+                entries.pop_front();
             }
+            entries.push_back(entry);
         }
     })?;
-    kept.into_iter().for_each(show);
     if json {
-        say("\n]\n");
+        let entries: Vec<_> = entries.iter().map(as_json).collect();
+        show(true, &json!({ "entries": entries }), String::new);
+    } else {
+        entries.iter().for_each(|entry| say(&as_text(entry)));
     }
     Ok(())
 }
 
-fn as_json(entry: &Entry) -> Option<String> {
+fn as_json(entry: &Entry) -> Value {
     let body = match entry.record.kind() {
-        Kind::Entry => serde_json::from_slice::<Value>(&entry.record.body()).unwrap_or(Value::Null),
         Kind::Genesis => json!({ "entry": "opened", "why": entry.genesis.content.why().as_str_name().to_lowercase() }),
-        _ => return None,
+        _ => serde_json::from_slice::<Value>(&entry.record.body()).unwrap_or(Value::Null),
     };
     let (position, tree) = (entry.position.to_string(), entry.tree.to_string());
-    Some(
-        json!({ "position": position, "tree": tree, "member": entry.genesis.content.member, "noted": body })
-            .to_string(),
-    )
+    json!({ "position": position, "tree": tree, "member": entry.genesis.content.member, "noted": body })
 }
 
-fn as_text(entry: &Entry) -> Option<String> {
+fn as_text(entry: &Entry) -> String {
     let noted: Option<Noted> = serde_json::from_slice(&entry.record.body()).ok();
-    let (at, what, by) = match entry.record.kind() {
-        Kind::Entry => match &noted {
-            Some(noted) => in_words(noted),
-            None => (None, "an entry that this program does not know".into(), None),
-        },
-        Kind::Genesis => {
-            let content = &entry.genesis.content;
-            (
-                None,
-                format!("the log was opened: {}", content.why().as_str_name().to_lowercase().replace('_', " ")),
-                None,
-            )
+    let (at, what, by) = match (entry.record.kind(), &noted) {
+        (Kind::Genesis, _) => {
+            let why = entry.genesis.content.why().as_str_name().to_lowercase().replace('_', " ");
+            (None, format!("the log was opened: {why}"), None)
         }
-        _ => return None,
+        (_, Some(noted)) => in_words(noted),
+        (_, None) => (None, "an entry that this program does not know".into(), None),
     };
     let at = at.map_or_else(|| "-".to_owned(), |at| Time::from_millis(at).to_string());
     let by = by.map(|by| format!("\n{:26}{}", "", by.in_words())).unwrap_or_default();
-    Some(format!("{at:24}  {what}{by}\n"))
+    format!("{at:24}  {what}{by}")
 }
 
 impl Actor {
@@ -227,7 +217,7 @@ pub fn verify(configuration: &Configuration) -> Result<Found, AuditError> {
     let directory = &configuration.directory;
     let (_, trusted) = Store::copied(&directory.join(GLOBAL_CONFIGURATION))?;
     let place = directory.join(CERTIFICATES);
-    let certificates = log_keys::certificates(&place).map_err(|error| AuditError::File(place.clone(), error))?;
+    let certificates = log_keys::certificates(&place).map_err(|source| AuditError::File { path: place, source })?;
     let pems = certificates.values().map(Vec::as_slice);
     let keys = LogKeys::of(&configuration.server, trusted.configuration(), pems);
     let mut entries = Entries::of(&keys);
@@ -396,9 +386,4 @@ impl std::fmt::Display for Found {
         }
         writeln!(f, "{}", if self.wrong.is_empty() { "It holds." } else { "It does not hold." })
     }
-}
-
-/// Where nobody reads any more, nothing is lost.
-fn say(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }
