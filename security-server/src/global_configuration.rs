@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use proto::global_configuration::Configuration;
 use tokio::sync::watch as channel;
 
-pub use store::{Applied, NotApplied, Store, StoreError};
+pub use store::{Applied, NotApplied, Store, StoreError, Stored};
 pub use watch::{Registry, watch};
 
 /// The configuration in force. Loading it takes no lock.

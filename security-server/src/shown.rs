@@ -34,6 +34,14 @@ pub fn status(status: &Status, paint: Paint) -> String {
         let behind = format!("{} ms behind the log's last time: set the clock", health.clock_behind_ms);
         text += &format!("  clock          {}\n", paint.bad(&behind));
     }
+    if health.waits_after_restore_ms > 0 {
+        let waits = format!("calls of peers are refused for {} ms more", health.waits_after_restore_ms);
+        text += &format!("  restored       {}\n", paint.doubtful(&waits));
+    }
+    if health.alarms > 0 {
+        let alarms = format!("{} about peers' logs: see `security-server audit list`", health.alarms);
+        text += &format!("  ALARMS         {}\n", paint.bad(&alarms));
+    }
     text
 }
 

@@ -26,41 +26,51 @@ use crate::moment::Judged;
 use crate::refusal::BareRefusal;
 use crate::relay::LineArrived;
 use crate::way::{Side, Stop};
+use crate::witness::Witness;
 
 /// Heads remembered for one key; twice as many at the most.
 pub const REMEMBERED_HEADS: usize = 512;
 
 /// Heads whose signatures held, by key and what was signed, shared by all threads. A hit still asks the configuration
 /// whether the key is good.
-#[derive(Debug, Default)]
-pub struct VerifiedHeads(Mutex<HashMap<KeyId, [Roots; 2]>>);
+pub struct VerifiedHeads {
+    roots: Mutex<HashMap<KeyId, [Roots; 2]>>,
+    witness: Witness,
+}
 
 /// The root of each tree at each size that was seen.
 type Roots = HashMap<(TreeName, u64), Digest>;
 
 impl VerifiedHeads {
+    /// None yet; what they show of the peers' logs, the witness holds against what it knows of them.
+    pub fn shown_to(witness: Witness) -> Self {
+        Self { roots: Mutex::default(), witness }
+    }
+
     fn remembers(&self, key: &KeyId, head: &Head) -> bool {
-        let heads = self.0.lock().expect("no panic while it is held");
+        let heads = self.roots.lock().expect("no panic while it is held");
         let Some(generations) = heads.get(key) else { return false };
         generations.iter().any(|roots| roots.get(&(head.tree, head.size)) == Some(&head.root))
     }
 
-    /// Remembers a head whose signature held. Two roots of one tree at one size conflict (PROTOCOL.md 5.3): no crash,
-    /// restore or clone does that. It is an alarm, not a refusal: both heads are in the log, with the messages.
-    fn remember(&self, key: KeyId, head: &Head) {
+    /// Remembers a head whose signature held. Two roots of one tree at one size conflict (PROTOCOL.md 5.3). It is an
+    /// alarm, not a refusal: both heads are in the log, with the messages.
+    fn remember(&self, key: KeyId, head: &Head, genesis: &Genesis, header: &Header, now: Time) {
         let place = (head.tree, head.size);
-        let mut heads = self.0.lock().expect("no panic while it is held");
+        let mut heads = self.roots.lock().expect("no panic while it is held");
         let generations = heads.entry(key).or_default();
-        if generations.iter().any(|roots| roots.get(&place).is_some_and(|root| *root != head.root)) {
-            metrics::counter!("causeway_conflicting_heads_total").increment(1);
-            tracing::error!(%key, tree = %head.tree, size = head.size, "A PEER'S LOG HAS FORKED: two heads of one size \
-                conflict. Keep this server's log, and tell the central registry");
-        }
+        let other = generations.iter().filter_map(|roots| roots.get(&place)).find(|root| **root != head.root).copied();
         let [young, old] = generations;
         young.insert(place, head.root);
         if young.len() >= REMEMBERED_HEADS {
             *old = std::mem::take(young);
         }
+        drop(heads);
+        if let Some(other) = other {
+            metrics::counter!("causeway_conflicting_heads_total").increment(1);
+            self.witness.fork(genesis, head, &other, header, now);
+        }
+        self.witness.see(genesis, head, header, now);
     }
 }
 
@@ -256,7 +266,7 @@ fn proven(
         remembered
     })?;
     if !remembered {
-        heads.remember(proven.key, &proven.head);
+        heads.remember(proven.key, &proven.head, genesis, header, now);
     }
     direction.key = Some(proven.key);
     let contents = direction.commitments.check(header, frame.payload.clone())?;

@@ -247,6 +247,8 @@ impl World {
                 (bound, Door { bound: Some(subsystem), tls: None }),
             ],
             operators: (TcpListener::bind("127.0.0.1:0").await.unwrap(), Digest::of(&[OPERATORS_TOKEN.as_bytes()])),
+            named_operators: HashMap::new(),
+            described: BTreeMap::new(),
         }
     }
 
