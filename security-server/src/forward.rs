@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
 use proto::message::{Cause, Contents, End, Fields};
-use proto::refusal::{Code, Language};
+use proto::refusal::{Code, Form, Language};
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
 use tokio::sync::oneshot;
 
@@ -156,7 +156,9 @@ impl Client {
             None => Ok(()),
             Some(End::Trailers { .. }) => self.end(way, &trailers.unwrap_or_default()),
             Some(End::Refused(code)) => {
-                self.refuse(way, code.parse().unwrap_or(Code::OutcomeUnknown));
+                // A provider's server says what its own list has for it, and puts no words into our server's mouth.
+                let code = code.parse().ok().filter(|code: &Code| code.form() == Form::Sealed);
+                self.refuse(way, code.unwrap_or(Code::OutcomeUnknown));
                 Ok(())
             }
             Some(End::Abort(cause)) => {
@@ -349,6 +351,14 @@ pub enum OwnEnd {
 }
 
 impl OwnEnd {
+    /// Whether our own system broke off or was never called, rather than ended.
+    fn is_broken_off(self) -> bool {
+        matches!(
+            self,
+            Self::Refused(Code::ServiceMalformed) | Self::Abort(Cause::Disconnected) | Self::Abort(Cause::Cancelled)
+        )
+    }
+
     /// As a header says it.
     pub(crate) fn sealed(self, trailers: Option<Digest>) -> End {
         match (self, trailers) {
@@ -465,6 +475,11 @@ impl OwnSource {
         if body.is_end_stream() {
             return self.take_trailers(&head.headers, metadata);
         }
+        // An answer has one status, and it is at its end.
+        if head.headers.contains_key(fields::GRPC_STATUS) {
+            tracing::warn!("the service says a status before its answer has ended");
+            return self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+        }
         self.gathered.metadata = Some(metadata);
         self.from = Origin::Service(body);
     }
@@ -542,7 +557,13 @@ impl Source for OwnSource {
             }
         }
         loop {
-            let arrived = self.arrived().await;
+            let mut arrived = self.arrived().await;
+            // A service that is cut off breaks off: what cut it off is the cause, whichever is seen first.
+            if let (Some(stop), Some(end)) = (way.stopped(), &mut arrived.end)
+                && end.is_broken_off()
+            {
+                *end = OwnEnd::Abort(stop.cause);
+            }
             if arrived.end.is_some() || arrived.contents != Contents::default() {
                 return arrived;
             }
