@@ -3,11 +3,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are read, not called")]
 
+pub mod attack;
 pub mod echo;
+pub mod forged_log;
+pub mod matrix;
 pub mod processes;
 pub mod programs;
 pub mod raw;
 pub mod rogue;
+pub mod rogue_registry;
 pub mod tap;
 pub mod world;
 
