@@ -73,7 +73,7 @@ impl Language {
 /// A text that is no code of the list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no refusal code: it is one of a closed list, written as causeway-refusal bears it (example: GRANT_MISSING)"
+    "{text:?} is no refusal code; it is one of a closed list, written as causeway-refusal bears it (example: GRANT_MISSING)"
 )]
 pub struct NotACode {
     text: String,

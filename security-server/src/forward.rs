@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +19,7 @@ use proto::refusal::{Code, Form, Language};
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
 use tokio::sync::oneshot;
 
-use crate::authorize::Granted;
+use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::message_log::{Recorded, Said, Source};
@@ -24,6 +27,8 @@ use crate::way::{Shared, Side, Stop, StopSwitch, Way};
 
 /// How long a service may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request that was broken off may take to be reset as one, before it is cancelled.
+const BROKEN_OFF_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A response on its way, from a service or from a peer.
 pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
@@ -56,6 +61,40 @@ pub struct CalledService {
     granted: Granted,
     answer: Option<oneshot::Sender<Result<AnswerFuture, Code>>>,
     body: Option<body::Sender>,
+    is_whole: Arc<AtomicBool>,
+}
+
+/// A service's answer that is waited for. Dropped, it cancels the request; but some libraries take a cancelled request for
+/// one that ended well (tonic's), so that one that is not whole is waited for until its body's end has reset it.
+struct Awaited {
+    answer: Option<AnswerFuture>,
+    /// Whether the request was sent: what was not asked yet is not asked any more.
+    begun: bool,
+    request_is_whole: Arc<AtomicBool>,
+}
+
+impl Future for Awaited {
+    type Output = Result<Response<Incoming>, hyper::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.begun = true;
+        let answer = self.answer.as_mut().expect("it is not polled after its end");
+        let polled = answer.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.answer = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let broken_off = self.begun && !self.request_is_whole.load(Ordering::Acquire);
+        let unanswered = self.answer.take().filter(|_| broken_off);
+        if let (Some(answer), Ok(runtime)) = (unanswered, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(tokio::time::timeout(BROKEN_OFF_TIMEOUT, answer));
+        }
+    }
 }
 
 /// The number of a message that was handed on. Only `hand_on` makes one.
@@ -123,7 +162,8 @@ impl OwnSystem {
     pub(crate) fn to_service(granted: Granted) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
         let source = OwnSource::new(Origin::Waiting(waiting));
-        (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None })), source)
+        let is_whole = Arc::default();
+        (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None, is_whole })), source)
     }
 
     /// Hears no more of the exchange. A client is told why; a service sees a reset.
@@ -237,6 +277,7 @@ impl CalledService {
             // Dropped without its end, the body becomes a reset: the service sees the cancel.
             let body = self.body.take();
             if let (End::HalfClose, Some(body)) = (end, body) {
+                self.is_whole.store(true, Ordering::Release);
                 let _ = body.finish(None);
             }
         }
@@ -254,7 +295,9 @@ impl CalledService {
         let called = match connection {
             Ok(mut connection) => {
                 self.body = Some(sender);
-                Ok(Box::pin(async move { connection.send_request(request).await }) as AnswerFuture)
+                let answer: AnswerFuture = Box::pin(async move { connection.send_request(request).await });
+                let request_is_whole = Arc::clone(&self.is_whole);
+                Ok(Box::pin(Awaited { answer: Some(answer), begun: false, request_is_whole }) as AnswerFuture)
             }
             Err(error) => {
                 tracing::warn!(exchange = %way.exchange, service = %self.granted.service, %error, "the service is out of reach");

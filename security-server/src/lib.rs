@@ -10,6 +10,7 @@ mod body;
 pub mod clock;
 
 pub mod config;
+pub mod doctor;
 pub mod evidence;
 pub mod exchange;
 mod fields;
@@ -27,7 +28,9 @@ pub mod refusal;
 pub mod relay;
 pub mod resolve;
 pub mod services;
+pub mod shown;
 pub mod tls;
+pub mod usage;
 pub mod verify;
 pub mod way;
 
@@ -153,7 +156,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// A listener.
-    #[error("a listener: {0}")]
+    #[error("a listener: {0}; is another program there?")]
     Listener(#[from] std::io::Error),
     /// Another program's metrics are in this process in a form that cannot be shared.
     #[error("metrics: {0}")]

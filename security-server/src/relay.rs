@@ -180,7 +180,7 @@ impl Outward {
 }
 
 impl Target {
-    fn uri(&self, path: &str) -> http::Uri {
+    pub(crate) fn uri(&self, path: &str) -> http::Uri {
         let uri = format!("https://{}{path}", self.address);
         uri.parse().unwrap_or_else(|_| http::Uri::from_static("https://unnamed/"))
     }
@@ -346,6 +346,13 @@ pub(crate) struct Up {
     /// The key that the peer's certificate showed.
     key: KeyId,
     requests: SendRequest<Outgoing>,
+}
+
+impl Up {
+    /// Where requests are sent.
+    pub(crate) fn requests(&self) -> SendRequest<Outgoing> {
+        self.requests.clone()
+    }
 }
 
 /// Why a peer cannot be reached, for the operator.

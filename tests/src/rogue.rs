@@ -191,7 +191,7 @@ impl Rogue {
         drafts.collect()
     }
 
-    /// An answer that is right in every respect: one message, "answer", and status 0.
+    /// An answer that is right in every respect, sealed.
     pub async fn answer(&self, opening: &wire::Frame) -> wire::Frame {
         self.seal(answer_to(opening)).await
     }

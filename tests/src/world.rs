@@ -331,6 +331,7 @@ impl World {
     /// Publishes a change of the members and puts it in force at these servers.
     pub fn publish(&mut self, change: impl FnOnce(&mut BTreeMap<&'static str, Member>), revoked: Vec<Digest>) {
         change(&mut self.members);
+        let revoked = revoked.into_iter().map(Into::into).collect();
         let view = View { revoked, ..self.view() };
         let (publication, _) = self.publication.next(&self.keys, &view, self.now()).unwrap();
         self.publication = publication;
@@ -449,8 +450,9 @@ impl Member {
                 server: server.clone(),
                 address: address.to_string(),
                 authentication: vec![certificate.clone()],
+                maintenance: None,
             }],
-            signing: vec![SigningDocument { server: server.clone(), certificate: signing_certificate }],
+            signing: vec![SigningDocument { server: server.clone(), certificate: signing_certificate, until: None }],
         };
         Self {
             document,

@@ -681,7 +681,7 @@ async fn no_single_key_of_a_role_changes_what_a_server_reads() {
         }),
         ("a revocation left out of the version that brings it", |at, thief| {
             let key = at.world.members["portal"].signing.public().id();
-            let mut files = at.next(|view| view.revoked.push(key)).files().clone();
+            let mut files = at.next(|view| view.revoked.push(key.into())).files().clone();
             let old = at.files()[&role_file(at.files(), "revoked")].clone();
             let name = newest(&files, at.files(), "revoked");
             let version: u64 = name.split('.').next().unwrap().parse().unwrap();
@@ -698,7 +698,13 @@ async fn no_single_key_of_a_role_changes_what_a_server_reads() {
             let mut files = at.files().clone();
             let key = at.world.members["portal"].signing.public().id();
             let path = RevokedDocument::path_of(RevokedDocument::shard_of(&key));
-            put(&mut files, "revoked", &path, RevokedDocument { keys: vec![key] }.to_bytes(), thief);
+            put(
+                &mut files,
+                "revoked",
+                &path,
+                RevokedDocument { keys: vec![key], ..Default::default() }.to_bytes(),
+                thief,
+            );
             files
         }),
         ("the version that everybody has, put together otherwise", |at, thief| {
@@ -873,20 +879,20 @@ async fn three_duty_keys_together_may_only_deny() {
     }
     // Deny it can, and what it denied is denied for good.
     let key = at.world.members["portal"].signing.public().id();
-    let revoking = at.next(|view| view.revoked.push(key));
+    let revoking = at.next(|view| view.revoked.push(key.into()));
     let taken = at.pushed(revoking.files()).await;
     let answer = soon(at.world.raw().await.call(at.world.post("Unary"), raw::message(&said("")))).await;
     let denied = taken == Taken::InForce && told(&answer) == "UNPROVEN";
     family.judged_to_pass("a key revoked", if denied { Ok(()) } else { Err(format!("{taken:?}, {}", told(&answer))) });
     at.world.publication = revoking;
     let next = at.next(|view| {
-        view.revoked.push(key);
+        view.revoked.push(key.into());
         view.members[0].name = "Another name".into();
     });
     let mut files = next.files().clone();
     anew(&at, &mut files, "revoked", &at.world.keys.revoked);
     let path = RevokedDocument::path_of(RevokedDocument::shard_of(&key));
-    put(&mut files, "revoked", &path, RevokedDocument { keys: Vec::new() }.to_bytes(), &at.world.keys.revoked);
+    put(&mut files, "revoked", &path, RevokedDocument::default().to_bytes(), &at.world.keys.revoked);
     fit(&mut files, &at.world.keys.snapshot, &at.world.keys.timestamp);
     let taken = at.pushed(&files).await;
     let refused = matches!(&taken, Taken::Refused(why) if why.contains("a revoked key never comes back"));

@@ -105,7 +105,7 @@ async fn a_rejected_applicant_reads_the_reason() {
     office.admin.submit(&Order::Reject("R-1".parse().unwrap(), reason.parse().unwrap())).await.unwrap();
     let error = waiting.await.unwrap().unwrap_err();
     assert!(matches!(&error, JoinError::Rejected { reason: said, .. } if said == reason), "{error}");
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.exit().code(), 3);
     let (code, why) = refusal(office.admin.submit(&Order::Approve("R-1".parse().unwrap())).await);
     assert_eq!(code, Code::FailedPrecondition);
     assert!(why.contains("rejected already"), "{why}");
@@ -183,8 +183,25 @@ async fn an_applicant_without_the_keys_or_with_others_is_refused() {
         assert_eq!(status.code(), Code::PermissionDenied, "{}", status.message());
         assert!(status.message().contains("proof of possession"), "{}", status.message());
     }
+    // Nor may one key do the work of both: who authenticates connections would sign in the member's name.
+    let mut one_key = Applicant::new(&invited.token);
+    one_key.application.signing_key = one_key.application.authentication_key.clone();
+    let request = one_key.application.sign(&one_key.authentication, &one_key.authentication);
+    let status = office.apply(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
     // None of these used the token up.
     office.apply(applicant.request()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_is_for_a_members_own_server_and_subsystems() {
+    let office = Office::open().await;
+    for (server, subsystems) in
+        [("VN/GOV/tax/ss1", &[][..]), (SERVER, &["VN/GOV/tax/returns"]), ("LA/GOV/moj/ss1", &[])]
+    {
+        let (code, why) = refusal(office.admin.submit(&invitation(MOJ, Some("An agency"), server, subsystems)).await);
+        assert_eq!(code, Code::InvalidArgument, "{why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
