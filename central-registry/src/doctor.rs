@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use checks::keys::Unlock;
-use checks::{Found, Report, blocking, disk, failed, names, ok};
+use checks::{Found, Report, blocking, disk, failed, failed_by, names, ok};
 use command_line::{Reading, file_remedy};
 use keystore::Source;
 
@@ -160,10 +160,7 @@ async fn read(sheet: &Sheet, options: &Options) -> Found<File> {
                 NoConfiguration::Unreadable { .. } | NoConfiguration::Form { .. } => None,
             };
             let place = line.map_or_else(|| shown.to_string(), |line| format!("{shown}:{line}"));
-            failed(
-                error.to_string(),
-                format!("correct {place}; every key is explained in deploy/central-registry.toml"),
-            )
+            failed_by(error, format!("correct {place}; every key is explained in deploy/central-registry.toml"))
         })?;
         let found = format!("it listens at {}", configuration.listen);
         Ok(ok(File { path, text, configuration }, found))

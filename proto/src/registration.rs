@@ -900,7 +900,22 @@ mod tests {
             let received = ReceivedCommand::parse(sign_command(&order, &instance(), [1; 16], now, &key)).unwrap();
             let verified = VerifiedCommand::verify(received, key.public(), &instance(), now).unwrap();
             assert_eq!(*verified.order(), order);
+            assert!(!verified.is_dry_run());
+            let received = ReceivedCommand::parse(sign_dry_run(&order, &instance(), [1; 16], now, &key)).unwrap();
+            let verified = VerifiedCommand::verify(received, key.public(), &instance(), now).unwrap();
+            assert!(verified.is_dry_run() && *verified.order() == order);
         }
+    }
+
+    #[test]
+    fn an_application_that_only_asks_is_known_by_its_mark_and_is_none_without_it() {
+        let (application, authentication, signing) = applied();
+        let asks = application.sign_dry_run(&authentication, &signing);
+        assert!(verify(asks.clone()).unwrap().is_dry_run());
+        let applies = application.sign(&authentication, &signing);
+        assert!(!verify(applies.clone()).unwrap().is_dry_run());
+        let stripped = wire::JoinRequest { application: applies.application, ..asks };
+        assert!(matches!(verify(stripped), Err(Malformed::Possession(_))));
     }
 
     #[test]

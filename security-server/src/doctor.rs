@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use checks::keys::{self, Unlock};
-use checks::{Found, Limit, Report, blocking, disk, failed, names, ok};
+use checks::{Found, Limit, Report, blocking, disk, failed, failed_by, names, ok};
 use command_line::file_remedy;
 use proto::certificate::Authentication;
 use proto::global_configuration::update::Trusted;
@@ -207,14 +207,12 @@ async fn read(sheet: &Sheet, options: &Options) -> Found<File> {
             Ok(configuration)
         });
         let configuration = configuration.map_err(|error| {
-            let remedy = match &error {
-                NoConfiguration::Value { value, .. } => {
-                    let line = text.lines().position(|line| line.contains(value)).map_or(1, |line| line + 1);
-                    format!("correct {shown}:{line}; {example}")
-                }
-                _ => format!("correct {shown}; {example}"),
+            let line = match &error {
+                NoConfiguration::Value { value, .. } => text.lines().position(|line| line.contains(value)),
+                _ => None,
             };
-            failed(error.to_string(), remedy)
+            let place = line.map_or_else(|| shown.to_string(), |line| format!("{shown}:{}", line + 1));
+            failed_by(error, format!("correct {place}; {example}"))
         })?;
         let (doors, services) = (configuration.doors().count(), configuration.services.len());
         let found = format!("{}, {doors} clients' doors, {services} services", configuration.server);
@@ -284,7 +282,7 @@ async fn stored(sheet: &Sheet, file: &Found<File>) -> Found<Trusted> {
                         directory.display()
                     ),
                 };
-                failed(error.to_string(), remedy)
+                failed_by(error, remedy)
             })?;
             let configuration = Arc::clone(trusted.configuration());
             let found = format!(

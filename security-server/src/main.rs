@@ -188,6 +188,7 @@ fn explain(code: Option<Code>, language: Language, json: bool) -> Exit {
         .map(|code| {
             serde_json::json!({
                 "code": code.as_str(), "grpc_status": code.grpc_status(), "http_status": code.http_status(),
+                "side": code.side().as_str(), "said_by": code.speaker().as_str(),
                 "title": code.title(language), "remedy": code.remedy(language),
             })
         })
@@ -195,7 +196,13 @@ fn explain(code: Option<Code>, language: Language, json: bool) -> Exit {
     show(json, &serde_json::json!({ "codes": values }), || {
         let line = |code: &Code| {
             let (title, remedy) = (code.title(language), code.remedy(language));
-            format!("{code}  (gRPC {}, HTTP {})\n  {title}\n  {remedy}\n", code.grpc_status(), code.http_status())
+            let whose = code.side().name(language);
+            let of = match language {
+                Language::English => "It lies with",
+                Language::Vietnamese => "Phía cần xử lý:",
+            };
+            let (grpc, http) = (code.grpc_status(), code.http_status());
+            format!("{code}  (gRPC {grpc}, HTTP {http})\n  {title}\n  {remedy}\n  {of} {whose}.\n")
         };
         codes.iter().map(line).collect()
     });

@@ -323,7 +323,7 @@ pub(crate) async fn next_frame(body: &mut Incoming, frames: &mut FrameReader) ->
 fn bare_refusal(fields: &HeaderMap) -> Option<Stop> {
     let code = fields.get(fields::REFUSAL)?.to_str().ok()?.parse::<Code>().ok();
     let believed = code.filter(|code| code.form() == Form::Bare).unwrap_or(Code::OutcomeUnknown);
-    Some(Stop::because(Cause::Unreachable, believed))
+    Some(Stop::refused_by_the_provider(believed))
 }
 
 /// The other security servers: connections that are kept and shared by many exchanges.

@@ -316,6 +316,21 @@ async fn an_answer_with_one_thing_wrong_is_withheld() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seal_does_not_say_what_is_our_own_servers_to_say() {
+    // Its own service, and its own grants, a provider may speak of; not of how the client called us.
+    for (said, heard) in [("GRANT_MISSING", "GRANT_MISSING"), ("CLIENT_UNKNOWN", "OUTCOME_UNKNOWN")] {
+        let world = answering(move |rogue, opening| async move {
+            let mut draft = Rogue::drafted_answer(&opening);
+            draft.facts.end = Some(End::Refused(said.into()));
+            (draft.facts.metadata, draft.facts.pieces, draft.payload) = (None, Vec::new(), None);
+            vec![rogue.seal(draft).await]
+        })
+        .await;
+        assert_eq!(call(&world).await.refusal(), Some(heard), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_answers_that_prove_nothing_sixteen_are_kept() {
     let world = answering(|_, opening| async move { vec![opening] }).await;
     let mut count = 0;

@@ -598,7 +598,7 @@ async fn a_peer_that_is_down_hangs_or_is_another_is_named() {
     let address = country.members["portal"].peers;
     let silent = TcpListener::bind(address).await.unwrap();
     let report = country.examined("moj").await;
-    first_is("peer hangs", &report, peer, "says nothing within 3s", "hangs");
+    first_is("peer hangs", &report, peer, "it says nothing within 3s", "hangs");
     assert_eq!(report.count(Outcome::Failed), 1, "nothing else is cut with it: {report}");
     drop(silent);
 
@@ -663,10 +663,10 @@ async fn a_certificate_that_expired_is_named_before_the_peers_that_refuse_it() {
     country.registry.as_ref().unwrap().sign_again().await.unwrap();
     country.serve("moj").await;
     let report = country.examined("moj").await;
-    first_is("expired", &report, "its validity", "EXPIRED", "security-server join");
-    assert_eq!(names(&report, Outcome::Failed), ["its validity"], "{report}");
+    first_is("expired", &report, "certificate's validity", "EXPIRED", "security-server join");
+    assert_eq!(names(&report, Outcome::Failed), ["certificate's validity"], "{report}");
     for rests in ["peer VN/GOV/portal/one-stop", "registered address"] {
-        assert!(finding(&report, rests).contains("because \"its validity\" failed"), "{report}");
+        assert!(finding(&report, rests).contains("because \"certificate's validity\" failed"), "{report}");
     }
     let ends = country.registry_examined().await;
     assert_eq!(check(&ends, "members' certificates").outcome, Outcome::Warning, "{ends}");

@@ -71,13 +71,7 @@ fn is_bare(answer: &Answer, code: Code) {
 
 /// A good call, with one field changed, added or (without a value) left out.
 fn with(world: &World, name: &'static str, value: Option<&str>) -> http::request::Builder {
-    let mut request = world.post("Unary");
-    let headers = request.headers_mut().unwrap();
-    headers.remove(name);
-    if let Some(value) = value {
-        headers.append(name, value.parse().unwrap());
-    }
-    request
+    world.post_with("Unary", name, value)
 }
 
 // ---- at the clients' door
@@ -671,73 +665,4 @@ async fn a_server_that_shuts_down_takes_no_new_call() {
     });
     shut.unwrap();
     is_bare(&answer, Code::ShuttingDown);
-}
-
-// ---- the whole list
-
-/// Each code of the closed list, and the test that provokes it.
-const PROVOKED: &[(Code, &str)] = &[
-    (Code::ClientUnknown, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::BrowserRefused, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MethodNotPost, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::ContentTypeUnknown, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::PathMalformed, "a_path_is_matched_byte_for_byte_and_never_mended"),
-    (Code::IdentifierMalformed, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MetadataReserved, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MetadataMalformed, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MetadataTooLarge, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::ServiceNotNamed, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::PurposeMissing, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MemberSuspended, "who_is_suspended_neither_asks_nor_is_asked"),
-    (Code::ProviderUnknown, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::ProviderSuspended, "who_is_suspended_neither_asks_nor_is_asked"),
-    (Code::ProviderUnreachable, "a_provider_out_of_reach_is_said_to_be_and_nothing_was_sent"),
-    (Code::ProviderUnproven, "an_answer_that_proves_nothing_is_withheld_and_kept"),
-    (Code::ProtocolUnsupported, "a_peer_that_does_not_know_the_method_speaks_another_version"),
-    (Code::OutcomeUnknown, "a_peer_cannot_put_words_into_the_mouth_of_our_server"),
-    (Code::AnswerUnrecorded, "an_answer_that_cannot_be_recorded_is_withheld"),
-    (Code::ConfigurationExpired, "an_expired_configuration_trusts_nobody"),
-    (Code::ShuttingDown, "a_server_that_shuts_down_takes_no_new_call"),
-    (Code::TooManyExchanges, "one_more_than_may_run_is_refused"),
-    (Code::DeadlinePassed, "a_deadline_shrinks_on_its_way_and_is_kept_though_the_service_hangs"),
-    (Code::LogEnded, "an_answer_that_cannot_be_recorded_is_withheld"),
-    (Code::AccessEnded, "a_grant_that_ends_stops_the_stream_that_it_allowed"),
-    (Code::GrantMissing, "what_is_not_granted_is_refused_with_a_seal"),
-    (Code::GrantExpired, "what_is_not_granted_is_refused_with_a_seal"),
-    (Code::GrantPurpose, "what_is_not_granted_is_refused_with_a_seal"),
-    (Code::RateExceeded, "a_rate_is_kept"),
-    (Code::ServiceUnknown, "a_service_that_is_not_offered_is_unknown"),
-    (Code::ServiceUnreachable, "a_service_out_of_reach_is_said_to_be"),
-    (Code::ServiceMalformed, "a_service_that_speaks_no_grpc_is_said_to"),
-    (Code::Unproven, "nothing_is_believed_that_is_not_proven"),
-    (Code::NotFresh, "an_opening_of_another_time_is_not_fresh"),
-    (Code::Replayed, "a_replayed_request_is_refused"),
-    (Code::OverQuota, "a_peer_that_is_refused_too_often_is_refused_bare"),
-];
-
-/// Codes that no server says yet, and why.
-const NOT_YET: &[(Code, &str)] = &[
-    (Code::NotReady, "a server opens its doors when it is ready: until then nobody can connect"),
-    (Code::LogFull, "no part of the disk is kept for the ends of exchanges yet: a full disk ends the log"),
-];
-
-#[test]
-fn every_refusal_of_the_list_is_provoked_or_says_why_not() {
-    let sources = [
-        include_str!("refusals.rs"),
-        include_str!("calls.rs"),
-        include_str!("streams.rs"),
-        include_str!("standing.rs"),
-        include_str!("endings.rs"),
-    ];
-    for code in Code::ALL {
-        let provoked = PROVOKED.iter().filter(|(provoked, _)| provoked == code).count();
-        let not_yet = NOT_YET.iter().filter(|(not_yet, why)| not_yet == code && !why.is_empty()).count();
-        assert_eq!(provoked + not_yet, 1, "{code} stands in one of the two lists");
-    }
-    for (code, test) in PROVOKED {
-        let source = sources.iter().find(|source| source.contains(&format!("async fn {test}()")));
-        let source = source.unwrap_or_else(|| panic!("{test} is no test"));
-        assert!(source.contains(&format!("{code:?}")) || source.contains(code.as_str()), "{code} in {test}");
-    }
 }

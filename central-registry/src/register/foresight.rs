@@ -76,8 +76,8 @@ impl Register {
 
     fn foreseen_return(&self, member: &MemberId) -> Vec<String> {
         let subsystems = self.members.get(member).into_iter().flat_map(|member| &member.subsystems);
-        let first = format!("restore {member}: it may call again, and be called at");
-        [first].into_iter().chain(subsystems.map(|each| each.subsystem.to_string())).collect()
+        let first = format!("restore {member}: it may call again");
+        [first].into_iter().chain(subsystems.map(|each| format!("let {} be called", each.subsystem))).collect()
     }
 
     /// What this entry would take off the road.

@@ -156,6 +156,12 @@ pub fn failed(finding: impl Into<String>, remedy: impl Into<String>) -> Wrong {
     Wrong::Failed { finding: finding.into(), remedy: remedy.into() }
 }
 
+/// It does not work, as this error says; what it says to do, behind its last `; `, is said better here.
+pub fn failed_by(error: impl fmt::Display, remedy: impl Into<String>) -> Wrong {
+    let told = error.to_string();
+    failed(told.rsplit_once("; ").map_or(&*told, |(what, _)| what), remedy)
+}
+
 /// It cannot be looked at from here.
 pub fn not_checked(why: impl Into<String>) -> Wrong {
     Wrong::NotChecked(why.into())
@@ -229,6 +235,16 @@ impl<P: Copy + Ord> Line<'_, P> {
                 (check.outcome, check.finding, check.remedy) = (Outcome::Skipped, format!("not checked: {why}"), None);
                 because(check, false)
             }
+        }
+    }
+}
+
+impl Wrong {
+    /// No more than a warning, for this reason. What was not looked at stays so.
+    pub fn softened(self, reason: &str) -> Looked<()> {
+        match self {
+            Self::Failed { finding, remedy } => Ok(warning((), format!("{finding}; {reason}"), remedy)),
+            Self::RestsOn(_) | Self::NotChecked(_) => Err(self),
         }
     }
 }

@@ -69,7 +69,7 @@ pub(super) async fn each(sheet: &Sheet, here: &Here) {
         // Whatever else keeps it from being ready has a line of its own.
         State::Running(health) => Ok(ok((), if health.ready { "ready" } else { "not ready" })),
     };
-    sheet.line(Part::Doors, "its health", "").says(health());
+    sheet.line(Part::Doors, "server's health", "").says(health());
 
     let mut doors = Vec::new();
     if let Ok(file) = file.get() {
@@ -127,8 +127,8 @@ pub(super) fn registered(
             (Ok(()), _) => Ok(ok((), "this server answers there")),
             (Err(_), Some(ours)) => Err(ours.clone()),
             (Err(why), None) => {
-                let finding =
-                    format!("others are told this address, and this server is not reached there: {}", why.finding);
+                let Wrong::Failed { finding, .. } = why else { return Err(why) };
+                let finding = format!("others are told this address, and this server is not reached there: {finding}");
                 let remedy = format!(
                     "look at the firewall, and at port forwarding to {}; where this machine cannot reach itself from outside, ask \
                      from another: nc -vz {}",

@@ -1,6 +1,6 @@
 //! The message log and the audit log, read without their locks: what is refused here, a start refuses.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use checks::{Found, Looked, blocking, disk, failed, ok, warning};
@@ -54,8 +54,8 @@ pub(super) async fn messages(sheet: &Sheet, here: &Here) -> Option<Time> {
 }
 
 /// How a log ends. None at all is a lost disk: `join` made one.
-fn end_of(directory: &PathBuf, each: &mut dyn FnMut(Entry)) -> Result<Tail, checks::Wrong> {
-    let found = tail(&Directory(directory.clone()), each);
+fn end_of(directory: &Path, each: &mut dyn FnMut(Entry)) -> Result<Tail, checks::Wrong> {
+    let found = tail(&Directory(directory.to_owned()), each);
     let found = found.map_err(|error: ReadError| failed(error.to_string(), put_back(directory)))?;
     found.ok_or_else(|| {
         failed("there is no log, and `join` made one: the disk is another, or was emptied", put_back(directory))
@@ -81,7 +81,7 @@ fn time_of(entry: &Entry) -> Option<Time> {
     sent.then(|| Header::parse(entry.record.body()).ok()).flatten().map(|header| header.time)
 }
 
-fn put_back(directory: &PathBuf) -> String {
+fn put_back(directory: &Path) -> String {
     format!(
         "stop the server; put {} back from a copy or the archive, whole; never remove a segment",
         directory.display()

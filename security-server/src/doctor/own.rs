@@ -93,7 +93,7 @@ pub(super) fn registered(sheet: &Sheet, here: &Here, clock: &Found<()>, newest: 
         let certificate = certificate.get()?;
         good(now, certificate.not_before, certificate.not_after, "no peer talks to this server")
     };
-    let validity = sheet.line(Part::Own, "its validity", "").says(validity());
+    let validity = sheet.line(Part::Own, "certificate's validity", "").says(validity());
 
     // What the registry says now counts, where it can be asked.
     let configuration = || newest.get().or_else(|_| stored.get()).map(|trusted| Arc::clone(trusted.configuration()));

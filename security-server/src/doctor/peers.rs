@@ -29,13 +29,20 @@ const NO_METHOD: &str = "/causeway.relay.v1.Relay/Date";
 pub(super) struct Called {
     /// This server, where others reach it.
     pub own: Option<(ServerId, String)>,
-    /// Subsystems, and whether we call them (or they us), with their servers and the address of each.
-    subsystems: Vec<(SubsystemId, Side, Vec<(ServerId, String)>)>,
+    peers: Vec<Peer>,
     /// How many servers are not dialled.
     left_out: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A subsystem that we call, or that calls us.
+struct Peer {
+    subsystem: SubsystemId,
+    side: Side,
+    /// Its servers, and where each is.
+    servers: Vec<(ServerId, String)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Side {
     /// A file binds calls to it.
     Provider,
@@ -44,15 +51,7 @@ enum Side {
 }
 
 /// What dialling a server came to.
-pub(super) struct Dialled(Result<Option<Offset>, NotReached>);
-
-/// Why a server was not reached.
-#[derive(Clone)]
-pub(super) struct NotReached {
-    /// How it is.
-    pub finding: String,
-    remedy: String,
-}
+pub(super) struct Dialled(Result<Option<Offset>, Wrong>);
 
 impl Dialled {
     /// This machine's clock against that server's.
@@ -61,8 +60,8 @@ impl Dialled {
     }
 
     /// Whether it is up.
-    pub fn reached(&self) -> Result<(), &NotReached> {
-        self.0.as_ref().map(|_| ())
+    pub fn reached(&self) -> Result<(), Wrong> {
+        self.0.as_ref().map(|_| ()).map_err(Wrong::clone)
     }
 }
 
@@ -102,7 +101,7 @@ fn called(
             reached.push((server.clone(), registered.address.clone()));
         }
         if !reached.is_empty() {
-            called.subsystems.push((subsystem.clone(), side, reached));
+            called.peers.push(Peer { subsystem: subsystem.clone(), side, servers: reached });
         }
     }
     called
@@ -111,17 +110,13 @@ fn called(
 /// Dials them all at once.
 pub(super) async fn dial(here: &Here, called: &Called) -> BTreeMap<ServerId, Dialled> {
     let Ok(peers) = here.tls.get() else { return BTreeMap::new() };
-    let servers = called.subsystems.iter().flat_map(|(_, _, servers)| servers).chain(&called.own);
+    let servers = called.peers.iter().flat_map(|peer| &peer.servers).chain(&called.own);
     let servers: BTreeMap<_, _> = servers.cloned().collect();
     let dialling = servers.into_iter().map(async |(server, address)| {
-        let cut = NotReached {
-            finding: format!("it accepts, and says nothing within {OTHERS:?}"),
-            remedy: format!(
-                "ask {} whether its server hangs; look for a firewall that drops: nc -vz {}",
-                server.owner(),
-                reach::apart(&address)
-            ),
-        };
+        let cut = failed(
+            format!("it says nothing within {OTHERS:?}: it hangs, or something on the way drops what is sent"),
+            format!("ask {} whether its server hangs; nc -vz {}", server.owner(), reach::apart(&address)),
+        );
         let target = Target { server: server.clone(), address };
         let dialled = tokio::time::timeout(OTHERS, one(peers, &target, &here.clock)).await;
         (server, Dialled(dialled.unwrap_or(Err(cut))))
@@ -129,12 +124,9 @@ pub(super) async fn dial(here: &Here, called: &Called) -> BTreeMap<ServerId, Dia
     join_all(dialling).await.into_iter().collect()
 }
 
-async fn one(peers: &Arc<Peers>, target: &Target, clock: &Clock) -> Result<Option<Offset>, NotReached> {
+async fn one(peers: &Arc<Peers>, target: &Target, clock: &Clock) -> Result<Option<Offset>, Wrong> {
     let theirs = format!("the registry's entry of {}; its admin changes it", target.server);
-    reach::name(&target.address, &theirs).await.map_err(|wrong| match wrong {
-        Wrong::Failed { finding, remedy } => NotReached { finding, remedy },
-        Wrong::RestsOn(_) | Wrong::NotChecked(_) => unresolved(target),
-    })?;
+    reach::name(&target.address, &theirs).await?;
     let up = peers.connection(target).await.map_err(|error| why(target, &error))?;
     let mut request = Request::new(Outgoing::empty().1);
     *request.method_mut() = http::Method::POST;
@@ -148,23 +140,18 @@ async fn one(peers: &Arc<Peers>, target: &Target, clock: &Clock) -> Result<Optio
     Ok(date.and_then(|date| Offset::of(date, asked, clock.now())))
 }
 
-fn unresolved(target: &Target) -> NotReached {
-    NotReached { finding: format!("{} does not resolve", target.address), remedy: "getent hosts".to_owned() }
-}
-
 /// Why a server was not reached, and whose turn it is.
-fn why(target: &Target, error: &Unreachable) -> NotReached {
+fn why(target: &Target, error: &Unreachable) -> Wrong {
     let (owner, place) = (target.server.owner(), reach::apart(&target.address));
-    let told = |finding: String, remedy: String| NotReached { finding, remedy };
     match error {
-        Unreachable::Connect { error, .. } if error.kind() == std::io::ErrorKind::ConnectionRefused => told(
+        Unreachable::Connect { error, .. } if error.kind() == std::io::ErrorKind::ConnectionRefused => failed(
             format!("nobody listens at {}: its server is down, or listens elsewhere", target.address),
             format!(
                 "ask {owner} whether {} runs (there: security-server doctor); from here: nc -vz {place}",
                 target.server
             ),
         ),
-        Unreachable::Connect { error, .. } => told(
+        Unreachable::Connect { error, .. } => failed(
             format!("{} cannot be reached: {error}", target.address),
             format!(
                 "ip route get {}; look for a firewall between: nc -vz {place}",
@@ -172,18 +159,18 @@ fn why(target: &Target, error: &Unreachable) -> NotReached {
             ),
         ),
         Unreachable::Tls { error, .. } => why_tls(target, error),
-        Unreachable::Http { error, .. } => told(
+        Unreachable::Http { error, .. } => failed(
             format!("{} speaks no HTTP/2: {error}", target.address),
             format!("ask {owner} what listens there: it is no security server"),
         ),
-        Unreachable::JustNow(_) | Unreachable::Timeout(_) => told(
+        Unreachable::JustNow(_) | Unreachable::Timeout(_) => failed(
             error.to_string(),
             format!("look for a firewall that drops: nc -vz {place}; ask {owner} whether {} hangs", target.server),
         ),
     }
 }
 
-fn why_tls(target: &Target, error: &std::io::Error) -> NotReached {
+fn why_tls(target: &Target, error: &std::io::Error) -> Wrong {
     let (server, owner) = (&target.server, target.server.owner());
     let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     let (finding, remedy) = match tls {
@@ -227,7 +214,7 @@ fn why_tls(target: &Target, error: &std::io::Error) -> NotReached {
             format!("ask {owner} what listens at {}", target.address),
         ),
     };
-    NotReached { finding: format!("{}: {finding}", target.address), remedy }
+    failed(format!("{}: {finding}", target.address), remedy)
 }
 
 /// Tells of each subsystem that we call, or that calls us. `ours`: what is wrong with this server itself, which would be
@@ -239,7 +226,7 @@ pub(super) fn tell(
     dialled: &BTreeMap<ServerId, Dialled>,
     ours: Option<&Wrong>,
 ) {
-    for (subsystem, side, servers) in &called.subsystems {
+    for Peer { subsystem, side, servers } in &called.peers {
         let places: Vec<_> = servers.iter().map(|(server, address)| format!("{server} at {address}")).collect();
         let line = sheet.line(Part::Peers, format!("peer {subsystem}"), places.join(", "));
         let looked = || {
@@ -255,18 +242,11 @@ pub(super) fn tell(
             if let (Some(ours), true) = (ours, !unreached.is_empty()) {
                 return Err(ours.clone());
             }
-            match (unreached.first(), *side) {
-                (Some(why), Side::Provider) if unreached.len() == servers.len() => {
-                    return Err(failed(why.finding.clone(), why.remedy.clone()));
-                }
-                (Some(why), Side::Provider) => {
-                    let finding = format!("{}; another of its servers answers", why.finding);
-                    return Ok(warning((), finding, why.remedy.clone()));
-                }
-                (Some(why), Side::Consumer) => {
-                    let finding = format!("{}; it calls this server, not this server it", why.finding);
-                    return Ok(warning((), finding, why.remedy.clone()));
-                }
+            let is_down = unreached.len() == servers.len();
+            match (unreached.into_iter().next(), *side) {
+                (Some(why), Side::Provider) if is_down => return Err(why),
+                (Some(why), Side::Provider) => return why.softened("another of its servers answers"),
+                (Some(why), Side::Consumer) => return why.softened("it calls this server, not this server it"),
                 (None, _) => {}
             }
             let told: Vec<_> = clocks.iter().map(|(_, offset)| offset.to("its clock")).collect();
@@ -360,7 +340,7 @@ mod tests {
                 configuration.members.values().flat_map(|member| member.subsystems.keys()).collect();
             let called = called(&own, &configuration, &BTreeSet::new(), &subsystems.into_iter().collect());
             assert_eq!(called.own, Some((own.clone(), "m0:1".to_owned())));
-            (called.subsystems.len(), called.left_out)
+            (called.peers.len(), called.left_out)
         };
         assert_eq!(of(MAX_DIALLED + 1), (MAX_DIALLED, 0), "itself is no peer");
         assert_eq!(of(MAX_DIALLED + 2), (MAX_DIALLED, 1));
@@ -372,7 +352,7 @@ mod tests {
         let subsystem: SubsystemId = "VN/GOV/m1/a".parse().unwrap();
         let both = BTreeSet::from([&subsystem]);
         let called = called(&own, &configuration, &both, &both);
-        let sides: Vec<_> = called.subsystems.iter().map(|(subsystem, side, _)| (subsystem, *side)).collect();
-        assert!(matches!(sides[..], [(one, Side::Provider)] if *one == subsystem));
+        let sides: Vec<_> = called.peers.iter().map(|peer| (&peer.subsystem, peer.side)).collect();
+        assert_eq!(sides, [(&subsystem, Side::Provider)]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use checks::{Found, Limit, failed, ok, reach};
+use checks::{Found, Limit, failed, failed_by, ok, reach};
 use proto::global_configuration::update::Files;
 use proto::wire::registry::WatchRequest;
 use registry_client::{GlobalConfigurationClient, MAX_ANSWER_BYTES, NoConnection};
@@ -44,7 +44,7 @@ pub(super) async fn ask(sheet: &Sheet, here: &Here) -> Found<Told> {
             Err(error @ NoConnection::OtherRegistry { .. }) => {
                 let at = file.at(&["registry", "fingerprint"]);
                 let remedy = format!("ask the registry's admin, over a way that you trust, for its fingerprint: {at}");
-                Err(failed(error.to_string(), remedy))
+                Err(failed_by(error, remedy))
             }
             Err(NoConnection::Unreachable { reason, .. }) => {
                 let remedy = format!(

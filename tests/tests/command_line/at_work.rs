@@ -65,12 +65,16 @@ async fn holds(two: &Two) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
         shown.push(instance.run(&line).await.well());
     }
     let mut files = BTreeMap::new();
-    for directory in ["moj/audit-log", "moj/keys", "credentials"] {
+    for directory in ["moj/keys", "credentials"] {
         for entry in fs::read_dir(instance.path(directory)).unwrap() {
             let path = entry.unwrap().path();
             files.insert(path.display().to_string(), fs::read(&path).unwrap());
         }
     }
+    let audit = journal::Directory(instance.path("moj/audit-log"));
+    let mut entries = Vec::new();
+    journal::read(&audit, None, &mut |entry| entries.extend_from_slice(entry.record.as_bytes())).unwrap();
+    files.insert("moj/audit-log".to_owned(), entries);
     for entry in fs::read_dir(instance.directory.path()).unwrap() {
         files.insert(entry.unwrap().path().display().to_string(), Vec::new());
     }

@@ -111,7 +111,7 @@ async fn waiting(instance: &Instance) -> Member {
 fn join(instance: &Instance, directory: &str, changed: &[&str]) -> String {
     let told: serde_json::Value = serde_json::from_slice(&fs::read(instance.path("invitation.json")).unwrap()).unwrap();
     let told = |key: &str| told[key].as_str().unwrap().to_owned();
-    let mut options = vec![
+    let mut options = [
         ("--registry", told("registry")),
         ("--fingerprint", told("fingerprint")),
         ("--anchor-digest", told("anchor_digest")),
