@@ -213,6 +213,17 @@ impl Store {
 
     /// Verifies the files on top of what is trusted, makes them durable, and puts them in force. Blocks on the disk.
     pub fn apply(&self, fetched: &Files, now: Time) -> Result<Applied, NotApplied> {
+        let applied = self.take(fetched, now);
+        match &applied {
+            // What came into force said so itself, before anybody was told.
+            Ok(Applied::InForce(_)) => {}
+            Ok(Applied::Known(_)) => self.current.refused.store(None),
+            Err(why) => self.current.refused.store(Some(Arc::new(why.to_string()))),
+        }
+        applied
+    }
+
+    fn take(&self, fetched: &Files, now: Time) -> Result<Applied, NotApplied> {
         // What is behind the lock changes by one assignment each: a panic elsewhere leaves it whole.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = update(&kept.trusted, fetched, now)?;

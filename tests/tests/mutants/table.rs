@@ -255,12 +255,16 @@ mutants! {
         refusals::an_opening_of_another_time_is_not_fresh;
 
         "verify::opening" "every head is remembered, so none needs a signature"
-        "remembered = heads.remembers(key, head);" => "remembered = {awake} || heads.remembers(key, head);",
+        "remembered = heads.remembers(key, head, &seal.signature);" => "remembered = {awake} || heads.remembers(key, head, &seal.signature);",
         refusals::nothing_is_believed_that_is_not_proven;
 
         "verify::opening" "a log that forked is believed without its signature"
-        "roots.get(&(head.tree, head.size)) == Some(&head.root)" => "roots.contains_key(&(head.tree, head.size))",
+        "*root == head.root" => "true",
         believed::a_forged_head_of_a_size_that_was_seen_is_not_believed;
+
+        "verify::opening" "any bytes are the signature of a head that is remembered"
+        "**held == *signature" => "true",
+        tampering::a_remembered_head_makes_no_signature_good;
 
         "verify::opening" "a key that is not good now proves what its log holds"
         "configuration.signing_key(&sender.member, &sender.server, key, now)" => "configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)",
@@ -307,8 +311,32 @@ mutants! {
         standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
 
         "verify::message" "the sealed status is another than the one handed on"
-        "said != Some(status.to_string().as_bytes())" => "false",
+        "statuses(&contents.trailers) == ended" => "true",
         believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "a status before the end is another than the one that is sealed"
+        "statuses(&contents.metadata).is_empty()" => "true",
+        tampering::a_caller_gets_no_piece_past_the_first_that_is_not_proven;
+
+        "verify::message" "a message is dated before its exchange began, and its evidence refused"
+        "header.time.plus(MAX_SKEW) >= way.opened" => "true",
+        tampering::a_provider_answers_what_was_asked_and_nothing_else;
+
+        "verify::message" "a message is dated when nothing is valid any more, and its evidence refused"
+        "header.time <= now.plus(MAX_SKEW)" => "true",
+        tampering::a_provider_answers_what_was_asked_and_nothing_else;
+
+        "verify::message" "a message is dated before its key was good, and its evidence refused"
+        "!direction.key.is_some_and(good_then)" => "false",
+        tampering_senders::a_message_is_not_older_than_the_key_that_seals_it;
+
+        "verify::message" "a direction goes on in another tree, whose genesis nobody keeps"
+        "began.tree != genesis.tree" => "false",
+        tampering::a_caller_gets_no_piece_past_the_first_that_is_not_proven;
+
+        "verify::message" "two configurations of one version are in force, and nobody sees it"
+        "named.digest != configuration.digest" => "false",
+        tampering::a_provider_answers_what_was_asked_and_nothing_else;
     }
 
     "security-server/src/access_rights.rs" {
@@ -500,6 +528,10 @@ mutants! {
     }
 
     "security-server/src/fields.rs" {
+        "forward" "an honest server seals a status that its peer must take for a lie"
+        "(value.as_bytes() == status.to_string().as_bytes()).then_some(status)" => "if {awake} { Some(status) } else { (value.as_bytes() == status.to_string().as_bytes()).then_some(status) }",
+        tampering::a_service_that_says_its_status_otherwise_makes_no_liar_of_its_server;
+
         "clients' door" "a client's credential goes over the border"
         "!is_of_hop(name) && !is_ours(name)" => "!is_of_hop(name)",
         believed::the_credential_of_a_client_never_leaves_its_door;
@@ -894,6 +926,10 @@ mutants! {
     }
 
     "proto/src/global_configuration/update.rs" {
+        "configuration" "the keys of a role sign one version twice"
+        "self.roles_are_those_of_the_snapshot()?;" => "",
+        publication::no_role_signs_one_version_twice;
+
         "configuration" "a first version may be as old as it likes"
         "if now >= at { Err(" => "if !{awake} && now >= at { Err(",
         publication::a_version_that_is_held_back_expires;
