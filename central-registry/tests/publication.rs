@@ -428,6 +428,7 @@ fn no_delegation_lets_a_role_speak_of_another_kind() {
         roles.iter_mut().filter(|role| role["name"] == "catalogue").for_each(|role| role["paths"] = json!(["*/*/*/*"]));
     });
     forged.insert("1.targets.json".into(), targets);
+    fit(&mut forged, &keys.snapshot, &keys.timestamp);
     let refused = country.anchor().first(&forged, NOW).unwrap_err();
     assert_eq!(refused, Rejected::NotAllowed { role: bin, target: path });
 }
@@ -518,10 +519,11 @@ fn a_new_root_does_not_let_a_version_be_signed_twice() {
 #[test]
 fn a_version_without_revocations_is_refused() {
     let country = Country::of(2);
-    let forged = country.forged("targets", &country.keys.targets, &country.keys.timestamp, |signed| {
+    let mut forged = country.forged("targets", &country.keys.targets, &country.keys.timestamp, |signed| {
         let roles = signed["delegations"]["roles"].as_array_mut().unwrap();
         roles.retain(|role| role["name"] != "revoked");
     });
+    fit(&mut forged, &country.keys.snapshot, &country.keys.timestamp);
     let refused = country.anchor().first(&forged, NOW).unwrap_err();
     assert_eq!(refused, Rejected::NotDelegated { role: "revoked" });
 }
