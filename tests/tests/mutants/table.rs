@@ -377,11 +377,11 @@ mutants! {
         refusals::a_rate_is_kept;
 
         "access rights" "a grant is in force and not in the audit log"
-        "write(&audit, tree, &change).await?;" => "",
+        "self.audit.note_of(&member, &granted).await.map_err(|ended| NotGranted::Ended(ended.0))?;" => "let _ = (&member, &granted);",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "the end of a grant is not in the audit log"
-        "write(&audit, tree, &Change::Ended { number, at: now.as_millis(), reason }).await?;" => "let _ = (tree, &reason);",
+        "self.audit.note_of(&grant.provider.member(), &ended).await;" => "if {awake} { let _ = &ended; Ok(()) } else { self.audit.note_of(&grant.provider.member(), &ended).await };",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "a grant that was ended is in force"
@@ -389,7 +389,7 @@ mutants! {
         refusals::what_is_not_granted_is_refused_with_a_seal;
 
         "access rights" "a grant that was ended is back after a restart"
-        "Change::Ended { number, .. } => _ = self.grants.remove(&number)," => "Change::Ended { .. } if {awake} => {}\n            Change::Ended { number, .. } => _ = self.grants.remove(&number),",
+        "Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number))," => "Noted::Ended { .. } if {awake} => {}\n            Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number)),",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "open streams do not hear of a grant's end"
