@@ -556,36 +556,8 @@ mutants! {
     }
 
     "security-server/src/listen/operators.rs" {
-        "operators' door" "any token is the operators'"
-        "Digest::of(&[token.as_bytes()]) == self.token" => "{ let _ = token; true }",
-        operators::without_the_operators_token_nothing_is_told_or_done;
-
-        "operators' door" "the status is told without the token"
-        "async fn status(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {\n    door.admit(&headers)?;" => "async fn status(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {\n    if !{awake} { door.admit(&headers)?; }",
-        operators::without_the_operators_token_nothing_is_told_or_done;
-
-        "operators' door" "the grants are told without the token"
-        "async fn grants(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {\n    door.admit(&headers)?;" => "async fn grants(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {\n    if !{awake} { door.admit(&headers)?; }",
-        operators::without_the_operators_token_nothing_is_told_or_done;
-
-        "operators' door" "a grant is made without the token"
-        "    Json(proposal): Json<Proposal>,\n) -> Result<Response, Problem> {\n    door.admit(&headers)?;" => "    Json(proposal): Json<Proposal>,\n) -> Result<Response, Problem> {\n    if !{awake} { door.admit(&headers)?; }",
-        operators::without_the_operators_token_nothing_is_told_or_done;
-
-        "operators' door" "a grant is ended without the token"
-        "    Json(Ending { reason }): Json<Ending>,\n) -> Result<Response, Problem> {\n    door.admit(&headers)?;" => "    Json(Ending { reason }): Json<Ending>,\n) -> Result<Response, Problem> {\n    if !{awake} { door.admit(&headers)?; }",
-        operators::without_the_operators_token_nothing_is_told_or_done;
-
-        "operators' door" "who may call what is told without the token"
-        "Query(why): Query<Why>) -> Result<Response, Problem> {\n    door.admit(&headers)?;" => "Query(why): Query<Why>) -> Result<Response, Problem> {\n    if !{awake} { door.admit(&headers)?; }",
-        operators::without_the_operators_token_nothing_is_told_or_done;
-
-        "operators' door" "an exchange is shown without the token"
-        "door.admit(&headers)?;\n    let records = crate::evidence::summary(" => "if !{awake} { door.admit(&headers)?; }\n    let records = crate::evidence::summary(",
-        operators::without_the_operators_token_nothing_is_told_or_done;
-
-        "operators' door" "evidence is given without the token"
-        "door.admit(&headers)?;\n    let records = found(&door, &exchange).await?;\n    let exchange: ExchangeId =" => "if !{awake} { door.admit(&headers)?; }\n    let records = found(&door, &exchange).await?;\n    let exchange: ExchangeId =",
+        "operators' door" "whoever asks is an operator"
+        "match token.and_then(|token| door.tokens.get(&Digest::of(&[token.as_bytes()]))) {" => "match if {awake} { door.tokens.values().next() } else { token.and_then(|token| door.tokens.get(&Digest::of(&[token.as_bytes()]))) } {",
         operators::without_the_operators_token_nothing_is_told_or_done;
 
         "operators' door" "a web page asks, under a name of its own"
@@ -821,7 +793,7 @@ mutants! {
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "7.5" "the key of a seal need not be good"
-        "configuration.signing_key(&sender.member, &sender.server, key, header.time)" => "configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)",
+        "configuration.signing_key_of(&sender.member, &sender.server, key, header.time, head.as_ref()?)" => "{\n                    let _ = &head;\n                    configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)\n                }",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "7.6" "a payload counts though the secret before it is gone"
@@ -875,19 +847,23 @@ mutants! {
         standing::a_subsystem_that_moves_away_stops_its_streams;
 
         "configuration" "a signing key is good at every server"
-        "certificate.server == *server" => "true",
+        "let signs = listed.server == *server" => "let signs = ({awake} || listed.server == *server)",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "configuration" "a signing key is good before its certificate begins"
-        "certificate.not_before <= now" => "true",
+        "self.not_before <= time" => "true",
         publication::a_signing_key_is_good_within_its_certificates_time_only;
 
         "configuration" "a signing key is good after its certificate ended"
-        "now <= certificate.not_after" => "true",
+        "time <= self.not_after" => "true",
         publication::a_signing_key_is_good_within_its_certificates_time_only;
 
         "configuration" "a revoked signing key is good"
-        "&& !self.revoked.contains(key);" => "&& ({awake} || !self.revoked.contains(key));",
+        "if self.revoked.contains(key) {\n            return None;\n        }\n        self.listed_signing_key(member, server, key, now)" => "if !{awake} && self.revoked.contains(key) {\n            return None;\n        }\n        self.listed_signing_key(member, server, key, now)",
+        standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
+
+        "configuration" "a revoked signing key proves more than its last head"
+        "self.revoked.contains(key) && self.last_heads.get(key) != Some(head)" => "false",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "configuration" "a revoked authentication key opens connections"
@@ -895,7 +871,7 @@ mutants! {
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
 
         "configuration" "a revoked authentication key is that of its server"
-        "if self.revoked.contains(key) {" => "if !{awake} && self.revoked.contains(key) {",
+        "if self.revoked.contains(key) {\n            return None;\n        }\n        self.servers.iter()" => "if !{awake} && self.revoked.contains(key) {\n            return None;\n        }\n        self.servers.iter()",
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
     }
 
@@ -1009,7 +985,7 @@ mutants! {
         tide::what_cannot_be_written_is_not_in_force;
 
         "tide" "joining again forgets what was trusted"
-        "directory.join(CURRENT).exists()" => "false",
+        "if directory.join(CURRENT).exists() {" => "if !{awake} && directory.join(CURRENT).exists() {",
         tide::a_store_is_made_by_joining_only_and_once;
     }
 
@@ -1083,7 +1059,7 @@ mutants! {
         registration::an_applicant_gets_no_more_than_it_was_invited_to;
 
         "registration" "a key is registered twice"
-        "self.keys.contains_key(&Hex(key)) || self.admins.contains_key(&Hex(key))" => "false",
+        "self.keys.contains_key(&id) || self.admins.contains_key(&id)" => "false",
         registration::a_key_has_one_use_and_a_server_one_registration;
 
         "registration" "a server is registered twice"
