@@ -17,8 +17,9 @@ use proto::transport::{EXCHANGE_PATH, FrameReader, encode};
 use proto::wire::relay as wire;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -41,6 +42,9 @@ pub struct Draft {
     pub payload: Option<wire::Payload>,
 }
 
+/// More than a connection of HTTP/2 begins with, and less than any frame of an exchange has.
+const BEGINNING_BYTES: usize = 256;
+
 impl Rogue {
     /// With the keys of this member, and a log of its own.
     pub fn of(world: &World, name: &'static str) -> Self {
@@ -62,16 +66,26 @@ impl Rogue {
         Client::over(self.dial(world, to).await).await
     }
 
-    /// The same, but once it is up it hears nothing before it is notified.
+    /// The same, but once it is up it hears nothing before it is notified, and has said more than a connection begins with.
     pub async fn connect_deaf(&self, world: &World, to: &'static str) -> (Client, Arc<Notify>) {
         let (mut from, mut into) = tokio::io::split(self.dial(world, to).await);
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (mut of_client, mut to_client) = tokio::io::split(far);
         let hears = Arc::new(Notify::new());
         let heard = Arc::clone(&hears);
-        tokio::spawn(async move { tokio::io::copy(&mut of_client, &mut into).await });
+        let (said, mut spoke) = watch::channel(0);
+        tokio::spawn(async move {
+            let mut chunk = vec![0; 16 * 1024];
+            while let Ok(length @ 1..) = of_client.read(&mut chunk).await {
+                if into.write_all(&chunk[..length]).await.and(into.flush().await).is_err() {
+                    return;
+                }
+                said.send_modify(|said| *said += length);
+            }
+        });
         tokio::spawn(async move {
             heard.notified().await;
+            let _ = spoke.wait_for(|said| *said > BEGINNING_BYTES).await;
             tokio::io::copy(&mut from, &mut to_client).await
         });
         (Client::over(near).await, hears)
