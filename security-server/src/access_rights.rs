@@ -12,7 +12,8 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use journal::{Entry, Journal, TreeIndex};
+use hex::FromHex;
+use journal::{Entry, Journal, Position, TreeIndex};
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Header, Operation};
 use proto::record::{Kind, Record};
@@ -22,7 +23,7 @@ use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::message_log::trees;
+use crate::message_log::{ClockAccepted, trees};
 use crate::quota::Bucket;
 
 /// Most methods, and most purposes, of one grant.
@@ -125,7 +126,7 @@ pub enum OpenError {
     #[error("the audit log: {0}")]
     Journal(#[from] journal::OpenError),
     /// An entry is none of ours.
-    #[error("the audit log holds an entry that is no grant, at {0}: was it written by a newer version?")]
+    #[error("the audit log holds an entry that this version cannot read, at {0}: was it written by a newer one?")]
     Entry(journal::Position),
 }
 
@@ -143,6 +144,7 @@ struct View {
     grants: BTreeMap<GrantNumber, Arc<Grant>>,
     by_path: HashMap<(SubsystemId, String), Vec<GrantNumber>>,
     last: u64,
+    clock: Option<ClockAccepted>,
 }
 
 /// An entry of the audit log.
@@ -153,6 +155,9 @@ enum Change {
     Granted { grant: String, key: String, signature: String },
     /// A grant ended before its time.
     Ended { number: GrantNumber, at: u64, reason: String },
+    /// An operator's word that the clock is right at `at` though the message log, which ended at `end`, holds times up to
+    /// `instead_of`.
+    ClockAccepted { at: u64, instead_of: u64, end: String, reason: String },
 }
 
 impl AccessRights {
@@ -273,6 +278,31 @@ impl AccessRights {
         Ok(grant)
     }
 
+    /// The last word of an operator about the clock.
+    pub fn clock_accepted(&self) -> Option<ClockAccepted> {
+        self.view.load().clock
+    }
+
+    /// Records an operator's word that the clock is right: durable when this returns.
+    pub async fn accept_clock(
+        &self,
+        accepted: ClockAccepted,
+        instead_of: Time,
+        reason: String,
+    ) -> Result<(), NotGranted> {
+        let audit = self.audit.lock().await;
+        let change = Change::ClockAccepted {
+            at: accepted.at.as_millis(),
+            instead_of: instead_of.as_millis(),
+            end: hex::encode(accepted.end.to_bytes()),
+            reason,
+        };
+        write(&audit, TreeIndex(0), &change).await?;
+        let view = View { clock: Some(accepted), ..View::clone(&self.view.load()) };
+        self.view.store(Arc::new(view));
+        Ok(())
+    }
+
     fn key_of(&self, member: &MemberId) -> Result<(TreeIndex, &SigningKey), NotGranted> {
         let (tree, key) = self.keys.get(member).ok_or_else(|| {
             NotGranted::Rule(format!("this server holds no signing key of {member}: name a provider that it hosts"))
@@ -336,6 +366,10 @@ impl View {
                 self.grants.insert(grant.number, Arc::new(grant));
             }
             Change::Ended { number, .. } => _ = self.grants.remove(&number),
+            Change::ClockAccepted { at, end, .. } => {
+                let end = <[u8; Position::BYTES]>::from_hex(end).map_err(serde::de::Error::custom)?;
+                self.clock = Some(ClockAccepted { at: Time::from_millis(at), end: Position::from_bytes(&end) });
+            }
         }
         Ok(())
     }

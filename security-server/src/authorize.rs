@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use proto::identifier::{MethodPath, ServerId, SubsystemId};
 use proto::message::{Cause, Contents, Header, Operation};
-use proto::refusal::Code;
+use proto::refusal::{Code, Form};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access_rights::{AccessRights, GrantNumber, Looked};
 use crate::authenticate::Authenticated;
@@ -81,6 +82,7 @@ pub struct Granted {
     pub(crate) service: Arc<Service>,
     pub(crate) path: MethodPath,
     pub(crate) grant: GrantNumber,
+    pub(crate) share: OwnedSemaphorePermit,
 }
 
 /// Granted, or refused within the quota: then its service is the refusal itself, and nothing of the payload is kept.
@@ -111,8 +113,11 @@ pub fn arrival(services: &Services, opening: VerifiedOpening) -> Result<Admitted
         (Looked::Granted(_), Operation::Http { .. }) => Err(Code::ServiceUnknown),
         (Looked::Granted(grant), Operation::Grpc(path)) => services
             .find(&opening.verified.header().route.provider, path.service())
-            .map(|service| Granted { service, path: path.clone(), grant: *grant })
-            .ok_or(Code::ServiceUnknown),
+            .ok_or(Code::ServiceUnknown)
+            .and_then(|service| {
+                let share = service.share().ok_or(Code::TooManyExchanges)?;
+                Ok(Granted { service, path: path.clone(), grant: *grant, share })
+            }),
     };
     match granted {
         Ok(granted) => {
@@ -124,9 +129,14 @@ pub fn arrival(services: &Services, opening: VerifiedOpening) -> Result<Admitted
 }
 
 impl Refused {
-    /// As a sealed, recorded answer where the peer's quota allows; bare above it.
+    /// As a sealed, recorded answer where the peer's quota allows; bare above it, and where it says how this server is
+    /// rather than what the peer may.
     pub fn within(self, quotas: &Quotas) -> Result<Admitted, BareRefusal> {
         let VerifiedOpening { verified, direction, peer, .. } = *self.opening;
+        if self.code.form() == Form::Bare {
+            let path = &verified.header().route.operation;
+            return Err(BareRefusal::new(self.code, format!("{path:?} has as many exchanges as a service may")));
+        }
         if quotas.within(&peer) {
             Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction })
         } else {

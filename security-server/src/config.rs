@@ -27,6 +27,8 @@ use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::{KeyError, Keys, Passphrase, Source};
 use crate::listen::Listener;
 use crate::listen::clients::{Bindings, Door};
+use crate::lookout::DiskMarks;
+use crate::names::Names;
 use crate::services::{Service, Services, Twice};
 use crate::tls::{self, Identity};
 
@@ -52,6 +54,8 @@ pub struct Configuration {
     pub peers: SocketAddr,
     /// The operators' door.
     pub operators: SocketAddr,
+    /// When the disk is called low, and when full.
+    pub disk_marks: DiskMarks,
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
     services: Vec<RawService>,
@@ -122,6 +126,8 @@ struct Raw {
     peers: RawListener,
     operators: RawListener,
     #[serde(default)]
+    disk: RawDisk,
+    #[serde(default)]
     clients: Vec<RawDoor>,
     #[serde(default)]
     client: Vec<RawClient>,
@@ -142,6 +148,20 @@ struct RawRegistry {
 #[serde(deny_unknown_fields)]
 struct RawListener {
     listen: SocketAddr,
+}
+
+/// `[disk]`: when the disk of the logs is called low, and when full.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDisk {
+    warn_at_percent: u8,
+    refuse_at_percent: u8,
+}
+
+impl Default for RawDisk {
+    fn default() -> Self {
+        Self { warn_at_percent: DiskMarks::WARN, refuse_at_percent: DiskMarks::REFUSE }
+    }
 }
 
 /// `[[clients]]`: a door for our own systems.
@@ -198,6 +218,12 @@ impl Configuration {
             rule: rule.to_owned(),
         };
         let unlock = "it says where the passphrase comes from: credential:NAME, fd:NUMBER or prompt";
+        let marks = format!(
+            "warn_at_percent is less than it, and both are from {} to {}",
+            DiskMarks::LEAST,
+            DiskMarks::GREATEST
+        );
+        let RawDisk { warn_at_percent, refuse_at_percent } = raw.disk;
         let fingerprint = "it is sha256: and 64 hexadecimal digits, as `central-registry init` printed it";
         let configuration = Self {
             directory: path.parent().unwrap_or(Path::new("")).to_owned(),
@@ -214,6 +240,8 @@ impl Configuration {
             ),
             peers: raw.peers.listen,
             operators: raw.operators.listen,
+            disk_marks: DiskMarks::new(warn_at_percent, refuse_at_percent)
+                .ok_or_else(|| wrong("disk.refuse_at_percent", &refuse_at_percent, &marks))?,
             doors: raw.clients,
             clients: raw.client,
             services: raw.service,
@@ -316,6 +344,7 @@ impl Configuration {
             client_doors.push((listen(door.listen).await?, Door { bound: door.subsystem.clone(), tls }));
         }
         let token = operators_token(&self.directory)?;
+        let names = Names::system();
         Ok(Settings {
             id: self.server.clone(),
             keys: vec![(self.member.clone(), Arc::clone(&keys.signing))],
@@ -327,9 +356,11 @@ impl Configuration {
             index: self.directory.join(INDEX),
             audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
             audit_options: journal::Options::default(),
+            disk_marks: self.disk_marks,
+            names: names.clone(),
             clients: self.known_clients(),
             bindings: self.bindings(),
-            services: self.known_services(&identity()?)?,
+            services: self.known_services(&identity()?, &names)?,
             identity: identity()?,
             peers: listen(self.peers).await?,
             client_doors,
@@ -368,7 +399,7 @@ impl Configuration {
         HashMap::from_iter(self.bind.clone())
     }
 
-    fn known_services(&self, identity: &Identity) -> Result<Services, NoConfiguration> {
+    fn known_services(&self, identity: &Identity, names: &Names) -> Result<Services, NoConfiguration> {
         let mut services = Vec::new();
         for service in &self.services {
             let pin = service.certificate_key_sha256.as_ref().and_then(|pin| pin.parse().ok());
@@ -377,7 +408,7 @@ impl Configuration {
             let (_, host) = endpoint(&service.address).unwrap_or_default();
             services.push(Service::new(service.subsystem.clone(), service.name.clone(), host, tls));
         }
-        Services::new(services).map_err(|Twice(service)| NoConfiguration::Value {
+        Services::new(services, names).map_err(|Twice(service)| NoConfiguration::Value {
             path: self.directory.join(crate::join::CONFIGURATION_FILE),
             key: "service.name".into(),
             value: service,
@@ -457,6 +488,7 @@ listen = "127.0.0.1:5580"
     #[test]
     fn a_mistake_is_named_with_its_rule() {
         assert!(parse("").is_ok());
+        assert!(parse("[disk]\nwarn_at_percent = 60\nrefuse_at_percent = 61\n").is_ok());
         for (more, named) in [
             ("[[clients]]\nlisten = \"0.0.0.0:1\"\n", "tls = true"),
             ("[[clients]]\nlisten = \"0.0.0.0:1\"\nsubsystem = \"VN/GOV/moj/a\"\n", "only a loopback address"),
@@ -478,6 +510,10 @@ listen = "127.0.0.1:5580"
             ("[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"/a.B\"\naddress = \"http://a:1\"\n", "full name"),
             ("[bind]\n\"a/b\" = \"VN/GOV/moj/a\"\n", "full name"),
             ("[turbo]\n", "turbo"),
+            ("[disk]\nrefuse_at_percent = 98\n", "from 50 to 97"),
+            ("[disk]\nwarn_at_percent = 97\n", "warn_at_percent is less"),
+            ("[disk]\nrefuse_at_percent = 100\n", "from 50 to 97"),
+            ("[disk]\nrefuse = false\n", "refuse"),
         ] {
             let error = parse(more).unwrap_err();
             assert!(error.contains(named) && error.contains("security-server.toml"), "{error}");

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,22 +12,24 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
+use proto::identifier::MethodPath;
 use proto::message::{Cause, Contents, End, Fields};
 use proto::refusal::{Code, Language};
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
 use tokio::sync::oneshot;
 
-use crate::authorize::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::message_log::{Recorded, Said, Source};
+use crate::request::{self, NoResponse};
+use crate::services::Service;
 use crate::way::{Shared, Side, Stop, StopSwitch, Way};
 
 /// How long a service may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A response on its way, from a service or from a peer.
-pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
+pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, NoResponse>> + Send>>;
 
 /// Our own system, as messages of theirs are handed on to it.
 pub enum OwnSystem {
@@ -53,7 +56,8 @@ pub struct Client {
 
 /// A service that is being called.
 pub struct CalledService {
-    granted: Granted,
+    service: Arc<Service>,
+    path: MethodPath,
     answer: Option<oneshot::Sender<Result<AnswerFuture, Code>>>,
     body: Option<body::Sender>,
 }
@@ -120,10 +124,10 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
 
 impl OwnSystem {
     /// The service of a grant, not yet called, and where its answer will come from.
-    pub(crate) fn to_service(granted: Granted) -> (Self, OwnSource) {
+    pub(crate) fn to_service(service: Arc<Service>, path: MethodPath) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
         let source = OwnSource::new(Origin::Waiting(waiting));
-        (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None })), source)
+        (Self::Service(Box::new(CalledService { service, path, answer: Some(answer), body: None })), source)
     }
 
     /// Hears no more of the exchange. A client is told why; a service sees a reset.
@@ -247,15 +251,17 @@ impl CalledService {
         let request = self.request(way, metadata, body);
         let connection = tokio::select! { biased;
             _ = way.until_stopped() => return,
-            connection = self.granted.service.connection() => connection,
+            connection = self.service.connection() => connection,
         };
         let called = match connection {
-            Ok(mut connection) => {
+            Ok(connection) => {
                 self.body = Some(sender);
-                Ok(Box::pin(async move { connection.send_request(request).await }) as AnswerFuture)
+                let service = Arc::clone(&self.service);
+                let again = async move || service.connection().await;
+                Ok(Box::pin(request::ask(connection, request, again)) as AnswerFuture)
             }
             Err(error) => {
-                tracing::warn!(exchange = %way.exchange, service = %self.granted.service, %error, "the service is out of reach");
+                tracing::warn!(exchange = %way.exchange, service = %self.service, %error, "the service is out of reach");
                 Err(Code::ServiceUnreachable)
             }
         };
@@ -265,7 +271,7 @@ impl CalledService {
     fn request(&self, way: &Way, metadata: Option<&Fields>, body: Outgoing) -> Request<Outgoing> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.granted.service.uri(&self.granted.path);
+        *request.uri_mut() = self.service.uri(&self.path);
         let headers = request.headers_mut();
         if let Some(metadata) = metadata {
             *headers = fields::to_headers(metadata);
@@ -440,7 +446,10 @@ impl OwnSource {
                 Ok(response) => self.take_response(response),
                 Err(error) => {
                     tracing::warn!(%error, "the service broke off before its answer");
-                    self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+                    self.finish(OwnEnd::Refused(match error {
+                        NoResponse::NotSent(_) | NoResponse::NotTaken => Code::ServiceUnreachable,
+                        NoResponse::Broke(_) => Code::ServiceMalformed,
+                    }));
                 }
             },
             Origin::Refusing(code) => {

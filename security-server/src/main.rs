@@ -15,7 +15,7 @@ use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::join;
-use security_server::listen::operators::Ending;
+use security_server::listen::operators::{Accepting, Ending};
 use security_server::operate::{Failed, Operator, encoded};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -70,6 +70,9 @@ enum What {
         #[command(flatten)]
         server: ConfigurationFile,
     },
+    /// Say that the clock is right, where it had been wrong.
+    #[command(subcommand)]
+    Clock(Clocks),
     /// Make a token for a system of ours: the token for the system, its SHA-256 for [[client]].
     Token,
     /// Say what a refusal's code means and what to do. Asks nobody.
@@ -175,6 +178,19 @@ enum Access {
 }
 
 #[derive(Subcommand)]
+enum Clocks {
+    /// Accept the clock as it is now, though the log holds later times: it was wrong then. Recorded in the audit log; what
+    /// was received meanwhile is not taken a second time.
+    Accept {
+        /// How it is known that the clock is right now.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        server: ConfigurationFile,
+    },
+}
+
+#[derive(Subcommand)]
 enum Evidence {
     /// Write the evidence of an exchange to standard output.
     Get {
@@ -241,6 +257,11 @@ async fn run(what: What) -> Result<(), Ended> {
             Ok(())
         }
         What::Evidence(Evidence::Verify { file, anchor, json }) => verify(&file, &anchor, json),
+        What::Clock(Clocks::Accept { reason, server }) => {
+            let accepted = Operator::of(&server.config)?.post("/v1/clock/accept", &Accepting { reason }).await?;
+            say(pretty(&accepted).as_bytes());
+            Ok(())
+        }
         What::Token => token(),
         What::Explain { code, language } => explain(code, language.into()),
     }

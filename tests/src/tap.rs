@@ -24,12 +24,14 @@ pub struct Tap {
     to_target: Arc<Flow>,
     to_origin: Arc<Flow>,
     connections: Arc<watch::Sender<usize>>,
+    cuts: Arc<watch::Sender<u64>>,
 }
 
 struct Flow {
     /// Bytes that came from the sender's socket, whether passed on or held back.
     given: watch::Sender<u64>,
     held_back: watch::Sender<bool>,
+    garbled: watch::Sender<bool>,
 }
 
 impl Tap {
@@ -37,20 +39,42 @@ impl Tap {
     pub async fn before(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let flow = || Arc::new(Flow { given: watch::Sender::new(0), held_back: watch::Sender::new(false) });
+        let flow = || {
+            Arc::new(Flow {
+                given: watch::Sender::new(0),
+                held_back: watch::Sender::new(false),
+                garbled: watch::Sender::new(false),
+            })
+        };
         let (to_target, to_origin) = (flow(), flow());
         let connections = Arc::new(watch::Sender::new(0));
-        let tap = Self { address, to_target, to_origin, connections };
+        let cuts = Arc::new(watch::Sender::new(0));
+        let tap = Self { address, to_target, to_origin, connections, cuts };
         let (out, back) = (Arc::clone(&tap.to_target), Arc::clone(&tap.to_origin));
-        let connections = Arc::clone(&tap.connections);
+        let (connections, cuts) = (Arc::clone(&tap.connections), Arc::clone(&tap.cuts));
         tokio::spawn(async move {
             while let Ok((origin, _)) = listener.accept().await {
                 let (out, back, connections) = (Arc::clone(&out), Arc::clone(&back), Arc::clone(&connections));
+                let mut cuts = cuts.subscribe();
                 tokio::spawn(async move {
                     let Ok(target) = TcpStream::connect(target).await else { return };
-                    let (origin, target) = (quick(origin), quick(target));
+                    let (mut origin, mut target) = (quick(origin), quick(target));
                     connections.send_modify(|count| *count += 1);
-                    tokio::join!(out.forward(origin.0, target.1), back.forward(target.0, origin.1));
+                    let flows = async {
+                        tokio::join!(
+                            out.forward(&mut origin.0, &mut target.1),
+                            back.forward(&mut target.0, &mut origin.1)
+                        )
+                    };
+                    let is_cut = tokio::select! {
+                        _ = flows => false,
+                        _ = cuts.changed() => true,
+                    };
+                    if is_cut {
+                        for stream in [&origin.1, &target.1] {
+                            stream.as_ref().set_zero_linger().unwrap();
+                        }
+                    }
                     connections.send_modify(|count| *count -= 1);
                 });
             }
@@ -73,6 +97,16 @@ impl Tap {
         self.flow(toward).held_back.send_replace(false);
     }
 
+    /// From now on what arrives of this direction is not what was sent, or is again.
+    pub fn garble(&self, toward: Toward, garbled: bool) {
+        self.flow(toward).garbled.send_replace(garbled);
+    }
+
+    /// Resets every connection that goes through it.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
     /// Waits until no connection goes through it any more.
     pub async fn until_closed(&self) {
         self.connections.subscribe().wait_for(|count| *count == 0).await.unwrap();
@@ -87,12 +121,15 @@ impl Tap {
 }
 
 impl Flow {
-    async fn forward(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    async fn forward(&self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
         let mut bytes = vec![0; 64 * 1024];
         let mut held_back = self.held_back.subscribe();
         while let Ok(count @ 1..) = from.read(&mut bytes).await {
             self.given.send_modify(|given| *given += count as u64);
             held_back.wait_for(|held_back| !held_back).await.unwrap();
+            if *self.garbled.borrow() {
+                bytes[..count].fill(0xff);
+            }
             if to.write_all(&bytes[..count]).await.is_err() {
                 break;
             }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use central_registry::authority::CertificateAuthority;
 use central_registry::publish::{Publication, RoleKeys, Thresholds, View};
@@ -14,7 +15,7 @@ use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
     InstanceDocument, MemberDocument, ServerDocument, SigningDocument, SubsystemDocument,
 };
-use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::identifier::{InstanceId, ServerId, SubsystemId};
 use proto::signature::SigningKey;
 use proto::time::Time;
 use security_server::access_rights::{GrantNumber, Proposal};
@@ -23,6 +24,8 @@ use security_server::clock::Clock;
 use security_server::evidence::{self, Line};
 use security_server::global_configuration::Store;
 use security_server::listen::clients::Door;
+use security_server::lookout::DiskMarks;
+use security_server::names::Names;
 use security_server::services::{Service, Services};
 use security_server::tls::Identity;
 use security_server::{Settings, Started};
@@ -47,9 +50,14 @@ pub const PURPOSE: &str = "testing";
 pub struct World {
     pub directory: tempfile::TempDir,
     time: Arc<AtomicU64>,
+    ticks: Arc<AtomicU64>,
+    skews: Mutex<HashMap<&'static str, Arc<AtomicI64>>>,
+    authority: CertificateAuthority,
     keys: RoleKeys,
     publication: Publication,
     pub members: BTreeMap<&'static str, Member>,
+    /// Servers that are not the first of their member's.
+    pub more_servers: BTreeMap<&'static str, Member>,
     pub servers: HashMap<&'static str, Started>,
     /// What the civil registry's service hears.
     pub heard: mpsc::UnboundedReceiver<Heard>,
@@ -57,6 +65,8 @@ pub struct World {
     pub service: SocketAddr,
     /// How every server's logs are opened.
     pub log_options: Options,
+    /// Where every server finds hosts.
+    pub names: Names,
     pub instance: InstanceDocument,
 }
 
@@ -118,7 +128,7 @@ impl World {
         for (name, subsystem) in [("portal", "one-stop"), ("moj", "civil-registry")] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let member =
-                Member::new(&authority, now, directory.path(), name, subsystem, listener.local_addr().unwrap());
+                Member::new(&authority, now, directory.path(), (name, subsystem), listener.local_addr().unwrap());
             listeners.insert(name, listener);
             members.insert(name, member);
         }
@@ -127,13 +137,18 @@ impl World {
         let mut world = Self {
             directory,
             time,
+            ticks: Arc::default(),
+            skews: Mutex::default(),
+            authority,
             keys,
             publication,
             members,
+            more_servers: BTreeMap::new(),
             servers: HashMap::new(),
             heard,
             service,
             log_options: Options::default(),
+            names: Names::system(),
             instance,
         };
         arrange(&mut world).await;
@@ -167,6 +182,13 @@ impl World {
     /// Grants the portal these methods of the echo service for [`PURPOSE`].
     pub async fn grant(&self, methods: &[&str]) -> GrantNumber {
         self.grant_as(self.proposal(methods)).await
+    }
+
+    /// Lets this member be called by the portal: every method of the echo service, for [`PURPOSE`].
+    pub async fn grant_to(&self, provider: &str) {
+        let methods = ["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"];
+        let proposal = Proposal { provider: self.member(provider).subsystem.clone(), ..self.proposal(&methods) };
+        self.servers[provider].server.access_rights.grant(proposal, self.now()).await.unwrap();
     }
 
     /// Grants what is proposed.
@@ -203,6 +225,38 @@ impl World {
         self.time.store(time.as_millis(), Ordering::Relaxed);
     }
 
+    /// From now on the clock of this server is wrong by so many seconds.
+    pub fn skew(&self, name: &'static str, seconds: i64) {
+        self.skew_of(name).store(seconds * 1000, Ordering::Relaxed);
+    }
+
+    fn skew_of(&self, name: &'static str) -> Arc<AtomicI64> {
+        Arc::clone(self.skews.lock().unwrap().entry(name).or_default())
+    }
+
+    /// The machines of all servers have run for so long; their clocks stay where they are.
+    pub fn machines_run(&self, duration: Duration) {
+        self.ticks.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
+    /// One member more, arranged by the test and published, its server before this service.
+    pub async fn join(
+        &mut self,
+        name: &'static str,
+        subsystem: &'static str,
+        service: SocketAddr,
+        arrange: impl FnOnce(&mut Member),
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut member = Member::new(&self.authority, self.now(), self.directory.path(), (name, subsystem), address);
+        arrange(&mut member);
+        self.publish(|members| _ = members.insert(name, member), Vec::new());
+        let service = std::mem::replace(&mut self.service, service);
+        self.start(name, listener, true).await;
+        self.service = service;
+    }
+
     /// Starts a member's server on this listener, with its configuration, log and grants as they are on disk.
     pub async fn start(&mut self, name: &'static str, peers: TcpListener, first: bool) {
         let settings = self.settings(name, peers, first).await;
@@ -210,8 +264,32 @@ impl World {
         self.servers.insert(name, started);
     }
 
+    /// A server that this member has besides its first, for the same subsystem.
+    pub async fn second_server(&mut self, of: &'static str, name: &'static str) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (subsystem, now) = (self.member(of).subsystem.clone(), self.now());
+        let server: ServerId = format!("{}/ss2", subsystem.member()).parse().unwrap();
+        let second = Member::at(&self.authority, now, self.directory.path(), (name, &subsystem, &server), address);
+        self.publish(
+            |members| {
+                let document = &mut members.get_mut(of).unwrap().document;
+                document.subsystems[0].servers.push(server);
+                document.servers.extend(second.document.servers.clone());
+                document.signing.extend(second.document.signing.clone());
+            },
+            Vec::new(),
+        );
+        self.more_servers.insert(name, second);
+        self.start(name, listener, true).await;
+    }
+
+    fn member(&self, name: &str) -> &Member {
+        self.members.get(name).or_else(|| self.more_servers.get(name)).unwrap()
+    }
+
     pub async fn settings(&self, name: &'static str, peers: TcpListener, first: bool) -> Settings {
-        let member = &self.members[name];
+        let member = self.member(name);
         let directory = self.directory.path().join(name);
         let configuration = directory.join("configuration");
         std::fs::create_dir_all(directory.join("log")).unwrap();
@@ -221,7 +299,7 @@ impl World {
         } else {
             Store::open(&configuration)
         };
-        let time = Arc::clone(&self.time);
+        let (time, skew, ticks) = (Arc::clone(&self.time), self.skew_of(name), Arc::clone(&self.ticks));
         let service = Service::new(member.subsystem.clone(), "echo.v1.Echo".into(), self.service.to_string(), None);
         let (subsystem, token) = (member.subsystem.clone(), Digest::of(&[TOKEN.as_bytes()]));
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -232,15 +310,23 @@ impl World {
             identity: Identity { chain: member.chain.clone(), key: member.authentication.clone().into() },
             store: Arc::new(store.unwrap()),
             registry: None,
-            clock: Clock::from_fn(move || Time::from_millis(time.load(Ordering::Relaxed))),
+            clock: Clock::from_fns(
+                move || {
+                    let (time, skew) = (time.load(Ordering::Relaxed), skew.load(Ordering::Relaxed));
+                    Time::from_millis(time.saturating_add_signed(skew))
+                },
+                move || Duration::from_millis(ticks.load(Ordering::Relaxed)),
+            ),
             log: Arc::clone(&member.log),
             log_options: Options { first, ..self.log_options.clone() },
             index: directory.join("index"),
             audit: Arc::new(Directory(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
+            disk_marks: DiskMarks::default(),
+            names: self.names.clone(),
             clients: Clients { tokens: HashMap::from([(token, subsystem.clone())]), certificates: HashMap::new() },
             bindings: HashMap::new(),
-            services: Services::new([service]).unwrap(),
+            services: Services::new([service], &self.names).unwrap(),
             peers,
             client_doors: vec![
                 (door, Door { bound: None, tls: None }),
@@ -310,6 +396,14 @@ impl World {
             .max_encoding_message_size(64 << 20)
     }
 
+    /// An ordinary client of the portal's that names this member.
+    pub async fn client_to(&self, provider: &str) -> Client {
+        let mut fields = self.fields();
+        fields.retain(|(name, _)| *name != "causeway-service");
+        fields.push(("causeway-service", self.members[provider].subsystem.to_string()));
+        self.client_with(fields).await
+    }
+
     /// An ordinary client of the portal's that names the civil registry.
     pub async fn client(&self) -> Client {
         self.client_with(self.fields()).await
@@ -333,13 +427,22 @@ impl Member {
         authority: &CertificateAuthority,
         now: Time,
         directory: &std::path::Path,
-        name: &str,
-        subsystem: &str,
+        (name, subsystem): (&str, &str),
         address: SocketAddr,
     ) -> Self {
-        let member: MemberId = format!("VN/GOV/{name}").parse().unwrap();
         let server: ServerId = format!("VN/GOV/{name}/ss1").parse().unwrap();
         let subsystem: SubsystemId = format!("VN/GOV/{name}/{subsystem}").parse().unwrap();
+        Self::at(authority, now, directory, (name, &subsystem, &server), address)
+    }
+
+    fn at(
+        authority: &CertificateAuthority,
+        now: Time,
+        directory: &std::path::Path,
+        (name, subsystem, server): (&str, &SubsystemId, &ServerId),
+        address: SocketAddr,
+    ) -> Self {
+        let (member, subsystem, server) = (subsystem.member(), subsystem.clone(), server.clone());
         let ((signing, signing_pkcs8), (authentication, authentication_pkcs8)) =
             (SigningKey::generate(), SigningKey::generate());
         let applied = Applied {

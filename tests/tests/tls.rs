@@ -111,7 +111,8 @@ async fn a_service_over_tls_is_known_by_its_key() {
     for (client, expected) in [(None, None), (Some(&own), Some(own_key))] {
         let tls = tls::to_service(key, client).unwrap();
         let at = Service::new(subsystem.clone(), "echo.v1.Echo".into(), address.to_string(), Some(tls));
-        restart_with(&mut world, "moj", |settings| settings.services = Services::new([at]).unwrap()).await;
+        restart_with(&mut world, "moj", |settings| settings.services = Services::new([at], &settings.names).unwrap())
+            .await;
         let (body, fields) = call_of_the_portal(&world).await;
         assert_eq!((&body[..], fields["grpc-status"].as_bytes()), (HELLO, &b"0"[..]), "{fields:?}");
         assert_eq!(shown.recv().await.unwrap(), expected, "the service sees our certificate exactly where it is to");
@@ -126,7 +127,7 @@ async fn a_service_with_another_key_gets_nothing() {
     let subsystem = world.members["moj"].subsystem.clone();
     let tls = tls::to_service(other_key, None).unwrap();
     let at = Service::new(subsystem, "echo.v1.Echo".into(), address.to_string(), Some(tls));
-    restart_with(&mut world, "moj", |settings| settings.services = Services::new([at]).unwrap()).await;
+    restart_with(&mut world, "moj", |settings| settings.services = Services::new([at], &settings.names).unwrap()).await;
     let (body, fields) = call_of_the_portal(&world).await;
     assert!(body.is_empty());
     assert_eq!(fields["causeway-refusal"], "SERVICE_UNREACHABLE");

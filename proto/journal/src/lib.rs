@@ -29,7 +29,7 @@ use proto::record::{Genesis, Record, TreeName};
 use proto::signature::SigningKey;
 use proto::wire::relay::Seal;
 
-pub use disk::{Directory, Disk};
+pub use disk::{Directory, Disk, Space};
 pub use pending::{Committed, Ended, Pending};
 pub use read::{Damage, ReadError, entries, entry, read};
 pub use recover::OpenError;
@@ -149,6 +149,12 @@ impl Journal {
     /// or past this position must not be given to anybody: its sync has not returned, or has failed.
     pub fn durable_end(&self) -> Position {
         self.shared.durable_end()
+    }
+
+    /// The batch that is being written and synced right now, by a number that no other batch has. `None`: nothing waits
+    /// for the disk.
+    pub fn writing(&self) -> Option<u64> {
+        self.shared.writing()
     }
 
     /// Why the journal has ended, if a failed write or sync ended it.

@@ -14,13 +14,14 @@ use proto::digest::Digest;
 use proto::global_configuration::Freshness;
 use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::Language;
-use proto::transport::MAX_SKEW;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::SecurityServer;
+use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{GrantNumber, NotGranted, Proposal, Question};
+use crate::lookout::Room;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -44,6 +45,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, token: Digest) -> Result<Router,
         .route("/v1/grants", get(grants).post(grant))
         .route("/v1/grants/{number}/end", post(end))
         .route("/v1/access/why", get(why))
+        .route("/v1/clock/accept", post(accept_clock))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .layer(axum::middleware::from_fn(of_this_machine))
@@ -87,19 +89,23 @@ pub struct Health {
     /// By how many milliseconds the machine's clock is behind the last time that the log has. Messages are sealed with
     /// the log's time until the clock has caught up.
     pub clock_behind_ms: u64,
+    /// How much room the disk of the logs has.
+    pub disk: Room,
+    /// Bytes that are free on it.
+    pub disk_free_bytes: u64,
+    /// What needs somebody, as the last look found it.
+    pub alarms: Vec<String>,
 }
 
 impl SecurityServer {
     /// How this server is, now.
     pub fn health(&self) -> Health {
-        let (clock, configuration) = (self.clock.now(), self.configuration.load());
-        let now = self.message_log.not_before_last(clock);
-        let behind = now.distance(clock);
-        let freshness = configuration.freshness(now);
+        let (configuration, freshness) = (self.configuration.load(), self.freshness());
         let ended = self.message_log.ended();
+        let running = if self.lookout.hangs() { "waiting for the disk" } else { "running" };
         Health {
-            ready: ended.is_none() && freshness != Freshness::Expired && behind <= MAX_SKEW && !self.is_draining(),
-            message_log: ended.map_or("running".into(), |why| format!("ended: {why}")),
+            ready: self.takes_more().is_ok() && freshness != Freshness::Expired && !self.lookout.hangs(),
+            message_log: ended.map_or(running.into(), |why| format!("ended: {why}")),
             configuration: match freshness {
                 Freshness::Fresh => "fresh",
                 Freshness::Stale => "stale",
@@ -109,7 +115,10 @@ impl SecurityServer {
             configuration_version: configuration.version,
             configuration_expires: configuration.expires_at.to_string(),
             draining: self.is_draining(),
-            clock_behind_ms: u64::try_from(behind.as_millis()).unwrap_or(u64::MAX),
+            clock_behind_ms: u64::try_from(self.clock_behind().as_millis()).unwrap_or(u64::MAX),
+            disk: self.lookout.room(),
+            disk_free_bytes: self.lookout.free_bytes(),
+            alarms: self.lookout.alarms(),
         }
     }
 }
@@ -179,6 +188,25 @@ async fn end(
     let ended = tokio::spawn(async move { server.access_rights.end(number, reason, server.clock.now()).await });
     let ended = ended.await??;
     Ok(Json((*ended).clone()).into_response())
+}
+
+/// How an operator knows that the clock is right.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepting {
+    /// For the audit log.
+    pub reason: String,
+}
+
+async fn accept_clock(
+    State(door): State<Door>,
+    headers: HeaderMap,
+    Json(Accepting { reason }): Json<Accepting>,
+) -> Result<Response, Problem> {
+    door.admit(&headers)?;
+    let accepted = tokio::spawn(async move { door.server.accept_clock(reason).await });
+    let accepted = accepted.await??;
+    Ok(Json(accepted).into_response())
 }
 
 /// Who would call what, for which purpose.
@@ -270,6 +298,21 @@ impl From<NotGranted> for Problem {
             NotGranted::Ended(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, not_granted.to_string())
+    }
+}
+
+impl From<NotAccepted> for Problem {
+    fn from(not_accepted: NotAccepted) -> Self {
+        let status = match not_accepted {
+            NotAccepted::NotBehind
+            | NotAccepted::NoReason
+            | NotAccepted::BeforeConfiguration { .. }
+            | NotAccepted::Expired { .. }
+            | NotAccepted::Running(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            NotAccepted::Audit(not_granted) => return not_granted.into(),
+            NotAccepted::Log(_) | NotAccepted::Store(_) | NotAccepted::Thread(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, not_accepted.to_string())
     }
 }
 
