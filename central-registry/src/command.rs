@@ -4,9 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use command_line::{Exit, Foreseen, file_remedy, read_toml};
 use proto::digest::Digest;
+use proto::head::Head;
 use proto::identifier::InstanceId;
-use proto::registration::{Address, Order, Token, sign_command};
+use proto::registration::{Address, CommandId, Order, Token, sign_command, sign_dry_run};
 use proto::signature::SigningKey;
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
@@ -43,7 +45,7 @@ struct RawAdminFile {
 #[derive(Debug, thiserror::Error)]
 pub enum NoAdminFile {
     /// It cannot be read.
-    #[error("{path}: {source}; `central-registry init` writes one for the first admin")]
+    #[error("{}: {source}; {}", .path.display(), file_remedy(source, "`central-registry init` writes one for the first admin"))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -51,7 +53,7 @@ pub enum NoAdminFile {
         source: io::Error,
     },
     /// It is not of its form.
-    #[error("{path}: {reason}\nThe keys are instance, registry, fingerprint and key")]
+    #[error("{path}: {reason}; the keys are instance, registry, fingerprint and key")]
     Form {
         /// The file.
         path: PathBuf,
@@ -71,7 +73,7 @@ impl AdminFile {
     /// Reads the text of the file at `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Self, NoAdminFile> {
         let form = |reason: String| NoAdminFile::Form { path: path.to_owned(), reason };
-        let raw: RawAdminFile = toml::from_str(text).map_err(|error| form(error.to_string()))?;
+        let raw: RawAdminFile = read_toml(text).map_err(form)?;
         Ok(Self {
             instance: raw.instance.parse().map_err(|error| form(format!("instance: {error}")))?,
             registry: raw.registry.parse().map_err(|error| form(format!("registry: {error}")))?,
@@ -110,22 +112,23 @@ pub enum Failed {
         reason: String,
     },
     /// The registry answered something else.
-    #[error("the registry's answer is not one to this command: are both of the same version?")]
+    #[error("the registry's answer is not one to this command; are both of the same version?")]
     Answer,
 }
 
 impl Failed {
-    /// The exit code that stands for it: 1 failed, 3 refused by rule, 4 unreachable, 6 not found.
-    pub fn exit_code(&self) -> u8 {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Connection(_) => 4,
+            Self::Connection(NoConnection::OtherRegistry { .. }) => Exit::Refused,
+            Self::Connection(NoConnection::Unreachable { .. }) => Exit::Unreachable,
             Self::Refused { code, .. } => match code {
-                Code::Unavailable | Code::DeadlineExceeded => 4,
-                Code::NotFound => 6,
-                Code::Internal | Code::Unknown | Code::DataLoss => 1,
-                _ => 3,
+                Code::Unavailable | Code::DeadlineExceeded => Exit::Unreachable,
+                Code::NotFound => Exit::NotFound,
+                Code::Internal | Code::Unknown | Code::DataLoss => Exit::Failed,
+                _ => Exit::Refused,
             },
-            Self::Answer => 1,
+            Self::Answer => Exit::Failed,
         }
     }
 }
@@ -147,10 +150,20 @@ pub struct Admin {
 impl Admin {
     /// Signs the order, sends it, and returns the answer.
     pub async fn submit(&self, order: &Order) -> Result<Answer, Failed> {
+        self.send(sign_command(order, &self.instance, drawn(), (self.clock)(), &self.key)).await
+    }
+
+    /// Asks whether the order would be carried out, and what it would change. Nothing is.
+    pub async fn foresee(&self, order: &Order) -> Result<Foreseen, Failed> {
+        let command = sign_dry_run(order, &self.instance, drawn(), (self.clock)(), &self.key);
+        let Answer::Foreseen(wire::Foreseen { changes }) = self.send(command).await? else {
+            return Err(Failed::Answer);
+        };
+        Ok(Foreseen::new(changes))
+    }
+
+    async fn send(&self, command: wire::SignedCommand) -> Result<Answer, Failed> {
         let channel = connect(&self.registry, self.fingerprint).await?;
-        let mut id = [0; 16];
-        SystemRandom::new().fill(&mut id).expect("the system's random source works, or nothing does");
-        let command = sign_command(order, &self.instance, id, (self.clock)(), &self.key);
         let answer = AdministrationClient::new(channel)
             .max_decoding_message_size(registry_client::MAX_ANSWER_BYTES)
             .submit(command)
@@ -170,6 +183,27 @@ impl Admin {
             expires: proto::time::Time::from_millis(invited.expires),
         })
     }
+}
+
+/// A file holds no head.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}; it is the text of a head, as a seal holds it", .path.display())]
+pub struct NoHead {
+    path: PathBuf,
+    reason: String,
+}
+
+/// Reads a head from a file.
+pub fn read_head(path: &Path) -> Result<Head, NoHead> {
+    let no_head = |reason: String| NoHead { path: path.to_owned(), reason };
+    let text = std::fs::read(path).map_err(|error| no_head(error.to_string()))?;
+    Head::parse(&text).map_err(|error| no_head(error.to_string()))
+}
+
+fn drawn() -> CommandId {
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).expect("the system's random source works, or nothing does");
+    id
 }
 
 /// What the admin of an invited server is told, over a way that both trust.
@@ -195,9 +229,9 @@ pub fn to_json(answer: &Answer) -> Value {
     match answer {
         Answer::Invited(invited) => json!({ "expires": invited.expires, "anchor_digest": key(&invited.anchor_digest) }),
         Answer::Decided(decided) => json!({ "version": decided.version }),
-        Answer::Requests(wire::Requests { requests }) => requests
-            .iter()
-            .map(|each| {
+        Answer::Foreseen(wire::Foreseen { changes }) => json!(Foreseen::new(changes.clone())),
+        Answer::Requests(wire::Requests { requests }) => {
+            let each = requests.iter().map(|each| {
                 json!({
                     "request": each.request, "standing": each.standing, "member": each.member, "name": each.name,
                     "server": each.server, "address": each.address, "subsystems": each.subsystems,
@@ -205,11 +239,11 @@ pub fn to_json(answer: &Answer) -> Value {
                     "received": proto::time::Time::from_millis(each.received).to_string(),
                     "new_member": each.new_member, "reason": each.reason,
                 })
-            })
-            .collect(),
-        Answer::Members(wire::Members { members }) => members
-            .iter()
-            .map(|each| {
+            });
+            json!({ "requests": each.collect::<Vec<_>>() })
+        }
+        Answer::Members(wire::Members { members }) => {
+            let each = members.iter().map(|each| {
                 let subsystems = each.subsystems.iter();
                 let servers = each.servers.iter();
                 json!({
@@ -217,17 +251,43 @@ pub fn to_json(answer: &Answer) -> Value {
                     "subsystems": subsystems
                         .map(|it| json!({ "subsystem": it.subsystem, "servers": it.servers }))
                         .collect::<Vec<_>>(),
-                    "servers": servers.map(|it| json!({ "server": it.server, "address": it.address })).collect::<Vec<_>>(),
+                    "servers": servers
+                        .map(|it| json!({
+                            "server": it.server, "address": it.address,
+                            "authentication": it.authentication.iter().map(key_to_json).collect::<Vec<_>>(),
+                        }))
+                        .collect::<Vec<_>>(),
+                    "signing": each.signing.iter().map(key_to_json).collect::<Vec<_>>(),
                 })
-            })
-            .collect(),
+            });
+            json!({ "members": each.collect::<Vec<_>>() })
+        }
     }
+}
+
+fn key_to_json(key: &wire::Key) -> Value {
+    let time = |millis: u64| proto::time::Time::from_millis(millis).to_string();
+    json!({
+        "key": hex::encode(&key.key), "server": key.server, "not_before": time(key.not_before),
+        "not_after": time(key.not_after), "until": (key.until > 0).then(|| time(key.until)),
+        "revoked": (!key.revoked.is_empty()).then_some(&key.revoked),
+    })
+}
+
+fn key_in_words(what: &str, key: &wire::Key) -> String {
+    let end = if key.until > 0 { key.until } else { key.not_after };
+    let end = match key.revoked.as_str() {
+        "" => format!("until {}", proto::time::Time::from_millis(end)),
+        reason => format!("REVOKED: {reason}"),
+    };
+    format!("    {what} {} {end}\n", hex::encode(&key.key))
 }
 
 /// The answer in words.
 pub fn to_text(answer: &Answer) -> String {
     match answer {
         Answer::Invited(_) => String::new(),
+        Answer::Foreseen(wire::Foreseen { changes }) => Foreseen::new(changes.clone()).to_string(),
         Answer::Decided(wire::Decided { version: 0 }) => "Recorded.".to_owned(),
         Answer::Decided(decided) => {
             format!("Recorded, and published as version {} of the configuration.", decided.version)
@@ -271,6 +331,9 @@ pub fn to_text(answer: &Answer) -> String {
                 }
                 for server in &each.servers {
                     text += &format!("  {} answers at {}\n", server.server, server.address);
+                    text.extend(server.authentication.iter().map(|key| key_in_words("authentication", key)));
+                    let signing = each.signing.iter().filter(|key| key.server == server.server);
+                    text.extend(signing.map(|key| key_in_words("signing       ", key)));
                 }
             }
             text.trim_end().to_owned()

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use command_line::{file_remedy, read_toml};
 use keystore::Source;
 use serde::Deserialize;
 
@@ -21,7 +22,7 @@ pub struct Configuration {
 #[derive(Debug, thiserror::Error)]
 pub enum NoConfiguration {
     /// It cannot be read.
-    #[error("{path}: {source}; `central-registry init` writes one")]
+    #[error("{}: {source}; {}", .path.display(), file_remedy(source, "`central-registry init` writes one"))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -29,9 +30,7 @@ pub enum NoConfiguration {
         source: std::io::Error,
     },
     /// It is not of its form.
-    #[error(
-        "{path}: {reason}\nThe keys are directory, listen and unlock; `central-registry init` writes a commented file"
-    )]
+    #[error("{path}: {reason}; the keys are directory, listen and unlock, as in the commented file that `init` writes")]
     Form {
         /// The file.
         path: PathBuf,
@@ -39,7 +38,7 @@ pub enum NoConfiguration {
         reason: String,
     },
     /// A value is not right.
-    #[error("{path}: {key} = {value:?}: {rule}")]
+    #[error("{path}: {key} = {value:?} cannot be; {rule}")]
     Value {
         /// The file.
         path: PathBuf,
@@ -70,8 +69,7 @@ impl Configuration {
 
     /// Reads the text of the file at `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Self, NoConfiguration> {
-        let raw: Raw = toml::from_str(text)
-            .map_err(|error| NoConfiguration::Form { path: path.to_owned(), reason: error.to_string() })?;
+        let raw: Raw = read_toml(text).map_err(|reason| NoConfiguration::Form { path: path.to_owned(), reason })?;
         let wrong = |key, value: &str, rule| NoConfiguration::Value {
             path: path.to_owned(),
             key,
@@ -79,7 +77,8 @@ impl Configuration {
             rule,
         };
         Ok(Self {
-            directory: path.parent().unwrap_or(Path::new("")).join(&raw.directory),
+            // Without the dots in between, so that paths below it read well.
+            directory: path.parent().unwrap_or(Path::new("")).join(&raw.directory).components().collect(),
             listen: raw
                 .listen
                 .parse()

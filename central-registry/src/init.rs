@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
+use command_line::{Exit, Foreseen};
 use keystore::{Cost, KeyError, Passphrase, Source};
 use proto::digest::Digest;
 use proto::global_configuration::document::{Der, InstanceDocument};
@@ -39,6 +40,9 @@ pub(crate) const TLS: &str = "tls.pem";
 pub const ANCHOR: &str = "anchor.json";
 /// The configuration file.
 pub const CONFIGURATION: &str = "central-registry.toml";
+/// The names of the keys in use.
+pub(crate) const KEY_NAMES: [&str; 9] =
+    ["authority", "tls", "journal", "targets", "members", "catalogue", "revoked", "snapshot", "timestamp"];
 /// Most root keys.
 const MAX_ROOT_KEYS: usize = 16;
 
@@ -88,15 +92,15 @@ pub struct Initialised {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// There is something already.
-    #[error("{0} is not empty: an instance begins once; give another directory")]
+    #[error("{0} is not empty, and an instance begins once; give another directory")]
     NotEmpty(PathBuf),
     /// The admin's name cannot name a file.
     #[error(
-        "the admin's name {0:?} also names files: use letters, digits, '.', '_' and '-', and begin with a letter or digit"
+        "the admin's name {0:?} cannot name files; use letters, digits, '.', '_' and '-', and begin with a letter or digit"
     )]
     AdminName(String),
     /// The root keys do not fit together.
-    #[error("{threshold} of {keys} root keys cannot be: make 1 to {MAX_ROOT_KEYS} keys, and let 1 to all of them sign")]
+    #[error("{threshold} of {keys} root keys cannot be; make 1 to {MAX_ROOT_KEYS} keys, and let 1 to all of them sign")]
     RootKeys {
         /// How many are made.
         keys: usize,
@@ -104,7 +108,7 @@ pub enum InitError {
         threshold: usize,
     },
     /// A file could not be written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; check the disk and who may write there, and begin again")]
     File {
         /// The file.
         path: PathBuf,
@@ -123,6 +127,30 @@ pub enum InitError {
     /// The journal could not begin.
     #[error(transparent)]
     History(#[from] HistoryError),
+}
+
+impl InitError {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotEmpty(_) | Self::AdminName(_) | Self::RootKeys { .. } => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// What beginning it would make. The rules of [`init`], and nothing is made.
+pub fn foresee(directory: &Path, options: &Options) -> Result<Foreseen, InitError> {
+    check(directory, options)?;
+    let (keys, threshold) = (options.root_keys, options.root_threshold);
+    let directory = directory.display();
+    Ok(Foreseen::new(vec![
+        format!("begin the instance {}, \"{}\", in {directory}", options.instance, options.name),
+        format!("make {keys} root keys in {directory}/{OFFLINE}, of which {threshold} must sign a new root"),
+        format!("make the keys in use in {directory}/{KEYS}, all encrypted with this passphrase"),
+        format!("make the first admin's key and {directory}/{}", admin_file(&options.admin)),
+        format!("write {directory}/{CONFIGURATION}: listen at {}, reached at {}", options.listen, options.address),
+    ]))
 }
 
 /// Begins an instance in `directory`, which must be empty or not there.

@@ -1,390 +1,235 @@
 //! `central-registry`: the server and its own command line.
-//!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 the registry cannot be reached,
-//! 6 not found.
 
-use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use central_registry::caution::{self, Caution};
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
-use central_registry::{Options, Settings, init, start, system_clock};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use keystore::{Cost, Source};
-use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
-use proto::registration::{Address, Order, RequestId, Text};
-use registry_client::Fingerprint;
-
-/// The governing authority's record of who is who.
-#[derive(Parser)]
-#[command(name = "central-registry", version, arg_required_else_help = true, after_help = EXAMPLES)]
-struct CommandLine {
-    #[command(subcommand)]
-    what: What,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  central-registry init registry --instance VN --name \"National data bus\" \\
-      --address registry.gov.vn:4001
-  central-registry serve --config registry/central-registry.toml
-  export CAUSEWAY_ADMIN=registry/admin-admin.toml
-  central-registry invite VN/GOV/moj --name \"Ministry of Justice\" \\
-      --server VN/GOV/moj/ss1 --subsystem VN/GOV/moj/civil-registry
-  central-registry requests
-  central-registry approve R-1
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 unreachable, 6 not found.";
-
-#[derive(Subcommand)]
-enum What {
-    /// Begin an instance: keys, authority, first admin, first configuration.
-    Init(Init),
-    /// Run the registry.
-    Serve(Serve),
-    /// Let a server join, once: prints a one-time token.
-    Invite(Invite),
-    /// Show requests to join.
-    Requests(Reading),
-    /// Grant what a request asks: certifies its keys and publishes the member.
-    Approve {
-        /// The request, like R-1.
-        request: RequestId,
-        #[command(flatten)]
-        admin: AdminArgs,
-    },
-    /// Refuse what a request asks.
-    Reject {
-        /// The request, like R-1.
-        request: RequestId,
-        /// Why: the applicant reads it.
-        #[arg(long)]
-        reason: Text,
-        #[command(flatten)]
-        admin: AdminArgs,
-    },
-    /// Show members.
-    Members(Reading),
-    /// Take a member off the road for a time: in force on the next message.
-    Suspend {
-        /// The member.
-        member: MemberId,
-        /// Why: stands in the audit journal.
-        #[arg(long)]
-        reason: Text,
-        #[command(flatten)]
-        admin: AdminArgs,
-    },
-    /// Let a suspended member back.
-    Restore {
-        /// The member.
-        member: MemberId,
-        #[command(flatten)]
-        admin: AdminArgs,
-    },
-}
-
-#[derive(Args)]
-struct Init {
-    /// The directory to make.
-    directory: PathBuf,
-    /// The instance, like VN.
-    #[arg(long)]
-    instance: InstanceId,
-    /// Its name for people.
-    #[arg(long)]
-    name: Text,
-    /// Who commands first; names the admin's files.
-    #[arg(long, default_value = "admin")]
-    admin: Text,
-    /// Where the registry will listen.
-    #[arg(long, default_value = "0.0.0.0:4001")]
-    listen: SocketAddr,
-    /// Where servers and admins will reach it.
-    #[arg(long, default_value = "127.0.0.1:4001")]
-    address: Address,
-    /// How many root keys are made.
-    #[arg(long, default_value_t = 3)]
-    root_keys: usize,
-    /// How many of them must sign a new root.
-    #[arg(long, default_value_t = 2)]
-    root_threshold: usize,
-    /// Where the passphrase of the new keys comes from: credential:NAME, fd:NUMBER or prompt.
-    #[arg(long, default_value = "prompt")]
-    passphrase: Source,
-    /// Where `serve` will get it from; as --passphrase if not given.
-    #[arg(long)]
-    unlock: Option<Source>,
-}
-
-#[derive(Args)]
-struct Serve {
-    /// The configuration file that `init` wrote.
-    #[arg(long)]
-    config: PathBuf,
-    /// Where the passphrase comes from, instead of what the file says.
-    #[arg(long)]
-    unlock: Option<Source>,
-    /// How diagnostics are written. They never hold credentials.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    log_format: Format,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-#[derive(Args)]
-struct Invite {
-    /// The member, like VN/GOV/moj.
-    member: MemberId,
-    /// The member's name for people; leave it out for a member that is registered.
-    #[arg(long)]
-    name: Option<Text>,
-    /// The server that may join, like VN/GOV/moj/ss1.
-    #[arg(long)]
-    server: ServerId,
-    /// A subsystem that it may host; may be given several times.
-    #[arg(long = "subsystem")]
-    subsystems: Vec<SubsystemId>,
-    /// How long the token is good, in hours.
-    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=720))]
-    valid_hours: u64,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
-#[derive(Args)]
-struct Reading {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
-
-#[derive(Args)]
-struct AdminArgs {
-    /// The admin's file, as `init` wrote it; the options below stand in for what it says.
-    #[arg(long, env = "CAUSEWAY_ADMIN", value_name = "FILE")]
-    admin: Option<PathBuf>,
-    /// The instance.
-    #[arg(long)]
-    instance: Option<InstanceId>,
-    /// Where the registry is.
-    #[arg(long, value_name = "HOST:PORT")]
-    registry: Option<Address>,
-    /// What the registry's key must be: sha256:...
-    #[arg(long)]
-    fingerprint: Option<Fingerprint>,
-    /// The admin's key file.
-    #[arg(long, value_name = "FILE")]
-    admin_key: Option<PathBuf>,
-    /// Where the passphrase of the admin's key comes from: credential:NAME, fd:NUMBER or prompt.
-    #[arg(long, default_value = "prompt")]
-    passphrase: Source,
-}
+use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Serve, What};
+use central_registry::{Options, Settings, doctor, init, start, system_clock};
+use clap::CommandFactory;
+use command_line::{Changing, Ended, Exit, LogFormat, described, say, show};
+use keystore::Cost;
+use proto::registration::{Invitation, Order, Revocation};
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
-    diagnostics(match &command_line.what {
-        What::Serve(options) => options.log_format,
-        _ => Format::Text,
-    });
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return report(&error.into()),
+    let command_line = match command_line::parse::<CommandLine>(COMMANDS) {
+        Ok(command_line) => command_line,
+        Err(ended) => return ended,
     };
-    match runtime.block_on(run(command_line.what)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error),
+    let (format, level) = match &command_line.what {
+        What::Serve(options) => (options.log_format, "info"),
+        _ => (LogFormat::Text, "warn"),
+    };
+    command_line::diagnostics(format, level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(command_line.what)),
+        Err(error) => Err(Ended::new(Exit::Failed, error)),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(ended) => ended.report("central-registry"),
     }
 }
 
-fn diagnostics(format: Format) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| "info".into());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-        Format::Json => lines.json().init(),
-    }
-}
-
-/// Something about the command line or a file that it names: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Usage(String);
-
-fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("central-registry: {error:#}");
-    let code = if let Some(failed) = error.downcast_ref::<Failed>() {
-        failed.exit_code()
-    } else if error.is::<Usage>() {
-        2
-    } else {
-        1
-    };
-    ExitCode::from(code)
-}
-
-async fn run(what: What) -> anyhow::Result<()> {
+async fn run(what: What) -> Result<Exit, Ended> {
     match what {
         What::Init(options) => begin(options),
         What::Serve(options) => serve(options).await,
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Invite(options) => invite(options).await,
-        What::Requests(options) => show(&Order::ListRequests, options).await,
-        What::Members(options) => show(&Order::ListMembers, options).await,
-        What::Approve { request, admin } => tell(&Order::Approve(request), admin).await,
-        What::Reject { request, reason, admin } => tell(&Order::Reject(request, reason), admin).await,
-        What::Suspend { member, reason, admin } => tell(&Order::Suspend(member, reason), admin).await,
-        What::Restore { member, admin } => tell(&Order::Restore(member), admin).await,
+        What::Requests { admin, reading } => read(&Order::ListRequests, admin, reading.json).await,
+        What::Members { admin, reading } => read(&Order::ListMembers, admin, reading.json).await,
+        What::Approve { request, admin, changing } => change(&Order::Approve(request), admin, changing).await,
+        What::Reject { request, reason, admin, changing } => {
+            change(&Order::Reject(request, reason), admin, changing).await
+        }
+        What::Suspend { member, reason, caution, admin, changing } => {
+            carefully(&Order::Suspend(member, reason), caution, admin, changing).await
+        }
+        What::Restore { member, admin, changing } => change(&Order::Restore(member), admin, changing).await,
+        What::Revoke { key, reason, last_head, caution, admin, changing } => {
+            let last_head = last_head.as_deref().map(command::read_head).transpose().map_err(wrong)?;
+            let revocation = Revocation { key, reason, last_head };
+            carefully(&Order::Revoke(revocation), caution, admin, changing).await
+        }
+        What::Completions { shell } => {
+            say(&command_line::completions(shell, described(CommandLine::command(), COMMANDS)));
+            Ok(Exit::Ok)
+        }
     }
 }
 
-fn begin(options: Init) -> anyhow::Result<()> {
-    let passphrase = options.passphrase.read_new()?;
-    let made = init(
-        &options.directory,
-        Options {
-            instance: options.instance,
-            name: options.name,
-            admin: options.admin,
-            listen: options.listen,
-            address: options.address,
-            root_keys: options.root_keys,
-            root_threshold: options.root_threshold,
-            unlock: options.unlock.unwrap_or(options.passphrase),
-            passphrase,
-            cost: Cost::FULL,
-        },
-        &system_clock(),
-    )?;
-    let directory = made.directory.display();
-    print(&format!(
-        "The instance is there.\n\n\
-         Tell everybody who joins, over a way that they trust:\n  \
-           fingerprint    {}\n  \
-           anchor digest  sha256:{}\n\n\
-         Keep:\n  \
-           {}/      take these root keys away now, each to another person; `serve` runs without them\n  \
-           {directory}/keys/         the keys in use, encrypted; back them up with the audit journal\n  \
-           {directory}/journal/      every decision; what is not in it did not happen\n  \
-           {}  the first admin's file; move it and its key to that admin's machine\n  \
-           {}   the anchor, public\n\n\
-         Next:\n  \
-           central-registry serve --config {directory}/{}\n",
-        made.fingerprint,
-        made.anchor_digest,
-        made.offline.display(),
-        made.admin.display(),
-        made.anchor.display(),
-        central_registry::init::CONFIGURATION,
-    ))
+fn wrong(error: impl Display) -> Ended {
+    Ended::new(Exit::Usage, error)
 }
 
-async fn serve(options: Serve) -> anyhow::Result<()> {
-    let configuration = Configuration::read(&options.config).map_err(|error| Usage(error.to_string()))?;
-    let passphrase = options.unlock.as_ref().unwrap_or(&configuration.unlock).read()?;
-    let running = start(Settings {
+fn begin(arguments: Init) -> Result<Exit, Ended> {
+    let passphrase = arguments.passphrase.read_new().map_err(wrong)?;
+    let Changing { dry_run, json } = arguments.changing;
+    let options = Options {
+        instance: arguments.instance,
+        name: arguments.name,
+        admin: arguments.admin,
+        listen: arguments.listen,
+        address: arguments.address,
+        root_keys: arguments.root_keys,
+        root_threshold: arguments.root_threshold,
+        unlock: arguments.unlock.unwrap_or(arguments.passphrase),
+        passphrase,
+        cost: Cost::FULL,
+    };
+    let failed = |error: central_registry::InitError| Ended::new(error.exit(), error);
+    if dry_run {
+        let foreseen = central_registry::init::foresee(&arguments.directory, &options).map_err(failed)?;
+        show(json, &foreseen, || foreseen.to_string());
+        return Ok(Exit::Ok);
+    }
+    let made = init(&arguments.directory, options, &system_clock()).map_err(failed)?;
+    let directory = made.directory.display();
+    let configuration = made.directory.join(central_registry::init::CONFIGURATION);
+    let value = serde_json::json!({
+        "fingerprint": made.fingerprint.to_string(), "anchor_digest": format!("sha256:{}", made.anchor_digest),
+        "directory": made.directory, "configuration": configuration, "admin": made.admin, "anchor": made.anchor,
+        "offline": made.offline,
+    });
+    show(json, &value, || {
+        format!(
+            "The instance is there.\n\n\
+             Tell everybody who joins, over a way that they trust:\n  \
+               fingerprint    {}\n  \
+               anchor digest  sha256:{}\n\n\
+             Keep:\n  \
+               {}/      take these root keys away now, each to another person; `serve` runs without them\n  \
+               {directory}/keys/         the keys in use, encrypted; back them up with the audit journal\n  \
+               {directory}/journal/      every decision; what is not in it did not happen\n  \
+               {}  the first admin's file; move it and its key to that admin's machine\n  \
+               {}   the anchor, public\n\n\
+             Next:\n  \
+               central-registry serve --config {}",
+            made.fingerprint,
+            made.anchor_digest,
+            made.offline.display(),
+            made.admin.display(),
+            made.anchor.display(),
+            configuration.display(),
+        )
+    });
+    Ok(Exit::Ok)
+}
+
+async fn serve(options: Serve) -> Result<Exit, Ended> {
+    let failed = |error: &dyn Display| Ended::new(Exit::Failed, error);
+    let configuration = Configuration::read(&options.config).map_err(wrong)?;
+    let passphrase = options.unlock.as_ref().unwrap_or(&configuration.unlock).read().map_err(wrong)?;
+    let settings = Settings {
         directory: configuration.directory,
         listen: configuration.listen,
         passphrase,
         clock: system_clock(),
-    })
-    .await?;
+    };
+    let running = start(settings).await.map_err(|error| Ended::new(error.exit(), error))?;
     // For whoever started it and waits: the address, also where the port was 0.
-    print(&format!("listening {} {}\n", running.address(), running.fingerprint()))?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    say(&format!("listening {} {}", running.address(), running.fingerprint()));
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
     let ended = tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
+        _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
         reason = running.until_ended() => Some(reason),
     };
     running.shutdown().await;
-    match ended {
-        Some(reason) => anyhow::bail!("the audit journal has ended: {reason}"),
-        None => Ok(()),
-    }
+    ended.map_or(Ok(Exit::Ok), |reason| {
+        Err(failed(&format!("the audit journal has ended: {reason}; mend the disk and start the registry again")))
+    })
 }
 
-async fn invite(options: Invite) -> anyhow::Result<()> {
-    let order = Order::Invite(proto::registration::Invitation {
-        member: options.member,
-        name: options.name,
-        server: options.server.clone(),
-        subsystems: options.subsystems,
-        valid: Duration::from_secs(options.valid_hours * 3600),
+async fn invite(arguments: Invite) -> Result<Exit, Ended> {
+    let order = Order::Invite(Invitation {
+        member: arguments.member,
+        name: arguments.name,
+        server: arguments.server.clone(),
+        subsystems: arguments.subsystems,
+        valid: Duration::from_secs(arguments.valid_hours * 3600),
     });
-    let invitation = admin(options.admin)?.invite(&order).await?;
+    if arguments.changing.dry_run {
+        return change(&order, arguments.admin, arguments.changing).await;
+    }
+    let invitation = admin(arguments.admin)?.invite(&order).await.map_err(failed)?;
     let (registry, fingerprint) = (&invitation.registry, invitation.fingerprint);
     let (token, anchor_digest) = (invitation.token.reveal(), invitation.anchor_digest);
-    if options.json {
-        return print(&format!(
-            "{}\n",
-            serde_json::json!({
-                "token": token, "registry": registry.to_string(), "fingerprint": fingerprint.to_string(),
-                "anchor_digest": format!("sha256:{anchor_digest}"), "server": options.server.to_string(),
-                "expires": invitation.expires.to_string(),
-            })
-        ));
+    let value = serde_json::json!({
+        "token": token, "registry": registry.to_string(), "fingerprint": fingerprint.to_string(),
+        "anchor_digest": format!("sha256:{anchor_digest}"), "server": arguments.server.to_string(),
+        "expires": invitation.expires.to_string(),
+    });
+    if !arguments.changing.json {
+        eprintln!(
+            "Send this to the server's admin over a way that both of you trust. They put in where their \
+             server will be reached, and its directory. The token is good once, until {}.\n",
+            invitation.expires
+        );
     }
-    eprintln!(
-        "Send this to the server's admin over a way that both of you trust. They put in where their \
-         server will be reached, and its directory. The token is good once, until {}.\n",
-        invitation.expires
-    );
-    print(&format!(
-        "security-server join --registry {registry} --fingerprint {fingerprint} --anchor-digest sha256:{anchor_digest} \
-         --server {} --token {token} --address HOST:PORT DIRECTORY\n",
-        options.server
-    ))
+    show(arguments.changing.json, &value, || {
+        format!(
+            "security-server join --registry {registry} --fingerprint {fingerprint} --anchor-digest sha256:{anchor_digest} \
+             --server {} --token {token} --address HOST:PORT DIRECTORY",
+            arguments.server
+        )
+    });
+    Ok(Exit::Ok)
 }
 
-async fn show(order: &Order, options: Reading) -> anyhow::Result<()> {
-    let answer = admin(options.admin)?.submit(order).await?;
-    if options.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&command::to_json(&answer))?))
+async fn read(order: &Order, arguments: AdminArgs, json: bool) -> Result<Exit, Ended> {
+    let answer = admin(arguments)?.submit(order).await.map_err(failed)?;
+    show(json, &command::to_json(&answer), || command::to_text(&answer));
+    Ok(Exit::Ok)
+}
+
+async fn change(order: &Order, arguments: AdminArgs, changing: Changing) -> Result<Exit, Ended> {
+    let admin = admin(arguments)?;
+    if changing.dry_run {
+        let foreseen = admin.foresee(order).await.map_err(failed)?;
+        show(changing.json, &foreseen, || foreseen.to_string());
     } else {
-        print(&format!("{}\n", command::to_text(&answer)))
+        let answer = admin.submit(order).await.map_err(failed)?;
+        show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
     }
+    Ok(Exit::Ok)
 }
 
-async fn tell(order: &Order, options: AdminArgs) -> anyhow::Result<()> {
-    let answer = admin(options)?.submit(order).await?;
-    print(&format!("{}\n", command::to_text(&answer)))
+/// An order that takes somebody off the road: shown first, and asked.
+async fn carefully(order: &Order, caution: Caution, arguments: AdminArgs, changing: Changing) -> Result<Exit, Ended> {
+    if changing.dry_run {
+        return change(order, arguments, changing).await;
+    }
+    let answer = caution::give(&admin(arguments)?, order, caution).await;
+    let answer = answer.map_err(|not_done| Ended::new(not_done.exit(), not_done))?;
+    show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
+    Ok(Exit::Ok)
 }
 
-fn admin(options: AdminArgs) -> anyhow::Result<Admin> {
-    let file = match &options.admin {
-        Some(path) => Some(AdminFile::read(path).map_err(|error| Usage(error.to_string()))?),
-        None => None,
-    };
-    let missing = |what: &str| Usage(format!("--{what} is missing: give it, or the admin's file with --admin FILE"));
+fn failed(failed: Failed) -> Ended {
+    Ended::new(failed.exit(), failed)
+}
+
+fn admin(arguments: AdminArgs) -> Result<Admin, Ended> {
+    let file = arguments.admin.as_deref().map(AdminFile::read).transpose().map_err(wrong)?;
+    let missing = |what: &str| wrong(format!("--{what} is missing; give it, or the admin's file with --admin FILE"));
     let (instance, registry, fingerprint, key) = match file {
         Some(file) => (Some(file.instance), Some(file.registry), Some(file.fingerprint), Some(file.key)),
         None => (None, None, None, None),
     };
-    let key = options.admin_key.or(key).ok_or_else(|| missing("admin-key"))?;
+    let key = arguments.admin_key.or(key).ok_or_else(|| missing("admin-key"))?;
     Ok(Admin {
-        instance: options.instance.or(instance).ok_or_else(|| missing("instance"))?,
-        registry: options.registry.or(registry).ok_or_else(|| missing("registry"))?,
-        fingerprint: options.fingerprint.or(fingerprint).ok_or_else(|| missing("fingerprint"))?,
-        key: keystore::open(&key, &options.passphrase.read()?)?,
+        instance: arguments.instance.or(instance).ok_or_else(|| missing("instance"))?,
+        registry: arguments.registry.or(registry).ok_or_else(|| missing("registry"))?,
+        fingerprint: arguments.fingerprint.or(fingerprint).ok_or_else(|| missing("fingerprint"))?,
+        key: keystore::open(&key, &arguments.passphrase.read().map_err(wrong)?).map_err(wrong)?,
         clock: system_clock(),
     })
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("the output cannot be written")
 }

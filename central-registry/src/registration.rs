@@ -15,12 +15,15 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use proto::certificate::{Authentication, Signing};
 use proto::digest::Digest;
-use proto::global_configuration::document::MemberDocument;
+use proto::global_configuration::document::{Der, MemberDocument, SigningDocument};
+use proto::identifier::ServerId;
 use proto::registration::{
-    Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Text, Token, VerifiedApplication,
-    VerifiedCommand,
+    Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Revocation, Text, Token,
+    VerifiedApplication, VerifiedCommand,
 };
+use proto::signature::KeyId;
 use proto::time::Time;
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
@@ -34,10 +37,13 @@ use crate::spread;
 pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) -> Result<wire::JoinReceipt, Refused> {
     let application = receive(request)?;
     let application = verify(&registry, application)?;
+    let dry_run = application.is_dry_run();
     // One at a time from here: however often a token comes at once, one of them uses it.
     let mut desk = registry.desk.lock().await;
     let request = match review(&desk, application, registry.now(&desk))? {
         Reviewed::Repeated(request) => request,
+        // The same rules, and no record.
+        Reviewed::New(request, _) if dry_run => return Ok(wire::JoinReceipt { request: request.to_string() }),
         // A crash before this is durable leaves the token unused; after it the same application is `Repeated`.
         Reviewed::New(request, admitted) => {
             desk.record(*admitted).await?;
@@ -58,7 +64,11 @@ pub(crate) async fn order(
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
     let command = authenticate(&registry, &mut desk, command, now)?;
+    let dry_run = command.0.is_dry_run();
     let answer = match decide(&registry, &desk, command, now)? {
+        // The same rules, and no record.
+        Decided::Unpublished(admitted, _) if dry_run => foreseen(&desk.register, &admitted),
+        Decided::Published(admitted) if dry_run => foreseen(&desk.register, &admitted),
         Decided::Nothing(answer) => answer,
         Decided::Unpublished(admitted, answer) => {
             desk.record(admitted).await?;
@@ -157,7 +167,7 @@ fn authenticate(
     let key = desk.register.admin(received.key())?;
     let verified = VerifiedCommand::verify(received, &key, &registry.instance, now)?;
     desk.is_new(verified.id())?;
-    if matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
+    if verified.is_dry_run() || matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
         desk.remember(verified.id(), now)?;
     }
     Ok(Authenticated(verified))
@@ -194,24 +204,24 @@ fn decide(registry: &Registry, desk: &Desk, command: Authenticated, now: Time) -
             Decided::Published(admit(Event::Suspended { member: member.clone(), reason: reason.clone() })?)
         }
         Order::Restore(member) => Decided::Published(admit(Event::Restored { member: member.clone() })?),
+        Order::Revoke(Revocation { key, reason, last_head }) => Decided::Published(admit(Event::Revoked {
+            key: Hex(*key),
+            reason: reason.clone(),
+            last_head: last_head.map(|head| head.to_text()),
+        })?),
         Order::ListRequests => {
             let requests = desk.register.requests().map(|(id, each)| listed_request(&desk.register, id, each));
             Decided::Nothing(Answer::Requests(wire::Requests { requests: requests.collect() }))
         }
         Order::ListMembers => {
-            let members = desk.register.members().map(listed_member);
+            let members = desk.register.members().map(|member| listed_member(&desk.register, member));
             Decided::Nothing(Answer::Members(wire::Members { members: members.collect() }))
         }
     })
 }
 
 /// Makes the certificates of a waiting request: the keys are the applicant's, all else is the register's.
-fn certify(
-    registry: &Registry,
-    register: &Register,
-    request: RequestId,
-    now: Time,
-) -> Result<(proto::global_configuration::document::Der, proto::global_configuration::document::Der), Refused> {
+fn certify(registry: &Registry, register: &Register, request: RequestId, now: Time) -> Result<(Der, Der), Refused> {
     let applied = &register.waiting(request)?.application;
     let failed = |error: crate::authority::NotCertified| Refused::Certificate { request, reason: error.to_string() };
     let authentication = registry.authority.authentication(applied, now).map_err(failed)?;
@@ -226,6 +236,10 @@ fn drawn() -> Token {
 }
 
 // ---- what is shown
+
+fn foreseen(register: &Register, admitted: &Admitted) -> Answer {
+    Answer::Foreseen(wire::Foreseen { changes: register.foreseen(admitted) })
+}
 
 fn invited(registry: &Registry, token: &Token, invitation: &Invitation, now: Time) -> wire::Invited {
     let anchor = Digest::of(&[registry.published.borrow().anchor()]);
@@ -259,7 +273,7 @@ fn listed_request(register: &Register, id: RequestId, request: &Request) -> wire
     }
 }
 
-fn listed_member(member: &MemberDocument) -> wire::Member {
+fn listed_member(register: &Register, member: &MemberDocument) -> wire::Member {
     wire::Member {
         member: member.member.to_string(),
         name: member.name.clone(),
@@ -275,7 +289,43 @@ fn listed_member(member: &MemberDocument) -> wire::Member {
         servers: member
             .servers
             .iter()
-            .map(|each| wire::Server { server: each.server.to_string(), address: each.address.clone() })
+            .map(|each| wire::Server {
+                server: each.server.to_string(),
+                address: each.address.clone(),
+                authentication: each
+                    .authentication
+                    .iter()
+                    .filter_map(|der| listed_authentication(register, der))
+                    .collect(),
+            })
             .collect(),
+        signing: member.signing.iter().filter_map(|each| listed_signing(register, each)).collect(),
+    }
+}
+
+fn listed_authentication(register: &Register, der: &Der) -> Option<wire::Key> {
+    let read = Authentication::parse(der.as_bytes()).ok()?;
+    Some(listed_key(register, read.key.id(), &read.server, (read.not_before, read.not_after), None))
+}
+
+fn listed_signing(register: &Register, listed: &SigningDocument) -> Option<wire::Key> {
+    let read = Signing::parse(listed.certificate.as_bytes()).ok()?;
+    Some(listed_key(register, read.key.id(), &read.server, (read.not_before, read.not_after), listed.until))
+}
+
+fn listed_key(
+    register: &Register,
+    key: KeyId,
+    server: &ServerId,
+    (not_before, not_after): (Time, Time),
+    until: Option<u64>,
+) -> wire::Key {
+    wire::Key {
+        key: key.to_wire(),
+        server: server.to_string(),
+        not_before: not_before.as_millis(),
+        not_after: not_after.as_millis(),
+        until: until.unwrap_or_default(),
+        revoked: register.revoked(key).map(|revoked| revoked.reason.to_string()).unwrap_or_default(),
     }
 }

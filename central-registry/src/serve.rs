@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use command_line::Exit;
 use futures_util::{Stream, stream};
 use keystore::{KeyError, Passphrase};
 use proto::certificate::NotACertificate;
@@ -77,7 +78,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A file of the directory.
-    #[error("{path}: {source}; this must be a directory that `central-registry init` made")]
+    #[error("{path}: {source}; `directory` in the configuration must be one that `central-registry init` made")]
     File {
         /// The file.
         path: PathBuf,
@@ -85,7 +86,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A certificate in a file.
-    #[error("{path} holds no certificate in PEM: put it back from a copy")]
+    #[error("{path} holds no certificate in PEM; put it back from a copy")]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -94,10 +95,10 @@ pub enum StartError {
     #[error(transparent)]
     Authority(#[from] NotCertified),
     /// The authority's file is not the one that the register knows.
-    #[error("{AUTHORITY} is not the authority that the register was founded with: put it and its key back from a copy")]
+    #[error("{AUTHORITY} is not the authority that the register was founded with; put it and its key back from a copy")]
     OtherAuthority,
     /// The TLS certificate cannot be read.
-    #[error("{TLS}: {0}")]
+    #[error("{TLS}: {0}; put it and its key back from a copy")]
     Tls(#[from] NotACertificate),
     /// TLS does not take key and certificate.
     #[error("TLS does not take {TLS} and its key: {0}; put both back from a copy")]
@@ -115,13 +116,26 @@ pub enum StartError {
     #[error("the configuration cannot be published: {0}")]
     Publish(#[from] Refused),
     /// The address cannot be listened at.
-    #[error("cannot listen at {address}: {source}; is another process there?")]
+    #[error("cannot listen at {address}: {source}; stop the program that is there, or name another address")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why.
         source: io::Error,
     },
+}
+
+impl StartError {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::File { .. } | Self::Certificate { .. } | Self::OtherAuthority | Self::Tls(_) | Self::Handshake(_) => {
+                Exit::Usage
+            }
+            Self::Key(_) | Self::Authority(_) => Exit::Usage,
+            Self::History(_) | Self::Published(_) | Self::Publish(_) | Self::Listen { .. } => Exit::Failed,
+        }
+    }
 }
 
 /// A registry that answers.
@@ -262,14 +276,14 @@ fn read(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
-fn certificate(path: &Path) -> Result<Der, StartError> {
+pub(crate) fn certificate(path: &Path) -> Result<Der, StartError> {
     let pem = read(path)?;
     let der = CertificateDer::from_pem_slice(&pem).map_err(|_| StartError::Certificate { path: path.to_owned() })?;
     Ok(der.to_vec().into())
 }
 
 /// TLS 1.3 only, the provider named.
-fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
+pub(crate) fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
     let certificate = certificate(&directory.join(TLS))?;
     let fingerprint = Fingerprint(proto::certificate::public_key(certificate.as_bytes())?.id());
     let key = keystore::open_pkcs8(&directory.join(KEYS).join("tls.pem"), passphrase)?;
@@ -493,17 +507,23 @@ fn status(refused: &Refused) -> Status {
     let code = match refused {
         Refused::Malformed(Malformed::Possession(_)) => Code::PermissionDenied,
         Refused::Malformed(Malformed::Signature(_) | Malformed::Time(_)) | Refused::NoAdmin(_) => Code::Unauthenticated,
-        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } => Code::InvalidArgument,
+        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
+            Code::InvalidArgument
+        }
         Refused::TokenUnknown
         | Refused::TokenUsed
         | Refused::TokenExpired(_)
         | Refused::NotAsInvited { .. }
         | Refused::SubsystemNotInvited(_) => Code::PermissionDenied,
         Refused::CommandRepeated(_) | Refused::KeyInUse(_) | Refused::ServerRegistered(_) => Code::AlreadyExists,
-        Refused::NoRequest(_) | Refused::NoApplication | Refused::NoMember(_) => Code::NotFound,
-        Refused::ServerWaiting { .. } | Refused::Decided { .. } | Refused::StandingAlready { .. } => {
-            Code::FailedPrecondition
+        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } | Refused::NoKey(_) => {
+            Code::NotFound
         }
+        Refused::ServerWaiting { .. }
+        | Refused::Decided { .. }
+        | Refused::StandingAlready { .. }
+        | Refused::RevokedAlready(_)
+        | Refused::KeyWaits { .. } => Code::FailedPrecondition,
         Refused::Limit { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
         Refused::Certificate { .. } | Refused::OutOfPlace | Refused::VersionPublished(_) | Refused::Failed(_) => {

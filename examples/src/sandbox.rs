@@ -21,6 +21,7 @@ use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::join::{CONFIGURATION_FILE, join};
+use security_server::listen::operators::Changed;
 use security_server::operate::Operator;
 use tokio::net::TcpListener;
 
@@ -192,7 +193,7 @@ impl Country {
                 valid_days: 365,
                 per_second: None,
             };
-            Operator::of(&server.configuration)?.post("/v1/grants", &proposal).await?;
+            Operator::of(&server.configuration)?.post::<Changed>("/v1/grants", &proposal).await?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use prost::Message;
 use zeroize::Zeroize;
 
 use crate::digest::Digest;
+use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
 use crate::record::{NotCanonical, decode_canonical};
 use crate::signature::{KeyId, PublicKey, SigningKey, purpose};
@@ -30,7 +31,7 @@ pub const COMMAND_WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// It is longer than its limit.
-    #[error("{what} is {length} bytes long, at most {limit} are taken")]
+    #[error("{what} is {length} bytes long, at most {limit} are taken; shorten it")]
     TooLong {
         /// What is too long.
         what: &'static str,
@@ -40,13 +41,13 @@ pub enum Malformed {
         limit: usize,
     },
     /// Its bytes are not the one encoding of what they say.
-    #[error("{0}: encode the message once, sign those bytes and send them as they are")]
+    #[error("{0}; encode the message once, sign those bytes and send them as they are")]
     NotCanonical(#[from] NotCanonical),
     /// An identifier in it is none.
     #[error("{0}")]
     Identifier(#[from] NotAnIdentifier),
     /// Something in it is not by the rule.
-    #[error("{what} {value:?}: {rule}")]
+    #[error("{what} {value:?} cannot be; {rule}")]
     Rule {
         /// What is wrong.
         what: &'static str,
@@ -56,7 +57,7 @@ pub enum Malformed {
         rule: &'static str,
     },
     /// It is for another instance.
-    #[error("it is for instance {theirs}, this is {ours}: check the registry's address")]
+    #[error("it is for instance {theirs}, this is {ours}; check the instance's name and the registry's address")]
     OtherInstance {
         /// The instance that it names.
         theirs: InstanceId,
@@ -65,14 +66,14 @@ pub enum Malformed {
     },
     /// A proof of possession does not hold.
     #[error(
-        "the {0} key's proof of possession does not hold: that key must sign \"causeway/v1/join\\n\" and the application"
+        "the {0} key's proof of possession does not hold; that key must sign \"causeway/v1/join\\n\" and the application"
     )]
     Possession(&'static str),
     /// A command's signature does not hold.
-    #[error("the command's signature does not hold for key {0}: sign with the admin's own key")]
+    #[error("the command's signature does not hold for key {0}; sign with the admin's own key")]
     Signature(KeyId),
     /// A command is too old or too new.
-    #[error("the command was signed {} seconds away from the registry's time, 60 are allowed: set the clock", .0.as_secs())]
+    #[error("the command was signed {} seconds away from the registry's time, 60 are allowed; set the clock", .0.as_secs())]
     Time(Duration),
 }
 
@@ -225,7 +226,16 @@ impl std::fmt::Display for Address {
 impl Application {
     /// Signs the application with both keys, whose public halves it names.
     pub fn sign(&self, authentication: &SigningKey, signing: &SigningKey) -> wire::JoinRequest {
-        let application = self.to_wire().encode_to_vec();
+        Self::signed(self.to_wire(), authentication, signing)
+    }
+
+    /// The same, only to ask whether it would be taken. The mark is among what is signed: nobody makes an application of it.
+    pub fn sign_dry_run(&self, authentication: &SigningKey, signing: &SigningKey) -> wire::JoinRequest {
+        Self::signed(wire::Application { dry_run: true, ..self.to_wire() }, authentication, signing)
+    }
+
+    fn signed(application: wire::Application, authentication: &SigningKey, signing: &SigningKey) -> wire::JoinRequest {
+        let application = application.encode_to_vec();
         let signed = signed_bytes(purpose::JOIN, &application);
         wire::JoinRequest {
             authentication_proof: authentication.sign(&signed).into(),
@@ -244,6 +254,7 @@ impl Application {
             token: Bytes::copy_from_slice(self.token.as_bytes()),
             authentication_key: self.authentication_key.to_spki().into(),
             signing_key: self.signing_key.to_spki().into(),
+            dry_run: false,
         }
     }
 }
@@ -252,6 +263,7 @@ impl Application {
 #[derive(Debug)]
 pub struct ReceivedApplication {
     application: Application,
+    dry_run: bool,
     bytes: Bytes,
     authentication_proof: Bytes,
     signing_proof: Bytes,
@@ -277,6 +289,7 @@ impl ReceivedApplication {
         };
         Ok(Self {
             application,
+            dry_run: read.dry_run,
             bytes: request.application,
             authentication_proof: request.authentication_proof,
             signing_proof: request.signing_proof,
@@ -288,6 +301,7 @@ impl ReceivedApplication {
 #[derive(Clone, Debug)]
 pub struct VerifiedApplication {
     application: Application,
+    dry_run: bool,
     digest: Digest,
 }
 
@@ -308,12 +322,17 @@ impl VerifiedApplication {
             |key: &PublicKey, proof: &[u8], which| key.verify(&signed, proof).map_err(|_| Malformed::Possession(which));
         holds(&application.authentication_key, &received.authentication_proof, "authentication")?;
         holds(&application.signing_key, &received.signing_proof, "signing")?;
-        Ok(Self { digest: Digest::of(&[&received.bytes]), application })
+        Ok(Self { digest: Digest::of(&[&received.bytes]), application, dry_run: received.dry_run })
     }
 
     /// What the applicant says.
     pub fn application(&self) -> &Application {
         &self.application
+    }
+
+    /// Whether it is only asked if it would be taken.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// SHA-256 of the application's bytes: by it the applicant asks how its request stands.
@@ -337,10 +356,23 @@ pub enum Order {
     Suspend(MemberId, Text),
     /// Let a suspended member back.
     Restore(MemberId),
+    /// Revoke one key for good, and say why.
+    Revoke(Revocation),
     /// Show the requests.
     ListRequests,
     /// Show the members.
     ListMembers,
+}
+
+/// Which key is revoked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Revocation {
+    /// An authentication or a signing key.
+    pub key: KeyId,
+    /// Why; stands in the audit journal.
+    pub reason: Text,
+    /// Of a signing key: the last head that it may have signed, where that is known.
+    pub last_head: Option<Head>,
 }
 
 /// Who is invited.
@@ -450,12 +482,31 @@ pub fn sign_command(
     time: Time,
     key: &SigningKey,
 ) -> wire::SignedCommand {
-    let command = wire::Command {
+    signed_command(command(order, instance, id, time), key)
+}
+
+/// The same, only to ask whether it would be carried out. The mark is among what is signed: nobody makes an order of it.
+pub fn sign_dry_run(
+    order: &Order,
+    instance: &InstanceId,
+    id: CommandId,
+    time: Time,
+    key: &SigningKey,
+) -> wire::SignedCommand {
+    signed_command(wire::Command { dry_run: true, ..command(order, instance, id, time) }, key)
+}
+
+fn command(order: &Order, instance: &InstanceId, id: CommandId, time: Time) -> wire::Command {
+    wire::Command {
         instance: instance.to_string(),
         id: Bytes::copy_from_slice(&id),
         time: time.as_millis(),
         order: Some(order.to_wire()),
-    };
+        dry_run: false,
+    }
+}
+
+fn signed_command(command: wire::Command, key: &SigningKey) -> wire::SignedCommand {
     let command = command.encode_to_vec();
     let signature = key.sign(&signed_bytes(purpose::COMMAND, &command));
     wire::SignedCommand { command: command.into(), key: key.public().id().to_wire(), signature: signature.into() }
@@ -465,6 +516,7 @@ pub fn sign_command(
 #[derive(Debug)]
 pub struct ReceivedCommand {
     order: Order,
+    dry_run: bool,
     instance: InstanceId,
     id: CommandId,
     time: Time,
@@ -481,6 +533,7 @@ impl ReceivedCommand {
         let wanted = || rule("the order", "", "the command must hold one order that this registry knows");
         Ok(Self {
             order: Order::parse(read.order.ok_or_else(wanted)?)?,
+            dry_run: read.dry_run,
             instance: read.instance.parse()?,
             id: read.id[..]
                 .try_into()
@@ -503,6 +556,7 @@ impl ReceivedCommand {
 #[derive(Debug)]
 pub struct VerifiedCommand {
     order: Order,
+    dry_run: bool,
     id: CommandId,
     time: Time,
     key: KeyId,
@@ -525,12 +579,18 @@ impl VerifiedCommand {
         if distance > COMMAND_WINDOW {
             return Err(Malformed::Time(distance));
         }
-        Ok(Self { order: received.order, id: received.id, time: received.time, key: key.id() })
+        let ReceivedCommand { order, dry_run, id, time, .. } = received;
+        Ok(Self { order, dry_run, id, time, key: key.id() })
     }
 
     /// What is ordered.
     pub fn order(&self) -> &Order {
         &self.order
+    }
+
+    /// Whether it is only asked if it would be carried out.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// Its name, accepted once.
@@ -558,6 +618,7 @@ impl Order {
             Wire::Reject(reject) => Self::Reject(reject.request.parse()?, reject.reason.parse()?),
             Wire::Suspend(suspend) => Self::Suspend(suspend.member.parse()?, suspend.reason.parse()?),
             Wire::Restore(restore) => Self::Restore(restore.member.parse()?),
+            Wire::Revoke(revoke) => Self::Revoke(Revocation::parse(&revoke)?),
             Wire::ListRequests(_) => Self::ListRequests,
             Wire::ListMembers(_) => Self::ListMembers,
         })
@@ -581,9 +642,29 @@ impl Order {
                 Wire::Suspend(wire::Suspend { member: member.to_string(), reason: reason.to_string() })
             }
             Self::Restore(member) => Wire::Restore(wire::Restore { member: member.to_string() }),
+            Self::Revoke(revocation) => Wire::Revoke(wire::Revoke {
+                key: revocation.key.to_wire(),
+                reason: revocation.reason.to_string(),
+                last_head: revocation.last_head.map(|head| head.to_text()).unwrap_or_default(),
+            }),
             Self::ListRequests => Wire::ListRequests(wire::ListRequests {}),
             Self::ListMembers => Wire::ListMembers(wire::ListMembers {}),
         }
+    }
+}
+
+impl Revocation {
+    fn parse(revoke: &wire::Revoke) -> Result<Self, Malformed> {
+        let head = |text: &str| rule("the last head", text, "it is the three lines of a head, as a seal holds them");
+        Ok(Self {
+            key: Digest::try_from(&revoke.key[..])
+                .map_err(|_| rule("the key's name", &hex::encode(&revoke.key), "it is 32 bytes"))?,
+            reason: revoke.reason.parse()?,
+            last_head: match revoke.last_head.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| head(text))?),
+            },
+        })
     }
 }
 
@@ -655,6 +736,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::TreeName;
 
     fn instance() -> InstanceId {
         "VN".parse().unwrap()
@@ -795,6 +877,16 @@ mod tests {
             Order::Reject(request, "no mandate".parse().unwrap()),
             Order::Suspend("VN/GOV/moj".parse().unwrap(), "key lost".parse().unwrap()),
             Order::Restore("VN/GOV/moj".parse().unwrap()),
+            Order::Revoke(Revocation {
+                key: Digest::of(&[b"a key"]),
+                reason: "stolen".parse().unwrap(),
+                last_head: Some(Head { tree: TreeName(Digest::of(&[b"tree"])), size: 7, root: Digest::of(&[b"root"]) }),
+            }),
+            Order::Revoke(Revocation {
+                key: Digest::of(&[b"another"]),
+                reason: "lost".parse().unwrap(),
+                last_head: None,
+            }),
             Order::ListRequests,
             Order::ListMembers,
         ]
@@ -808,7 +900,22 @@ mod tests {
             let received = ReceivedCommand::parse(sign_command(&order, &instance(), [1; 16], now, &key)).unwrap();
             let verified = VerifiedCommand::verify(received, key.public(), &instance(), now).unwrap();
             assert_eq!(*verified.order(), order);
+            assert!(!verified.is_dry_run());
+            let received = ReceivedCommand::parse(sign_dry_run(&order, &instance(), [1; 16], now, &key)).unwrap();
+            let verified = VerifiedCommand::verify(received, key.public(), &instance(), now).unwrap();
+            assert!(verified.is_dry_run() && *verified.order() == order);
         }
+    }
+
+    #[test]
+    fn an_application_that_only_asks_is_known_by_its_mark_and_is_none_without_it() {
+        let (application, authentication, signing) = applied();
+        let asks = application.sign_dry_run(&authentication, &signing);
+        assert!(verify(asks.clone()).unwrap().is_dry_run());
+        let applies = application.sign(&authentication, &signing);
+        assert!(!verify(applies.clone()).unwrap().is_dry_run());
+        let stripped = wire::JoinRequest { application: applies.application, ..asks };
+        assert!(matches!(verify(stripped), Err(Malformed::Possession(_))));
     }
 
     #[test]

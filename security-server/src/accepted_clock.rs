@@ -11,12 +11,12 @@ use crate::message_log::ClockAccepted;
 use crate::{SecurityServer, access_rights, global_configuration, message_log};
 
 /// What an operator's word about the clock changed.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct ClockWas {
     /// The clock that is accepted.
-    pub clock: String,
+    pub clock: Time,
     /// The last time that the log had.
-    pub log_had: String,
+    pub log_had: Time,
 }
 
 /// Why a clock is not accepted.
@@ -73,7 +73,21 @@ impl SecurityServer {
     /// Takes the clock as it is for right, though the log holds later times or the configuration was seen expired: an
     /// operator says that the clock had been wrong. What was received by the wrong clock stays received.
     pub async fn accept_clock(self: &Arc<Self>, reason: String) -> Result<ClockWas, NotAccepted> {
-        let (at, behind, was) = (self.clock.now(), self.clock_behind(), self.message_log.last_time());
+        let ClockWas { clock: at, log_had: was } = self.may_accept_clock(&reason)?;
+        let accepted = ClockAccepted { at, end: self.message_log.end() };
+        let (log, store) = (self.message_log.clone(), Arc::clone(&self.store));
+        tokio::task::spawn_blocking(move || log.remember_openings_for(at)).await??;
+        // A crash after this: the next start finds it in the audit log, and remembers the same.
+        self.access_rights.accept_clock(accepted, was, reason.clone()).await?;
+        self.message_log.accept_clock(accepted)?;
+        tokio::task::spawn_blocking(move || store.take_back_that_it_expired()).await??;
+        tracing::warn!(%at, %was, reason, "AN OPERATOR ACCEPTED THE CLOCK though the log holds later times");
+        Ok(ClockWas { clock: at, log_had: was })
+    }
+
+    /// Whether the clock could be accepted now, and what that would change.
+    pub fn may_accept_clock(&self, reason: &str) -> Result<ClockWas, NotAccepted> {
+        let (at, behind) = (self.clock.now(), self.clock_behind());
         let configuration = self.configuration.load();
         if behind <= MAX_SKEW && self.freshness() != Freshness::Expired {
             return Err(NotAccepted::NotBehind);
@@ -91,14 +105,6 @@ impl SecurityServer {
         if self.running() > 0 {
             return Err(NotAccepted::Running(self.running()));
         }
-        let accepted = ClockAccepted { at, end: self.message_log.end() };
-        let (log, store) = (self.message_log.clone(), Arc::clone(&self.store));
-        tokio::task::spawn_blocking(move || log.remember_openings_for(at)).await??;
-        // A crash after this: the next start finds it in the audit log, and remembers the same.
-        self.access_rights.accept_clock(accepted, was, reason.clone()).await?;
-        self.message_log.accept_clock(accepted)?;
-        tokio::task::spawn_blocking(move || store.take_back_that_it_expired()).await??;
-        tracing::warn!(%at, %was, reason, "AN OPERATOR ACCEPTED THE CLOCK though the log holds later times");
-        Ok(ClockWas { clock: at.to_string(), log_had: was.to_string() })
+        Ok(ClockWas { clock: at, log_had: self.message_log.last_time() })
     }
 }

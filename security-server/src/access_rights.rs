@@ -1,5 +1,5 @@
-//! Who may call what of ours, for which purpose, until when. Default deny. The dry run asks the very function that
-//! enforces.
+//! Who may call what of ours, for which purpose, until when. Default deny. The dry run and the door ask one function,
+//! `AccessRights::decide`, which nothing else can: it is private to this module, and only it makes a [`Granted`].
 //!
 //! A grant is a numbered document that the provider's key signs. Grants and their ends are entries of this server's
 //! audit log, durable before they are answered; what is in memory is a view of it.
@@ -12,6 +12,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use command_line::did_you_mean;
 use hex::FromHex;
 use journal::{Entry, Journal, Position, TreeIndex};
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::message_log::{ClockAccepted, trees};
 use crate::quota::Bucket;
+use crate::services::{Service, Services};
 
 /// Most methods, and most purposes, of one grant.
 pub const MAX_ITEMS: usize = 256;
@@ -97,25 +99,47 @@ pub struct Question<'q> {
 }
 
 /// What the look-up of an opening's grant found: kept until the signature holds, then pronounced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Looked {
-    /// This grant allows it.
-    Granted(GrantNumber),
+    /// A grant allows it.
+    Granted(Granted),
     /// None does.
     Refused(Code),
+}
+
+/// A service that may be called, for one exchange, and the grant that allows it. Only [`AccessRights::look_up`] makes one.
+#[derive(Debug)]
+pub struct Granted {
+    pub(crate) service: Arc<Service>,
+    pub(crate) path: MethodPath,
+    pub(crate) grant: GrantNumber,
+    /// Keeps others from making one.
+    _made: (),
+}
+
+impl Granted {
+    /// The number of the grant.
+    pub fn number(&self) -> GrantNumber {
+        self.grant
+    }
 }
 
 /// Why a change of the access rights was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum NotGranted {
     /// The proposal breaks a rule.
-    #[error("the grant is not made: {0}")]
+    #[error("the grant is not made: {0}; see `security-server access grant --help`")]
     Rule(String),
     /// No such grant in force.
-    #[error("there is no grant {0} in force: `security-server access list` shows those that are")]
-    Unknown(u64),
+    #[error("there is no grant {number} in force; {remedy}")]
+    Unknown {
+        /// The number asked for.
+        number: u64,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
     /// The audit log ended.
-    #[error("the audit log has ended ({0}): nothing was changed. Check the disk and restart the server")]
+    #[error("the audit log has ended ({0}): nothing was changed; check the disk and restart the server")]
     Ended(Arc<str>),
 }
 
@@ -171,11 +195,7 @@ impl AccessRights {
         let trees = trees(server, keys);
         let mut view = View::default();
         let mut foreign = None;
-        let audit = Journal::open(disk, trees, options, None, &mut |entry: Entry| {
-            if entry.record.kind() == Kind::Entry && view.take(&entry.record.body()).is_err() {
-                foreign.get_or_insert(entry.position);
-            }
-        })?;
+        let audit = Journal::open(disk, trees, options, None, &mut |entry| view.see(&entry, &mut foreign))?;
         if let Some(position) = foreign {
             return Err(OpenError::Entry(position));
         }
@@ -192,36 +212,64 @@ impl AccessRights {
         })
     }
 
-    /// The decision: which grant allows this now, or why none does. `access why` asks it, and so does the door.
-    pub fn decide(&self, question: &Question<'_>, now: Time) -> Result<Arc<Grant>, Code> {
-        let view = self.view.load();
-        let key = (question.consumer.clone(), question.path.as_str().to_owned());
-        let of_path = view.by_path.get(&key).into_iter().flatten().filter_map(|number| view.grants.get(number));
-        let mut refused = Code::GrantMissing;
-        for grant in of_path.filter(|grant| grant.provider == *question.provider) {
-            if !grant.purposes.contains(question.purpose) {
-                refused = Code::GrantPurpose;
-            } else if !grant.is_valid(now) {
-                if refused == Code::GrantMissing {
-                    refused = Code::GrantExpired;
-                }
-            } else {
-                return Ok(Arc::clone(grant));
-            }
+    /// The grants of an audit log, for whoever changes nothing: without its lock, of a running server too.
+    pub fn read(disk: &dyn journal::Disk) -> Result<Vec<Arc<Grant>>, OpenError> {
+        let mut view = View::default();
+        let mut foreign = None;
+        journal::read(disk, None, &mut |entry| view.see(&entry, &mut foreign)).map_err(journal::OpenError::from)?;
+        match foreign {
+            Some(position) => Err(OpenError::Entry(position)),
+            None => Ok(view.grants.into_values().collect()),
         }
-        Err(refused)
     }
 
-    /// The decision for an opening, its rate included.
-    pub(crate) fn look_up(&self, header: &Header, now: Time) -> Looked {
+    /// `access why`: which grant would allow this now, or why none does. It takes nothing of a grant's rate.
+    pub fn why(&self, services: &Services, question: &Question<'_>, now: Time) -> Result<Arc<Grant>, Code> {
+        self.decide(services, question, now, |_| true).map(|(grant, _)| grant)
+    }
+
+    /// The door: the same for an opening. It takes one of the grant's rate.
+    pub fn look_up(&self, services: &Services, header: &Header, now: Time) -> Looked {
         let Operation::Grpc(path) = &header.route.operation else { return Looked::Refused(Code::GrantMissing) };
         let purpose = header.opening.as_ref().map_or("", |opening| &opening.purpose);
         let question = Question { consumer: &header.route.consumer, provider: &header.route.provider, path, purpose };
-        match self.decide(&question, now) {
+        match self.decide(services, &question, now, |grant| self.within_rate(grant)) {
+            Ok((grant, service)) => {
+                Looked::Granted(Granted { service, path: path.clone(), grant: grant.number, _made: () })
+            }
             Err(code) => Looked::Refused(code),
-            Ok(grant) if self.within_rate(&grant) => Looked::Granted(grant.number),
-            Ok(_) => Looked::Refused(Code::RateExceeded),
         }
+    }
+
+    /// The decision: the first grant that allows this now, and the service that is asked; or why not. Of several grants
+    /// that do not allow it, the one that comes nearest says why. `within_rate` is asked last, of a grant that would allow it.
+    fn decide(
+        &self,
+        services: &Services,
+        question: &Question<'_>,
+        now: Time,
+        within_rate: impl Fn(&Grant) -> bool,
+    ) -> Result<(Arc<Grant>, Arc<Service>), Code> {
+        let view = self.view.load();
+        let key = (question.consumer.clone(), question.path.as_str().to_owned());
+        let of_path = view.by_path.get(&key).into_iter().flatten().filter_map(|number| view.grants.get(number));
+        let mut nearest = (0, Code::GrantMissing);
+        for grant in of_path.filter(|grant| grant.provider == *question.provider) {
+            let refused = if !grant.purposes.contains(question.purpose) {
+                (1, Code::GrantPurpose)
+            } else if !grant.is_valid(now) {
+                (2, Code::GrantExpired)
+            } else if let Some(service) = services.find(question.provider, question.path.service()) {
+                if within_rate(grant) {
+                    return Ok((Arc::clone(grant), service));
+                }
+                (4, Code::RateExceeded)
+            } else {
+                (3, Code::ServiceUnknown)
+            };
+            nearest = nearest.max(refused);
+        }
+        Err(nearest.1)
     }
 
     fn within_rate(&self, grant: &Grant) -> bool {
@@ -246,13 +294,43 @@ impl AccessRights {
         self.changes.subscribe()
     }
 
+    /// The grant as it would be made now: the rules of [`grant`](Self::grant), without making it.
+    pub async fn foreseen_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+        self.may_grant(&*self.audit.lock().await, proposal, now)
+    }
+
+    fn may_grant(&self, audit: &Journal, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+        goes_on(audit)?;
+        let grant = proposal.grant(GrantNumber(self.view.load().last + 1), now)?;
+        self.key_of(&grant.provider.member())?;
+        Ok(grant)
+    }
+
+    /// The grant that would be ended: the rules of [`end`](Self::end), without ending it.
+    pub async fn foreseen_end(&self, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
+        self.may_end(&*self.audit.lock().await, number)
+    }
+
+    fn may_end(&self, audit: &Journal, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
+        goes_on(audit)?;
+        let view = self.view.load();
+        let grant = view.grants.get(&number).cloned();
+        let grant = grant.ok_or_else(|| {
+            let known = view.grants.keys().map(|known| known.0.to_string());
+            let remedy =
+                did_you_mean(&number.0.to_string(), known, "`security-server access list` shows those that are");
+            NotGranted::Unknown { number: number.0, remedy }
+        })?;
+        self.key_of(&grant.provider.member())?;
+        Ok(grant)
+    }
+
     /// Grants: signed, durable in the audit log, then in force.
     pub async fn grant(&self, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
         let audit = self.audit.lock().await;
+        let grant = self.may_grant(&audit, proposal, now)?;
         let mut view = View::clone(&self.view.load());
-        let grant = proposal.grant(GrantNumber(view.last + 1), now)?;
-        let member = grant.provider.member();
-        let (tree, key) = self.key_of(&member)?;
+        let (tree, key) = self.key_of(&grant.provider.member())?;
         let document = serde_json::to_vec(&grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
         let signature = key.sign(&[purpose::GRANT.as_bytes(), &document].concat());
         let change = Change::Granted {
@@ -270,8 +348,9 @@ impl AccessRights {
     /// Ends a grant: durable, then out of force, for running exchanges too.
     pub async fn end(&self, number: GrantNumber, reason: String, now: Time) -> Result<Arc<Grant>, NotGranted> {
         let audit = self.audit.lock().await;
+        let grant = self.may_end(&audit, number)?;
         let mut view = View::clone(&self.view.load());
-        let grant = view.grants.remove(&number).ok_or(NotGranted::Unknown(number.0))?;
+        view.grants.remove(&number);
         let (tree, _) = self.key_of(&grant.provider.member())?;
         write(&audit, tree, &Change::Ended { number, at: now.as_millis(), reason }).await?;
         self.put_in_force(view);
@@ -350,6 +429,16 @@ impl Proposal {
     }
 }
 
+impl std::fmt::Display for Grant {
+    /// In a sentence without its end, for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |items: &BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
+        let (from, until) = (Time::from_millis(self.valid_from), Time::from_millis(self.valid_until));
+        write!(f, "grant {}: {} may call {}", self.number.0, self.consumer, self.provider)?;
+        write!(f, ", {}, for {}, from {from} until {until}", list(&self.methods), list(&self.purposes))
+    }
+}
+
 impl Grant {
     fn is_valid(&self, now: Time) -> bool {
         self.valid_from <= now.as_millis() && now.as_millis() < self.valid_until
@@ -357,6 +446,13 @@ impl Grant {
 }
 
 impl View {
+    /// Takes in an entry of the audit log; the first that is none of ours is `foreign`.
+    fn see(&mut self, entry: &Entry, foreign: &mut Option<journal::Position>) {
+        if entry.record.kind() == Kind::Entry && self.take(&entry.record.body()).is_err() {
+            foreign.get_or_insert(entry.position);
+        }
+    }
+
     fn take(&mut self, body: &[u8]) -> Result<(), serde_json::Error> {
         match serde_json::from_slice(body)? {
             Change::Granted { grant, .. } => {
@@ -382,6 +478,11 @@ impl View {
             }
         }
     }
+}
+
+/// What could not be recorded is not promised either.
+fn goes_on(audit: &Journal) -> Result<(), NotGranted> {
+    audit.ended().map_or(Ok(()), |why| Err(NotGranted::Ended(why)))
 }
 
 /// A crash before this returns leaves either nothing or the whole change; only what was answered is promised.

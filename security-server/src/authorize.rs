@@ -1,14 +1,12 @@
 //! May it? Asked before anything leaves and before anything is handed on, and again with every message: a grant, key or
 //! membership that ends stops a stream before its next piece.
 
-use std::sync::Arc;
-
-use proto::identifier::{MethodPath, ServerId, SubsystemId};
-use proto::message::{Cause, Contents, Header, Operation};
+use proto::identifier::{ServerId, SubsystemId};
+use proto::message::{Cause, Contents, Header};
 use proto::refusal::{Code, Form};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::access_rights::{AccessRights, GrantNumber, Looked};
+use crate::access_rights::{AccessRights, Granted, Looked};
 use crate::authenticate::Authenticated;
 use crate::forward::{OwnArrived, OwnEnd};
 use crate::listen::{Call, ClaimedOpening};
@@ -16,7 +14,6 @@ use crate::message_log::{Claimed, Handed, TheirDirection};
 use crate::moment::{Judged, Moment};
 use crate::quota::Quotas;
 use crate::refusal::{BareRefusal, Refusal};
-use crate::services::{Service, Services};
 use crate::verify::{Disproved, Verified, VerifiedOpening};
 use crate::way::{Side, Stop, Way};
 
@@ -71,18 +68,10 @@ pub fn departure(
 
 /// What answers an admitted opening.
 pub enum Answerer {
-    /// The service, under a grant.
-    Service(Granted),
+    /// The service, under a grant, and its share of the exchanges.
+    Service(Granted, OwnedSemaphorePermit),
     /// The refusal itself.
     Refusal(Code),
-}
-
-/// A service that may be called, for one exchange.
-pub struct Granted {
-    pub(crate) service: Arc<Service>,
-    pub(crate) path: MethodPath,
-    pub(crate) grant: GrantNumber,
-    pub(crate) share: OwnedSemaphorePermit,
 }
 
 /// Granted, or refused within the quota: then its service is the refusal itself, and nothing of the payload is kept.
@@ -102,29 +91,19 @@ impl Admitted {
 /// Proven, and not allowed. To be answered within the peer's quota.
 pub struct Refused {
     code: Code,
-    opening: Box<VerifiedOpening>,
+    opening: Box<(Verified<Judged<ClaimedOpening>>, TheirDirection, ServerId)>,
 }
 
 /// Pronounces what the look-up found, now that the signature holds (PROTOCOL.md 6.2, step 8).
 #[allow(clippy::result_large_err, reason = "the refused opening is carried on: its answer is sealed like any other")]
-pub fn arrival(services: &Services, opening: VerifiedOpening) -> Result<Admitted, Refused> {
-    let granted = match (&opening.looked, &opening.verified.header().route.operation) {
-        (Looked::Refused(code), _) => Err(*code),
-        (Looked::Granted(_), Operation::Http { .. }) => Err(Code::ServiceUnknown),
-        (Looked::Granted(grant), Operation::Grpc(path)) => services
-            .find(&opening.verified.header().route.provider, path.service())
-            .ok_or(Code::ServiceUnknown)
-            .and_then(|service| {
-                let share = service.share().ok_or(Code::TooManyExchanges)?;
-                Ok(Granted { service, path: path.clone(), grant: *grant, share })
-            }),
-    };
-    match granted {
-        Ok(granted) => {
-            let VerifiedOpening { verified, direction, .. } = opening;
-            Ok(Admitted { answerer: Answerer::Service(granted), verified, direction })
-        }
-        Err(code) => Err(Refused { code, opening: Box::new(opening) }),
+pub fn arrival(opening: VerifiedOpening) -> Result<Admitted, Refused> {
+    let VerifiedOpening { verified, direction, looked, peer } = opening;
+    match looked {
+        Looked::Granted(granted) => match granted.service.share() {
+            Some(share) => Ok(Admitted { answerer: Answerer::Service(granted, share), verified, direction }),
+            None => Err(Refused { code: Code::TooManyExchanges, opening: Box::new((verified, direction, peer)) }),
+        },
+        Looked::Refused(code) => Err(Refused { code, opening: Box::new((verified, direction, peer)) }),
     }
 }
 
@@ -132,10 +111,9 @@ impl Refused {
     /// As a sealed, recorded answer where the peer's quota allows; bare above it, and where it says how this server is
     /// rather than what the peer may.
     pub fn within(self, quotas: &Quotas) -> Result<Admitted, BareRefusal> {
-        let VerifiedOpening { verified, direction, peer, .. } = *self.opening;
+        let (verified, direction, peer) = *self.opening;
         if self.code.form() == Form::Bare {
-            let path = &verified.header().route.operation;
-            return Err(BareRefusal::new(self.code, format!("{path:?} has as many exchanges as a service may")));
+            return Err(BareRefusal::new(self.code, "the service that is asked has as many as it may"));
         }
         if quotas.within(&peer) {
             Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction })

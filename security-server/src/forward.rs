@@ -4,6 +4,8 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,21 +14,22 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
-use proto::identifier::MethodPath;
 use proto::message::{Cause, Contents, End, Fields};
-use proto::refusal::{Code, Language};
+use proto::refusal::{Code, Form, Language, Speaker};
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
 use tokio::sync::oneshot;
 
+use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::message_log::{Recorded, Said, Source};
 use crate::request::{self, NoResponse};
-use crate::services::Service;
 use crate::way::{Shared, Side, Stop, StopSwitch, Way};
 
 /// How long a service may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request that was broken off may take to be reset as one, before it is cancelled.
+const BROKEN_OFF_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A response on its way, from a service or from a peer.
 pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, NoResponse>> + Send>>;
@@ -56,10 +59,43 @@ pub struct Client {
 
 /// A service that is being called.
 pub struct CalledService {
-    service: Arc<Service>,
-    path: MethodPath,
+    granted: Granted,
     answer: Option<oneshot::Sender<Result<AnswerFuture, Code>>>,
     body: Option<body::Sender>,
+    is_whole: Arc<AtomicBool>,
+}
+
+/// A service's answer that is waited for. Dropped, it cancels the request; but some libraries take a cancelled request for
+/// one that ended well (tonic's), so that one that is not whole is waited for until its body's end has reset it.
+struct Awaited {
+    answer: Option<AnswerFuture>,
+    /// Whether the request was sent: what was not asked yet is not asked any more.
+    begun: bool,
+    request_is_whole: Arc<AtomicBool>,
+}
+
+impl Future for Awaited {
+    type Output = Result<Response<Incoming>, NoResponse>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.begun = true;
+        let answer = self.answer.as_mut().expect("it is not polled after its end");
+        let polled = answer.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.answer = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let broken_off = self.begun && !self.request_is_whole.load(Ordering::Acquire);
+        let unanswered = self.answer.take().filter(|_| broken_off);
+        if let (Some(answer), Ok(runtime)) = (unanswered, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(tokio::time::timeout(BROKEN_OFF_TIMEOUT, answer));
+        }
+    }
 }
 
 /// The number of a message that was handed on. Only `hand_on` makes one.
@@ -124,16 +160,17 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
 
 impl OwnSystem {
     /// The service of a grant, not yet called, and where its answer will come from.
-    pub(crate) fn to_service(service: Arc<Service>, path: MethodPath) -> (Self, OwnSource) {
+    pub(crate) fn to_service(granted: Granted) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
         let source = OwnSource::new(Origin::Waiting(waiting));
-        (Self::Service(Box::new(CalledService { service, path, answer: Some(answer), body: None })), source)
+        let is_whole = Arc::default();
+        (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None, is_whole })), source)
     }
 
     /// Hears no more of the exchange. A client is told why; a service sees a reset.
     pub(crate) fn stop(&mut self, way: &Way, stop: Stop) {
         if let Self::Client(client) = self {
-            client.refuse(way, code_of_silence(stop));
+            client.refuse(way, code_of_silence(stop), stop.said_by);
         }
         *self = Self::Done;
     }
@@ -160,11 +197,13 @@ impl Client {
             None => Ok(()),
             Some(End::Trailers { .. }) => self.end(way, &trailers.unwrap_or_default()),
             Some(End::Refused(code)) => {
-                self.refuse(way, code.parse().unwrap_or(Code::OutcomeUnknown));
+                // A seal proves who says it, and not that it is theirs to say: what our server finds out, it says itself.
+                let theirs = code.parse().ok().filter(|code: &Code| code.form() == Form::Sealed);
+                self.refuse(way, theirs.unwrap_or(Code::OutcomeUnknown), Speaker::ProviderServer);
                 Ok(())
             }
             Some(End::Abort(cause)) => {
-                self.refuse(way, code_of_abort(*cause));
+                self.refuse(way, code_of_abort(*cause), Speaker::ProviderServer);
                 Ok(())
             }
             Some(End::HalfClose) => Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)),
@@ -200,9 +239,9 @@ impl Client {
     }
 
     /// Tells the client why there is no answer, or no more of it. A client that is gone is told nothing.
-    fn refuse(&mut self, way: &Way, code: Code) {
+    fn refuse(&mut self, way: &Way, code: Code, said_by: Speaker) {
         metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
-        let trailers = fields::refusal(code, self.language, Some(&way.exchange));
+        let trailers = fields::refusal(code, self.language, Some(&way.exchange), said_by);
         let told = match self.body.take() {
             None => match self.head.take() {
                 None => return,
@@ -239,6 +278,7 @@ impl CalledService {
             // Dropped without its end, the body becomes a reset: the service sees the cancel.
             let body = self.body.take();
             if let (End::HalfClose, Some(body)) = (end, body) {
+                self.is_whole.store(true, Ordering::Release);
                 let _ = body.finish(None);
             }
         }
@@ -251,17 +291,19 @@ impl CalledService {
         let request = self.request(way, metadata, body);
         let connection = tokio::select! { biased;
             _ = way.until_stopped() => return,
-            connection = self.service.connection() => connection,
+            connection = self.granted.service.connection() => connection,
         };
         let called = match connection {
             Ok(connection) => {
                 self.body = Some(sender);
-                let service = Arc::clone(&self.service);
+                let service = Arc::clone(&self.granted.service);
                 let again = async move || service.connection().await;
-                Ok(Box::pin(request::ask(connection, request, again)) as AnswerFuture)
+                let answer: AnswerFuture = Box::pin(request::ask(connection, request, again));
+                let request_is_whole = Arc::clone(&self.is_whole);
+                Ok(Box::pin(Awaited { answer: Some(answer), begun: false, request_is_whole }) as AnswerFuture)
             }
             Err(error) => {
-                tracing::warn!(exchange = %way.exchange, service = %self.service, %error, "the service is out of reach");
+                tracing::warn!(exchange = %way.exchange, service = %self.granted.service, %error, "the service is out of reach");
                 Err(Code::ServiceUnreachable)
             }
         };
@@ -271,7 +313,7 @@ impl CalledService {
     fn request(&self, way: &Way, metadata: Option<&Fields>, body: Outgoing) -> Request<Outgoing> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.service.uri(&self.path);
+        *request.uri_mut() = self.granted.service.uri(&self.granted.path);
         let headers = request.headers_mut();
         if let Some(metadata) = metadata {
             *headers = fields::to_headers(metadata);

@@ -12,7 +12,7 @@
 //!
 //! A crash at any moment is taken up by calling [`join`] again: the same request gets the same answer.
 
-mod command_line;
+mod arguments;
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,6 +24,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use command_line::{Exit, Foreseen, file_remedy};
 use journal::{Directory, Journal, Owner, Tree};
 use prost::Message;
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
@@ -31,14 +32,15 @@ use proto::digest::Digest;
 use proto::global_configuration::update::{Anchor, Files, Rejected, root_file};
 use proto::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
 use proto::registration::{Address, Application, Malformed, ReceivedApplication, Token, VerifiedApplication};
+use proto::signature::SigningKey;
 use proto::wire::registry::join_state::State;
-use proto::wire::registry::{Approved, JoinRequest, JoinStatusRequest, WatchRequest};
+use proto::wire::registry::{Approved, JoinRequest, JoinStatusRequest, Version, WatchRequest};
 use registry_client::{Fingerprint, GlobalConfigurationClient, MAX_ANSWER_BYTES, NoConnection, RegistrationClient};
 use serde::{Deserialize, Serialize};
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Streaming};
 
-pub use command_line::{Arguments, run};
+pub use arguments::{Arguments, run};
 
 use crate::clock::Clock;
 use crate::global_configuration::{Store, StoreError};
@@ -118,18 +120,26 @@ pub struct Joined {
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// It has.
-    #[error("{0} holds a server that has joined already: give another directory, or start that server")]
+    #[error("{0} holds a server that has joined already; give another directory, or start that server")]
     AlreadyJoined(PathBuf),
     /// Another request waits there.
-    #[error("{directory} holds a request of {server} that waits: go on with that one, or give another directory")]
+    #[error("{directory} holds a request of {server} that waits; go on with that one, or give another directory")]
     OtherRequest {
         /// The directory.
         directory: PathBuf,
         /// Whose request it is.
         server: String,
     },
-    /// A file.
-    #[error("{path}: {source}")]
+    /// A file that the command line names.
+    #[error("{}: {source}; {}", .path.display(), file_remedy(source, "give the path of the file that the registry's admin sent"))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the server's directory.
+    #[error("{}: {source}; {}", .path.display(), file_remedy(source, "check the disk and the directory, and join again"))]
     File {
         /// The file.
         path: PathBuf,
@@ -137,7 +147,7 @@ pub enum JoinError {
         source: io::Error,
     },
     /// The waiting request cannot be read.
-    #[error("{0} is no request that waits: delete it to join anew with another token")]
+    #[error("{0} is no request that waits; delete it to join anew with another token")]
     Pending(PathBuf),
     /// A key.
     #[error(transparent)]
@@ -185,25 +195,29 @@ pub enum JoinError {
     #[error("the registry issued a wrong certificate: {0}; tell its admins")]
     Certificate(String),
     /// A log could not begin.
-    #[error("the log could not begin: {0}")]
+    #[error("the log could not begin: {0}; check the disk, and join again")]
     Log(#[from] journal::OpenError),
     /// There is no passphrase for the keys.
     #[error(transparent)]
     Passphrase(#[from] NoPassphrase),
     /// The registry said something that this version does not know.
-    #[error("the registry's answer is not one that this version knows: are both of the same version?")]
+    #[error("the registry's answer is not one that this version knows; are both of the same version?")]
     Answer,
 }
 
 impl JoinError {
-    /// The exit code that stands for it: 1 failed, 3 refused by rule, 4 unreachable.
-    pub fn exit_code(&self) -> u8 {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Connection(NoConnection::Unreachable { .. }) => 4,
-            Self::Refused { code: Code::Unavailable | Code::DeadlineExceeded, .. } => 4,
-            Self::Refused { code: Code::Internal | Code::Unknown | Code::DataLoss, .. } => 1,
-            Self::Refused { .. } | Self::Rejected { .. } | Self::OtherAnchor { .. } | Self::Connection(_) => 3,
-            _ => 1,
+            Self::Connection(NoConnection::Unreachable { .. }) => Exit::Unreachable,
+            Self::Refused { code: Code::Unavailable | Code::DeadlineExceeded, .. } => Exit::Unreachable,
+            Self::Refused { code: Code::Internal | Code::Unknown | Code::DataLoss, .. } => Exit::Failed,
+            Self::Refused { .. } | Self::Rejected { .. } | Self::OtherAnchor { .. } | Self::Connection(_) => {
+                Exit::Refused
+            }
+            Self::AlreadyJoined(_) | Self::OtherRequest { .. } | Self::Unreadable { .. } => Exit::Usage,
+            Self::Malformed(_) | Self::Passphrase(_) | Self::Key(KeyError::Passphrase { .. }) => Exit::Usage,
+            _ => Exit::Failed,
         }
     }
 }
@@ -226,6 +240,34 @@ pub async fn join(options: Options) -> Result<Joined, JoinError> {
     asked.wait(&options).await
 }
 
+/// What joining would do: everything is asked and checked, nothing is written here, nothing recorded at the registry.
+pub async fn foresee(options: &Options) -> Result<Foreseen, JoinError> {
+    is_free(&options.directory)?;
+    let waits = Pending::read(options)?.is_some();
+    let channel = registry_client::connect(&options.registry, options.fingerprint).await?;
+    let (directory, server) = (options.directory.display(), &options.server);
+    let asked = if waits {
+        format!("go on with the request of {server} that waits in {directory}")
+    } else {
+        // Keys of the moment: whoever joins makes others.
+        let ((authentication, _), (signing, _)) = (SigningKey::generate(), SigningKey::generate());
+        let request = application(options, &authentication, &signing).sign_dry_run(&authentication, &signing);
+        checked(options, &request)?;
+        let receipt =
+            RegistrationClient::new(channel.clone()).join(request).await.map_err(|status| refused(&status))?;
+        format!("ask {} to let {server} join, as request {}", options.registry, receipt.into_inner().request)
+    };
+    let mut versions = watch(channel).await?;
+    let mut files = Files::new();
+    next_version(&mut versions, &mut files).await?;
+    let trusted = anchor(options, &files)?.first(&files, options.clock.now())?;
+    Ok(Foreseen::new(vec![
+        asked,
+        format!("make two keys in {directory}, and wait there for the decision of the registry's admins"),
+        format!("begin with the global configuration, now of version {}, verified from the anchor", trusted.version()),
+    ]))
+}
+
 /// A request that the registry has recorded.
 #[derive(Debug)]
 pub struct Asked {
@@ -234,11 +276,17 @@ pub struct Asked {
     digest: Digest,
 }
 
+fn is_free(directory: &Path) -> Result<(), JoinError> {
+    if directory.join(CONFIGURATION_FILE).exists() {
+        Err(JoinError::AlreadyJoined(directory.to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
 /// Makes the keys, sends the request, and does not wait. [`join`] with the same options waits for the outcome.
 pub async fn ask(options: &Options) -> Result<Asked, JoinError> {
-    if options.directory.join(CONFIGURATION_FILE).exists() {
-        return Err(JoinError::AlreadyJoined(options.directory.clone()));
-    }
+    is_free(&options.directory)?;
     let request = match Pending::read(options)? {
         Some(request) => request,
         None => prepare(options)?,
@@ -249,7 +297,7 @@ pub async fn ask(options: &Options) -> Result<Asked, JoinError> {
         Ok(receipt) => Ok(Asked { request: receipt.into_inner().request, digest }),
         Err(status) => {
             let error = refused(&status);
-            if error.exit_code() == 3 {
+            if error.exit() == Exit::Refused {
                 // What was recorded is never refused: this was not, and another token makes another request.
                 remove(&options.directory.join(PENDING))?;
             }
@@ -263,8 +311,15 @@ pub async fn ask(options: &Options) -> Result<Asked, JoinError> {
 fn prepare(options: &Options) -> Result<JoinRequest, JoinError> {
     let keys = Keys::make(&options.directory, &options.passphrase, options.cost)?;
     let authentication = keys.authentication_key();
+    let request = application(options, &authentication, &keys.signing).sign(&authentication, &keys.signing);
+    checked(options, &request)?;
+    Pending::of(options, &request).write(&options.directory)?;
+    Ok(request)
+}
+
+fn application(options: &Options, authentication: &SigningKey, signing: &SigningKey) -> Application {
     let member = options.server.owner();
-    let application = Application {
+    Application {
         instance: member.instance(),
         member,
         server: options.server.clone(),
@@ -272,14 +327,15 @@ fn prepare(options: &Options) -> Result<JoinRequest, JoinError> {
         subsystems: options.subsystems.clone(),
         token: options.token.clone(),
         authentication_key: authentication.public().clone(),
-        signing_key: keys.signing.public().clone(),
-    };
-    let instance = application.instance.clone();
-    let request = application.sign(&authentication, &keys.signing);
-    // The registry's own checks: what it would refuse is not sent, and the token not used up.
-    VerifiedApplication::verify(ReceivedApplication::parse(request.clone())?, &instance)?;
-    Pending::of(options, &request).write(&options.directory)?;
-    Ok(request)
+        signing_key: signing.public().clone(),
+    }
+}
+
+/// The registry's own checks: what it would refuse is not sent, and the token not used up.
+fn checked(options: &Options, request: &JoinRequest) -> Result<(), JoinError> {
+    let received = ReceivedApplication::parse(request.clone())?;
+    VerifiedApplication::verify(received, &options.server.owner().instance())?;
+    Ok(())
 }
 
 /// The request as it waits on disk. It holds the token: for the owner's eyes only.
@@ -326,15 +382,32 @@ impl Pending {
     }
 }
 
+/// A request that the registry's admins have approved.
+#[derive(Debug)]
+pub struct Decided(Approved);
+
+impl Decided {
+    /// Checks what the registry gave, and writes the server's directory.
+    pub async fn establish(self, options: &Options) -> Result<Joined, JoinError> {
+        establish(options, self.0).await
+    }
+}
+
 impl Asked {
     /// Waits for the decision, and writes the server's directory when it is to approve.
     pub async fn wait(self, options: &Options) -> Result<Joined, JoinError> {
+        self.decided(options, &mut || ()).await?.establish(options).await
+    }
+
+    /// Waits for the decision, and tells when it has to wait. Nothing is lost where nobody waits any more: the same command
+    /// goes on.
+    pub async fn decided(&self, options: &Options, waits: &mut impl FnMut()) -> Result<Decided, JoinError> {
         let mut wait = FIRST_WAIT;
-        let approved = loop {
-            match self.decision(options, &mut wait).await {
-                Ok(approved) => break approved,
+        loop {
+            match self.decision(options, &mut wait, waits).await {
+                Ok(approved) => return Ok(Decided(approved)),
                 // A registry that is gone for a while is no answer: the request is recorded there.
-                Err(error) if error.exit_code() == 4 => {
+                Err(error) if error.exit() == Exit::Unreachable => {
                     tracing::warn!(%error, "the registry is gone while the request waits; trying again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
@@ -347,11 +420,15 @@ impl Asked {
                     return Err(error);
                 }
             }
-        };
-        establish(options, approved).await
+        }
     }
 
-    async fn decision(&self, options: &Options, wait: &mut Duration) -> Result<Approved, JoinError> {
+    async fn decision(
+        &self,
+        options: &Options,
+        wait: &mut Duration,
+        waits: &mut impl FnMut(),
+    ) -> Result<Approved, JoinError> {
         let channel = registry_client::connect(&options.registry, options.fingerprint).await?;
         let asked = JoinStatusRequest { application_digest: self.digest.to_wire() };
         let mut states =
@@ -359,7 +436,7 @@ impl Asked {
         while let Some(state) = states.message().await.map_err(|status| refused(&status))? {
             *wait = FIRST_WAIT;
             match state.state.ok_or(JoinError::Answer)? {
-                State::Waiting(_) => tracing::info!(request = %self.request, "waiting for approval by the registry"),
+                State::Waiting(_) => waits(),
                 State::Rejected(rejected) => {
                     return Err(JoinError::Rejected { request: state.request, reason: rejected.reason });
                 }
@@ -422,32 +499,44 @@ struct First {
 /// The first version in which this server stands.
 async fn first_configuration(options: &Options, channel: Channel) -> Result<First, JoinError> {
     let mut files = Files::new();
-    let mut versions = GlobalConfigurationClient::new(channel)
-        .max_decoding_message_size(MAX_ANSWER_BYTES)
-        .watch(WatchRequest { version: 0 })
-        .await
-        .map_err(|status| refused(&status))?
-        .into_inner();
-    while let Some(version) = versions.message().await.map_err(|status| refused(&status))? {
-        files.extend(version.files.into_iter().map(|file| (file.name, file.content)));
-        let root = files.get(&root_file(1)).cloned().ok_or(JoinError::Answer)?;
-        let anchor = Anchor::read(root.clone())?;
-        if anchor.digest() != options.anchor_digest {
-            return Err(JoinError::OtherAnchor { told: options.anchor_digest, found: anchor.digest() });
-        }
-        let trusted = anchor.first(&files, options.clock.now())?;
+    let mut versions = watch(channel).await?;
+    loop {
+        let version = next_version(&mut versions, &mut files).await?;
+        let trusted = anchor(options, &files)?.first(&files, options.clock.now())?;
         let configuration = trusted.configuration();
         if configuration.servers.contains_key(&options.server) {
             return Ok(First {
-                anchor: root,
+                anchor: files.get(&root_file(1)).cloned().ok_or(JoinError::Answer)?,
                 version: trusted.version(),
                 authorities: configuration.authorities.clone(),
                 files: trusted.files().clone(),
             });
         }
-        tracing::info!(version = version.version, "approved, and not in the configuration yet");
+        tracing::info!(version, "approved, and not in the configuration yet");
     }
-    Err(JoinError::Refused { code: Code::Unavailable, reason: "it closed the watch".to_owned() })
+}
+
+async fn watch(channel: Channel) -> Result<Streaming<Version>, JoinError> {
+    let mut client = GlobalConfigurationClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+    let versions = client.watch(WatchRequest { version: 0 }).await.map_err(|status| refused(&status))?;
+    Ok(versions.into_inner())
+}
+
+/// Takes the files of the version that comes next; its number.
+async fn next_version(versions: &mut Streaming<Version>, files: &mut Files) -> Result<u64, JoinError> {
+    let closed = || JoinError::Refused { code: Code::Unavailable, reason: "it closed the watch".to_owned() };
+    let version = versions.message().await.map_err(|status| refused(&status))?.ok_or_else(closed)?;
+    files.extend(version.files.into_iter().map(|file| (file.name, file.content)));
+    Ok(version.version)
+}
+
+/// The anchor among the files, if it is the one that was told.
+fn anchor(options: &Options, files: &Files) -> Result<Anchor, JoinError> {
+    let anchor = Anchor::read(files.get(&root_file(1)).cloned().ok_or(JoinError::Answer)?)?;
+    if anchor.digest() == options.anchor_digest {
+        return Ok(anchor);
+    }
+    Err(JoinError::OtherAnchor { told: options.anchor_digest, found: anchor.digest() })
 }
 
 /// The certificates are for these keys, this server and this member, and by an authority of the instance.

@@ -11,6 +11,7 @@ mod body;
 pub mod clock;
 
 pub mod config;
+pub mod doctor;
 pub mod evidence;
 pub mod exchange;
 mod fields;
@@ -31,7 +32,9 @@ pub mod relay;
 mod request;
 pub mod resolve;
 pub mod services;
+pub mod shown;
 pub mod tls;
+pub mod usage;
 pub mod verify;
 pub mod way;
 
@@ -165,7 +168,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// A listener.
-    #[error("a listener: {0}")]
+    #[error("a listener: {0}; is another program there?")]
     Listener(#[from] std::io::Error),
     /// Another program's metrics are in this process in a form that cannot be shared.
     #[error("metrics: {0}")]

@@ -1,280 +1,81 @@
 //! `security-server`: the server and its own command line.
-//!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 unreachable, 5 evidence invalid,
-//! 6 not found.
 
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::CommandFactory;
+use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, Paint, described, file_remedy, say, show};
 use proto::digest::Digest;
-use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
-use security_server::join;
-use security_server::listen::operators::{Accepting, Ending};
+use security_server::listen::operators::{Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::operate::{Failed, Operator, encoded};
+use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, What};
+use security_server::{doctor, join, shown, usage};
+use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// A member's door to every other member.
-#[derive(Parser)]
-#[command(name = "security-server", version, arg_required_else_help = true, after_help = EXAMPLES)]
-struct CommandLine {
-    #[command(subcommand)]
-    what: What,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  security-server join moj --registry registry.gov.vn:4001 --fingerprint sha256:... \\
-      --anchor-digest sha256:... --server VN/GOV/moj/ss1 --address ss1.moj.gov.vn:5500 \\
-      --token-file token
-  security-server serve --config moj/security-server.toml
-  export CAUSEWAY_CONFIG=moj/security-server.toml
-  security-server access grant VN/GOV/portal/one-stop --provider VN/GOV/moj/civil-registry \\
-      --method /civil.v1.Births/Register --purpose birth-registration --days 365
-  security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a rule, 4 unreachable, 5 evidence invalid, 6 not found.";
-
-#[derive(Subcommand)]
-enum What {
-    /// Join an instance: makes keys here, asks the registry, waits for its admins.
-    Join(Box<join::Arguments>),
-    /// Run the server until SIGTERM; then let what runs end.
-    Serve {
-        #[command(flatten)]
-        server: ConfigurationFile,
-        /// How diagnostics are written. They never hold payload, credentials or personal data.
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        log_format: Format,
-    },
-    /// Say who may call what of ours.
-    #[command(subcommand)]
-    Access(Access),
-    /// Show what the log holds of an exchange.
-    Exchange {
-        /// The id, from `causeway-exchange` in any answer.
-        id: ExchangeId,
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-    /// Get and verify proof of what was asked and answered.
-    #[command(subcommand)]
-    Evidence(Evidence),
-    /// Show how the server is: its log, its configuration, what runs.
-    Status {
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-    /// Say that the clock is right, where it had been wrong.
-    #[command(subcommand)]
-    Clock(Clocks),
-    /// Make a token for a system of ours: the token for the system, its SHA-256 for [[client]].
-    Token,
-    /// Say what a refusal's code means and what to do. Asks nobody.
-    Explain {
-        /// The code, from `causeway-refusal`; none: all of them.
-        code: Option<Code>,
-        /// In which language.
-        #[arg(long, value_enum, default_value_t = Spoken::En)]
-        language: Spoken,
-    },
-}
-
-#[derive(clap::Args)]
-struct ConfigurationFile {
-    /// The server's configuration file.
-    #[arg(long, env = "CAUSEWAY_CONFIG", value_name = "FILE")]
-    config: PathBuf,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Spoken {
-    /// English.
-    En,
-    /// Tiếng Việt.
-    Vi,
-}
-
-impl From<Spoken> for Language {
-    fn from(spoken: Spoken) -> Self {
-        match spoken {
-            Spoken::En => Self::English,
-            Spoken::Vi => Self::Vietnamese,
-        }
-    }
-}
-
-#[derive(Subcommand)]
-enum Access {
-    /// Grant a consumer methods of a service of ours. Signed, recorded, then in force at once.
-    Grant {
-        /// Who may call.
-        consumer: SubsystemId,
-        /// The subsystem of ours.
-        #[arg(long)]
-        provider: SubsystemId,
-        /// An exact method, /package.Service/Method; may be given several times.
-        #[arg(long = "method", required = true)]
-        methods: Vec<MethodPath>,
-        /// A purpose; may be given several times.
-        #[arg(long = "purpose", required = true)]
-        purposes: Vec<String>,
-        /// The law that allows it.
-        #[arg(long, default_value = "")]
-        legal_basis: String,
-        /// How many days it lasts: 1 to 3660.
-        #[arg(long)]
-        days: u32,
-        /// Exchanges a second, with a burst of ten seconds' worth.
-        #[arg(long)]
-        per_second: Option<u32>,
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-    /// End a grant before its time, for running exchanges too.
-    End {
-        /// Its number, as `access list` shows it.
-        number: u64,
-        /// Why: it is recorded.
-        #[arg(long)]
-        reason: String,
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-    /// Show the grants.
-    List {
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-    /// Say whether a call would be allowed, and why: asks the very function that decides.
-    Why {
-        /// Who would call.
-        consumer: SubsystemId,
-        /// The subsystem of ours.
-        #[arg(long)]
-        provider: SubsystemId,
-        /// The method.
-        #[arg(long)]
-        method: MethodPath,
-        /// The purpose.
-        #[arg(long)]
-        purpose: String,
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-}
-
-#[derive(Subcommand)]
-enum Clocks {
-    /// Accept the clock as it is now, though the log holds later times: it was wrong then. Recorded in the audit log; what
-    /// was received meanwhile is not taken a second time.
-    Accept {
-        /// How it is known that the clock is right now.
-        #[arg(long)]
-        reason: String,
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-}
-
-#[derive(Subcommand)]
-enum Evidence {
-    /// Write the evidence of an exchange to standard output.
-    Get {
-        /// The id, from `causeway-exchange` in any answer.
-        id: ExchangeId,
-        #[command(flatten)]
-        server: ConfigurationFile,
-    },
-    /// Verify an evidence file with nothing but the anchor. Asks nobody.
-    Verify {
-        /// The evidence file.
-        file: PathBuf,
-        /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
-        #[arg(long, value_name = "FILE")]
-        anchor: PathBuf,
-        /// The findings as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(CommandLine::parse().what).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Ended { code, why }) => {
-            let _ = writeln!(std::io::stderr(), "security-server: {why}");
-            ExitCode::from(code)
-        }
+    let command_line = match command_line::parse::<CommandLine>(COMMANDS) {
+        Ok(command_line) => command_line,
+        Err(ended) => return ended,
+    };
+    match run(command_line.what).await {
+        Ok(exit) => exit.into(),
+        Err(ended) => ended.report("security-server"),
     }
 }
 
-/// Why the program ends otherwise than well.
-struct Ended {
-    code: u8,
-    why: String,
-}
-
-impl Ended {
-    fn new(code: u8, why: impl std::fmt::Display) -> Self {
-        Self { code, why: why.to_string() }
-    }
-}
-
-impl From<Failed> for Ended {
-    fn from(failed: Failed) -> Self {
-        Self::new(failed.exit_code(), failed)
-    }
-}
-
-async fn run(what: What) -> Result<(), Ended> {
+async fn run(what: What) -> Result<Exit, Ended> {
     match what {
         What::Join(arguments) => {
-            diagnostics(Format::Text);
-            join::run(*arguments).await.map_err(|error| Ended::new(error.exit_code(), error))
+            command_line::diagnostics(LogFormat::Text, "warn");
+            join::run(*arguments).await.map_err(|error| Ended::new(error.exit(), error))
         }
         What::Serve { server, log_format } => serve(server, log_format).await,
         What::Access(access) => self::access(access).await,
-        What::Exchange { id, server } => show(&server, &format!("/v1/exchanges/{id}")).await,
-        What::Status { server } => show(&server, "/v1/status").await,
-        What::Evidence(Evidence::Get { id, server }) => {
-            let evidence = Operator::of(&server.config)?.get(&format!("/v1/exchanges/{id}/evidence")).await?;
-            say(&evidence);
-            Ok(())
+        What::Exchange { id, server, reading } => {
+            let records: Records<shown::Line> = ask(&server, &format!("/v1/exchanges/{id}")).await?;
+            show(reading.json, &records, || shown::records(&records, Paint::out()));
+            Ok(Exit::Ok)
         }
-        What::Evidence(Evidence::Verify { file, anchor, json }) => verify(&file, &anchor, json),
-        What::Clock(Clocks::Accept { reason, server }) => {
-            let accepted = Operator::of(&server.config)?.post("/v1/clock/accept", &Accepting { reason }).await?;
-            say(pretty(&accepted).as_bytes());
-            Ok(())
+        What::Status { check, server, reading } => {
+            let status: Status = ask(&server, "/v1/status").await?;
+            show(reading.json, &status, || shown::status(&status, Paint::out()));
+            Ok(if check && !status.health.ready { Exit::CheckFailed } else { Exit::Ok })
         }
-        What::Token => token(),
-        What::Explain { code, language } => explain(code, language.into()),
+        What::Evidence(Evidence::Get { id, server, reading: _ }) => {
+            let evidence = operator(&server)?.get(&format!("/v1/exchanges/{id}/evidence")).await.map_err(failed)?;
+            say(&String::from_utf8_lossy(&evidence));
+            Ok(Exit::Ok)
+        }
+        What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
+        What::Clock(usage::Clock::Accept { reason, server, changing }) => {
+            change(&server, changing, "/v1/clock/accept", &Accepting { reason }, shown::clock_accepted).await
+        }
+        What::Doctor(arguments) => doctor::run(arguments).await,
+        What::Token { reading } => Ok(token(reading.json)),
+        What::Explain { code, language, reading } => Ok(explain(code, language.into(), reading.json)),
+        What::Completions { shell } => {
+            say(&command_line::completions(shell, described(CommandLine::command(), COMMANDS)));
+            Ok(Exit::Ok)
+        }
     }
 }
 
-async fn serve(server: ConfigurationFile, log_format: Format) -> Result<(), Ended> {
-    diagnostics(log_format);
-    let configuration = Configuration::read(&server.config).map_err(|error| Ended::new(2, error))?;
-    let passphrase = configuration.unlock.read().map_err(|error| Ended::new(2, error))?;
-    let settings = configuration.settings(&passphrase, Clock::system()).await.map_err(|error| Ended::new(2, error))?;
-    let mut terminated = signal(SignalKind::terminate()).map_err(|error| Ended::new(1, error))?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| Ended::new(1, error))?;
-    let started = security_server::start(settings).await.map_err(|error| Ended::new(1, error))?;
+async fn serve(server: ConfigurationFile, log_format: LogFormat) -> Result<Exit, Ended> {
+    command_line::diagnostics(log_format, "info");
+    let wrong = |error: &dyn std::fmt::Display| Ended::new(Exit::Usage, error);
+    let configuration = Configuration::read(&server.config).map_err(|error| wrong(&error))?;
+    let passphrase = configuration.unlock.read().map_err(|error| wrong(&error))?;
+    let settings = configuration.settings(&passphrase, Clock::system()).await;
+    let settings = settings.map_err(|error| Ended::new(error.exit(), error))?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| Ended::new(Exit::Failed, error))?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| Ended::new(Exit::Failed, error))?;
+    let started = security_server::start(settings).await.map_err(|error| Ended::new(Exit::Failed, error))?;
     tracing::info!(
         server = %started.server.id, peers = %started.peers, clients = ?started.clients, operators = %started.operators,
         "the security server runs"
@@ -285,21 +86,12 @@ async fn serve(server: ConfigurationFile, log_format: Format) -> Result<(), Ende
     }
     tracing::info!("shutting down: nothing new is taken, what runs goes on to its end");
     started.shutdown().await;
-    Ok(())
+    Ok(Exit::Ok)
 }
 
-fn diagnostics(format: Format) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| "info".into());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-        Format::Json => lines.json().init(),
-    }
-}
-
-async fn access(access: Access) -> Result<(), Ended> {
+async fn access(access: Access) -> Result<Exit, Ended> {
     match access {
-        Access::Grant { consumer, provider, methods, purposes, legal_basis, days, per_second, server } => {
+        Access::Grant { consumer, provider, methods, purposes, legal_basis, days, per_second, server, changing } => {
             let proposal = Proposal {
                 consumer,
                 provider,
@@ -310,18 +102,17 @@ async fn access(access: Access) -> Result<(), Ended> {
                 valid_days: days,
                 per_second,
             };
-            let granted = Operator::of(&server.config)?.post("/v1/grants", &proposal).await?;
-            say(pretty(&granted).as_bytes());
-            Ok(())
+            change(&server, changing, "/v1/grants", &proposal, shown::granted).await
         }
-        Access::End { number, reason, server } => {
-            let ended =
-                Operator::of(&server.config)?.post(&format!("/v1/grants/{number}/end"), &Ending { reason }).await?;
-            say(pretty(&ended).as_bytes());
-            Ok(())
+        Access::End { number, reason, server, changing } => {
+            change(&server, changing, &format!("/v1/grants/{number}/end"), &Ending { reason }, shown::ended).await
         }
-        Access::List { server } => show(&server, "/v1/grants").await,
-        Access::Why { consumer, provider, method, purpose, server } => {
+        Access::List { server, reading } => {
+            let grants: Grants = ask(&server, "/v1/grants").await?;
+            show(reading.json, &grants, || shown::grants(&grants));
+            Ok(Exit::Ok)
+        }
+        Access::Why { consumer, provider, method, purpose, server, reading } => {
             let query = format!(
                 "/v1/access/why?consumer={}&provider={}&method={}&purpose={}",
                 encoded(consumer.as_str()),
@@ -329,63 +120,94 @@ async fn access(access: Access) -> Result<(), Ended> {
                 encoded(method.as_str()),
                 encoded(&purpose)
             );
-            show(&server, &query).await
+            let verdict: Verdict = ask(&server, &query).await?;
+            show(reading.json, &verdict, || shown::verdict(&verdict, Paint::out()));
+            Ok(Exit::Ok)
         }
     }
 }
 
-async fn show(server: &ConfigurationFile, path: &str) -> Result<(), Ended> {
-    let answer = Operator::of(&server.config)?.get(path).await?;
-    let answer: serde_json::Value = serde_json::from_slice(&answer).map_err(|error| Ended::new(1, error))?;
-    say(pretty(&answer).as_bytes());
-    Ok(())
-}
-
-fn verify(file: &PathBuf, anchor: &PathBuf, json: bool) -> Result<(), Ended> {
-    let read =
-        |path: &PathBuf| std::fs::read(path).map_err(|error| Ended::new(2, format!("{}: {error}", path.display())));
-    let (evidence, anchor) = (read(file)?, read(anchor)?);
-    let report = proto::evidence::verify(&evidence, &anchor).map_err(|error| Ended::new(5, error))?;
-    if json {
-        let report = serde_json::to_value(&report).map_err(|error| Ended::new(1, error))?;
-        say(pretty(&report).as_bytes());
+async fn change<A: DeserializeOwned + serde::Serialize>(
+    server: &ConfigurationFile,
+    changing: Changing,
+    path: &str,
+    body: &impl serde::Serialize,
+    text: impl FnOnce(&A, Paint) -> String,
+) -> Result<Exit, Ended> {
+    let operator = operator(server)?;
+    if changing.dry_run {
+        let foreseen: Foreseen = operator.post(&format!("{path}?dry_run=true"), body).await.map_err(failed)?;
+        show(changing.json, &foreseen, || foreseen.to_string());
     } else {
-        say(report.to_string().as_bytes());
+        let changed: A = operator.post(path, body).await.map_err(failed)?;
+        show(changing.json, &changed, || text(&changed, Paint::out()));
     }
-    if report.holds() { Ok(()) } else { Err(Ended::new(5, "the evidence does not hold")) }
+    Ok(Exit::Ok)
 }
 
-fn token() -> Result<(), Ended> {
+async fn ask<A: DeserializeOwned>(server: &ConfigurationFile, path: &str) -> Result<A, Ended> {
+    operator(server)?.read(path).await.map_err(failed)
+}
+
+fn operator(server: &ConfigurationFile) -> Result<Operator, Ended> {
+    Operator::of(&server.config).map_err(failed)
+}
+
+fn failed(failed: Failed) -> Ended {
+    Ended::new(failed.exit(), failed)
+}
+
+fn verify(file: &Path, anchor: &Path, json: bool) -> Result<Exit, Ended> {
+    let read = |path: &Path, maker| {
+        let told =
+            |error| Ended::new(Exit::Usage, format!("{}: {error}; {}", path.display(), file_remedy(&error, maker)));
+        std::fs::read(path).map_err(told)
+    };
+    let evidence = read(file, "`security-server evidence get` writes one")?;
+    let anchor = read(anchor, "it is global-configuration/anchor.json of any server's directory")?;
+    let report =
+        proto::evidence::verify(&evidence, &anchor).map_err(|error| Ended::new(Exit::EvidenceInvalid, error))?;
+    show(json, &report, || report.to_string());
+    if report.holds() { Ok(Exit::Ok) } else { Err(Ended::new(Exit::EvidenceInvalid, "the evidence does not hold")) }
+}
+
+fn token(json: bool) -> Exit {
     let token = security_server::config::random_token();
-    say(format!(
-        "Give this to the system, as causeway-token (it is not kept here):\n  {token}\n\n\
-         Put this into security-server.toml:\n  [[client]]\n  subsystem = \"INSTANCE/CLASS/MEMBER/SUBSYSTEM\"\n  token_sha256 = \"{}\"\n",
-        Digest::of(&[token.as_bytes()])
-    )
-    .as_bytes());
-    Ok(())
-}
-
-fn explain(code: Option<Code>, language: Language) -> Result<(), Ended> {
-    let codes = code.as_ref().map_or(Code::ALL, std::slice::from_ref);
-    for code in codes {
-        say(format!(
-            "{code}  (gRPC {}, HTTP {})\n  {}\n  {}\n",
-            code.grpc_status(),
-            code.http_status(),
-            code.title(language),
-            code.remedy(language)
+    let digest = Digest::of(&[token.as_bytes()]);
+    show(json, &serde_json::json!({ "token": token, "token_sha256": digest.to_string() }), || {
+        format!(
+            "Give this to the system, as causeway-token (it is not kept here):\n  {token}\n\n\
+             Put this into security-server.toml:\n  [[client]]\n  subsystem = \"INSTANCE/CLASS/MEMBER/SUBSYSTEM\"\n  \
+             token_sha256 = \"{digest}\""
         )
-        .as_bytes());
-    }
-    Ok(())
+    });
+    Exit::Ok
 }
 
-fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
-}
-
-/// Where nobody reads the output any more, the work was done all the same.
-fn say(text: &[u8]) {
-    let _ = std::io::stdout().write_all(text);
+fn explain(code: Option<Code>, language: Language, json: bool) -> Exit {
+    let codes = code.as_ref().map_or(Code::ALL, std::slice::from_ref);
+    let values: Vec<_> = codes
+        .iter()
+        .map(|code| {
+            serde_json::json!({
+                "code": code.as_str(), "grpc_status": code.grpc_status(), "http_status": code.http_status(),
+                "side": code.side().as_str(), "said_by": code.speaker().as_str(),
+                "title": code.title(language), "remedy": code.remedy(language),
+            })
+        })
+        .collect();
+    show(json, &serde_json::json!({ "codes": values }), || {
+        let line = |code: &Code| {
+            let (title, remedy) = (code.title(language), code.remedy(language));
+            let whose = code.side().name(language);
+            let of = match language {
+                Language::English => "It lies with",
+                Language::Vietnamese => "Phía cần xử lý:",
+            };
+            let (grpc, http) = (code.grpc_status(), code.http_status());
+            format!("{code}  (gRPC {grpc}, HTTP {http})\n  {title}\n  {remedy}\n  {of} {whose}.\n")
+        };
+        codes.iter().map(line).collect()
+    });
+    Exit::Ok
 }

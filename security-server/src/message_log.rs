@@ -30,7 +30,7 @@ pub use self::index::{ClockAccepted, Found, Index, IndexError, Open};
 pub(crate) use self::opened::Source;
 pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
 use self::replay::Seen;
-use crate::authorize::{Admitted, Answerer, Authorized, Granted, MayBeHandedOn, MayGoOn, Verdict};
+use crate::authorize::{Admitted, Answerer, Authorized, MayBeHandedOn, MayGoOn, Verdict};
 use crate::forward::{OwnArrived, OwnEnd, OwnSystem};
 use crate::listen::Call;
 use crate::moment::Judged;
@@ -61,7 +61,7 @@ struct Inner {
 
 /// The tree is finished: nothing leaves any more; the next start closes what was open.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the message log has ended: {0}. The server exchanges nothing until it is restarted; check its disk first")]
+#[error("the message log has ended: {0}, and nothing is exchanged; check the disk, then restart the server")]
 pub struct LogEnded(Arc<str>);
 
 impl From<journal::Ended> for LogEnded {
@@ -483,8 +483,8 @@ impl MessageLog {
         // By this time openings were forgotten: from here on it is not earlier.
         self.note_time(now);
         let (grant, permit, (own, own_source)) = match answerer {
-            Answerer::Service(Granted { service, path, grant, share }) => {
-                (Some(grant), claimed.permit.of_service(share), OwnSystem::to_service(service, path))
+            Answerer::Service(granted, share) => {
+                (Some(granted.number()), claimed.permit.of_service(share), OwnSystem::to_service(granted))
             }
             Answerer::Refusal(code) => (None, claimed.permit, OwnSystem::refusing(code)),
         };

@@ -37,15 +37,19 @@ impl FromOutside for crate::message_log::Claimed<'_> {}
 
 impl SecurityServer {
     pub(crate) fn moment(&self) -> Moment {
-        let (now, configuration) = (self.message_log.not_before_last(self.clock.now()), self.configuration.load());
+        let (now, configuration) = (self.now(), self.configuration.load());
         let freshness = self.configuration.freshness(&configuration, now);
         Moment { now, configuration, freshness }
     }
 
     /// How old the configuration is now.
     pub(crate) fn freshness(&self) -> Freshness {
-        let now = self.message_log.not_before_last(self.clock.now());
-        self.configuration.freshness(&self.configuration.load(), now)
+        self.configuration.freshness(&self.configuration.load(), self.now())
+    }
+
+    /// The clock, or the last recorded time where that is later.
+    fn now(&self) -> Time {
+        self.message_log.not_before_last(self.clock.now())
     }
 
     /// Reads the clock and the configuration for this message. The clock never goes below the last recorded time.

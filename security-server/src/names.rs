@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -31,9 +31,11 @@ struct Inner {
 }
 
 impl Names {
-    /// The system's resolver.
+    /// The system's resolver, the same for the whole process.
     pub fn system() -> Self {
-        Self::from_fn(|address| address.to_socket_addrs().map(Iterator::collect))
+        static SYSTEM: LazyLock<Names> =
+            LazyLock::new(|| Names::from_fn(|address| address.to_socket_addrs().map(Iterator::collect)));
+        SYSTEM.clone()
     }
 
     /// A resolver that a test holds: for a host and port, where it is.

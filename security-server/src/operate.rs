@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use command_line::Exit;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -30,6 +32,16 @@ pub enum Failed {
     /// The server does not answer.
     #[error("the server does not answer at {0}: {1}; is it running? `security-server serve` starts it")]
     Unreachable(std::net::SocketAddr, String),
+    /// What answers is something else.
+    #[error(
+        "what answers at {0} is no security server of this version: {1}; check `operators.listen` in the configuration"
+    )]
+    Answer(std::net::SocketAddr, String),
+    /// The server that answers has another token.
+    #[error(
+        "the server at {0} has another operators.token than this one; check `operators.listen`: another server is there"
+    )]
+    Token(std::net::SocketAddr),
     /// The server refused.
     #[error("{why}")]
     Refused {
@@ -41,16 +53,17 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// The exit code that stands for it: 1 failed, 2 usage, 3 refused by rule, 4 unreachable, 6 not found.
-    pub fn exit_code(&self) -> u8 {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Configuration(_) => 2,
-            Self::Unreachable(..) => 4,
+            Self::Configuration(_) => Exit::Usage,
+            Self::Unreachable(..) | Self::Answer(..) => Exit::Unreachable,
+            Self::Token(_) => Exit::Refused,
             Self::Refused { status, .. } => match *status {
-                StatusCode::NOT_FOUND => 6,
-                StatusCode::BAD_REQUEST => 2,
-                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNAUTHORIZED => 3,
-                _ => 1,
+                StatusCode::NOT_FOUND => Exit::NotFound,
+                StatusCode::BAD_REQUEST => Exit::Usage,
+                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::FORBIDDEN => Exit::Refused,
+                _ => Exit::Failed,
             },
         }
     }
@@ -60,25 +73,35 @@ impl Operator {
     /// Of the server with this configuration file.
     pub fn of(file: &Path) -> Result<Self, Failed> {
         let configuration = Configuration::read(file)?;
-        // A server makes it when it starts for the first time; whoever asks it makes none.
-        if !configuration.directory.join(OPERATORS_TOKEN).exists() {
+        let token = operators_token(&configuration.directory)?.ok_or_else(|| {
             let why = format!("there is no {OPERATORS_TOKEN} beside {}: it never ran", file.display());
-            return Err(Failed::Unreachable(configuration.operators, why));
-        }
-        let token = operators_token(&configuration.directory)?;
+            Failed::Unreachable(configuration.operators, why)
+        })?;
         Ok(Self { address: configuration.operators, token })
     }
 
-    /// Reads.
+    /// Reads what is there, as it is.
     pub async fn get(&self, path: &str) -> Result<Bytes, Failed> {
         self.ask(Method::GET, path, Bytes::new()).await
     }
 
+    /// Reads an answer.
+    pub async fn read<A: DeserializeOwned>(&self, path: &str) -> Result<A, Failed> {
+        self.answer(&self.get(path).await?)
+    }
+
     /// Changes.
-    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failed> {
-        let body = serde_json::to_vec(body).map_err(|error| self.unreachable(error))?;
-        let answer = self.ask(Method::POST, path, body.into()).await?;
-        serde_json::from_slice(&answer).map_err(|error| self.unreachable(error))
+    pub async fn post<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A, Failed> {
+        let body = serde_json::to_vec(body).expect("what we ask has texts for keys");
+        self.answer(&self.ask(Method::POST, path, body.into()).await?)
+    }
+
+    fn answer<A: DeserializeOwned>(&self, answer: &[u8]) -> Result<A, Failed> {
+        serde_json::from_slice(answer).map_err(|error| self.other(error))
+    }
+
+    fn other(&self, why: impl std::fmt::Display) -> Failed {
+        Failed::Answer(self.address, why.to_string())
     }
 
     fn unreachable(&self, why: impl std::fmt::Display) -> Failed {
@@ -88,7 +111,7 @@ impl Operator {
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failed> {
         let stream = TcpStream::connect(self.address).await.map_err(|error| self.unreachable(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut requests, connection) = handshake.map_err(|error| self.unreachable(error))?;
+        let (mut requests, connection) = handshake.map_err(|error| self.other(error))?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -97,13 +120,16 @@ impl Operator {
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")
             .body(Full::new(body))
-            .map_err(|error| self.unreachable(error))?;
-        let response = requests.send_request(request).await.map_err(|error| self.unreachable(error))?;
+            .map_err(|error| self.other(error))?;
+        let response = requests.send_request(request).await.map_err(|error| self.other(error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
         if status.is_success() {
             return Ok(body);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Failed::Token(self.address));
         }
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         let why = problem["error"].as_str().map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);

@@ -53,11 +53,10 @@ struct Kept {
 pub struct Twice(pub String);
 
 impl Services {
-    /// Of these services, found by these names.
-    pub fn new(services: impl IntoIterator<Item = Service>, names: &Names) -> Result<Self, Twice> {
+    /// Of these services.
+    pub fn new(services: impl IntoIterator<Item = Service>) -> Result<Self, Twice> {
         let mut known = HashMap::new();
         for service in services {
-            let service = Service { names: names.clone(), ..service };
             let key = (service.subsystem.clone(), service.name.clone());
             if known.contains_key(&key) {
                 return Err(Twice(service.to_string()));
@@ -81,9 +80,24 @@ impl Service {
         Self { subsystem, name, host, tls, names, connection, share }
     }
 
+    /// The same, found by these names.
+    pub fn found_by(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
     /// The right to one more exchange with this service: one that hangs must not take those of the others.
     pub(crate) fn share(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.share).try_acquire_owned().ok()
+    }
+
+    /// Its full name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is: host and port.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// The URI of a method.

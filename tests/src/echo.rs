@@ -27,6 +27,10 @@ pub enum Heard {
     Call(String, Vec<(String, String)>),
     /// The caller of `Hang` is gone.
     Gone,
+    /// The request of `ClientStream` ended well.
+    Whole,
+    /// It was broken off.
+    BrokenOff,
 }
 
 type Says = Pin<Box<dyn Stream<Item = Result<Said, Status>> + Send>>;
@@ -49,6 +53,23 @@ impl Parrot {
             );
         tokio::spawn(server);
         (address, hears)
+    }
+
+    /// Serves with gRPC reflection, version 1, as many services of others do.
+    pub async fn serve_reflected() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let description = include_bytes!(concat!(env!("OUT_DIR"), "/echo.descriptors"));
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(description)
+            .build_v1()
+            .unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(EchoServer::new(Parrot { heard: mpsc::unbounded_channel().0 }))
+            .add_service(reflection)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        address
     }
 
     fn hear<T>(&self, method: &str, request: &Request<T>) -> MetadataMap {
@@ -98,11 +119,22 @@ impl Echo for Parrot {
         let back = self.hear("ClientStream", &request);
         let mut hears = request.into_inner();
         let mut sum = Said::default();
-        while let Some(said) = hears.message().await? {
-            sum.number += said.number;
-            sum.text.push_str(&said.text);
+        loop {
+            match hears.message().await {
+                Ok(Some(said)) => {
+                    sum.number += said.number;
+                    sum.text.push_str(&said.text);
+                }
+                Ok(None) => {
+                    let _ = self.heard.send(Heard::Whole);
+                    return Ok(with(sum, back));
+                }
+                Err(status) => {
+                    let _ = self.heard.send(Heard::BrokenOff);
+                    return Err(status);
+                }
+            }
         }
-        Ok(with(sum, back))
     }
 
     type BothStream = Says;

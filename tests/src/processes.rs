@@ -2,7 +2,9 @@
 //! a server.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -28,27 +30,41 @@ const RESERVED_PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 // ---- programs
 
+/// Where the programs stand.
+static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+
 /// Where a program of the workspace stands, built as the tests are.
 pub fn program(name: &str) -> PathBuf {
-    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     let path = PROGRAMS.get_or_init(built).join(name);
     assert!(path.is_file(), "{} is not there: `cargo build --workspace --bins` makes it", path.display());
     path
 }
 
-/// Builds the programs, which is nothing to do where all of the workspace was built: together with the test that runs,
-/// so that every crate has the features that the test's build gave it.
+/// The programs stand in this directory: for a program that is no test, and is asked before any other is.
+pub fn programs_stand_in(directory: PathBuf) {
+    PROGRAMS.set(directory).expect("it is said before a program is asked for");
+}
+
+/// Builds the programs, which is nothing to do where all of the workspace was built: together with what runs, a test or a
+/// program of the tests, so that every crate has the features that its build gave it.
 fn built() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
+    let itself = std::env::current_exe().unwrap();
+    let directory = itself.parent().unwrap();
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["build", "--bins", "--locked", "--quiet"]);
+    let profile = if directory.ends_with("deps") {
+        let (test, _) = itself.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
+        cargo.args(["--workspace", "--test", test]);
+        directory.parent().unwrap()
+    } else {
+        cargo.args(["--package", "tests", "--package", "security-server", "--package", "central-registry"]);
+        directory
+    };
     let name = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",
         other => other,
     };
-    let (itself, _) = test.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bins", "--test", itself, "--locked", "--quiet", "--profile", name]);
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    cargo.args(["--profile", name, "--target-dir"]).arg(profile.parent().unwrap());
     let built = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
     assert!(built.status.success(), "the programs cannot be built: {}", String::from_utf8_lossy(&built.stderr));
     profile.to_owned()
@@ -85,14 +101,37 @@ pub struct Process {
 
 impl Process {
     /// Starts a program.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_noting(command, None)
+    }
+
+    /// The same, and writes what it says to the end of this file, too.
+    pub fn start_noting(mut command: Command, notes: Option<&Path>) -> Self {
         let line = format!("{:?}", command.as_std());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
         let (say, lines) = mpsc::unbounded_channel();
-        listen(child.stdout.take().unwrap(), say.clone());
-        listen(child.stderr.take().unwrap(), say);
+        let notes = || notes.map(|path| File::options().create(true).append(true).open(path).unwrap());
+        listen(child.stdout.take().unwrap(), say.clone(), notes());
+        listen(child.stderr.take().unwrap(), say, notes());
         Self { line, child, lines, said: Vec::new() }
+    }
+
+    /// Its number, while it runs.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// How it ended, if it did.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// What it says from now on is listened to no more.
+    pub fn listen_no_more(&mut self) {
+        self.lines.close();
+        while self.lines.try_recv().is_ok() {}
+        self.said.clear();
     }
 
     /// Waits for a line in which this is found. Each line is looked at once.
@@ -126,13 +165,23 @@ impl Process {
 
     /// SIGTERM, as systemd sends it.
     pub async fn terminate(&self) {
-        let id = self.child.id().expect("it runs").to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        self.signal("TERM").await;
+    }
+
+    /// The signal of this name.
+    pub async fn signal(&self, name: &str) {
+        let (name, id) = (format!("-{name}"), self.id().to_string());
+        assert!(Command::new("kill").args([name, id]).status().await.unwrap().success(), "{}", self.line);
     }
 
     /// SIGKILL: it does not get to do anything more.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// Waits for its end, as long as it takes.
+    pub async fn until_ended(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
     }
 
     /// Waits until it has ended.
@@ -151,11 +200,14 @@ impl Process {
     }
 }
 
-fn listen(pipe: impl AsyncRead + Unpin + Send + 'static, say: mpsc::UnboundedSender<String>) {
+fn listen(pipe: impl AsyncRead + Unpin + Send + 'static, say: mpsc::UnboundedSender<String>, mut notes: Option<File>) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(pipe).lines();
         // Read to the end also when nobody listens any more: a full pipe would stop the program.
         while let Ok(Some(line)) = lines.next_line().await {
+            if let Some(notes) = &mut notes {
+                notes.write_all(format!("{line}\n").as_bytes()).unwrap();
+            }
             let _ = say.send(line);
         }
     });
@@ -190,6 +242,10 @@ pub struct Member {
     pub subsystem: String,
     /// The peers' door.
     pub peers: SocketAddr,
+    /// Where peers find it, as it is registered: the door itself, unless something stands before it.
+    pub registered: SocketAddr,
+    /// Where it finds the registry, if that is not where the registry says.
+    pub registry: Option<SocketAddr>,
     /// The operators' door.
     pub operators: SocketAddr,
     /// The door that is bound to the subsystem.
@@ -199,7 +255,9 @@ pub struct Member {
 impl Member {
     pub fn new(name: &'static str, subsystem: &str) -> Self {
         let subsystem = format!("VN/GOV/{name}/{subsystem}");
-        Self { name, subsystem, peers: reserved(), operators: reserved(), clients: reserved() }
+        let peers = reserved();
+        let (operators, clients) = (reserved(), reserved());
+        Self { name, subsystem, peers, registered: peers, registry: None, operators, clients }
     }
 
     /// Its configuration file, from the instance's directory.
@@ -211,7 +269,7 @@ impl Member {
     pub fn configure(&self, directory: &Path, services: &[(&str, SocketAddr)]) {
         let path = directory.join(self.file());
         let mut text = std::fs::read_to_string(&path).unwrap();
-        let peers = format!("listen = \"0.0.0.0:{}\"", self.peers.port());
+        let peers = format!("listen = \"0.0.0.0:{}\"", self.registered.port());
         for (written, meant) in [(peers.as_str(), self.peers), ("listen = \"127.0.0.1:5580\"", self.operators)] {
             assert!(text.contains(written), "{written} is not in\n{text}");
             text = text.replace(written, &format!("listen = \"{meant}\""));
@@ -277,6 +335,11 @@ impl Instance {
         Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
+    /// Where the registry listens.
+    pub fn registry(&self) -> SocketAddr {
+        self.registry
+    }
+
     /// Starts a command that goes on.
     pub fn start(&self, line: &str) -> Process {
         Process::start(self.command(line))
@@ -284,13 +347,23 @@ impl Instance {
 
     /// `central-registry serve`, until it listens.
     pub async fn serve_registry(&self) -> Process {
-        let mut registry = self.start("central-registry serve --config registry/central-registry.toml");
-        registry.says_that(&format!("listening {} sha256:", self.registry)).await;
+        let mut registry = self.start_registry(None);
+        self.until_registry_serves(&mut registry).await;
         registry
     }
 
-    /// Invited by the registry's admin, joined by the member's, approved by the registry's.
-    pub async fn join(&self, member: &Member) {
+    /// `central-registry serve`; what it says is also written into this file.
+    pub fn start_registry(&self, notes: Option<&Path>) -> Process {
+        Process::start_noting(self.command("central-registry serve --config registry/central-registry.toml"), notes)
+    }
+
+    /// Waits until the registry listens.
+    pub async fn until_registry_serves(&self, registry: &mut Process) {
+        registry.says_that(&format!("listening {} sha256:", self.registry)).await;
+    }
+
+    /// Invited by the registry's admin: what its own admin is told, with the token and a passphrase in files.
+    pub async fn invite(&self, member: &Member) -> Value {
         let (name, subsystem) = (member.name, &member.subsystem);
         let invitation = self
             .run(&format!(
@@ -299,22 +372,27 @@ impl Instance {
             ))
             .await
             .json();
-        let told = |key: &str| invitation[key].as_str().unwrap().to_owned();
-        let token = format!("{name}.token");
-        std::fs::write(self.path(&token), told("token")).unwrap();
+        std::fs::write(self.path(&format!("{name}.token")), invitation["token"].as_str().unwrap()).unwrap();
         self.credential(name);
+        invitation
+    }
+
+    /// Invited by the registry's admin, joined by the member's, approved by the registry's.
+    pub async fn join(&self, member: &Member) {
+        let (name, invitation) = (member.name, self.invite(member).await);
+        let told = |key: &str| invitation[key].as_str().unwrap().to_owned();
         let mut joining = self.start(&format!(
             "security-server join {name} --registry {} --fingerprint {} --anchor-digest {} --server {} \
-             --address {} --token-file {token} --passphrase credential:{name}",
-            told("registry"),
+             --address {} --token-file {name}.token --passphrase credential:{name}",
+            member.registry.map_or_else(|| told("registry"), |address| address.to_string()),
             told("fingerprint"),
             told("anchor_digest"),
             told("server"),
-            member.peers,
+            member.registered,
         ));
         joining.says_that("waiting for approval").await;
         let requests = self.run("central-registry requests --json --passphrase credential:registry").await.json();
-        let waiting = requests.as_array().unwrap().iter().find(|request| request["standing"] == "waiting");
+        let waiting = requests["requests"].as_array().unwrap().iter().find(|request| request["standing"] == "waiting");
         let request = waiting.unwrap()["request"].as_str().unwrap().to_owned();
         self.run(&format!("central-registry approve {request} --passphrase credential:registry")).await.well();
         joining.says_that("has joined VN").await;
@@ -323,11 +401,21 @@ impl Instance {
 
     /// `security-server serve`, until it runs.
     pub async fn serve(&self, member: &Member) -> Process {
-        let mut server = self.start(&format!("security-server serve --log-format json --config {}", member.file()));
+        let mut server = Process::start(self.server_command(member));
+        self.until_serves(&mut server, member).await;
+        server
+    }
+
+    /// `security-server serve`, not yet started.
+    pub fn server_command(&self, member: &Member) -> Command {
+        self.command(&format!("security-server serve --log-format json --config {}", member.file()))
+    }
+
+    /// Waits until a member's server runs.
+    pub async fn until_serves(&self, server: &mut Process, member: &Member) {
         let said = server.says_that("the security server runs").await;
         let said: Value = serde_json::from_str(&said).unwrap();
         assert_eq!(said["fields"]["peers"], member.peers.to_string(), "{said}");
-        server
     }
 
     /// `security-server access grant`.

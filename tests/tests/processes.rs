@@ -34,7 +34,7 @@ async fn a_birth_is_registered_by_programs_command_lines_and_files_alone() {
     let exchange = country.conversation(&filed.personal_number).await.concluded().await;
     let (instance, portal, vss) = (&country.instance, country.portal.file(), country.vss.file());
     for (file, mine) in [(&portal, "request"), (&vss, "answer")] {
-        let line = format!("security-server exchange {exchange} --config {file}");
+        let line = format!("security-server exchange {exchange} --json --config {file}");
         let records = until_closed(instance, &line).await;
         assert_eq!(records[0]["number"], 0);
         assert_eq!(records[0]["direction"], "request");
@@ -53,7 +53,7 @@ async fn a_birth_is_registered_by_programs_command_lines_and_files_alone() {
     let why = async |consumer: &Member, provider: &Member, method: &str| {
         let (consumer, provider, file) = (&consumer.subsystem, &provider.subsystem, provider.file());
         let line = format!(
-            "security-server access why {consumer} --provider {provider} --method {method} --purpose {PURPOSE} --config {file}"
+            "security-server access why {consumer} --provider {provider} --method {method} --purpose {PURPOSE} --json --config {file}"
         );
         instance.run(&line).await.json()
     };
@@ -67,7 +67,7 @@ async fn a_birth_is_registered_by_programs_command_lines_and_files_alone() {
     country.instance.grant(&country.portal, &country.mps, &["/population.v1.People/Get"]).await;
     people.get(GetRequest { personal_number: MOTHER.into() }).await.unwrap();
 
-    let status = instance.run(&format!("security-server status --config {portal}")).await.json();
+    let status = instance.run(&format!("security-server status --json --config {portal}")).await.json();
     assert_eq!(status["server"], "VN/GOV/portal/ss1");
     assert_eq!((&status["health"]["ready"], &status["health"]["configuration"]), (&true.into(), &"fresh".into()));
 
@@ -146,7 +146,7 @@ async fn proved(instance: &Instance, exchange: &str, file: &str) {
 async fn until_closed(instance: &Instance, line: &str) -> Vec<Value> {
     let shown = async {
         loop {
-            let records = instance.run(line).await.json().as_array().unwrap().clone();
+            let records = instance.run(line).await.json()["records"].as_array().unwrap().clone();
             if records.iter().any(|record| record["kind"] == "closed") {
                 return records;
             }

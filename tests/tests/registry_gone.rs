@@ -38,7 +38,7 @@ async fn calls_go_on_while_the_registry_is_gone_and_its_word_is_heard_when_it_is
     mojs.stops().await;
     let mojs = instance.serve(moj).await;
     client.unary(Said::default()).await.unwrap();
-    let status = instance.run(&format!("security-server status --config {}", moj.file())).await.json();
+    let status = instance.run(&format!("security-server status --json --config {}", moj.file())).await.json();
     assert_eq!(status["health"]["configuration"], "fresh", "{status}");
 
     let registry = instance.serve_registry().await;

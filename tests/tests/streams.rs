@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use tests::echo::{Heard, said, says};
 use tests::raw::{self, Answer};
 use tests::soon;
+use tests::tap::{Tap, Toward, Weather};
 use tests::wire::Said;
 use tests::world::World;
 use tokio::sync::mpsc;
@@ -120,6 +121,30 @@ async fn a_cancel_before_the_answer_reaches_the_service() {
     call.abort();
     assert_eq!(soon(world.heard.recv()).await, Some(Heard::Gone));
     world.quiet().await;
+}
+
+/// Some libraries take a stream that is reset with CANCEL for one that ended well, tonic's among them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_the_line_broke_off_is_not_taken_for_a_whole_one() {
+    let mut line = None;
+    let mut world = World::arranged(async |world| {
+        let moj = &mut world.members.get_mut("moj").unwrap().document.servers[0];
+        let tap = Tap::before(moj.address.parse().unwrap()).await;
+        moj.address = tap.address.to_string();
+        line = Some(tap);
+    })
+    .await;
+    world.grant_all().await;
+    let line = line.unwrap();
+    let mut client = world.client().await;
+    let (sender, receiver) = mpsc::channel(1);
+    sender.send(said("half of it")).await.unwrap();
+    let call = tokio::spawn(async move { client.client_stream(says(receiver)).await });
+    assert!(matches!(soon(world.heard.recv()).await, Some(Heard::Call(method, _)) if method == "ClientStream"));
+    line.befall(Toward::Target, Weather::Reset);
+    assert_eq!(soon(world.heard.recv()).await, Some(Heard::BrokenOff));
+    let refused = soon(call).await.unwrap().unwrap_err();
+    assert_eq!(refused.metadata().get("causeway-refusal").unwrap(), "OUTCOME_UNKNOWN", "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,7 +31,7 @@ use proto::wire::relay::Seal;
 
 pub use disk::{Directory, Disk, Space};
 pub use pending::{Committed, Ended, Pending};
-pub use read::{Damage, ReadError, entries, entry, read};
+pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
 pub use recover::OpenError;
 use writer::{Request, Shared};
 

@@ -34,6 +34,8 @@ const EXPIRED_NEW: &str = "expired.new";
 const LOCK: &str = "lock";
 /// After so many packs the next one holds everything again, and the others go.
 const MAX_PACKS: usize = 64;
+/// How often [`Store::read`] begins again because the server made a version durable meanwhile.
+const MAX_READS: usize = 8;
 
 /// The durable store, and what is in force.
 #[derive(Debug)]
@@ -92,11 +94,11 @@ pub enum StoreError {
              move the directory away first if that is what you want", .0.display())]
     Exists(PathBuf),
     /// Another process uses it.
-    #[error("{}: another process uses this directory; one security server has one directory, stop the other", .0.display())]
+    #[error("{}: another process uses this directory; stop it, one security server has one directory", .0.display())]
     InUse(PathBuf),
     /// What is stored cannot be trusted.
     #[error(
-        "{}: {reason}. The server does not start, since an older configuration could be slipped under it. Put the \
+        "{}: {reason}, and an older configuration could be slipped under the server; put the \
          directory back from a copy made after the last change, or move it away and join again with a new invitation",
         .path.display()
     )]
@@ -107,10 +109,10 @@ pub enum StoreError {
         reason: String,
     },
     /// The files that came with joining.
-    #[error("the global configuration that came with joining is not taken: {0}")]
+    #[error("the global configuration that came with joining is not taken: {0}; tell the registry's admins")]
     First(Rejected),
     /// Writing failed.
-    #[error("{}: {error}; nothing of the new configuration is in force", .path.display())]
+    #[error("{}: {error}: nothing of the new configuration is in force; check the disk", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -151,26 +153,26 @@ impl Store {
             return Err(StoreError::NotJoined(directory.to_owned()));
         }
         let lock = locked(directory)?;
-        let damaged = |path: &Path, reason: String| StoreError::Damaged { path: path.to_owned(), reason };
-        let text = fs::read_to_string(&pointer).map_err(|error| damaged(&pointer, error.to_string()))?;
-        let mut packs = entries(&text).map_err(|reason| damaged(&pointer, reason))?;
-        if packs.first().is_none_or(|first| first.name != ANCHOR) {
-            return Err(damaged(&pointer, format!("its first line does not name {ANCHOR}")));
-        }
-        let anchor = packs.remove(0);
-        let root = Anchor::read(content(directory, &anchor)?)
-            .map_err(|error| damaged(&directory.join(ANCHOR), error.to_string()))?;
-        let mut files = Files::new();
-        for entry in &packs {
-            let version = Version::decode(content(directory, entry)?)
-                .map_err(|error| damaged(&directory.join(&entry.name), error.to_string()))?;
-            files.extend(version.files.into_iter().map(|file| (file.name, file.content)));
-        }
-        let trusted = Trusted::load(&root, &files).map_err(|error| damaged(&pointer, error.to_string()))?;
-        let expired = expired(directory)?;
-        let kept = Kept { trusted, anchor, packs, expired };
+        let kept = Kept::read(directory)?;
         remove_unnamed(directory, &kept.packs);
         Ok(Self::holding(directory, lock, kept))
+    }
+
+    /// What is stored, for whoever changes nothing: without the lock, and with a server perhaps at work on it.
+    pub fn read(directory: &Path) -> Result<Trusted, StoreError> {
+        let pointer = || fs::read(directory.join(CURRENT)).ok();
+        if !directory.join(ANCHOR).exists() && !directory.join(CURRENT).exists() {
+            return Err(StoreError::NotJoined(directory.to_owned()));
+        }
+        for _ in 0..MAX_READS {
+            let before = pointer();
+            match Kept::read(directory) {
+                // A pack may go while it is read, once nothing names it any more.
+                Err(_) if before != pointer() => {}
+                read => return read.map(|kept| kept.trusted),
+            }
+        }
+        Kept::read(directory).map(|kept| kept.trusted)
     }
 
     fn holding(directory: &Path, lock: File, kept: Kept) -> Store {
@@ -241,6 +243,30 @@ impl Store {
             remove_unnamed(&self.directory, &kept.packs);
         }
         Ok(Applied::InForce(version))
+    }
+}
+
+impl Kept {
+    /// Reads what the pointer names, and verifies it from the anchor on.
+    fn read(directory: &Path) -> Result<Self, StoreError> {
+        let pointer = directory.join(CURRENT);
+        let damaged = |path: &Path, reason: String| StoreError::Damaged { path: path.to_owned(), reason };
+        let text = fs::read_to_string(&pointer).map_err(|error| damaged(&pointer, error.to_string()))?;
+        let mut packs = entries(&text).map_err(|reason| damaged(&pointer, reason))?;
+        if packs.first().is_none_or(|first| first.name != ANCHOR) {
+            return Err(damaged(&pointer, format!("its first line does not name {ANCHOR}")));
+        }
+        let anchor = packs.remove(0);
+        let root = Anchor::read(content(directory, &anchor)?)
+            .map_err(|error| damaged(&directory.join(ANCHOR), error.to_string()))?;
+        let mut files = Files::new();
+        for entry in &packs {
+            let version = Version::decode(content(directory, entry)?)
+                .map_err(|error| damaged(&directory.join(&entry.name), error.to_string()))?;
+            files.extend(version.files.into_iter().map(|file| (file.name, file.content)));
+        }
+        let trusted = Trusted::load(&root, &files).map_err(|error| damaged(&pointer, error.to_string()))?;
+        Ok(Self { trusted, anchor, packs, expired: expired(directory)? })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operators' door: health, readiness and counters for anyone who can reach it; grants, evidence and status for who
 //! holds the operators' token. HTTP, on loopback unless the admin says otherwise.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -9,18 +10,20 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use command_line::{Foreseen, did_you_mean};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use proto::digest::Digest;
 use proto::global_configuration::Freshness;
-use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
-use proto::refusal::Language;
+use proto::identifier::{ExchangeId, MethodPath, ServerId, SubsystemId};
+use proto::refusal::{Code, Language};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::SecurityServer;
 use crate::accepted_clock::NotAccepted;
-use crate::access_rights::{GrantNumber, NotGranted, Proposal, Question};
+use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
+use crate::evidence::Line;
 use crate::lookout::Room;
 
 /// What the routes need.
@@ -141,32 +144,78 @@ async fn counters(State(door): State<Door>) -> String {
     door.metrics.render()
 }
 
+/// How the server is, and how much it does.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Who it is.
+    pub server: ServerId,
+    /// How it is.
+    pub health: Health,
+    /// How many exchanges run.
+    pub running: usize,
+    /// How many grants are in force or to come.
+    pub grants: usize,
+}
+
 async fn status(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {
     door.admit(&headers)?;
     let server = &door.server;
-    let status = serde_json::json!({
-        "server": server.id, "health": server.health(), "running": server.running(),
-        "grants": server.access_rights.list().len(),
-    });
-    Ok(Json(status).into_response())
+    let (health, running) = (server.health(), server.running());
+    let grants = server.access_rights.list().len();
+    Ok(Json(Status { server: server.id.clone(), health, running, grants }).into_response())
+}
+
+/// The grants in force or to come.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Grants {
+    /// In the order of their numbers.
+    pub grants: Vec<Grant>,
 }
 
 async fn grants(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {
     door.admit(&headers)?;
-    let grants: Vec<_> = door.server.access_rights.list().iter().map(|grant| (**grant).clone()).collect();
-    Ok(Json(grants).into_response())
+    let grants = door.server.access_rights.list().iter().map(|grant| (**grant).clone()).collect();
+    Ok(Json(Grants { grants }).into_response())
+}
+
+/// How a change is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// Whether it may be made, instead of making it.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A grant that was made or ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Changed {
+    /// Which.
+    pub grant: Grant,
+    /// What the operator should look at: a name that nobody is known by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 async fn grant(
     State(door): State<Door>,
+    Query(asked): Query<Asked>,
     headers: HeaderMap,
     Json(proposal): Json<Proposal>,
 ) -> Result<Response, Problem> {
     door.admit(&headers)?;
+    door.hosts(&proposal.provider)?;
+    let note = door.unknown(&proposal.consumer);
+    if asked.dry_run {
+        let grant = door.server.access_rights.foreseen_grant(proposal, door.server.clock.now()).await?;
+        return Ok(
+            Json(Foreseen::new([Some(format!("make {grant}")), note].into_iter().flatten().collect())).into_response()
+        );
+    }
     // In a task of its own: an operator who hangs up must not leave the log and what is in force apart.
     let granted = tokio::spawn(async move { door.server.access_rights.grant(proposal, door.server.clock.now()).await });
-    let granted = granted.await??;
-    Ok((StatusCode::CREATED, Json((*granted).clone())).into_response())
+    let grant = (*granted.await??).clone();
+    Ok((StatusCode::CREATED, Json(Changed { grant, note })).into_response())
 }
 
 /// Why a grant is ended before its time.
@@ -180,14 +229,19 @@ pub struct Ending {
 async fn end(
     State(door): State<Door>,
     Path(number): Path<u64>,
+    Query(asked): Query<Asked>,
     headers: HeaderMap,
     Json(Ending { reason }): Json<Ending>,
 ) -> Result<Response, Problem> {
     door.admit(&headers)?;
     let (server, number) = (door.server, GrantNumber(number));
+    if asked.dry_run {
+        let grant = server.access_rights.foreseen_end(number).await?;
+        return Ok(Json(Foreseen::new(vec![format!("end {grant}, for running exchanges too")])).into_response());
+    }
     let ended = tokio::spawn(async move { server.access_rights.end(number, reason, server.clock.now()).await });
-    let ended = ended.await??;
-    Ok(Json((*ended).clone()).into_response())
+    let grant = (*ended.await??).clone();
+    Ok(Json(Changed { grant, note: None }).into_response())
 }
 
 /// How an operator knows that the clock is right.
@@ -200,13 +254,29 @@ pub struct Accepting {
 
 async fn accept_clock(
     State(door): State<Door>,
+    Query(asked): Query<Asked>,
     headers: HeaderMap,
     Json(Accepting { reason }): Json<Accepting>,
 ) -> Result<Response, Problem> {
     door.admit(&headers)?;
+    if asked.dry_run {
+        let would = door.server.may_accept_clock(&reason)?;
+        let line = format!("accept {} as the time, though the log holds {}", would.clock, would.log_had);
+        return Ok(Json(Foreseen::new(vec![line])).into_response());
+    }
     let accepted = tokio::spawn(async move { door.server.accept_clock(reason).await });
     let accepted = accepted.await??;
+    let accepted = Accepted { clock: accepted.clock.to_string(), log_had: accepted.log_had.to_string() };
     Ok(Json(accepted).into_response())
+}
+
+/// The clock that was accepted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What it says.
+    pub clock: String,
+    /// The last time that the log had.
+    pub log_had: String,
 }
 
 /// Who would call what, for which purpose.
@@ -219,19 +289,57 @@ pub struct Why {
     purpose: String,
 }
 
+/// Whether a call would be allowed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it would.
+    pub allowed: bool,
+    /// The grant that allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
+    /// The code that it would be refused with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What the code means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// What the operator should look at: a name that nobody is known by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
 async fn why(State(door): State<Door>, headers: HeaderMap, Query(why): Query<Why>) -> Result<Response, Problem> {
     door.admit(&headers)?;
     let path: MethodPath =
         why.method.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let question = Question { consumer: &why.consumer, provider: &why.provider, path: &path, purpose: &why.purpose };
-    let answer = match door.server.access_rights.decide(&question, door.server.clock.now()) {
-        Ok(grant) => serde_json::json!({ "allowed": true, "grant": *grant }),
-        Err(code) => serde_json::json!({
-            "allowed": false, "code": code.as_str(),
-            "title": code.title(Language::English), "remedy": code.remedy(Language::English),
-        }),
+    let (server, moment) = (&door.server, door.server.moment());
+    let decided = match moment.in_force() {
+        Ok(_) => server.access_rights.why(&server.services, &question, moment.now()),
+        Err(_) => Err(Code::ConfigurationExpired),
     };
-    Ok(Json(answer).into_response())
+    let refused = decided.as_ref().err();
+    let verdict = Verdict {
+        allowed: refused.is_none(),
+        code: refused.map(ToString::to_string),
+        title: refused.map(|code| code.title(Language::English).to_owned()),
+        remedy: refused.map(|code| code.remedy(Language::English).to_owned()),
+        note: door.unknown(&why.provider).or_else(|| door.unknown(&why.consumer)),
+        grant: decided.ok().map(|grant| (*grant).clone()),
+    };
+    Ok(Json(verdict).into_response())
+}
+
+/// What the log holds of an exchange.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Records<L = Line> {
+    /// Which.
+    pub exchange: String,
+    /// In the log's order.
+    pub records: Vec<L>,
 }
 
 async fn exchange(
@@ -240,8 +348,8 @@ async fn exchange(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     door.admit(&headers)?;
-    let records = found(&door, &exchange).await?;
-    Ok(Json(crate::evidence::summary(&records)).into_response())
+    let records = crate::evidence::summary(&found(&door, &exchange).await?);
+    Ok(Json(Records { exchange, records }).into_response())
 }
 
 async fn evidence(
@@ -266,7 +374,7 @@ async fn found(door: &Door, exchange: &str) -> Result<Vec<journal::Entry>, Probl
     let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     if found.is_empty() {
         let why =
-            format!("exchange {exchange} is not in this server's log: ask at the server that the call went through");
+            format!("exchange {exchange} is not in this server's log; ask at the server that the call went through");
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     }
     Ok(found)
@@ -294,7 +402,7 @@ impl From<NotGranted> for Problem {
     fn from(not_granted: NotGranted) -> Self {
         let status = match not_granted {
             NotGranted::Rule(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            NotGranted::Unknown(_) => StatusCode::NOT_FOUND,
+            NotGranted::Unknown { .. } => StatusCode::NOT_FOUND,
             NotGranted::Ended(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, not_granted.to_string())
@@ -323,6 +431,34 @@ impl IntoResponse for Problem {
 }
 
 impl Door {
+    /// A grant of what this server does not host would be in nobody's way and of no use: most likely the name is wrong.
+    fn hosts(&self, provider: &SubsystemId) -> Result<(), Problem> {
+        let configuration = self.server.configuration.load();
+        let here = |(_, servers): &(&SubsystemId, &BTreeSet<ServerId>)| servers.contains(&self.server.id);
+        let registered = configuration.members.values().flat_map(|member| &member.subsystems);
+        let hosted: Vec<&str> = registered.filter(here).map(|(id, _)| id.as_str()).collect();
+        if hosted.contains(&provider.as_str()) {
+            return Ok(());
+        }
+        let remedy = did_you_mean(
+            provider.as_str(),
+            hosted,
+            "`subsystems` in security-server.toml has those that were registered",
+        );
+        Err(Problem::new(StatusCode::NOT_FOUND, format!("this server hosts no subsystem {provider}; {remedy}")))
+    }
+
+    /// A word about a subsystem that is not in the configuration: not registered yet, or mistyped.
+    fn unknown(&self, subsystem: &SubsystemId) -> Option<String> {
+        let configuration = self.server.configuration.load();
+        let known = configuration.members.values().flat_map(|member| member.subsystems.keys()).map(SubsystemId::as_str);
+        if known.clone().any(|known| known == subsystem.as_str()) {
+            return None;
+        }
+        let remedy = did_you_mean(subsystem.as_str(), known, "check the name, or wait until it has joined");
+        Some(format!("nobody is registered as {subsystem}; {remedy}"))
+    }
+
     /// The token is compared by its hash, so how long a comparison takes says nothing about it.
     fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
@@ -330,7 +466,7 @@ impl Door {
         match token {
             Some(token) if Digest::of(&[token.as_bytes()]) == self.token => Ok(()),
             Some(_) | None => {
-                let why = "this route wants the operators' token: authorization: Bearer <content of operators.token>";
+                let why = "this route wants the operators' token; send authorization: Bearer, and the content of operators.token";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, why))
             }
         }

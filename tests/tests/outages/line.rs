@@ -12,7 +12,7 @@ use security_server::services::{PING_INTERVAL, Service, Services};
 use tests::echo::{Heard, Parrot, said, says};
 use tests::raw::{self, Answer};
 use tests::soon;
-use tests::tap::{Tap, Toward};
+use tests::tap::{Tap, Toward, Weather};
 use tests::wire::Said;
 use tests::world::World;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -178,10 +178,10 @@ async fn a_line_that_is_reset_or_garbled_leaves_the_outcome_unknown_and_the_next
 
         if garbled {
             // TLS finds it: a byte that was changed is no byte of the peer's.
-            line.garble(Toward::Origin, true);
+            line.befall(Toward::Origin, Weather::FlippedAfter(0));
             let _ = sender.send(said("provokes an answer")).await;
         } else {
-            line.cut();
+            line.befall(Toward::Origin, Weather::Reset);
         }
         let ended: Status = soon(unary).await.unwrap();
         assert_eq!(code(&ended), "OUTCOME_UNKNOWN", "garbled: {garbled}");
@@ -189,7 +189,7 @@ async fn a_line_that_is_reset_or_garbled_leaves_the_outcome_unknown_and_the_next
         world.quiet().await;
         let exchange = ended.metadata().get("causeway-exchange").unwrap().to_str().unwrap();
         assert_eq!(world.log_of("portal", exchange).last().unwrap().end.as_deref(), Some("silent"));
-        line.garble(Toward::Origin, false);
+        line.befall(Toward::Origin, Weather::Fair);
         call_once(&world).await.expect("the first call after it healed");
     }
 }
@@ -206,10 +206,10 @@ async fn a_service_whose_line_is_reset_or_garbled_in_the_middle_of_its_answer_is
         assert_eq!(soon(answers.message()).await.unwrap(), Some(said("well")), "it had said that all is well");
         while world.heard.try_recv().is_ok() {}
         if garbled {
-            service.garble(Toward::Origin, true);
+            service.befall(Toward::Origin, Weather::FlippedAfter(0));
             sender.send(said("provokes an answer")).await.unwrap();
         } else {
-            service.cut();
+            service.befall(Toward::Origin, Weather::Reset);
         }
         let ended = soon(answers.message()).await.unwrap_err();
         assert_eq!(code(&ended), "SERVICE_MALFORMED", "garbled: {garbled}");
@@ -220,7 +220,7 @@ async fn a_service_whose_line_is_reset_or_garbled_in_the_middle_of_its_answer_is
             let end = log.iter().find(|line| line.direction == Some("answer") && line.end.is_some()).unwrap();
             assert!(end.end.as_deref().unwrap().starts_with("abort"), "{name}: {log:?}");
         }
-        service.garble(Toward::Origin, false);
+        service.befall(Toward::Origin, Weather::Fair);
         call_once(&world).await.expect("the first call after it healed");
     }
 }
@@ -445,7 +445,7 @@ async fn restart_with_services(world: &mut World, slow: SocketAddr) {
     let subsystem = world.members["moj"].subsystem.clone();
     let services = [("echo.v1.Echo", world.service), ("slow.v1.Slow", slow)]
         .map(|(name, at)| Service::new(subsystem.clone(), name.into(), at.to_string(), None));
-    settings.services = Services::new(services, &settings.names).unwrap();
+    settings.services = Services::new(services).unwrap();
     world.servers.insert("moj", security_server::start(settings).await.unwrap());
 }
 

@@ -1,16 +1,18 @@
 //! `security-server join`, as a person types it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
+use command_line::{Changing, Exit, Paint, Progress, show};
 use proto::digest::Digest;
 use proto::identifier::{ServerId, SubsystemId};
 use proto::registration::{Address, Token};
 use registry_client::Fingerprint;
 use zeroize::Zeroizing;
 
-use super::{JoinError, Options, ask, join};
+use super::{Asked, Decided, JoinError, Joined, Options, ask, foresee};
 use crate::clock::Clock;
 use crate::keys::{Cost, Source};
 
@@ -55,6 +57,12 @@ pub struct Arguments {
     /// Send the request, print its number and do not wait. The same command without this waits for the outcome.
     #[arg(long)]
     pub no_wait: bool,
+    /// Wait so long for the decision; then end with 8. The same command goes on waiting.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
+    pub wait_seconds: Option<u64>,
+    /// Whether it is carried out, and how the outcome is shown.
+    #[command(flatten)]
+    pub changing: Changing,
 }
 
 /// `sha256:` and 64 hexadecimal digits.
@@ -66,31 +74,62 @@ impl FromStr for AnchorDigest {
     fn from_str(text: &str) -> Result<Self, String> {
         let digest = text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
         digest.map(Self).ok_or_else(|| {
-            "it is sha256: and 64 lower-case hexadecimal digits, as `central-registry init` printed it".to_owned()
+            "it is no digest; it is sha256: and 64 lower-case hexadecimal digits, as `central-registry init` printed it".to_owned()
         })
     }
 }
 
 /// Joins as asked, and says how it goes.
-pub async fn run(arguments: Arguments) -> Result<(), JoinError> {
-    let no_wait = arguments.no_wait;
+pub async fn run(arguments: Arguments) -> Result<Exit, JoinError> {
+    let wait = if arguments.no_wait { Some(0) } else { arguments.wait_seconds }.map(Duration::from_secs);
+    let Changing { dry_run, json } = arguments.changing;
     let options = arguments.meant()?;
-    if no_wait {
-        let asked = ask(&options).await?;
-        say(&format!("{} waits for approval. The same command without --no-wait goes on.\n", asked.request));
-        return Ok(());
+    if dry_run {
+        let foreseen = foresee(&options).await?;
+        show(json, &foreseen, || foreseen.to_string());
+        return Ok(Exit::Ok);
     }
-    let joined = join(options).await?;
-    say(&format!(
-        "{} has joined {}.\n  {}  version {} of the global configuration, verified\n  {}\n\nNext: security-server serve --config {}\n",
-        joined.server,
+    let asked = ask(&options).await?;
+    let decided = decided(&asked, &options, wait).await?;
+    let Some(decided) = decided else {
+        let waits = serde_json::json!({ "standing": "waiting", "request": asked.request, "server": options.server });
+        show(json, &waits, || format!("{} waits for approval. The same command again goes on.", asked.request));
+        return Ok(Exit::Waiting);
+    };
+    let joined = decided.establish(&options).await?;
+    let has_joined = serde_json::json!({
+        "standing": "joined", "request": asked.request, "server": joined.server, "instance": joined.instance,
+        "version": joined.version, "configuration": joined.directory.join(super::CONFIGURATION_FILE),
+    });
+    show(json, &has_joined, || text(&joined));
+    Ok(Exit::Ok)
+}
+
+/// The decision, if it is made while it is waited for.
+async fn decided(asked: &Asked, options: &Options, wait: Option<Duration>) -> Result<Option<Decided>, JoinError> {
+    let told = format!("{} is waiting for approval by the registry's admins", asked.request);
+    let mut progress = None;
+    let mut waits = || {
+        progress.get_or_insert_with(|| Progress::waiting(&told));
+    };
+    match wait {
+        Some(Duration::ZERO) => Ok(None),
+        Some(wait) => tokio::time::timeout(wait, asked.decided(options, &mut waits)).await.ok().transpose(),
+        None => asked.decided(options, &mut waits).await.map(Some),
+    }
+}
+
+fn text(joined: &Joined) -> String {
+    let file = |name| joined.directory.join(name).display().to_string();
+    format!(
+        "{} has joined {}.\n  {}  version {} of the global configuration, verified\n  {configuration}\n\n\
+         Next: security-server serve --config {configuration}",
+        Paint::out().name(joined.server.as_str()),
         joined.instance,
-        joined.directory.join(super::GLOBAL_CONFIGURATION).display(),
+        file(super::GLOBAL_CONFIGURATION),
         joined.version,
-        joined.directory.join(super::CONFIGURATION_FILE).display(),
-        joined.directory.join(super::CONFIGURATION_FILE).display(),
-    ));
-    Ok(())
+        configuration = file(super::CONFIGURATION_FILE),
+    )
 }
 
 impl Arguments {
@@ -129,7 +168,7 @@ impl Arguments {
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 fn read(path: &Path) -> Result<Vec<u8>, JoinError> {
-    let failed = |source| JoinError::File { path: path.to_owned(), source };
+    let failed = |source| JoinError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
         io::stdin().take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
@@ -137,9 +176,4 @@ fn read(path: &Path) -> Result<Vec<u8>, JoinError> {
         std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)).map_err(failed)?;
     }
     Ok(bytes)
-}
-
-/// Where nobody reads the output any more, joining was done all the same.
-fn say(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -1,0 +1,334 @@
+//! The command line as people type it: every command with its options, what it does, and examples of it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell};
+use keystore::Source;
+use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::registration::{Address, RequestId, Text};
+use proto::signature::KeyId;
+use registry_client::Fingerprint;
+
+use crate::caution::Caution;
+use crate::doctor;
+
+/// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "",
+        does: Does::Groups,
+        examples: &[
+            "central-registry serve --config registry/central-registry.toml",
+            "central-registry requests --admin registry/admin-admin.toml",
+        ],
+    },
+    Command {
+        name: "init",
+        does: Does::Changes,
+        examples: &[
+            "central-registry init registry --instance VN --name \"National data bus\" \\\n      \
+             --address registry.gov.vn:4001",
+            "central-registry init registry --instance VN --name \"National data bus\" \\\n      \
+             --address registry.gov.vn:4001 --passphrase credential:registry --dry-run",
+        ],
+    },
+    Command {
+        name: "serve",
+        does: Does::Serves,
+        examples: &[
+            "central-registry serve --config registry/central-registry.toml",
+            "central-registry serve --config registry/central-registry.toml --log-format json",
+        ],
+    },
+    Command {
+        name: "doctor",
+        does: Does::Reads,
+        examples: &[
+            "central-registry doctor --config registry/central-registry.toml",
+            "central-registry doctor --config registry/central-registry.toml \\\n      \
+             --no-passphrase --json",
+        ],
+    },
+    Command {
+        name: "invite",
+        does: Does::Changes,
+        examples: &[
+            "central-registry invite VN/GOV/moj --name \"Ministry of Justice\" \\\n      \
+             --server VN/GOV/moj/ss1 --subsystem VN/GOV/moj/civil-registry",
+            "central-registry invite VN/GOV/moj --server VN/GOV/moj/ss2 \\\n      \
+             --subsystem VN/GOV/moj/civil-registry --valid-hours 24 --dry-run",
+        ],
+    },
+    Command {
+        name: "requests",
+        does: Does::Reads,
+        examples: &["central-registry requests", "central-registry requests --json"],
+    },
+    Command {
+        name: "approve",
+        does: Does::Changes,
+        examples: &["central-registry approve R-1 --dry-run", "central-registry approve R-1"],
+    },
+    Command {
+        name: "reject",
+        does: Does::Changes,
+        examples: &[
+            "central-registry reject R-1 --reason \"the address is another agency's\"",
+            "central-registry reject R-1 --reason \"no mandate yet\" --dry-run",
+        ],
+    },
+    Command {
+        name: "members",
+        does: Does::Reads,
+        examples: &["central-registry members", "central-registry members --json"],
+    },
+    Command {
+        name: "suspend",
+        does: Does::Changes,
+        examples: &[
+            "central-registry suspend VN/GOV/moj --reason \"a key was lost\" --dry-run",
+            "central-registry suspend VN/GOV/moj --reason \"a key was lost\" --yes",
+        ],
+    },
+    Command {
+        name: "restore",
+        does: Does::Changes,
+        examples: &["central-registry restore VN/GOV/moj", "central-registry restore VN/GOV/moj --dry-run"],
+    },
+    Command {
+        name: "revoke",
+        does: Does::Changes,
+        examples: &[
+            "central-registry revoke \\\n      \
+             0000000000000000000000000000000000000000000000000000000000000000 \\\n      \
+             --reason \"the disk was stolen\" --dry-run",
+            "central-registry revoke \\\n      \
+             0000000000000000000000000000000000000000000000000000000000000000 \\\n      \
+             --reason \"the disk was stolen\" --yes",
+        ],
+    },
+    Command {
+        name: "completions",
+        does: Does::Generates,
+        examples: &["source <(central-registry completions bash)", "central-registry completions fish | source"],
+    },
+];
+
+/// The governing authority's record of who is who.
+#[derive(Parser)]
+#[command(name = "central-registry", version, arg_required_else_help = true, after_help = Exit::table())]
+pub struct CommandLine {
+    /// The command.
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum What {
+    /// Begin an instance: keys, authority, first admin, first configuration.
+    Init(Init),
+    /// Run the registry until SIGTERM.
+    Serve(Serve),
+    /// Look at this registry and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
+    Doctor(doctor::Arguments),
+    /// Let a server join, once: prints a one-time token.
+    Invite(Invite),
+    /// Show requests to join.
+    Requests {
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// How the answer is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Grant what a request asks: certifies its keys and publishes the member.
+    Approve {
+        /// The request, like R-1.
+        request: RequestId,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Refuse what a request asks.
+    Reject {
+        /// The request, like R-1.
+        request: RequestId,
+        /// Why: the applicant reads it.
+        #[arg(long)]
+        reason: Text,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Show members.
+    Members {
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// How the answer is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Take a member off the road for a time: in force on the next message.
+    Suspend {
+        /// The member.
+        member: MemberId,
+        /// Why: stands in the audit journal.
+        #[arg(long)]
+        reason: Text,
+        /// Whether the admin is asked.
+        #[command(flatten)]
+        caution: Caution,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Let a suspended member back.
+    Restore {
+        /// The member.
+        member: MemberId,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Revoke one key for good: in force on the next message, for open connections and streams too.
+    Revoke {
+        /// The key's SHA-256, as `members` shows it.
+        key: KeyId,
+        /// Why: stands in the audit journal.
+        #[arg(long)]
+        reason: Text,
+        /// Of a signing key: a file with the last head that it may have signed. What is under that head stays proven.
+        #[arg(long, value_name = "FILE")]
+        last_head: Option<PathBuf>,
+        /// Whether the admin is asked.
+        #[command(flatten)]
+        caution: Caution,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Print what makes a shell complete these commands.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// A new instance.
+#[derive(Args)]
+pub struct Init {
+    /// The directory to make.
+    pub directory: PathBuf,
+    /// The instance, like VN.
+    #[arg(long)]
+    pub instance: InstanceId,
+    /// Its name for people.
+    #[arg(long)]
+    pub name: Text,
+    /// Who commands first; names the admin's files.
+    #[arg(long, default_value = "admin")]
+    pub admin: Text,
+    /// Where the registry will listen.
+    #[arg(long, default_value = "0.0.0.0:4001")]
+    pub listen: SocketAddr,
+    /// Where servers and admins will reach it.
+    #[arg(long, default_value = "127.0.0.1:4001")]
+    pub address: Address,
+    /// How many root keys are made.
+    #[arg(long, default_value_t = 3)]
+    pub root_keys: usize,
+    /// How many of them must sign a new root.
+    #[arg(long, default_value_t = 2)]
+    pub root_threshold: usize,
+    /// Where the passphrase of the new keys comes from: credential:NAME, fd:NUMBER or prompt.
+    #[arg(long, default_value = "prompt")]
+    pub passphrase: Source,
+    /// Where `serve` will get it from; as --passphrase if not given.
+    #[arg(long)]
+    pub unlock: Option<Source>,
+    /// Whether it is carried out, and how the outcome is shown.
+    #[command(flatten)]
+    pub changing: Changing,
+}
+
+/// A registry that runs.
+#[derive(Args)]
+pub struct Serve {
+    /// The configuration file that `init` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Where the passphrase comes from, instead of what the file says.
+    #[arg(long)]
+    pub unlock: Option<Source>,
+    /// How diagnostics are written. They never hold credentials.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Who is invited.
+#[derive(Args)]
+pub struct Invite {
+    /// The member, like VN/GOV/moj.
+    pub member: MemberId,
+    /// The member's name for people; leave it out for a member that is registered.
+    #[arg(long)]
+    pub name: Option<Text>,
+    /// The server that may join, like VN/GOV/moj/ss1.
+    #[arg(long)]
+    pub server: ServerId,
+    /// A subsystem that it may host; may be given several times.
+    #[arg(long = "subsystem")]
+    pub subsystems: Vec<SubsystemId>,
+    /// How long the token is good, in hours.
+    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=720))]
+    pub valid_hours: u64,
+    /// Who commands which registry.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Whether it is carried out, and how the outcome is shown.
+    #[command(flatten)]
+    pub changing: Changing,
+}
+
+/// Who commands which registry.
+#[derive(Args)]
+pub struct AdminArgs {
+    /// The admin's file, as `init` wrote it; the options below stand in for what it says.
+    #[arg(long, env = "CAUSEWAY_ADMIN", value_name = "FILE")]
+    pub admin: Option<PathBuf>,
+    /// The instance.
+    #[arg(long)]
+    pub instance: Option<InstanceId>,
+    /// Where the registry is.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub registry: Option<Address>,
+    /// What the registry's key must be: sha256:...
+    #[arg(long)]
+    pub fingerprint: Option<Fingerprint>,
+    /// The admin's key file.
+    #[arg(long, value_name = "FILE")]
+    pub admin_key: Option<PathBuf>,
+    /// Where the passphrase of the admin's key comes from: credential:NAME, fd:NUMBER or prompt.
+    #[arg(long, default_value = "prompt")]
+    pub passphrase: Source,
+}

@@ -1,0 +1,149 @@
+//! What a running server answered its operator, in words.
+
+use command_line::Paint;
+use proto::time::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::access_rights::Grant;
+use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
+use crate::lookout::Room;
+
+/// How the server is.
+pub fn status(status: &Status, paint: Paint) -> String {
+    let health = &status.health;
+    let well = |is: bool, word: &str| if is { paint.good(word) } else { paint.bad(word) };
+    let ready = well(health.ready, if health.ready { "ready" } else { "NOT ready" });
+    let freshness = match &*health.configuration {
+        "fresh" => paint.good("fresh"),
+        "stale" => paint.doubtful("stale"),
+        other => paint.bad(other),
+    };
+    let mut text = format!(
+        "{} is {ready}\n  message log    {}\n  configuration  {freshness}: version {}, good until {}\n  exchanges      {} running\n  \
+         grants         {}\n",
+        paint.name(status.server.as_str()),
+        well(health.message_log == "running", &health.message_log),
+        health.configuration_version,
+        health.configuration_expires,
+        status.running,
+        status.grants,
+    );
+    if health.draining {
+        text += &format!("  {}  it ends when what runs has ended\n", paint.doubtful("shutting down"));
+    }
+    if health.clock_behind_ms > 0 {
+        let behind = format!("{} ms behind the log's last time: set the clock", health.clock_behind_ms);
+        text += &format!("  clock          {}\n", paint.bad(&behind));
+    }
+    let free = health.disk_free_bytes >> 20;
+    match health.disk {
+        Room::Ample => {}
+        Room::Low => text += &format!("  disk           {}, {free} MiB are free\n", paint.doubtful("low")),
+        Room::Full | Room::Spent => text += &format!("  disk           {}, {free} MiB are free\n", paint.bad("full")),
+    }
+    for alarm in &health.alarms {
+        text += &format!("  alarm          {}\n", paint.bad(alarm));
+    }
+    text
+}
+
+/// The grants.
+pub fn grants(grants: &Grants) -> String {
+    if grants.grants.is_empty() {
+        return "No grant: nobody may call anything here. Grant access: security-server access grant --help".to_owned();
+    }
+    grants.grants.iter().map(grant).collect::<Vec<_>>().join("\n")
+}
+
+fn grant(grant: &Grant) -> String {
+    let list = |items: &std::collections::BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "{}  {} may call {}\n   methods   {}\n   purposes  {}\n   valid     {} to {}\n",
+        grant.number.0,
+        grant.consumer,
+        grant.provider,
+        list(&grant.methods),
+        list(&grant.purposes),
+        Time::from_millis(grant.valid_from),
+        Time::from_millis(grant.valid_until),
+    );
+    if !grant.legal_basis.is_empty() {
+        text += &format!("   law       {}\n", grant.legal_basis);
+    }
+    if let Some(per_second) = grant.per_second {
+        text += &format!("   rate      {per_second} exchanges a second\n");
+    }
+    text
+}
+
+/// A grant that was made, and now is in force.
+pub fn granted(changed: &Changed, paint: Paint) -> String {
+    format!("{}\n{}{}", paint.good("Granted, and in force."), grant(&changed.grant), note(&changed.note, paint))
+}
+
+/// A grant that was ended.
+pub fn ended(changed: &Changed, paint: Paint) -> String {
+    format!("{}\n{}", paint.good("Ended, for running exchanges too."), grant(&changed.grant))
+}
+
+/// A clock that was accepted, and now counts.
+pub fn clock_accepted(accepted: &Accepted, paint: Paint) -> String {
+    let done = paint.good("Accepted, and recorded.");
+    format!("{done}\n  the clock    {}\n  the log had  {}\n", accepted.clock, accepted.log_had)
+}
+
+/// Whether a call would be allowed.
+pub fn verdict(verdict: &Verdict, paint: Paint) -> String {
+    let note = note(&verdict.note, paint);
+    if let Some(by) = verdict.grant.as_ref().filter(|_| verdict.allowed) {
+        return format!("{} by\n{}{note}", paint.good("allowed"), grant(by));
+    }
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!(
+        "{}: {}\n  {}\n  {}\n{note}",
+        paint.bad("not allowed"),
+        said(&verdict.code),
+        said(&verdict.title),
+        said(&verdict.remedy)
+    )
+}
+
+fn note(note: &Option<String>, paint: Paint) -> String {
+    note.as_ref().map(|note| format!("{} {note}\n", paint.doubtful("Note:"))).unwrap_or_default()
+}
+
+/// A record of an exchange, as the operators' door tells it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    position: String,
+    kind: String,
+    direction: Option<String>,
+    number: Option<u64>,
+    time: Option<String>,
+    end: Option<String>,
+}
+
+/// What the log holds of an exchange: a line for each record.
+pub fn records(records: &Records<Line>, paint: Paint) -> String {
+    let mut text = format!(
+        "exchange {}\n  {:<9} {:<8} {:>6}  {:<24}  {:<26} position\n",
+        paint.name(&records.exchange),
+        "record",
+        "of the",
+        "number",
+        "time",
+        "end"
+    );
+    for line in &records.records {
+        let number = line.number.map(|number| number.to_string()).unwrap_or_default();
+        text += &format!(
+            "  {:<9} {:<8} {number:>6}  {:<24}  {:<26} {}\n",
+            line.kind,
+            line.direction.as_deref().unwrap_or_default(),
+            line.time.as_deref().unwrap_or_default(),
+            line.end.as_deref().unwrap_or_default(),
+            line.position,
+        );
+    }
+    text
+}

@@ -1,0 +1,395 @@
+//! The command line as people type it: every command with its options, what it does, and examples of it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
+use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
+use proto::refusal::{Code, Language};
+
+use crate::{doctor, join};
+
+/// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "",
+        does: Does::Groups,
+        examples: &[
+            "security-server serve --config moj/security-server.toml",
+            "security-server access list --config moj/security-server.toml",
+        ],
+    },
+    Command {
+        name: "join",
+        does: Does::Changes,
+        examples: &[
+            "security-server join moj --registry registry.gov.vn:4001 \\\n      \
+             --fingerprint \"$FINGERPRINT\" --anchor-digest \"$ANCHOR_DIGEST\" \\\n      \
+             --server VN/GOV/moj/ss1 --address ss1.moj.gov.vn:5500 --token-file token",
+            "security-server join moj --registry registry.gov.vn:4001 \\\n      \
+             --fingerprint \"$FINGERPRINT\" --anchor anchor.json --server VN/GOV/moj/ss1 \\\n      \
+             --address ss1.moj.gov.vn:5500 --token-file token --dry-run",
+        ],
+    },
+    Command {
+        name: "serve",
+        does: Does::Serves,
+        examples: &[
+            "security-server serve --config moj/security-server.toml",
+            "security-server serve --config moj/security-server.toml --log-format json",
+        ],
+    },
+    Command {
+        name: "access",
+        does: Does::Groups,
+        examples: &["security-server access list", "security-server access end 3 --reason \"the law has changed\""],
+    },
+    Command {
+        name: "access grant",
+        does: Does::Changes,
+        examples: &[
+            "security-server access grant VN/GOV/portal/one-stop \\\n      \
+             --provider VN/GOV/moj/civil-registry --method /civil.v1.Births/Register \\\n      \
+             --purpose birth-registration --days 365",
+            "security-server access grant VN/GOV/portal/one-stop \\\n      \
+             --provider VN/GOV/moj/civil-registry --method /civil.v1.Births/Register \\\n      \
+             --purpose birth-registration --days 30 --per-second 5 --dry-run",
+        ],
+    },
+    Command {
+        name: "access end",
+        does: Does::Changes,
+        examples: &[
+            "security-server access end 3 --reason \"the law has changed\"",
+            "security-server access end 3 --reason \"the law has changed\" --dry-run",
+        ],
+    },
+    Command {
+        name: "access list",
+        does: Does::Reads,
+        examples: &["security-server access list", "security-server access list --json"],
+    },
+    Command {
+        name: "access why",
+        does: Does::Reads,
+        examples: &[
+            "security-server access why VN/GOV/portal/one-stop \\\n      \
+             --provider VN/GOV/moj/civil-registry --method /civil.v1.Births/Register \\\n      \
+             --purpose birth-registration",
+            "security-server access why VN/GOV/portal/one-stop \\\n      \
+             --provider VN/GOV/moj/civil-registry --method /civil.v1.Births/Register \\\n      \
+             --purpose marriage --json",
+        ],
+    },
+    Command {
+        name: "exchange",
+        does: Does::Reads,
+        examples: &[
+            "security-server exchange 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f",
+            "security-server exchange 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f --json",
+        ],
+    },
+    Command {
+        name: "evidence",
+        does: Does::Groups,
+        examples: &[
+            "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json",
+            "security-server evidence verify evidence.json --anchor anchor.json",
+        ],
+    },
+    Command {
+        name: "evidence get",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json",
+            "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
+             --config moj/security-server.toml > evidence.json",
+        ],
+    },
+    Command {
+        name: "evidence verify",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence verify evidence.json --anchor anchor.json",
+            "security-server evidence verify evidence.json \\\n      \
+             --anchor moj/global-configuration/anchor.json --json",
+        ],
+    },
+    Command {
+        name: "status",
+        does: Does::Reads,
+        examples: &["security-server status", "security-server status --check && echo ready"],
+    },
+    Command {
+        name: "clock",
+        does: Does::Groups,
+        examples: &[
+            "security-server clock accept --reason \"the NTP source was wrong\"",
+            "security-server clock accept --reason \"the NTP source was wrong\" --dry-run",
+        ],
+    },
+    Command {
+        name: "clock accept",
+        does: Does::Changes,
+        examples: &[
+            "security-server clock accept \\\n      \
+             --reason \"the NTP source was wrong until 09:25; checked by the radio clock\"",
+            "security-server clock accept --reason \"the NTP source was wrong\" --dry-run",
+        ],
+    },
+    Command {
+        name: "doctor",
+        does: Does::Reads,
+        examples: &["security-server doctor", "security-server doctor --no-passphrase --json"],
+    },
+    Command { name: "token", does: Does::Reads, examples: &["security-server token", "security-server token --json"] },
+    Command {
+        name: "explain",
+        does: Does::Reads,
+        examples: &["security-server explain GRANT_MISSING", "security-server explain GRANT_MISSING --language vi"],
+    },
+    Command {
+        name: "completions",
+        does: Does::Generates,
+        examples: &["source <(security-server completions bash)", "security-server completions fish | source"],
+    },
+];
+
+/// A member's door to every other member.
+#[derive(Parser)]
+#[command(name = "security-server", version, arg_required_else_help = true, after_help = Exit::table())]
+pub struct CommandLine {
+    /// The command.
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum What {
+    /// Join an instance: makes keys here, asks the registry, waits for its admins.
+    Join(Box<join::Arguments>),
+    /// Run the server until SIGTERM; then let what runs end.
+    Serve {
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How diagnostics are written. They never hold payload, credentials or personal data.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
+    /// Say who may call what of ours.
+    #[command(subcommand)]
+    Access(Access),
+    /// Show what the log holds of an exchange.
+    Exchange {
+        /// The id, from `causeway-exchange` in any answer.
+        id: ExchangeId,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Get and verify proof of what was asked and answered.
+    #[command(subcommand)]
+    Evidence(Evidence),
+    /// Show how the server is: its log, its configuration, what runs.
+    Status {
+        /// End with 7 where the server is not ready to exchange messages.
+        #[arg(long)]
+        check: bool,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Say that the clock is right, where it had been wrong.
+    #[command(subcommand)]
+    Clock(Clock),
+    /// Look at this server and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
+    Doctor(doctor::Arguments),
+    /// Make a token for a system of ours: the token for the system, its SHA-256 for [[client]].
+    Token {
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Say what a refusal's code means and what to do. Asks nobody.
+    Explain {
+        /// The code, from `causeway-refusal`; none: all of them.
+        #[arg(value_parser = code)]
+        code: Option<Code>,
+        /// In which language.
+        #[arg(long, value_enum, default_value_t = Spoken::En)]
+        language: Spoken,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Print what makes a shell complete these commands.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// Which server is meant.
+#[derive(clap::Args)]
+pub struct ConfigurationFile {
+    /// The server's configuration file.
+    #[arg(long, env = "CAUSEWAY_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// A language that refusals are explained in.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Spoken {
+    /// English.
+    En,
+    /// Tiếng Việt.
+    Vi,
+}
+
+impl From<Spoken> for Language {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::En => Self::English,
+            Spoken::Vi => Self::Vietnamese,
+        }
+    }
+}
+
+/// Commands about grants.
+#[derive(Subcommand)]
+pub enum Access {
+    /// Grant a consumer methods of a service of ours. Signed, recorded, then in force at once.
+    Grant {
+        /// Who may call.
+        consumer: SubsystemId,
+        /// The subsystem of ours.
+        #[arg(long)]
+        provider: SubsystemId,
+        /// An exact method, /package.Service/Method; may be given several times.
+        #[arg(long = "method", required = true)]
+        methods: Vec<MethodPath>,
+        /// A purpose; may be given several times.
+        #[arg(long = "purpose", required = true)]
+        purposes: Vec<String>,
+        /// The law that allows it.
+        #[arg(long, default_value = "")]
+        legal_basis: String,
+        /// How many days it lasts: 1 to 3660.
+        #[arg(long)]
+        days: u32,
+        /// Exchanges a second, with a burst of ten seconds' worth.
+        #[arg(long)]
+        per_second: Option<u32>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// End a grant before its time, for running exchanges too.
+    End {
+        /// Its number, as `access list` shows it.
+        number: u64,
+        /// Why: it is recorded.
+        #[arg(long)]
+        reason: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Show the grants.
+    List {
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Say whether a call would be allowed, and why: asks the very function that decides.
+    Why {
+        /// Who would call.
+        consumer: SubsystemId,
+        /// The subsystem of ours.
+        #[arg(long)]
+        provider: SubsystemId,
+        /// The method.
+        #[arg(long)]
+        method: MethodPath,
+        /// The purpose.
+        #[arg(long)]
+        purpose: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+/// Commands about the clock.
+#[derive(Subcommand)]
+pub enum Clock {
+    /// Accept the clock as it is now, though the log holds later times: it was wrong then. Recorded in the audit log; what
+    /// was received meanwhile is not taken a second time.
+    Accept {
+        /// How it is known that the clock is right now.
+        #[arg(long)]
+        reason: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+}
+
+/// Commands about evidence.
+#[derive(Subcommand)]
+pub enum Evidence {
+    /// Write the evidence of an exchange to standard output.
+    Get {
+        /// The id, from `causeway-exchange` in any answer.
+        id: ExchangeId,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// An evidence file is one JSON object either way.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Verify an evidence file with nothing but the anchor. Asks nobody.
+    Verify {
+        /// The evidence file.
+        file: PathBuf,
+        /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
+        #[arg(long, value_name = "FILE")]
+        anchor: PathBuf,
+        /// How the findings are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+/// A code, in capitals or not.
+fn code(text: &str) -> Result<Code, String> {
+    text.to_uppercase().parse().map_err(|_| {
+        let known = Code::ALL.iter().map(|code| code.as_str());
+        let remedy = did_you_mean(text, known, "`security-server explain` shows all of them");
+        format!("it is none of the closed list; {remedy}")
+    })
+}
