@@ -419,10 +419,10 @@ refusals! {
        "Hãy nhờ quản trị viên của máy chủ đã từ chối khôi phục kết nối tới hệ thống đăng ký trung tâm. Sau đó có thể gọi lại."
 
     NotReady "NOT_READY" Speaker Either Bare UNAVAILABLE 503
-    en "The security server is not ready: its clock or its disk lags behind. Nothing was recorded or sent on."
-       "Try again later: repeating is safe. If it lasts, the server's admin is to look at its alarms, which name the cause."
-    vi "Máy chủ bảo mật chưa sẵn sàng: đồng hồ hoặc ổ đĩa của máy chủ bị chậm. Chưa có gì được ghi lại hay gửi đi tiếp."
-       "Hãy thử lại sau; gọi lại là an toàn. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần xem các cảnh báo, trong đó có nêu nguyên nhân."
+    en "The security server is not ready to exchange messages. Nothing was recorded or sent on."
+       "Try again later: repeating is safe. If it lasts, the server's admin is to look at its status and alarms, which name the cause."
+    vi "Máy chủ bảo mật chưa sẵn sàng trao đổi thông điệp. Chưa có gì được ghi lại hay gửi đi tiếp."
+       "Hãy thử lại sau; gọi lại là an toàn. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần xem trạng thái và các cảnh báo, trong đó có nêu nguyên nhân."
 
     ShuttingDown "SHUTTING_DOWN" Speaker Either Bare UNAVAILABLE 503
     en "The security server is shutting down and takes no new calls."

@@ -7,8 +7,9 @@ use proto::global_configuration::Freshness;
 use proto::time::Time;
 use proto::transport::{MAX_SKEW, MAX_TEXT_BYTES};
 
+use crate::audit::{Actor, Noted};
 use crate::message_log::ClockAccepted;
-use crate::{SecurityServer, access_rights, global_configuration, message_log};
+use crate::{SecurityServer, global_configuration, message_log};
 
 /// What an operator's word about the clock changed.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +60,8 @@ pub enum NotAccepted {
     #[error(transparent)]
     Log(#[from] message_log::OpenError),
     /// The audit log.
-    #[error(transparent)]
-    Audit(#[from] access_rights::NotGranted),
+    #[error("the audit log: {0}; nothing was changed")]
+    Audit(#[from] journal::Ended),
     /// The store.
     #[error(transparent)]
     Store(#[from] global_configuration::StoreError),
@@ -72,13 +73,20 @@ pub enum NotAccepted {
 impl SecurityServer {
     /// Takes the clock as it is for right, though the log holds later times or the configuration was seen expired: an
     /// operator says that the clock had been wrong. What was received by the wrong clock stays received.
-    pub async fn accept_clock(self: &Arc<Self>, reason: String) -> Result<ClockWas, NotAccepted> {
+    pub async fn accept_clock(self: &Arc<Self>, reason: String, by: Actor) -> Result<ClockWas, NotAccepted> {
         let ClockWas { clock: at, log_had: was } = self.may_accept_clock(&reason)?;
         let accepted = ClockAccepted { at, end: self.message_log.end() };
         let (log, store) = (self.message_log.clone(), Arc::clone(&self.store));
         tokio::task::spawn_blocking(move || log.remember_openings_for(at)).await??;
         // A crash after this: the next start finds it in the audit log, and remembers the same.
-        self.access_rights.accept_clock(accepted, was, reason.clone()).await?;
+        let noted = Noted::ClockAccepted {
+            at: at.as_millis(),
+            instead_of: was.as_millis(),
+            end: hex::encode(accepted.end.to_bytes()),
+            reason: reason.clone(),
+            by,
+        };
+        self.audit.note(&noted).await?;
         self.message_log.accept_clock(accepted)?;
         tokio::task::spawn_blocking(move || store.take_back_that_it_expired()).await??;
         tracing::warn!(%at, %was, reason, "AN OPERATOR ACCEPTED THE CLOCK though the log holds later times");

@@ -8,23 +8,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use command_line::did_you_mean;
-use hex::FromHex;
-use journal::{Entry, Journal, Position, TreeIndex};
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Header, Operation};
-use proto::record::{Kind, Record};
+use proto::record::Kind;
 use proto::refusal::Code;
 use proto::signature::{SigningKey, purpose};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::message_log::{ClockAccepted, trees};
+use crate::audit::{Actor, AuditLog, Noted, OpenError, Past};
 use crate::quota::Bucket;
 use crate::services::{Service, Services};
 
@@ -143,80 +139,66 @@ pub enum NotGranted {
     Ended(Arc<str>),
 }
 
-/// The audit log cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The journal refused.
-    #[error("the audit log: {0}")]
-    Journal(#[from] journal::OpenError),
-    /// An entry is none of ours.
-    #[error("the audit log holds an entry that this version cannot read, at {0}: was it written by a newer one?")]
-    Entry(journal::Position),
-}
-
 /// The grants in force, and the audit log that they are a view of.
 pub struct AccessRights {
     view: ArcSwap<View>,
     rates: Mutex<HashMap<GrantNumber, Bucket>>,
-    audit: tokio::sync::Mutex<Journal>,
-    keys: HashMap<MemberId, (TreeIndex, Arc<SigningKey>)>,
+    audit: Arc<AuditLog>,
+    /// Held while a change is made: they get their numbers one after another.
+    changing: tokio::sync::Mutex<()>,
+    keys: HashMap<MemberId, Arc<SigningKey>>,
     changes: watch::Sender<u64>,
 }
 
+/// The grants as the entries of the audit log make them.
 #[derive(Clone, Default)]
-struct View {
+pub(crate) struct View {
     grants: BTreeMap<GrantNumber, Arc<Grant>>,
     by_path: HashMap<(SubsystemId, String), Vec<GrantNumber>>,
     last: u64,
-    clock: Option<ClockAccepted>,
-}
-
-/// An entry of the audit log.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case", deny_unknown_fields)]
-enum Change {
-    /// `grant` is the document as signed, `signature` over "causeway/v1/grant\n" and it, both base64.
-    Granted { grant: String, key: String, signature: String },
-    /// A grant ended before its time.
-    Ended { number: GrantNumber, at: u64, reason: String },
-    /// An operator's word that the clock is right at `at` though the message log, which ended at `end`, holds times up to
-    /// `instead_of`.
-    ClockAccepted { at: u64, instead_of: u64, end: String, reason: String },
 }
 
 impl AccessRights {
-    /// Opens the audit log and reads the grants from it.
+    /// Opens the audit log and reads the grants from it. With what else it says of the time before.
     pub fn open(
         disk: Arc<dyn journal::Disk>,
         options: journal::Options,
         server: &ServerId,
         keys: &[(MemberId, Arc<SigningKey>)],
-    ) -> Result<Self, OpenError> {
-        let trees = trees(server, keys);
-        let mut view = View::default();
-        let mut foreign = None;
-        let audit = Journal::open(disk, trees, options, None, &mut |entry| view.see(&entry, &mut foreign))?;
-        if let Some(position) = foreign {
-            return Err(OpenError::Entry(position));
-        }
-        view.index();
-        let tree_of = |(tree, (member, key)): (usize, &(MemberId, Arc<SigningKey>))| {
-            (member.clone(), (TreeIndex(tree), Arc::clone(key)))
-        };
-        Ok(Self {
-            view: ArcSwap::from_pointee(view),
+    ) -> Result<(Self, Past), OpenError> {
+        let mut grants = View::default();
+        let (audit, past) = AuditLog::open(disk, options, server, keys, &mut |noted| grants.take(noted))?;
+        Ok((Self::of(Arc::new(audit), grants, keys), past))
+    }
+
+    /// The audit log that the grants stand in.
+    pub(crate) fn audit(&self) -> &Arc<AuditLog> {
+        &self.audit
+    }
+
+    /// The grants that the audit log held at the start.
+    fn of(audit: Arc<AuditLog>, mut grants: View, keys: &[(MemberId, Arc<SigningKey>)]) -> Self {
+        grants.index();
+        Self {
+            view: ArcSwap::from_pointee(grants),
             rates: Mutex::default(),
-            audit: tokio::sync::Mutex::new(audit),
-            keys: keys.iter().enumerate().map(tree_of).collect(),
+            audit,
+            changing: tokio::sync::Mutex::default(),
+            keys: keys.iter().cloned().collect(),
             changes: watch::Sender::new(0),
-        })
+        }
     }
 
     /// The grants of an audit log, for whoever changes nothing: without its lock, of a running server too.
     pub fn read(disk: &dyn journal::Disk) -> Result<Vec<Arc<Grant>>, OpenError> {
-        let mut view = View::default();
-        let mut foreign = None;
-        journal::read(disk, None, &mut |entry| view.see(&entry, &mut foreign)).map_err(journal::OpenError::from)?;
+        let (mut view, mut foreign) = (View::default(), None);
+        let mut take = |entry: journal::Entry| {
+            let noted = || serde_json::from_slice::<Noted>(&entry.record.body());
+            if entry.record.kind() == Kind::Entry && noted().and_then(|noted| view.take(&noted)).is_err() {
+                foreign.get_or_insert(entry.position);
+            }
+        };
+        journal::read(disk, None, &mut take).map_err(journal::OpenError::from)?;
         match foreign {
             Some(position) => Err(OpenError::Entry(position)),
             None => Ok(view.grants.into_values().collect()),
@@ -296,11 +278,12 @@ impl AccessRights {
 
     /// The grant as it would be made now: the rules of [`grant`](Self::grant), without making it.
     pub async fn foreseen_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
-        self.may_grant(&*self.audit.lock().await, proposal, now)
+        let _one_at_a_time = self.changing.lock().await;
+        self.may_grant(proposal, now)
     }
 
-    fn may_grant(&self, audit: &Journal, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
-        goes_on(audit)?;
+    fn may_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+        self.goes_on()?;
         let grant = proposal.grant(GrantNumber(self.view.load().last + 1), now)?;
         self.key_of(&grant.provider.member())?;
         Ok(grant)
@@ -308,11 +291,12 @@ impl AccessRights {
 
     /// The grant that would be ended: the rules of [`end`](Self::end), without ending it.
     pub async fn foreseen_end(&self, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
-        self.may_end(&*self.audit.lock().await, number)
+        let _one_at_a_time = self.changing.lock().await;
+        self.may_end(number)
     }
 
-    fn may_end(&self, audit: &Journal, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
-        goes_on(audit)?;
+    fn may_end(&self, number: GrantNumber) -> Result<Arc<Grant>, NotGranted> {
+        self.goes_on()?;
         let view = self.view.load();
         let grant = view.grants.get(&number).cloned();
         let grant = grant.ok_or_else(|| {
@@ -325,20 +309,37 @@ impl AccessRights {
         Ok(grant)
     }
 
-    /// Grants: signed, durable in the audit log, then in force.
+    /// What could not be recorded is not promised either.
+    fn goes_on(&self) -> Result<(), NotGranted> {
+        self.audit.ended().map_or(Ok(()), |why| Err(NotGranted::Ended(why)))
+    }
+
+    /// Grants, by whom it is that runs this server: signed, durable in the audit log, then in force.
     pub async fn grant(&self, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
-        let audit = self.audit.lock().await;
-        let grant = self.may_grant(&audit, proposal, now)?;
+        self.change_by(None, proposal, now).await
+    }
+
+    /// The same, as this operator asked.
+    pub async fn grant_for(&self, by: Actor, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
+        self.change_by(Some(by), proposal, now).await
+    }
+
+    async fn change_by(&self, by: Option<Actor>, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        let grant = self.may_grant(proposal, now)?;
         let mut view = View::clone(&self.view.load());
-        let (tree, key) = self.key_of(&grant.provider.member())?;
+        let member = grant.provider.member();
+        let key = self.key_of(&member)?;
         let document = serde_json::to_vec(&grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
         let signature = key.sign(&[purpose::GRANT.as_bytes(), &document].concat());
-        let change = Change::Granted {
+        let granted = Noted::Granted {
             grant: STANDARD.encode(&document),
             key: key.public().id().to_string(),
             signature: STANDARD.encode(signature),
+            at: Some(now.as_millis()),
+            by,
         };
-        write(&audit, tree, &change).await?;
+        self.audit.note_of(&member, &granted).await.map_err(|ended| NotGranted::Ended(ended.0))?;
         view.last = grant.number.0;
         view.grants.insert(grant.number, Arc::new(grant.clone()));
         self.put_in_force(view);
@@ -347,46 +348,43 @@ impl AccessRights {
 
     /// Ends a grant: durable, then out of force, for running exchanges too.
     pub async fn end(&self, number: GrantNumber, reason: String, now: Time) -> Result<Arc<Grant>, NotGranted> {
-        let audit = self.audit.lock().await;
-        let grant = self.may_end(&audit, number)?;
+        self.end_by(None, number, reason, now).await
+    }
+
+    /// The same, as this operator asked.
+    pub async fn end_for(
+        &self,
+        by: Actor,
+        number: GrantNumber,
+        reason: String,
+        now: Time,
+    ) -> Result<Arc<Grant>, NotGranted> {
+        self.end_by(Some(by), number, reason, now).await
+    }
+
+    async fn end_by(
+        &self,
+        by: Option<Actor>,
+        number: GrantNumber,
+        reason: String,
+        now: Time,
+    ) -> Result<Arc<Grant>, NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        let grant = self.may_end(number)?;
         let mut view = View::clone(&self.view.load());
         view.grants.remove(&number);
-        let (tree, _) = self.key_of(&grant.provider.member())?;
-        write(&audit, tree, &Change::Ended { number, at: now.as_millis(), reason }).await?;
+        let ended = Noted::Ended { number: number.0, at: now.as_millis(), reason, by };
+        let noted = self.audit.note_of(&grant.provider.member(), &ended).await;
+        noted.map_err(|ended| NotGranted::Ended(ended.0))?;
         self.put_in_force(view);
         Ok(grant)
     }
 
-    /// The last word of an operator about the clock.
-    pub fn clock_accepted(&self) -> Option<ClockAccepted> {
-        self.view.load().clock
-    }
-
-    /// Records an operator's word that the clock is right: durable when this returns.
-    pub async fn accept_clock(
-        &self,
-        accepted: ClockAccepted,
-        instead_of: Time,
-        reason: String,
-    ) -> Result<(), NotGranted> {
-        let audit = self.audit.lock().await;
-        let change = Change::ClockAccepted {
-            at: accepted.at.as_millis(),
-            instead_of: instead_of.as_millis(),
-            end: hex::encode(accepted.end.to_bytes()),
-            reason,
-        };
-        write(&audit, TreeIndex(0), &change).await?;
-        let view = View { clock: Some(accepted), ..View::clone(&self.view.load()) };
-        self.view.store(Arc::new(view));
-        Ok(())
-    }
-
-    fn key_of(&self, member: &MemberId) -> Result<(TreeIndex, &SigningKey), NotGranted> {
-        let (tree, key) = self.keys.get(member).ok_or_else(|| {
+    fn key_of(&self, member: &MemberId) -> Result<&SigningKey, NotGranted> {
+        let key = self.keys.get(member).ok_or_else(|| {
             NotGranted::Rule(format!("this server holds no signing key of {member}: name a provider that it hosts"))
         })?;
-        Ok((*tree, key))
+        Ok(key)
     }
 
     fn put_in_force(&self, mut view: View) {
@@ -446,26 +444,17 @@ impl Grant {
 }
 
 impl View {
-    /// Takes in an entry of the audit log; the first that is none of ours is `foreign`.
-    fn see(&mut self, entry: &Entry, foreign: &mut Option<journal::Position>) {
-        if entry.record.kind() == Kind::Entry && self.take(&entry.record.body()).is_err() {
-            foreign.get_or_insert(entry.position);
-        }
-    }
-
-    fn take(&mut self, body: &[u8]) -> Result<(), serde_json::Error> {
-        match serde_json::from_slice(body)? {
-            Change::Granted { grant, .. } => {
+    /// Takes in an entry, where it is one about grants.
+    pub(crate) fn take(&mut self, noted: &Noted) -> Result<(), serde_json::Error> {
+        match noted {
+            Noted::Granted { grant, .. } => {
                 let document = STANDARD.decode(grant).map_err(serde::de::Error::custom)?;
                 let grant: Grant = serde_json::from_slice(&document)?;
                 self.last = self.last.max(grant.number.0);
                 self.grants.insert(grant.number, Arc::new(grant));
             }
-            Change::Ended { number, .. } => _ = self.grants.remove(&number),
-            Change::ClockAccepted { at, end, .. } => {
-                let end = <[u8; Position::BYTES]>::from_hex(end).map_err(serde::de::Error::custom)?;
-                self.clock = Some(ClockAccepted { at: Time::from_millis(at), end: Position::from_bytes(&end) });
-            }
+            Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number)),
+            _ => {}
         }
         Ok(())
     }
@@ -478,18 +467,4 @@ impl View {
             }
         }
     }
-}
-
-/// What could not be recorded is not promised either.
-fn goes_on(audit: &Journal) -> Result<(), NotGranted> {
-    audit.ended().map_or(Ok(()), |why| Err(NotGranted::Ended(why)))
-}
-
-/// A crash before this returns leaves either nothing or the whole change; only what was answered is promised.
-async fn write(audit: &Journal, tree: TreeIndex, change: &Change) -> Result<(), NotGranted> {
-    let mut nonce = [0; proto::record::NONCE_BYTES];
-    SystemRandom::new().fill(&mut nonce).expect("the system's random source works, or nothing does");
-    let body = serde_json::to_vec(change).map_err(|error| NotGranted::Rule(error.to_string()))?;
-    let record = Record::new(Kind::Entry, &nonce, &[&body]);
-    audit.append(tree, record, Bytes::new(), false).await.map(|_| ()).map_err(|ended| NotGranted::Ended(ended.0))
 }

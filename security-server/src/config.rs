@@ -3,7 +3,7 @@
 //! What a file says is checked whole before anything is started: an error names the file, the key, the rule and the
 //! remedy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use registry_client::Fingerprint;
 use serde::Deserialize;
 
 use crate::Settings;
+use crate::audit::MAX_NAME_BYTES;
 use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Registry, Store, StoreError};
@@ -59,6 +60,7 @@ pub struct Configuration {
     pub disk_marks: DiskMarks,
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
+    named_operators: Vec<RawOperator>,
     pub(crate) services: Vec<RawService>,
     pub(crate) bind: BTreeMap<String, SubsystemId>,
 }
@@ -151,6 +153,8 @@ struct Raw {
     #[serde(default)]
     client: Vec<RawClient>,
     #[serde(default)]
+    operator: Vec<RawOperator>,
+    #[serde(default)]
     service: Vec<RawService>,
     #[serde(default)]
     bind: BTreeMap<String, SubsystemId>,
@@ -203,6 +207,14 @@ struct RawClient {
     token_sha256: Option<String>,
     #[serde(default)]
     certificate_key_sha256: Option<String>,
+}
+
+/// `[[operator]]`: a person at the operators' door, with a token of their own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOperator {
+    name: String,
+    token_sha256: String,
 }
 
 /// `[[service]]`: a gRPC service of ours.
@@ -263,6 +275,7 @@ impl Configuration {
                 .ok_or_else(|| wrong("disk.refuse_at_percent", &refuse_at_percent, &marks))?,
             doors: raw.clients,
             clients: raw.client,
+            named_operators: raw.operator,
             services: raw.service,
             bind: raw.bind,
             server: raw.server,
@@ -309,6 +322,19 @@ impl Configuration {
                 if let Some(value) = value.as_ref().filter(|value| value.parse::<Digest>().is_err()) {
                     return Err(wrong(key, value, "it is 64 lower-case hexadecimal digits"));
                 }
+            }
+        }
+        let mut names = BTreeSet::from([OPERATORS_TOKEN]);
+        for operator in &self.named_operators {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@');
+            let name = operator.name.as_str();
+            if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(fits) || !names.insert(name) {
+                let rule = "it is 1 to 64 letters, digits, '.', '_', '-' and '@', and stands once";
+                return Err(wrong("operator.name", &name, rule));
+            }
+            if operator.token_sha256.parse::<Digest>().is_err() {
+                let rule = "it is 64 lower-case hexadecimal digits, from `security-server token`";
+                return Err(wrong("operator.token_sha256", &operator.token_sha256, rule));
             }
         }
         for subsystem in self
@@ -384,7 +410,55 @@ impl Configuration {
             peers: listen(self.peers).await?,
             client_doors,
             operators: (listen(self.operators).await?, Digest::of(&[token.as_bytes()])),
+            named_operators: self.known_operators(),
+            described: self.described(),
         })
+    }
+
+    /// What the file says, setting by setting, for the audit log. Of what opens a door there is the beginning of a digest.
+    pub fn described(&self) -> BTreeMap<String, String> {
+        let short = |digest: &str| digest.chars().take(16).collect::<String>();
+        let mut said = BTreeMap::from([
+            ("server".to_owned(), self.server.to_string()),
+            ("member".to_owned(), self.member.to_string()),
+            ("unlock".to_owned(), self.unlock.to_string()),
+            ("registry.address".to_owned(), self.registry.0.to_string()),
+            ("disk".to_owned(), self.disk_marks.to_string()),
+            ("registry.fingerprint".to_owned(), self.registry.1.to_string()),
+            ("peers.listen".to_owned(), self.peers.to_string()),
+            ("operators.listen".to_owned(), self.operators.to_string()),
+        ]);
+        for door in &self.doors {
+            let bound = door.subsystem.as_ref().map_or_else(|| "to nobody".to_owned(), ToString::to_string);
+            let tls = if door.tls { "with TLS" } else { "without TLS" };
+            said.insert(format!("clients {}", door.listen), format!("{tls}, bound {bound}"));
+        }
+        for client in &self.clients {
+            for (kind, digest) in [("token", &client.token_sha256), ("certificate", &client.certificate_key_sha256)] {
+                if let Some(digest) = digest {
+                    said.insert(format!("client {kind} {}", short(digest)), client.subsystem.to_string());
+                }
+            }
+        }
+        for operator in &self.named_operators {
+            said.insert(format!("operator {}", operator.name), format!("token {}", short(&operator.token_sha256)));
+        }
+        for service in &self.services {
+            let pin = service.certificate_key_sha256.as_ref();
+            let pin = pin.map(|pin| format!(", key {}", short(pin))).unwrap_or_default();
+            let mutual = if service.mutual_tls { ", shows its certificate" } else { "" };
+            let at = format!("{}{pin}{mutual}", service.address);
+            said.insert(format!("service {} {}", service.subsystem, service.name), at);
+        }
+        for (service, provider) in &self.bind {
+            said.insert(format!("bind {service}"), provider.to_string());
+        }
+        said
+    }
+
+    fn known_operators(&self) -> HashMap<Digest, String> {
+        let known = self.named_operators.iter();
+        known.filter_map(|operator| Some((operator.token_sha256.parse().ok()?, operator.name.clone()))).collect()
     }
 
     /// Who this server is in TLS.
@@ -472,20 +546,24 @@ async fn listen(address: SocketAddr) -> Result<Listener, NoConfiguration> {
     crate::listen::bind(address).await.map_err(|source| NoConfiguration::Listen { address, source })
 }
 
+/// Reads a token that only its owner can read.
+pub fn read_token(path: &Path) -> Result<String, NoConfiguration> {
+    let file = |source| NoConfiguration::Unreadable { path: path.to_owned(), source };
+    let token = fs::read_to_string(path).map_err(file)?;
+    let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let why = format!("it has mode {mode:03o}, and must be for its owner only: chmod 600 it");
+        return Err(file(std::io::Error::other(why)));
+    }
+    Ok(token.trim().to_owned())
+}
+
 /// Reads the operators' token. None: the server never ran, and has made none.
 pub fn operators_token(directory: &Path) -> Result<Option<String>, NoConfiguration> {
-    let path = directory.join(OPERATORS_TOKEN);
-    let file = |source| NoConfiguration::Unreadable { path: path.clone(), source };
-    match fs::read_to_string(&path) {
-        Ok(token) => {
-            let mode = fs::metadata(&path).map_err(file)?.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(NoConfiguration::Readable { path, mode });
-            }
-            Ok(Some(token.trim().to_owned()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(file(error)),
+    match read_token(&directory.join(OPERATORS_TOKEN)) {
+        Ok(token) => Ok(Some(token)),
+        Err(NoConfiguration::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -547,6 +625,9 @@ listen = "127.0.0.1:5580"
                 "its own member's",
             ),
             ("[[client]]\nsubsystem = \"moj\"\n", "four segments"),
+            ("[[operator]]\nname = \"a b\"\ntoken_sha256 = \"00\"\n", "letters, digits"),
+            ("[[operator]]\nname = \"operators.token\"\ntoken_sha256 = \"00\"\n", "stands once"),
+            ("[[operator]]\nname = \"nguyen\"\ntoken_sha256 = \"00\"\n", "64 lower-case"),
             (
                 "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"127.0.0.1:1\"\n",
                 "http://HOST:PORT",

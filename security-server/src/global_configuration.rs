@@ -9,12 +9,12 @@ mod watch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::global_configuration::{Configuration, Freshness};
 use proto::time::Time;
 use tokio::sync::watch as channel;
 
-pub use store::{Applied, NotApplied, Store, StoreError};
+pub use store::{Applied, NotApplied, Store, StoreError, Stored};
 pub use watch::{LONGEST_SILENCE, Registry, watch};
 
 /// The configuration in force. Loading it takes no lock.
@@ -24,13 +24,19 @@ pub struct Current {
     versions: channel::Sender<u64>,
     /// The newest version that was seen to be past its validity; 0 before there is one.
     expired: AtomicU64,
+    refused: ArcSwapOption<String>,
 }
 
 impl Current {
     /// With this configuration in force, until [`Store::apply`] has a newer one.
     pub fn new(configuration: Arc<Configuration>) -> Self {
         let versions = channel::Sender::new(configuration.version);
-        Current { configuration: ArcSwap::new(configuration), versions, expired: AtomicU64::new(0) }
+        Current {
+            configuration: ArcSwap::new(configuration),
+            versions,
+            expired: AtomicU64::new(0),
+            refused: ArcSwapOption::empty(),
+        }
     }
 
     /// What is in force now.
@@ -65,8 +71,14 @@ impl Current {
         self.versions.subscribe()
     }
 
+    /// Why what was offered last is not in force, where it is not: for operators.
+    pub fn refused(&self) -> Option<Arc<String>> {
+        self.refused.load_full()
+    }
+
     fn replace(&self, configuration: Arc<Configuration>) {
         let version = configuration.version;
+        self.refused.store(None);
         self.configuration.store(configuration);
         self.versions.send_replace(version);
     }

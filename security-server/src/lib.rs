@@ -5,8 +5,10 @@
 
 pub mod accepted_clock;
 pub mod access_rights;
+pub mod audit;
 pub mod authenticate;
 pub mod authorize;
+pub mod backup;
 mod body;
 pub mod clock;
 
@@ -22,6 +24,7 @@ pub mod keys;
 pub mod operate;
 
 pub mod listen;
+pub mod log_keys;
 pub mod lookout;
 pub mod message_log;
 pub mod moment;
@@ -37,8 +40,9 @@ pub mod tls;
 pub mod usage;
 pub mod verify;
 pub mod way;
+pub mod witness;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,13 +53,15 @@ use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::message::Cause;
 use proto::refusal::Code;
 use proto::signature::{KeyId, SigningKey};
+use proto::time::Time;
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_rights::AccessRights;
+use crate::audit::{AuditLog, Noted};
 use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Current, Registry, Store};
@@ -70,6 +76,7 @@ use crate::services::Services;
 use crate::tls::{Identity, PeerTls};
 use crate::verify::VerifiedHeads;
 use crate::way::Stop;
+use crate::witness::Witness;
 
 /// How long running exchanges may go on after a shutdown was asked for.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,6 +96,8 @@ pub struct SecurityServer {
     pub bindings: Bindings,
     /// Who may call what of ours.
     pub access_rights: AccessRights,
+    /// Who changed what here, and what was noticed of others.
+    pub audit: Arc<AuditLog>,
     /// What peers may make us write.
     pub quotas: Quotas,
     /// Heads of peers whose signatures held.
@@ -150,6 +159,10 @@ pub struct Settings {
     pub client_doors: Vec<(TcpListener, Door)>,
     /// The operators' door, and SHA-256 of the token that its changing and revealing routes ask for.
     pub operators: (TcpListener, proto::digest::Digest),
+    /// SHA-256 of each operator's own token, and the name by which the audit log knows its operator.
+    pub named_operators: HashMap<proto::digest::Digest, String>,
+    /// What the configuration says, setting by setting and without a secret: the audit log holds what changed.
+    pub described: BTreeMap<String, String>,
 }
 
 /// Why a server did not start.
@@ -163,7 +176,10 @@ pub enum StartError {
     Index(#[from] message_log::IndexError),
     /// The audit log.
     #[error(transparent)]
-    Audit(#[from] access_rights::OpenError),
+    Audit(#[from] audit::OpenError),
+    /// The audit log ended while the start was noted in it.
+    #[error("the start cannot be noted in the audit log: {0}")]
+    NotNoted(#[from] journal::Ended),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -197,10 +213,18 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let keys = settings.keys;
     let disks = vec![Arc::clone(&settings.log), Arc::clone(&settings.audit)];
     let lookout = Lookout::new(disks, settings.disk_marks, settings.log_options.segment_bytes, &settings.clock);
-    let access_rights = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
-    let accepted = access_rights.clock_accepted();
-    let message_log =
-        MessageLog::open(settings.log, settings.log_options, index, settings.id.clone(), keys, accepted).await?;
+    let described = described(settings.described, &settings.identity, &keys);
+    let (access_rights, past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
+    let audit = Arc::clone(access_rights.audit());
+    let (log, options) = (settings.log, settings.log_options);
+    let message_log = MessageLog::open(log, options, index, settings.id.clone(), keys, past.clock_accepted).await?;
+    let now = message_log.not_before_last(settings.clock.now());
+    let restored = note_restore(&audit, &message_log, now).await?.or(past.restored);
+    if let Some(restored) = restored {
+        message_log.wait_out(restored);
+    }
+    audit.note_start(&past, described, now).await?;
+    let (witness, alarms) = Witness::of(message_log.seen_trees()?);
     let tls = PeerTls::new(settings.identity, Arc::clone(&configuration), settings.clock.clone(), settings.names);
     let tls = Arc::new(tls);
     tls.accepting()?;
@@ -210,8 +234,9 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         services: settings.services,
         bindings: settings.bindings,
         access_rights,
+        audit,
         quotas: Quotas::default(),
-        verified_heads: VerifiedHeads::default(),
+        verified_heads: VerifiedHeads::shown_to(witness),
         message_log,
         peers: Peers::new(Arc::clone(&tls)),
         store: settings.store,
@@ -239,8 +264,10 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     }
     let (operators_listener, token) = settings.operators;
     let operators = operators_listener.local_addr()?;
+    let mut tokens = settings.named_operators;
+    tokens.insert(token, config::OPERATORS_TOKEN.to_owned());
     // Until the very end: who drains a server wants to see it.
-    let door = listen::operators::door(Arc::clone(&server), token).map_err(StartError::Metrics)?;
+    let door = listen::operators::door(Arc::clone(&server), tokens).map_err(StartError::Metrics)?;
     tides.spawn(listen::operators::serve(door, operators_listener, last.clone()));
     if let Some(registry) = settings.registry {
         let (store, clock) = (Arc::clone(&server.store), server.clock.clone());
@@ -248,9 +275,50 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     }
     tides.spawn(lookout::watch(Arc::clone(&server), last.clone()));
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
+    tides.spawn(note_the_alarms(Arc::clone(&server.audit), alarms, last.clone()));
     doors.close();
     tides.close();
     Ok(Started { server, peers, clients, operators, doors, tides, last })
+}
+
+/// What the audit log is to hold of the keys, besides the configuration.
+fn described(
+    mut settings: BTreeMap<String, String>,
+    identity: &Identity,
+    keys: &[(MemberId, Arc<SigningKey>)],
+) -> BTreeMap<String, String> {
+    let authentication = identity.chain.first().and_then(|leaf| proto::certificate::public_key(leaf).ok());
+    settings.extend(authentication.map(|key| ("key authentication".to_owned(), key.id().to_string())));
+    settings.extend(keys.iter().map(|(member, key)| (format!("key signing {member}"), key.public().id().to_string())));
+    settings
+}
+
+/// Notes that the logs were put back from a backup, where they were, before anything is exchanged. A crash before the word
+/// of it is gone from both: the next start notes it again, with its own time, and waits as long again.
+async fn note_restore(audit: &AuditLog, messages: &MessageLog, now: Time) -> Result<Option<Time>, StartError> {
+    let Some(from) = messages.restored().or(audit.restored()).map(str::to_owned) else { return Ok(None) };
+    tracing::warn!(
+        from,
+        "the server was put back from a backup: calls of peers are refused for a minute, and peers will notice"
+    );
+    audit.note(&Noted::Restored { at: now.as_millis(), from }).await?;
+    messages.restore_is_noted()?;
+    audit.restore_is_noted()?;
+    Ok(Some(now))
+}
+
+/// Keeps what is noticed of peers' logs.
+async fn note_the_alarms(audit: Arc<AuditLog>, mut alarms: mpsc::Receiver<audit::Alarm>, last: CancellationToken) {
+    loop {
+        let alarm = tokio::select! { biased;
+            alarm = alarms.recv() => alarm,
+            () = last.cancelled() => None,
+        };
+        let Some(alarm) = alarm else { return };
+        if let Err(error) = audit.note_alarm(alarm).await {
+            return tracing::error!(%error, "alarms about peers' logs cannot be noted any more");
+        }
+    }
 }
 
 /// Keeps the index close behind the log, so that the next start has little to read.

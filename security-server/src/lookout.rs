@@ -75,6 +75,12 @@ impl DiskMarks {
     }
 }
 
+impl std::fmt::Display for DiskMarks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "low at {} %, full at {} %", self.warn, self.refuse)
+    }
+}
+
 /// How much room the logs have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +106,8 @@ pub enum Alarm {
     LogHangs,
     /// The message log has ended.
     LogFinished,
+    /// The audit log has ended.
+    AuditFinished,
     /// The clock is behind what the log has recorded.
     ClockBehind,
     /// The clock stands still.
@@ -112,11 +120,12 @@ pub enum Alarm {
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Alarm; 8] = [
+    pub const ALL: [Alarm; 9] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::LogHangs,
         Self::LogFinished,
+        Self::AuditFinished,
         Self::ClockBehind,
         Self::ClockStuck,
         Self::ConfigurationStale,
@@ -130,6 +139,7 @@ impl Alarm {
             Self::DiskFull => "disk_full",
             Self::LogHangs => "log_hangs",
             Self::LogFinished => "log_ended",
+            Self::AuditFinished => "audit_ended",
             Self::ClockBehind => "clock_behind",
             Self::ClockStuck => "clock_stuck",
             Self::ConfigurationStale => "configuration_stale",
@@ -150,6 +160,9 @@ impl Alarm {
             }
             Self::LogFinished => {
                 "THE MESSAGE LOG HAS ENDED: nothing is exchanged. Check the disk, then restart the server"
+            }
+            Self::AuditFinished => {
+                "THE AUDIT LOG HAS ENDED: no grant can be made or ended. Check the disk, then restart the server"
             }
             Self::ClockBehind => {
                 "THE CLOCK IS BEHIND what the message log has recorded: no new exchange is taken until it has caught up. \
@@ -226,7 +239,7 @@ impl Lookout {
     }
 
     /// The alarms that are raised.
-    pub fn alarms(&self) -> Vec<String> {
+    pub fn raised(&self) -> Vec<String> {
         let alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
         alarms.iter().map(|alarm| alarm.as_str().to_owned()).collect()
     }
@@ -337,6 +350,7 @@ impl SecurityServer {
             Alarm::DiskFull => room >= Room::Full,
             Alarm::LogHangs => self.lookout.hangs(),
             Alarm::LogFinished => self.message_log.ended().is_some(),
+            Alarm::AuditFinished => self.audit.ended().is_some(),
             Alarm::ClockBehind => self.clock_behind() > MAX_SKEW,
             Alarm::ClockStuck => self.lookout.is_stuck(),
             Alarm::ConfigurationStale => freshness != Freshness::Fresh,

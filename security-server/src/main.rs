@@ -57,6 +57,10 @@ async fn run(what: What) -> Result<Exit, Ended> {
             change(&server, changing, "/v1/clock/accept", &Accepting { reason }, shown::clock_accepted).await
         }
         What::Doctor(arguments) => doctor::run(arguments).await,
+        What::Audit(command) => {
+            security_server::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
+        }
+        What::Backup(command) => security_server::backup::run(command).await,
         What::Token { reading } => Ok(token(reading.json)),
         What::Explain { code, language, reading } => Ok(explain(code, language.into(), reading.json)),
         What::Completions { shell } => {

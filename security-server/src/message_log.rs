@@ -39,6 +39,7 @@ use crate::refusal::{BareRefusal, Refusal};
 use crate::relay::{Line, LineArrived};
 use crate::resolve::Routed;
 use crate::way::{Beginning, Side, Stop, Way};
+use crate::witness::{LogOwner, SeenTree};
 
 /// How many unproven answers are kept of one peer, and in what time: 16 in an hour.
 const DISPROVED_KEPT: (f64, f64) = (16.0, 16.0 / 3600.0);
@@ -332,6 +333,34 @@ impl MessageLog {
         Ok(log)
     }
 
+    /// What was seen of the peers' logs, as far as the log held it at the start.
+    pub fn seen_trees(&self) -> Result<Vec<(LogOwner, SeenTree)>, IndexError> {
+        self.0.index.seen_trees()
+    }
+
+    /// From which backup the log was put back, if it was and nobody has noted it yet.
+    pub fn restored(&self) -> Option<&str> {
+        self.0.journal.restored()
+    }
+
+    /// What follows from the restore is durable.
+    pub fn restore_is_noted(&self) -> std::io::Result<()> {
+        self.0.journal.restore_is_noted()
+    }
+
+    /// This server started at this time with a log that was put back from a backup: openings that the lost part may have
+    /// held are refused from here on, `NOT_READY`.
+    pub fn wait_out(&self, restored: Time) {
+        self.0.seen.lock().expect("no panic while it is held").lost_until(restored);
+    }
+
+    /// How long it is from now until openings of that very moment are taken again.
+    pub fn waits_after_restore(&self, now: Time) -> std::time::Duration {
+        let lost = self.0.seen.lock().expect("no panic while it is held").is_lost_until();
+        lost.filter(|lost| *lost >= now)
+            .map_or(std::time::Duration::ZERO, |lost| lost.plus(std::time::Duration::from_millis(1)).distance(now))
+    }
+
     /// The time given, or the last recorded time where that is later: a clock set back opens no replay.
     pub fn not_before_last(&self, now: Time) -> Time {
         now.max(self.last_time())
@@ -371,6 +400,12 @@ impl MessageLog {
     /// Second half, once an operator's word is in the audit log: from here on `now` may be this.
     pub fn accept_clock(&self, accepted: ClockAccepted) -> Result<(), OpenError> {
         self.0.index.accept(Some(accepted))?;
+        let mut seen = self.0.seen.lock().expect("no panic while it is held");
+        if seen.is_lost_until().is_some_and(|lost| lost > accepted.at) {
+            // The minute after a restore, by the clock that is right.
+            seen.lost_until(accepted.at);
+        }
+        drop(seen);
         self.0.last_time.store(accepted.at.as_millis(), Ordering::Relaxed);
         Ok(())
     }
@@ -450,6 +485,7 @@ impl MessageLog {
             attempt: 1,
             why: asked.why,
             opening: header.digest(),
+            opened: header.time,
             tree,
             grant: None,
             line,
@@ -495,6 +531,7 @@ impl MessageLog {
             attempt: header.attempt,
             why: header.opening.clone().unwrap_or_default(),
             opening: header.digest(),
+            opened: header.time,
             tree,
             grant,
             line: Line::ToConsumer(Some(claimed.answer)),

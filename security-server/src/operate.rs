@@ -12,15 +12,29 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::config::{Configuration, NoConfiguration, OPERATORS_TOKEN, operators_token};
+use crate::audit::MAX_NAME_BYTES;
+use crate::config::{Configuration, NoConfiguration, OPERATORS_TOKEN, operators_token, read_token};
+use crate::listen::operators::CALLS_ITSELF;
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Names the file with an operator's own token, in place of `operators.token`: the audit log then says whose it is.
+pub const OWN_TOKEN: &str = "CAUSEWAY_OPERATOR_TOKEN";
+
+/// The login name, as it stands in the environment: told to the server as what this program says of its user, and no more.
+fn calls_itself() -> Option<String> {
+    let mut named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let name = named.find(|name| !name.is_empty())?;
+    let fits = name.len() <= MAX_NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then_some(name)
+}
 
 /// A running server, as its operator reaches it.
 pub struct Operator {
     address: std::net::SocketAddr,
     token: String,
+    calls_itself: Option<String>,
 }
 
 /// Why a command was not carried out.
@@ -73,11 +87,15 @@ impl Operator {
     /// Of the server with this configuration file.
     pub fn of(file: &Path) -> Result<Self, Failed> {
         let configuration = Configuration::read(file)?;
+        if let Some(own) = std::env::var_os(OWN_TOKEN) {
+            let token = read_token(Path::new(&own))?;
+            return Ok(Self { address: configuration.operators, token, calls_itself: calls_itself() });
+        }
         let token = operators_token(&configuration.directory)?.ok_or_else(|| {
             let why = format!("there is no {OPERATORS_TOKEN} beside {}: it never ran", file.display());
             Failed::Unreachable(configuration.operators, why)
         })?;
-        Ok(Self { address: configuration.operators, token })
+        Ok(Self { address: configuration.operators, token, calls_itself: calls_itself() })
     }
 
     /// Reads what is there, as it is.
@@ -113,9 +131,11 @@ impl Operator {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut requests, connection) = handshake.map_err(|error| self.other(error))?;
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(name) = &self.calls_itself {
+            request = request.header(CALLS_ITSELF, name);
+        }
+        let request = request
             .header("host", self.address.to_string())
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")

@@ -41,8 +41,16 @@ pub fn status(status: &Status, paint: Paint) -> String {
         Room::Low => text += &format!("  disk           {}, {free} MiB are free\n", paint.doubtful("low")),
         Room::Full | Room::Spent => text += &format!("  disk           {}, {free} MiB are free\n", paint.bad("full")),
     }
-    for alarm in &health.alarms {
+    for alarm in &health.raised {
         text += &format!("  alarm          {}\n", paint.bad(alarm));
+    }
+    if health.waits_after_restore_ms > 0 {
+        let waits = format!("calls of peers are refused for {} ms more", health.waits_after_restore_ms);
+        text += &format!("  restored       {}\n", paint.doubtful(&waits));
+    }
+    if health.alarms > 0 {
+        let alarms = format!("{} about peers' logs: see `security-server audit list`", health.alarms);
+        text += &format!("  ALARMS         {}\n", paint.bad(&alarms));
     }
     text
 }

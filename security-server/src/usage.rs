@@ -7,7 +7,7 @@ use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did
 use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 
-use crate::{doctor, join};
+use crate::{audit, backup, doctor, join};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -142,6 +142,56 @@ pub const COMMANDS: &[Command] = &[
         does: Does::Reads,
         examples: &["security-server doctor", "security-server doctor --no-passphrase --json"],
     },
+    Command {
+        name: "audit",
+        does: Does::Groups,
+        examples: &["security-server audit list --last 20", "security-server audit verify"],
+    },
+    Command {
+        name: "audit list",
+        does: Does::Reads,
+        examples: &["security-server audit list --last 20", "security-server audit list --json"],
+    },
+    Command {
+        name: "audit verify",
+        does: Does::Reads,
+        examples: &[
+            "security-server audit verify",
+            "security-server audit verify --config moj/security-server.toml --json",
+        ],
+    },
+    Command {
+        name: "backup",
+        does: Does::Groups,
+        examples: &[
+            "security-server backup create moj.backup --config moj/security-server.toml",
+            "security-server backup verify moj.backup",
+        ],
+    },
+    Command {
+        name: "backup create",
+        does: Does::Changes,
+        examples: &[
+            "security-server backup create moj.backup --passphrase credential:backup",
+            "security-server backup create moj.backup --with-signing-keys --dry-run",
+        ],
+    },
+    Command {
+        name: "backup verify",
+        does: Does::Reads,
+        examples: &[
+            "security-server backup verify moj.backup",
+            "security-server backup verify moj.backup --passphrase credential:backup --json",
+        ],
+    },
+    Command {
+        name: "backup restore",
+        does: Does::Changes,
+        examples: &[
+            "security-server backup restore moj.backup moj --server VN/GOV/moj/ss1",
+            "security-server backup restore moj.backup moj --dry-run",
+        ],
+    },
     Command { name: "token", does: Does::Reads, examples: &["security-server token", "security-server token --json"] },
     Command {
         name: "explain",
@@ -212,6 +262,12 @@ pub enum What {
     Clock(Clock),
     /// Look at this server and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
     Doctor(doctor::Arguments),
+    /// Show who changed what here and when, and verify that record.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Make, verify and put back an encrypted copy of all that this server is.
+    #[command(subcommand)]
+    Backup(backup::Command),
     /// Make a token for a system of ours: the token for the system, its SHA-256 for [[client]].
     Token {
         /// How it is shown.

@@ -22,7 +22,7 @@ use security_server::access_rights::{GrantNumber, Proposal};
 use security_server::authenticate::Clients;
 use security_server::clock::Clock;
 use security_server::evidence::{self, Line};
-use security_server::global_configuration::Store;
+use security_server::global_configuration::{Registry, Store};
 use security_server::listen::clients::Door;
 use security_server::lookout::DiskMarks;
 use security_server::names::Names;
@@ -52,12 +52,15 @@ pub struct World {
     time: Arc<AtomicU64>,
     ticks: Arc<AtomicU64>,
     skews: Mutex<HashMap<&'static str, Arc<AtomicI64>>>,
-    authority: CertificateAuthority,
-    keys: RoleKeys,
-    publication: Publication,
+    /// Certifies servers and members.
+    pub authority: CertificateAuthority,
+    /// The registry's keys of each role; a test may add some before anything is published.
+    pub keys: RoleKeys,
+    /// How many of them must sign.
+    pub thresholds: Thresholds,
+    /// What the registry published last.
+    pub publication: Publication,
     pub members: BTreeMap<&'static str, Member>,
-    /// Servers that are not the first of their member's.
-    pub more_servers: BTreeMap<&'static str, Member>,
     pub servers: HashMap<&'static str, Started>,
     /// What the civil registry's service hears.
     pub heard: mpsc::UnboundedReceiver<Heard>,
@@ -67,6 +70,8 @@ pub struct World {
     pub log_options: Options,
     /// Where every server finds hosts.
     pub names: Names,
+    /// The registry that servers follow from their next start on. None: what [`World::publish`] gives them is all.
+    pub registry: Option<Registry>,
     pub instance: InstanceDocument,
 }
 
@@ -81,6 +86,8 @@ pub struct Member {
     pub chain: Vec<Vec<u8>>,
     /// Where the server keeps its log; a test may put another disk here before it starts the server again.
     pub log: Arc<dyn Disk>,
+    /// Whether the document is published. That of a second server is not: it stands in its member's own.
+    listed: bool,
 }
 
 /// A client of the echo service through the bus.
@@ -128,12 +135,12 @@ impl World {
         for (name, subsystem) in [("portal", "one-stop"), ("moj", "civil-registry")] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let member =
-                Member::new(&authority, now, directory.path(), (name, subsystem), listener.local_addr().unwrap());
+                Member::new(&authority, now, directory.path(), name, subsystem, listener.local_addr().unwrap());
             listeners.insert(name, listener);
             members.insert(name, member);
         }
-        let keys = role_keys();
-        let publication = first_publication(&keys, &instance, &members, now);
+        let (keys, thresholds) = (role_keys(), Thresholds::SANDBOX);
+        let publication = first_publication(&keys, &thresholds, &instance, &members, now);
         let mut world = Self {
             directory,
             time,
@@ -141,18 +148,19 @@ impl World {
             skews: Mutex::default(),
             authority,
             keys,
+            thresholds,
             publication,
             members,
-            more_servers: BTreeMap::new(),
             servers: HashMap::new(),
             heard,
             service,
             log_options: Options::default(),
             names: Names::system(),
+            registry: None,
             instance,
         };
         arrange(&mut world).await;
-        world.publication = first_publication(&world.keys, &world.instance, &world.members, now);
+        world.publication = first_publication(&world.keys, &world.thresholds, &world.instance, &world.members, now);
         for (name, listener) in listeners {
             world.start(name, listener, true).await;
         }
@@ -187,7 +195,7 @@ impl World {
     /// Lets this member be called by the portal: every method of the echo service, for [`PURPOSE`].
     pub async fn grant_to(&self, provider: &str) {
         let methods = ["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"];
-        let proposal = Proposal { provider: self.member(provider).subsystem.clone(), ..self.proposal(&methods) };
+        let proposal = Proposal { provider: self.members[provider].subsystem.clone(), ..self.proposal(&methods) };
         self.servers[provider].server.access_rights.grant(proposal, self.now()).await.unwrap();
     }
 
@@ -239,24 +247,6 @@ impl World {
         self.ticks.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
-    /// One member more, arranged by the test and published, its server before this service.
-    pub async fn join(
-        &mut self,
-        name: &'static str,
-        subsystem: &'static str,
-        service: SocketAddr,
-        arrange: impl FnOnce(&mut Member),
-    ) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut member = Member::new(&self.authority, self.now(), self.directory.path(), (name, subsystem), address);
-        arrange(&mut member);
-        self.publish(|members| _ = members.insert(name, member), Vec::new());
-        let service = std::mem::replace(&mut self.service, service);
-        self.start(name, listener, true).await;
-        self.service = service;
-    }
-
     /// Starts a member's server on this listener, with its configuration, log and grants as they are on disk.
     pub async fn start(&mut self, name: &'static str, peers: TcpListener, first: bool) {
         let settings = self.settings(name, peers, first).await;
@@ -264,32 +254,8 @@ impl World {
         self.servers.insert(name, started);
     }
 
-    /// A server that this member has besides its first, for the same subsystem.
-    pub async fn second_server(&mut self, of: &'static str, name: &'static str) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (subsystem, now) = (self.member(of).subsystem.clone(), self.now());
-        let server: ServerId = format!("{}/ss2", subsystem.member()).parse().unwrap();
-        let second = Member::at(&self.authority, now, self.directory.path(), (name, &subsystem, &server), address);
-        self.publish(
-            |members| {
-                let document = &mut members.get_mut(of).unwrap().document;
-                document.subsystems[0].servers.push(server);
-                document.servers.extend(second.document.servers.clone());
-                document.signing.extend(second.document.signing.clone());
-            },
-            Vec::new(),
-        );
-        self.more_servers.insert(name, second);
-        self.start(name, listener, true).await;
-    }
-
-    fn member(&self, name: &str) -> &Member {
-        self.members.get(name).or_else(|| self.more_servers.get(name)).unwrap()
-    }
-
     pub async fn settings(&self, name: &'static str, peers: TcpListener, first: bool) -> Settings {
-        let member = self.member(name);
+        let member = &self.members[name];
         let directory = self.directory.path().join(name);
         let configuration = directory.join("configuration");
         std::fs::create_dir_all(directory.join("log")).unwrap();
@@ -309,7 +275,7 @@ impl World {
             keys: vec![(member.subsystem.member(), Arc::clone(&member.signing))],
             identity: Identity { chain: member.chain.clone(), key: member.authentication.clone().into() },
             store: Arc::new(store.unwrap()),
-            registry: None,
+            registry: self.registry.clone(),
             clock: Clock::from_fns(
                 move || {
                     let (time, skew) = (time.load(Ordering::Relaxed), skew.load(Ordering::Relaxed));
@@ -333,6 +299,8 @@ impl World {
                 (bound, Door { bound: Some(subsystem), tls: None }),
             ],
             operators: (TcpListener::bind("127.0.0.1:0").await.unwrap(), Digest::of(&[OPERATORS_TOKEN.as_bytes()])),
+            named_operators: HashMap::new(),
+            described: BTreeMap::new(),
         }
     }
 
@@ -423,13 +391,82 @@ impl World {
     /// Publishes a change of the members and puts it in force at these servers.
     pub fn publish(&mut self, change: impl FnOnce(&mut BTreeMap<&'static str, Member>), revoked: Vec<Digest>) {
         change(&mut self.members);
-        let mut view = view(&self.instance, &self.members);
-        view.revoked = revoked.into_iter().map(Into::into).collect();
+        let revoked = revoked.into_iter().map(Into::into).collect();
+        let view = View { revoked, ..self.view() };
         let (publication, _) = self.publication.next(&self.keys, &view, self.now()).unwrap();
         self.publication = publication;
         for started in self.servers.values() {
             started.server.store.apply(self.publication.files(), self.now()).unwrap();
         }
+    }
+
+    /// What the registry would publish of the members as they are.
+    pub fn view(&self) -> View {
+        view(&self.instance, &self.members)
+    }
+
+    /// Another member, with a server that hosts one subsystem: registered, and running.
+    pub async fn enroll(&mut self, name: &'static str, subsystem: &str) {
+        self.enroll_before(self.service, name, subsystem, |_| {}).await;
+    }
+
+    /// The same, arranged by the test, and before a service of its own.
+    pub async fn enroll_before(
+        &mut self,
+        service: SocketAddr,
+        name: &'static str,
+        subsystem: &str,
+        arrange: impl FnOnce(&mut Member),
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (now, address) = (self.now(), listener.local_addr().unwrap());
+        let mut member = Member::new(&self.authority, now, self.directory.path(), name, subsystem, address);
+        arrange(&mut member);
+        self.publish(|members| drop(members.insert(name, member)), Vec::new());
+        let others = std::mem::replace(&mut self.service, service);
+        self.start(name, listener, true).await;
+        self.service = others;
+    }
+
+    /// A second server of a member, `ss2`, that hosts what the first one hosts: registered, and running under this name.
+    pub async fn second_server(&mut self, of: &'static str, name: &'static str) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (now, address) = (self.now(), listener.local_addr().unwrap());
+        let first = &self.members[of];
+        let id: ServerId = format!("{}/ss2", first.subsystem.member()).parse().unwrap();
+        let second =
+            Member::at(&self.authority, now, self.directory.path().join(name), first.subsystem.clone(), id, address);
+        self.publish(
+            |members| {
+                let document = &mut members.get_mut(of).unwrap().document;
+                document.servers.extend(second.document.servers.iter().cloned());
+                document.signing.extend(second.document.signing.iter().cloned());
+                document.subsystems[0].servers.push(second.server.clone());
+                members.insert(name, Member { listed: false, ..second });
+            },
+            Vec::new(),
+        );
+        self.start(name, listener, true).await;
+    }
+
+    /// How many records this member's log has.
+    pub fn records(&self, name: &str) -> usize {
+        let mut count = 0;
+        journal::read(&*self.members[name].log, None, &mut |_| count += 1).unwrap();
+        count
+    }
+
+    /// What was recorded in this member's log behind its first `known` records, one text each: what it is, which way it
+    /// goes, and how it ends.
+    pub fn recorded(&self, name: &str, known: usize) -> Vec<String> {
+        let mut entries = Vec::new();
+        journal::read(&*self.members[name].log, None, &mut |entry| entries.push(entry)).unwrap();
+        let words = |line: &Line| {
+            let number = line.number.map(|number| number.to_string());
+            let words = [Some(line.kind), line.direction, number.as_deref(), line.end.as_deref()];
+            words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        };
+        evidence::summary(&entries[known..]).iter().map(words).collect()
     }
 }
 
@@ -438,22 +475,33 @@ impl Member {
         authority: &CertificateAuthority,
         now: Time,
         directory: &std::path::Path,
-        (name, subsystem): (&str, &str),
+        name: &str,
+        subsystem: &str,
         address: SocketAddr,
     ) -> Self {
         let server: ServerId = format!("VN/GOV/{name}/ss1").parse().unwrap();
         let subsystem: SubsystemId = format!("VN/GOV/{name}/{subsystem}").parse().unwrap();
-        Self::at(authority, now, directory, (name, &subsystem, &server), address)
+        Self::at(authority, now, directory.join(name), subsystem, server, address)
     }
 
+    /// The same member at the same server, with other keys and certificates of them that the authority signed, and that
+    /// nobody listed: what a thief of the authority's key makes.
+    pub fn certified(world: &World, like: &Member, address: SocketAddr) -> Self {
+        let directory = world.directory.path().join("nowhere");
+        let (subsystem, server) = (like.subsystem.clone(), like.server.clone());
+        Self { listed: false, ..Self::at(&world.authority, world.now(), directory, subsystem, server, address) }
+    }
+
+    /// The subsystem's member, at this server.
     fn at(
         authority: &CertificateAuthority,
         now: Time,
-        directory: &std::path::Path,
-        (name, subsystem, server): (&str, &SubsystemId, &ServerId),
+        directory: std::path::PathBuf,
+        subsystem: SubsystemId,
+        server: ServerId,
         address: SocketAddr,
     ) -> Self {
-        let (member, subsystem, server) = (subsystem.member(), subsystem.clone(), server.clone());
+        let member: MemberId = subsystem.member();
         let ((signing, signing_pkcs8), (authentication, authentication_pkcs8)) =
             (SigningKey::generate(), SigningKey::generate());
         let applied = Applied {
@@ -468,8 +516,8 @@ impl Member {
         let certificate = authority.authentication(&applied, now).unwrap();
         let signing_certificate = authority.signing(&applied, now).unwrap();
         let document = MemberDocument {
+            name: member.to_string(),
             member,
-            name: name.into(),
             standing: Standing::Active,
             subsystems: vec![SubsystemDocument { subsystem: subsystem.clone(), servers: vec![server.clone()] }],
             servers: vec![ServerDocument {
@@ -488,22 +536,25 @@ impl Member {
             signing_pkcs8,
             authentication: authentication_pkcs8,
             chain: vec![certificate.as_bytes().to_vec()],
-            log: Arc::new(Directory(directory.join(name).join("log"))),
+            log: Arc::new(Directory(directory.join("log"))),
+            listed: true,
         }
     }
 }
 
 fn first_publication(
     keys: &RoleKeys,
+    thresholds: &Thresholds,
     instance: &InstanceDocument,
     members: &BTreeMap<&'static str, Member>,
     now: Time,
 ) -> Publication {
-    Publication::first(keys, &Thresholds::SANDBOX, &view(instance, members), now).unwrap()
+    Publication::first(keys, thresholds, &view(instance, members), now).unwrap()
 }
 
 fn view(instance: &InstanceDocument, members: &BTreeMap<&'static str, Member>) -> View {
-    let members = members.values().map(|member| member.document.clone()).collect();
+    let listed = members.values().filter(|member| member.listed);
+    let members = listed.map(|member| member.document.clone()).collect();
     View { instance: instance.clone(), members, revoked: Vec::new() }
 }
 

@@ -170,7 +170,7 @@ fn by_the_rules(
 fn rights(disk: &Arc<Faulty>, key: &Arc<SigningKey>, first: bool) -> AccessRights {
     let (member, server): (MemberId, ServerId) = ("VN/GOV/moj".parse().unwrap(), "VN/GOV/moj/ss1".parse().unwrap());
     let options = Options { first, ..Options::default() };
-    AccessRights::open(disk.clone(), options, &server, &[(member, Arc::clone(key))]).unwrap()
+    AccessRights::open(disk.clone(), options, &server, &[(member, Arc::clone(key))]).unwrap().0
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ use tests::world::World;
 use tokio::net::TcpListener;
 
 /// Codes that take another harness to see: the file and the test that sees each.
-const SEEN_ELSEWHERE: &[(Code, &str, &str)] = &[];
+const SEEN_ELSEWHERE: &[(Code, &str, &str)] =
+    &[(Code::NotReady, "restored", "what_the_lost_log_may_have_seen_is_refused_for_a_minute")];
 
 /// What was seen: which servers said each code, to whom.
 #[derive(Default)]
@@ -301,7 +302,7 @@ async fn providers(seen: &mut Seen) {
                     2 => fields.extend(raw::fields(&[("grpc-status", "7"), ("causeway-refusal", "GRANT_MISSING")])),
                     // With a seal, and not a provider's to say.
                     3 => {
-                        let mut draft = Rogue::drafted_answer(&opening);
+                        let mut draft = rogue::answer_to(&opening);
                         draft.facts.end = Some(End::Refused("CLIENT_UNKNOWN".into()));
                         (draft.facts.metadata, draft.facts.pieces, draft.payload) = (None, Vec::new(), None);
                         return rogue::streamed(vec![rogue.seal(draft).await]);

@@ -8,6 +8,7 @@
 //! append --> queue --> one thread: commit, sign, write, sync --> release
 //! ```
 
+mod copy;
 pub mod disk;
 pub mod faulty;
 mod format;
@@ -16,6 +17,7 @@ mod proof;
 mod read;
 mod recover;
 mod scan;
+mod verify;
 mod writer;
 
 use std::fmt;
@@ -29,10 +31,12 @@ use proto::record::{Genesis, Record, TreeName};
 use proto::signature::SigningKey;
 use proto::wire::relay::Seal;
 
+pub use copy::{NotCopied, Segments, copy};
 pub use disk::{Directory, Disk, Space};
 pub use pending::{Committed, Ended, Pending};
 pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
-pub use recover::OpenError;
+pub use recover::{OpenError, RESTORED_FILE};
+pub use verify::{Verified, VerifiedTree, Verifier, verify};
 use writer::{Request, Shared};
 
 /// Whose tree it is: goes into the genesis.
@@ -88,6 +92,8 @@ pub struct Journal {
     shared: Arc<Shared>,
     geneses: Vec<(TreeName, Record)>,
     recovered_end: Position,
+    disk: Arc<dyn Disk>,
+    restored: Option<String>,
     /// Let go of last, after the thread has ended.
     _lock: Box<dyn disk::Lock>,
 }
@@ -103,7 +109,8 @@ impl Journal {
         from: Option<Position>,
         each: &mut dyn FnMut(Entry),
     ) -> Result<Journal, OpenError> {
-        let recover::Opened { lock, writing, recovered_end } = recover::open(disk, trees, options, from, each)?;
+        let opened = recover::open(Arc::clone(&disk), trees, options, from, each)?;
+        let recover::Opened { lock, writing, recovered_end, restored } = opened;
         let geneses = writing.geneses();
         let shared = Arc::new(Shared::new(writing.end()));
         let (queue, requests) = mpsc::channel();
@@ -112,7 +119,8 @@ impl Journal {
             .name("journal".into())
             .spawn(move || writing.run(requests, running))
             .map_err(OpenError::Thread)?;
-        Ok(Journal { queue: Some(queue), thread: Some(thread), shared, geneses, recovered_end, _lock: lock })
+        let (queue, thread) = (Some(queue), Some(thread));
+        Ok(Journal { queue, thread, shared, geneses, recovered_end, disk, restored, _lock: lock })
     }
 
     /// Queues a record; never blocks, never waits. `leaving`: its seal will be given to somebody, so the head of its
@@ -155,6 +163,22 @@ impl Journal {
     /// for the disk.
     pub fn writing(&self) -> Option<u64> {
         self.shared.writing()
+    }
+
+    /// What the word of a restore says (FORMAT.md 1.5), where the directory was put back from a backup and nobody has
+    /// taken note of it yet.
+    pub fn restored(&self) -> Option<&str> {
+        self.restored.as_deref()
+    }
+
+    /// Takes the word of a restore away, when all that follows from it is durable. A crash before this: the next start
+    /// says `restored` once more than it happened, and what follows from it is done again.
+    pub fn restore_is_noted(&self) -> std::io::Result<()> {
+        if self.restored.is_some() {
+            self.disk.remove(RESTORED_FILE)?;
+            self.disk.sync_directory()?;
+        }
+        Ok(())
     }
 
     /// Why the journal has ended, if a failed write or sync ended it.

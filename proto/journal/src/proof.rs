@@ -61,8 +61,8 @@ pub(crate) struct CommitProof {
 
 /// The signature over a head, as a seal carries it.
 pub(crate) struct SignedHead {
-    text: Bytes,
-    key: Bytes,
+    pub text: Bytes,
+    pub key: Bytes,
     pub signature: Bytes,
 }
 
@@ -82,6 +82,11 @@ impl CommitProof {
             key: key.to_wire(),
             signature: Bytes::copy_from_slice(signature),
         })
+    }
+
+    /// The signature over its head, if it was signed.
+    pub fn signed_head(&self) -> Option<&SignedHead> {
+        self.signed.get()
     }
 
     /// The seal of the record at `index` with this nonce, if the head was signed.

@@ -180,7 +180,8 @@ pub(crate) fn file_name(number: u64) -> String {
     format!("{number:010}.segment")
 }
 
-fn number_of(name: &str) -> Option<u64> {
+/// The number in a segment's name; none where it is no such name.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
     let number: u64 = name.strip_suffix(".segment")?.parse().ok()?;
     (file_name(number) == name && number > 0).then_some(number)
 }

@@ -18,6 +18,11 @@ use crate::scan::{self, Scanned, Unreadable};
 use crate::writer::{self, Growing, Writing};
 use crate::{Entry, Options, Owner, Position, Tree};
 
+/// Where who puts a directory back from a backup leaves word of it (FORMAT.md 1.5).
+pub const RESTORED_FILE: &str = "restored";
+/// More of such a word is not read.
+const MAX_WORD_BYTES: usize = 4096;
+
 /// Why a journal does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -55,6 +60,8 @@ pub(crate) struct Opened {
     pub lock: Box<dyn Lock>,
     pub writing: Writing,
     pub recovered_end: Position,
+    /// What the word of a restore says, where there is one.
+    pub restored: Option<String>,
 }
 
 pub(crate) fn open(
@@ -82,7 +89,7 @@ pub(crate) fn open(
         // A crash here, or before: the next start says `failed write` once more than it happened.
         disk.remove(writer::FAILED_FILE)?;
     }
-    Ok(Opened { lock, writing, recovered_end })
+    Ok(Opened { lock, writing, recovered_end, restored: found.restored })
 }
 
 fn check_owners(trees: &[Tree]) -> Result<(), OpenError> {
@@ -106,6 +113,8 @@ struct Found {
     cut: u64,
     /// Whether a failed write left word of itself.
     failed: bool,
+    /// What who put the directory back left word of.
+    restored: Option<String>,
     /// Files that never became one.
     unfinished: Vec<String>,
 }
@@ -124,12 +133,16 @@ fn find(
 ) -> Result<Found, OpenError> {
     let names = disk.list()?;
     let failed = names.iter().any(|name| name == writer::FAILED_FILE);
+    let restored = match names.iter().any(|name| name == RESTORED_FILE) {
+        true => Some(word(&disk.read(RESTORED_FILE)?)),
+        false => None,
+    };
     let unfinished = names.into_iter().filter(|name| name.ends_with(writer::UNFINISHED)).collect();
     let mut numbers = read::segments(disk)?;
     match (options.first, numbers.is_empty()) {
         (true, false) => return Err(OpenError::NotEmpty(disk.to_string())),
         (false, true) => return Err(OpenError::NeverFirstUse(disk.to_string())),
-        (true, true) => return Ok(Found { last: None, next: 1, cut: 0, failed, unfinished }),
+        (true, true) => return Ok(Found { last: None, next: 1, cut: 0, failed, restored, unfinished }),
         (false, false) => {}
     }
     // 8.2 Read the last segment. 8.4 One whose header never became whole is cut, and the one before is the last.
@@ -156,7 +169,12 @@ fn find(
     };
     let before = read::read_whole(disk, &numbers, from, each)?;
     read::check_follows(disk, before.as_ref(), &last.scanned)?;
-    Ok(Found { last: Some(last), next, cut, failed, unfinished })
+    Ok(Found { last: Some(last), next, cut, failed, restored, unfinished })
+}
+
+/// The text of a word that was left, as far as it is one.
+fn word(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_WORD_BYTES)]).into_owned()
 }
 
 /// 8.5 The accepted beginning is copied to a new file, which is synced and renamed over the old one, and the directory
@@ -196,6 +214,7 @@ fn genesis(owner: &Owner, trees: &[Snapshot], found: &Found) -> Record {
     let before = trees.iter().find(|tree| owns(owner, tree));
     let why = match before {
         None => wire::Why::First,
+        Some(_) if found.restored.is_some() => wire::Why::Restored,
         Some(_) if found.failed || found.cut > 0 => wire::Why::FailedWrite,
         Some(_) => wire::Why::Start,
     };

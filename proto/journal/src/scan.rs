@@ -139,6 +139,11 @@ impl Scanned {
         Position { segment: self.header.number, offset: self.end as u64, record: 0 }
     }
 
+    /// Its commits in their order: where each stands, of which tree it is, and its proof.
+    pub fn commits(&self) -> impl Iterator<Item = (u64, &Arc<Genesis>, &CommitProof)> {
+        self.commits.iter().map(|commit| (commit.offset, &commit.genesis, &commit.proof))
+    }
+
     /// Shows the entries at or after `from`, in their order. `file` is what was scanned.
     pub fn entries(&self, file: &[u8], from: Option<Position>, each: &mut dyn FnMut(Entry)) {
         let begins = from.map_or(0, |from| if from.segment == self.header.number { from.offset } else { 0 });

@@ -37,14 +37,15 @@ pub(super) async fn server(sheet: &Sheet, file: &Found<File>, token: &Found<Opti
         let asked = Limit::new(ANSWER, "").cut(async { Operator::of(&file.path)?.read("/v1/status").await });
         let hangs =
             |_| reach::taken(door, &at, &format!("it does not answer: if it is this server, {}", file.restart()));
-        let Status { server, health, running, grants } = asked.await.map_err(hangs)?.map_err(|error| match error {
-            Failed::Token(_) | Failed::Refused { .. } => {
-                let why = format!("a server that does not know this server's operators.token ({error})");
-                reach::taken(door, &at, &why)
-            }
-            Failed::Unreachable(..) | Failed::Answer(..) => reach::taken(door, &at, "it is no security server"),
-            Failed::Configuration(error) => failed(error.to_string(), file.at(&[])),
-        })?;
+        let Status { server, health, running, grants, .. } =
+            asked.await.map_err(hangs)?.map_err(|error| match error {
+                Failed::Token(_) | Failed::Refused { .. } => {
+                    let why = format!("a server that does not know this server's operators.token ({error})");
+                    reach::taken(door, &at, &why)
+                }
+                Failed::Unreachable(..) | Failed::Answer(..) => reach::taken(door, &at, "it is no security server"),
+                Failed::Configuration(error) => failed(error.to_string(), file.at(&[])),
+            })?;
         if server != file.configuration.server {
             return Err(reach::taken(door, &at, &format!("it is {server}")));
         }

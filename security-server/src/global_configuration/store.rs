@@ -12,6 +12,7 @@
 //! What cannot be read stops the server. There is no way from a lost or torn file back to the first use: only
 //! [`Store::create`], which is joining, makes a store.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -32,10 +33,13 @@ const CURRENT_NEW: &str = "current.new";
 const EXPIRED: &str = "expired";
 const EXPIRED_NEW: &str = "expired.new";
 const LOCK: &str = "lock";
+/// How often a store is read again that changed while it was copied.
+const READ_AGAIN: usize = 16;
 /// After so many packs the next one holds everything again, and the others go.
 const MAX_PACKS: usize = 64;
-/// How often [`Store::read`] begins again because the server made a version durable meanwhile.
-const MAX_READS: usize = 8;
+
+/// Files of a store by name: the pointer and all that it names.
+pub type Stored = BTreeMap<String, Bytes>;
 
 /// The durable store, and what is in force.
 #[derive(Debug)]
@@ -153,26 +157,48 @@ impl Store {
             return Err(StoreError::NotJoined(directory.to_owned()));
         }
         let lock = locked(directory)?;
-        let kept = Kept::read(directory)?;
+        let kept = Kept { expired: expired(directory)?, ..load(directory, &|name| read(directory, name))? };
         remove_unnamed(directory, &kept.packs);
         Ok(Self::holding(directory, lock, kept))
     }
 
     /// What is stored, for whoever changes nothing: without the lock, and with a server perhaps at work on it.
     pub fn read(directory: &Path) -> Result<Trusted, StoreError> {
-        let pointer = || fs::read(directory.join(CURRENT)).ok();
         if !directory.join(ANCHOR).exists() && !directory.join(CURRENT).exists() {
             return Err(StoreError::NotJoined(directory.to_owned()));
         }
-        for _ in 0..MAX_READS {
-            let before = pointer();
-            match Kept::read(directory) {
-                // A pack may go while it is read, once nothing names it any more.
-                Err(_) if before != pointer() => {}
-                read => return read.map(|kept| kept.trusted),
+        Self::copied(directory).map(|(_, trusted)| trusted)
+    }
+
+    /// What files with these names would make a store of: verified from their anchor on, as a start does it.
+    pub fn check(place: &Path, files: &Stored) -> Result<Trusted, StoreError> {
+        let missing = |name: &str| io::Error::new(io::ErrorKind::NotFound, format!("{name} is not there"));
+        let read = |name: &str| files.get(name).cloned().ok_or_else(|| missing(name));
+        load(place, &|name| read(name).map_err(|error| damaged(&place.join(name), error.to_string())))
+            .map(|kept| kept.trusted)
+    }
+
+    /// The files of the version in force, without the lock and beside a server that runs: the pointer may move on meanwhile,
+    /// and the packs go that the new one does not name; then it is read again.
+    pub fn copied(directory: &Path) -> Result<(Stored, Trusted), StoreError> {
+        let mut left = READ_AGAIN;
+        loop {
+            let named = read(directory, CURRENT).and_then(|current| {
+                let pointer = directory.join(CURRENT);
+                let text = std::str::from_utf8(&current).map_err(|error| damaged(&pointer, error.to_string()))?;
+                let entries = entries(text).map_err(|reason| damaged(&pointer, reason))?;
+                let mut files = Stored::from([(CURRENT.to_owned(), current.clone())]);
+                for entry in entries {
+                    files.insert(entry.name.clone(), read(directory, &entry.name)?);
+                }
+                Ok(files)
+            });
+            match named.and_then(|files| Ok((Self::check(directory, &files)?, files))) {
+                Ok((trusted, files)) => return Ok((files, trusted)),
+                Err(StoreError::Damaged { .. }) if left > 0 => left -= 1,
+                Err(error) => return Err(error),
             }
         }
-        Kept::read(directory).map(|kept| kept.trusted)
     }
 
     fn holding(directory: &Path, lock: File, kept: Kept) -> Store {
@@ -220,6 +246,17 @@ impl Store {
 
     /// Verifies the files on top of what is trusted, makes them durable, and puts them in force. Blocks on the disk.
     pub fn apply(&self, fetched: &Files, now: Time) -> Result<Applied, NotApplied> {
+        let applied = self.take(fetched, now);
+        match &applied {
+            // What came into force said so itself, before anybody was told.
+            Ok(Applied::InForce(_)) => {}
+            Ok(Applied::Known(_)) => self.current.refused.store(None),
+            Err(why) => self.current.refused.store(Some(Arc::new(why.to_string()))),
+        }
+        applied
+    }
+
+    fn take(&self, fetched: &Files, now: Time) -> Result<Applied, NotApplied> {
         // What is behind the lock changes by one assignment each: a panic elsewhere leaves it whole.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = update(&kept.trusted, fetched, now)?;
@@ -246,28 +283,37 @@ impl Store {
     }
 }
 
-impl Kept {
-    /// Reads what the pointer names, and verifies it from the anchor on.
-    fn read(directory: &Path) -> Result<Self, StoreError> {
-        let pointer = directory.join(CURRENT);
-        let damaged = |path: &Path, reason: String| StoreError::Damaged { path: path.to_owned(), reason };
-        let text = fs::read_to_string(&pointer).map_err(|error| damaged(&pointer, error.to_string()))?;
-        let mut packs = entries(&text).map_err(|reason| damaged(&pointer, reason))?;
-        if packs.first().is_none_or(|first| first.name != ANCHOR) {
-            return Err(damaged(&pointer, format!("its first line does not name {ANCHOR}")));
-        }
-        let anchor = packs.remove(0);
-        let root = Anchor::read(content(directory, &anchor)?)
-            .map_err(|error| damaged(&directory.join(ANCHOR), error.to_string()))?;
-        let mut files = Files::new();
-        for entry in &packs {
-            let version = Version::decode(content(directory, entry)?)
-                .map_err(|error| damaged(&directory.join(&entry.name), error.to_string()))?;
-            files.extend(version.files.into_iter().map(|file| (file.name, file.content)));
-        }
-        let trusted = Trusted::load(&root, &files).map_err(|error| damaged(&pointer, error.to_string()))?;
-        Ok(Self { trusted, anchor, packs, expired: expired(directory)? })
+/// Takes up what the files say that `read` gives.
+fn load(directory: &Path, read: &dyn Fn(&str) -> Result<Bytes, StoreError>) -> Result<Kept, StoreError> {
+    let pointer = directory.join(CURRENT);
+    let text = read(CURRENT)?;
+    let text = std::str::from_utf8(&text).map_err(|error| damaged(&pointer, error.to_string()))?;
+    let mut packs = entries(text).map_err(|reason| damaged(&pointer, reason))?;
+    if packs.first().is_none_or(|first| first.name != ANCHOR) {
+        return Err(damaged(&pointer, format!("its first line does not name {ANCHOR}")));
     }
+    let content = |entry: &Entry| {
+        let bytes = read(&entry.name)?;
+        if Digest::of(&[&bytes]) != entry.digest {
+            let why = format!("its bytes are not those that {CURRENT} names");
+            return Err(damaged(&directory.join(&entry.name), why));
+        }
+        Ok(bytes)
+    };
+    let anchor = packs.remove(0);
+    let root = Anchor::read(content(&anchor)?).map_err(|error| damaged(&directory.join(ANCHOR), error.to_string()))?;
+    let mut files = Files::new();
+    for entry in &packs {
+        let version = Version::decode(content(entry)?)
+            .map_err(|error| damaged(&directory.join(&entry.name), error.to_string()))?;
+        files.extend(version.files.into_iter().map(|file| (file.name, file.content)));
+    }
+    let trusted = Trusted::load(&root, &files).map_err(|error| damaged(&pointer, error.to_string()))?;
+    Ok(Kept { trusted, anchor, packs, expired: 0 })
+}
+
+fn damaged(path: &Path, reason: String) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), reason }
 }
 
 /// Writes files under a name that no file had, synced before anything names it.
@@ -316,11 +362,10 @@ fn replace(directory: &Path, (name, new): (&str, &str), text: &str) -> Result<()
 /// The newest version that was seen to be past its validity; 0 where none was.
 fn expired(directory: &Path) -> Result<u64, StoreError> {
     let path = directory.join(EXPIRED);
-    let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
     match fs::read_to_string(&path) {
-        Ok(text) => text.trim_end().parse().map_err(|_| damaged(format!("{text:?} is no version"))),
+        Ok(text) => text.trim_end().parse().map_err(|_| damaged(&path, format!("{text:?} is no version"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(damaged(error.to_string())),
+        Err(error) => Err(damaged(&path, error.to_string())),
     }
 }
 
@@ -333,18 +378,13 @@ fn entries(text: &str) -> Result<Vec<Entry>, String> {
     text.lines().map(|line| entry(line).ok_or_else(|| format!("{line:?} is no SHA-256 and file name"))).collect()
 }
 
-fn content(directory: &Path, entry: &Entry) -> Result<Bytes, StoreError> {
-    let path = directory.join(&entry.name);
-    let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-    let length = fs::metadata(&path).map_err(|error| damaged(error.to_string()))?.len();
+fn read(directory: &Path, name: &str) -> Result<Bytes, StoreError> {
+    let path = directory.join(name);
+    let length = fs::metadata(&path).map_err(|error| damaged(&path, error.to_string()))?.len();
     if length > 2 * MAX_TOTAL_BYTES as u64 {
-        return Err(damaged(format!("{length} bytes are more than any configuration has")));
+        return Err(damaged(&path, format!("{length} bytes are more than any configuration has")));
     }
-    let bytes = fs::read(&path).map_err(|error| damaged(error.to_string()))?;
-    if Digest::of(&[&bytes]) != entry.digest {
-        return Err(damaged(format!("its bytes are not those that {CURRENT} names")));
-    }
-    Ok(bytes.into())
+    fs::read(&path).map(Bytes::from).map_err(|error| damaged(&path, error.to_string()))
 }
 
 /// Removes packs of no use. That one stays behind is no harm: it is tried again at the next start.

@@ -1,12 +1,14 @@
 //! The operators' door: health, readiness and counters for anyone who can reach it; grants, evidence and status for who
 //! holds the operators' token. HTTP, on loopback unless the admin says otherwise.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::SecurityServer;
 use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
+use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
 use crate::evidence::Line;
 use crate::lookout::Room;
 
@@ -30,12 +33,13 @@ use crate::lookout::Room;
 #[derive(Clone)]
 struct Door {
     server: Arc<SecurityServer>,
-    token: Digest,
+    /// SHA-256 of each token that opens the door, and the name that the audit log knows it by.
+    tokens: Arc<HashMap<Digest, String>>,
     metrics: PrometheusHandle,
 }
 
 /// The routes. Several servers in one process share their counters.
-pub(crate) fn door(server: Arc<SecurityServer>, token: Digest) -> Result<Router, String> {
+pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>) -> Result<Router, String> {
     static METRICS: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
     let metrics = METRICS
         .get_or_init(|| PrometheusBuilder::new().install_recorder().map_err(|error| error.to_string()))
@@ -51,8 +55,9 @@ pub(crate) fn door(server: Arc<SecurityServer>, token: Digest) -> Result<Router,
         .route("/v1/clock/accept", post(accept_clock))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .route("/v1/backup", post(backup))
         .layer(axum::middleware::from_fn(of_this_machine))
-        .with_state(Door { server, token, metrics }))
+        .with_state(Door { server, tokens: Arc::new(tokens), metrics }))
 }
 
 /// A web page in a browser on this machine can make it ask here under a name of its own: such a name is refused.
@@ -69,6 +74,7 @@ async fn of_this_machine(request: axum::extract::Request, next: axum::middleware
 
 /// Serves the door until it is told to stop.
 pub(crate) async fn serve(door: Router, listener: TcpListener, stop: CancellationToken) {
+    let door = door.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, door).with_graceful_shutdown(stop.cancelled_owned()).await {
         tracing::error!(%error, "the operators' door closed");
     }
@@ -87,6 +93,9 @@ pub struct Health {
     pub configuration_version: u64,
     /// When it expires, RFC 3339.
     pub configuration_expires: String,
+    /// Why what the registry sent last is not in force, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_refused: Option<String>,
     /// Whether a shutdown was asked for.
     pub draining: bool,
     /// By how many milliseconds the machine's clock is behind the last time that the log has. Messages are sealed with
@@ -96,8 +105,12 @@ pub struct Health {
     pub disk: Room,
     /// Bytes that are free on it.
     pub disk_free_bytes: u64,
-    /// What needs somebody, as the last look found it.
-    pub alarms: Vec<String>,
+    /// The alarms that are raised: what needs somebody, as the last look found it.
+    pub raised: Vec<String>,
+    /// For how many milliseconds more calls of peers are refused, because the server was put back from a backup.
+    pub waits_after_restore_ms: u64,
+    /// Alarms about peers' logs that the audit log holds; `status` shows the newest.
+    pub alarms: u64,
 }
 
 impl SecurityServer {
@@ -105,9 +118,14 @@ impl SecurityServer {
     pub fn health(&self) -> Health {
         let (configuration, freshness) = (self.configuration.load(), self.freshness());
         let ended = self.message_log.ended();
+        let waits = self.message_log.waits_after_restore(self.message_log.not_before_last(self.clock.now()));
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let running = if self.lookout.hangs() { "waiting for the disk" } else { "running" };
         Health {
-            ready: self.takes_more().is_ok() && freshness != Freshness::Expired && !self.lookout.hangs(),
+            ready: self.takes_more().is_ok()
+                && freshness != Freshness::Expired
+                && waits.is_zero()
+                && !self.lookout.hangs(),
             message_log: ended.map_or(running.into(), |why| format!("ended: {why}")),
             configuration: match freshness {
                 Freshness::Fresh => "fresh",
@@ -117,11 +135,14 @@ impl SecurityServer {
             .into(),
             configuration_version: configuration.version,
             configuration_expires: configuration.expires_at.to_string(),
+            configuration_refused: self.configuration.refused().map(|why| why.to_string()),
             draining: self.is_draining(),
-            clock_behind_ms: u64::try_from(self.clock_behind().as_millis()).unwrap_or(u64::MAX),
+            clock_behind_ms: millis(self.clock_behind()),
             disk: self.lookout.room(),
             disk_free_bytes: self.lookout.free_bytes(),
-            alarms: self.lookout.alarms(),
+            raised: self.lookout.raised(),
+            waits_after_restore_ms: millis(waits),
+            alarms: self.audit.alarms().1,
         }
     }
 }
@@ -155,14 +176,16 @@ pub struct Status {
     pub running: usize,
     /// How many grants are in force or to come.
     pub grants: usize,
+    /// The newest alarms about peers' logs.
+    pub alarms: Vec<Alarm>,
 }
 
-async fn status(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {
-    door.admit(&headers)?;
+async fn status(State(door): State<Door>, _: Operator) -> Result<Response, Problem> {
     let server = &door.server;
     let (health, running) = (server.health(), server.running());
     let grants = server.access_rights.list().len();
-    Ok(Json(Status { server: server.id.clone(), health, running, grants }).into_response())
+    let (alarms, _) = server.audit.alarms();
+    Ok(Json(Status { server: server.id.clone(), health, running, grants, alarms }).into_response())
 }
 
 /// The grants in force or to come.
@@ -172,8 +195,7 @@ pub struct Grants {
     pub grants: Vec<Grant>,
 }
 
-async fn grants(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Problem> {
-    door.admit(&headers)?;
+async fn grants(State(door): State<Door>, _: Operator) -> Result<Response, Problem> {
     let grants = door.server.access_rights.list().iter().map(|grant| (**grant).clone()).collect();
     Ok(Json(Grants { grants }).into_response())
 }
@@ -199,11 +221,10 @@ pub struct Changed {
 
 async fn grant(
     State(door): State<Door>,
+    Operator(by): Operator,
     Query(asked): Query<Asked>,
-    headers: HeaderMap,
     Json(proposal): Json<Proposal>,
 ) -> Result<Response, Problem> {
-    door.admit(&headers)?;
     door.hosts(&proposal.provider)?;
     let note = door.unknown(&proposal.consumer);
     if asked.dry_run {
@@ -213,7 +234,8 @@ async fn grant(
         );
     }
     // In a task of its own: an operator who hangs up must not leave the log and what is in force apart.
-    let granted = tokio::spawn(async move { door.server.access_rights.grant(proposal, door.server.clock.now()).await });
+    let now = door.server.clock.now();
+    let granted = tokio::spawn(async move { door.server.access_rights.grant_for(by, proposal, now).await });
     let grant = (*granted.await??).clone();
     Ok((StatusCode::CREATED, Json(Changed { grant, note })).into_response())
 }
@@ -228,18 +250,18 @@ pub struct Ending {
 
 async fn end(
     State(door): State<Door>,
+    Operator(by): Operator,
     Path(number): Path<u64>,
     Query(asked): Query<Asked>,
-    headers: HeaderMap,
     Json(Ending { reason }): Json<Ending>,
 ) -> Result<Response, Problem> {
-    door.admit(&headers)?;
     let (server, number) = (door.server, GrantNumber(number));
     if asked.dry_run {
         let grant = server.access_rights.foreseen_end(number).await?;
         return Ok(Json(Foreseen::new(vec![format!("end {grant}, for running exchanges too")])).into_response());
     }
-    let ended = tokio::spawn(async move { server.access_rights.end(number, reason, server.clock.now()).await });
+    let now = server.clock.now();
+    let ended = tokio::spawn(async move { server.access_rights.end_for(by, number, reason, now).await });
     let grant = (*ended.await??).clone();
     Ok(Json(Changed { grant, note: None }).into_response())
 }
@@ -254,17 +276,16 @@ pub struct Accepting {
 
 async fn accept_clock(
     State(door): State<Door>,
+    Operator(by): Operator,
     Query(asked): Query<Asked>,
-    headers: HeaderMap,
     Json(Accepting { reason }): Json<Accepting>,
 ) -> Result<Response, Problem> {
-    door.admit(&headers)?;
     if asked.dry_run {
         let would = door.server.may_accept_clock(&reason)?;
         let line = format!("accept {} as the time, though the log holds {}", would.clock, would.log_had);
         return Ok(Json(Foreseen::new(vec![line])).into_response());
     }
-    let accepted = tokio::spawn(async move { door.server.accept_clock(reason).await });
+    let accepted = tokio::spawn(async move { door.server.accept_clock(reason, by).await });
     let accepted = accepted.await??;
     let accepted = Accepted { clock: accepted.clock.to_string(), log_had: accepted.log_had.to_string() };
     Ok(Json(accepted).into_response())
@@ -311,8 +332,7 @@ pub struct Verdict {
     pub note: Option<String>,
 }
 
-async fn why(State(door): State<Door>, headers: HeaderMap, Query(why): Query<Why>) -> Result<Response, Problem> {
-    door.admit(&headers)?;
+async fn why(State(door): State<Door>, _: Operator, Query(why): Query<Why>) -> Result<Response, Problem> {
     let path: MethodPath =
         why.method.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let question = Question { consumer: &why.consumer, provider: &why.provider, path: &path, purpose: &why.purpose };
@@ -344,26 +364,44 @@ pub struct Records<L = Line> {
 
 async fn exchange(
     State(door): State<Door>,
+    Operator(by): Operator,
     Path(exchange): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    door.admit(&headers)?;
     let records = crate::evidence::summary(&found(&door, &exchange).await?);
+    door.note_read(by, "exchange", exchange.clone()).await?;
     Ok(Json(Records { exchange, records }).into_response())
 }
 
 async fn evidence(
     State(door): State<Door>,
+    Operator(by): Operator,
     Path(exchange): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    door.admit(&headers)?;
     let records = found(&door, &exchange).await?;
-    let exchange: ExchangeId =
-        exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
-    let file = crate::evidence::file(&door.server, exchange, &records)
+    let id: ExchangeId = exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
+    let file = crate::evidence::file(&door.server, id, &records)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    door.note_read(by, "evidence", exchange).await?;
     Ok(([("content-type", "application/json")], file).into_response())
+}
+
+/// What a backup is to hold.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackingUp {
+    /// Whether the signing keys are in it.
+    pub signing_keys: bool,
+}
+
+/// Notes that a backup begins: whoever reads the directory with this server's own rights copies it then.
+async fn backup(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Json(BackingUp { signing_keys }): Json<BackingUp>,
+) -> Result<Response, Problem> {
+    let at = door.server.clock.now().as_millis();
+    door.note(Noted::BackedUp { at, by, signing_keys }).await?;
+    Ok(Json(serde_json::json!({ "noted": at })).into_response())
 }
 
 async fn found(door: &Door, exchange: &str) -> Result<Vec<journal::Entry>, Problem> {
@@ -417,7 +455,7 @@ impl From<NotAccepted> for Problem {
             | NotAccepted::BeforeConfiguration { .. }
             | NotAccepted::Expired { .. }
             | NotAccepted::Running(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            NotAccepted::Audit(not_granted) => return not_granted.into(),
+            NotAccepted::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
             NotAccepted::Log(_) | NotAccepted::Store(_) | NotAccepted::Thread(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, not_accepted.to_string())
@@ -459,13 +497,46 @@ impl Door {
         Some(format!("nobody is registered as {subsystem}; {remedy}"))
     }
 
+    /// Notes what an operator reads, before it is given out: what cannot be noted is not shown.
+    async fn note_read(&self, by: Actor, what: &str, exchange: String) -> Result<(), Problem> {
+        let at = self.server.clock.now().as_millis();
+        self.note(Noted::Read { at, by, what: what.into(), exchange }).await
+    }
+
+    /// In a task of its own: who hangs up meanwhile is noted all the same.
+    async fn note(&self, noted: Noted) -> Result<(), Problem> {
+        let audit = Arc::clone(&self.server.audit);
+        let noted = tokio::spawn(async move { audit.note(&noted).await }).await?;
+        noted.map_err(|ended| NotGranted::Ended(ended.0).into())
+    }
+}
+
+/// Whoever asks, with a token that opens the door.
+struct Operator(Actor);
+
+/// The field in which the asking program says who uses it.
+pub(crate) const CALLS_ITSELF: &str = "causeway-operator";
+
+impl FromRequestParts<Door> for Operator {
+    type Rejection = Problem;
+
     /// The token is compared by its hash, so how long a comparison takes says nothing about it.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
-        let token = shown.and_then(|shown| shown.strip_prefix("Bearer "));
-        match token {
-            Some(token) if Digest::of(&[token.as_bytes()]) == self.token => Ok(()),
-            Some(_) | None => {
+    async fn from_request_parts(request: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let from = request.extensions.get::<ConnectInfo<SocketAddr>>();
+        let from = from.map_or_else(|| "unknown".to_owned(), |ConnectInfo(address)| address.to_string());
+        let field = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+        let token = field("authorization").and_then(|shown| shown.strip_prefix("Bearer "));
+        match token.and_then(|token| door.tokens.get(&Digest::of(&[token.as_bytes()]))) {
+            Some(token) => {
+                let fits = |name: &&str| !name.is_empty() && name.len() <= MAX_NAME_BYTES;
+                let calls_itself = field(CALLS_ITSELF).filter(fits).map(str::to_owned);
+                Ok(Self(Actor { token: token.clone(), from, calls_itself }))
+            }
+            None => {
+                metrics::counter!("causeway_operators_refused_total").increment(1);
+                if let Err(error) = door.server.audit.note_refused(from, door.server.clock.now()).await {
+                    tracing::error!(%error, "a refused attempt at the operators' door cannot be noted");
+                }
                 let why = "this route wants the operators' token; send authorization: Bearer, and the content of operators.token";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, why))
             }

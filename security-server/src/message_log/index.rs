@@ -4,22 +4,28 @@
 //! Not trusted: nothing is proved by it. It is caught up at a start and when it is asked, never on the message path.
 //! Whoever adds to it does so alone and in the order of the log.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use journal::{Entry, Position};
 use proto::digest::Digest;
+use proto::head::Head;
 use proto::identifier::{ExchangeId, MemberId};
 use proto::message::{Direction, End, Header};
-use proto::record::Kind;
+use proto::record::{Genesis, Kind};
 use proto::time::Time;
 use proto::wire::relay::{self as wire, Side};
 
+use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
+
 /// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
-/// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `p`: how far it
-/// reads. `t`: the last time. `a`: from which position on times count, and the time that was accepted there.
+/// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `h` tree: what was
+/// seen of a peer's tree. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
+/// that was accepted there.
 const RECORD: u8 = b'x';
 const OPEN: u8 = b'o';
 const RECEIVED: u8 = b'r';
+const SEEN_TREE: u8 = b'h';
 const POSITION: &[u8] = b"p";
 const LAST_TIME: &[u8] = b"t";
 const ACCEPTED: &[u8] = b"a";
@@ -103,7 +109,10 @@ impl Index {
         match entry.record.kind() {
             Kind::Sent => self.add_message(entry, &body, false)?,
             Kind::Received if body.len() > 32 => match super::is_withheld(entry) {
-                None => self.add_message(entry, &body.slice(32..), true)?,
+                None => {
+                    self.add_message(entry, &body.slice(32..), true)?;
+                    self.add_head(entry, &body.slice(32..))?;
+                }
                 // It opens nothing and is no replay, whatever it says of itself.
                 Some(exchange) => _ = self.0.insert(record_key(exchange, entry.position), &[][..])?,
             },
@@ -145,6 +154,52 @@ impl Index {
             self.0.insert(LAST_TIME, &header.time.as_millis().to_be_bytes())?;
         }
         Ok(())
+    }
+
+    /// What a received message shows of its sender's log: the tree of its seal's head, and how far it was then.
+    fn add_head(&self, entry: &Entry, header: &bytes::Bytes) -> Result<(), IndexError> {
+        let Some((head, genesis)) = super::beside(entry).and_then(|beside| {
+            let head = Head::parse(&beside.seal?.head).ok()?;
+            Some((head, beside.genesis))
+        }) else {
+            return Ok(());
+        };
+        let Ok(header) = Header::parse(header.clone()) else { return Ok(()) };
+        let key = [&[SEEN_TREE][..], head.tree.0.as_bytes()].concat();
+        let known = self.0.get(&key)?.and_then(|bytes| SeenTree::from_bytes(&bytes));
+        let kept = match (known, Genesis::parse(genesis)) {
+            (Some((owner, mut known)), _) => {
+                known.extend_to(&head, &header);
+                known.to_bytes(&owner)
+            }
+            (None, Ok(genesis)) if genesis.tree == head.tree => {
+                SeenTree::of(&genesis, &head, &header).to_bytes(&LogOwner::of(&genesis))
+            }
+            // Its genesis came with an earlier message, which is no longer here.
+            (None, _) => return Ok(()),
+        };
+        self.0.insert(key, kept)?;
+        Ok(())
+    }
+
+    /// What was seen of the peers' logs: of each the youngest trees. The others are forgotten.
+    pub fn seen_trees(&self) -> Result<Vec<(LogOwner, SeenTree)>, IndexError> {
+        let mut of_owner: HashMap<LogOwner, Vec<(SeenTree, sled::IVec)>> = HashMap::new();
+        for entry in self.0.scan_prefix([SEEN_TREE]) {
+            let (key, value) = entry?;
+            if let Some((owner, seen)) = SeenTree::from_bytes(&value) {
+                of_owner.entry(owner).or_default().push((seen, key));
+            }
+        }
+        let mut kept = Vec::new();
+        for (owner, mut trees) in of_owner {
+            trees.sort_by_key(|(seen, _)| std::cmp::Reverse(seen.last()));
+            for (_, key) in trees.drain(REMEMBERED_TREES.min(trees.len())..) {
+                self.0.remove(key)?;
+            }
+            kept.extend(trees.into_iter().map(|(seen, _)| (owner.clone(), seen)));
+        }
+        Ok(kept)
     }
 
     /// The last time that this server sealed.

@@ -14,6 +14,8 @@ use crate::refusal::BareRefusal;
 pub(super) struct Seen {
     openings: HashSet<(ExchangeId, u32)>,
     by_time: BTreeMap<Time, Vec<(ExchangeId, u32)>>,
+    /// Openings of this time or an earlier one may have been seen by the log that was lost.
+    lost: Option<Time>,
 }
 
 impl Seen {
@@ -23,6 +25,17 @@ impl Seen {
             seen.insert((exchange, attempt), time);
         }
         seen
+    }
+
+    /// The log was put back from a backup, and this server started with it at this time. What was seen before is not
+    /// known, and bore a time of at most a minute later. Without openings of that time there is nothing to replay.
+    pub(super) fn lost_until(&mut self, restored: Time) {
+        self.lost = Some(restored.plus(MAX_SKEW));
+    }
+
+    /// Up to which time openings are refused because the log that held them was lost.
+    pub(super) fn is_lost_until(&self) -> Option<Time> {
+        self.lost
     }
 
     /// Notes an opening of this time. Forgets those that are no longer fresh: their time alone refuses them.
@@ -38,6 +51,14 @@ impl Seen {
             return Err(BareRefusal::new(
                 Code::Replayed,
                 format!("exchange {} attempt {} was seen", opening.0, opening.1),
+            ));
+        }
+        if let Some(lost) = self.lost.filter(|lost| time <= *lost) {
+            return Err(BareRefusal::new(
+                Code::NotReady,
+                format!(
+                    "this server was put back from a backup: openings up to {lost} may be replays, this one is of {time}"
+                ),
             ));
         }
         self.insert(opening, time);
@@ -59,6 +80,18 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_lost_log_may_have_seen_is_refused_and_nothing_later() {
+        let restored = Time::from_millis(1_000_000);
+        let mut seen = Seen::default();
+        seen.lost_until(restored);
+        let mut note = |byte, time: Time, now| seen.note((ExchangeId::from_bytes([byte; 16]), 1), time, now);
+        assert!(note(1, restored, restored).is_err());
+        // Accepted just before the loss, from a peer whose clock was as far ahead as it may be.
+        assert!(note(2, restored.plus(MAX_SKEW), restored.plus(MAX_SKEW)).is_err());
+        assert!(note(3, restored.plus(MAX_SKEW).plus(std::time::Duration::from_millis(1)), restored).is_ok());
+    }
 
     #[test]
     fn an_opening_is_seen_as_long_as_it_is_fresh() {

@@ -124,7 +124,7 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     let invite = format!("central-registry invite {member} --name New --server {server} {AS_ADMIN}");
     let (end, suspend) = (
         format!("security-server access end 1 --reason done {at}"),
-        format!("central-registry suspend VN/GOV/moj --reason holidays {AS_ADMIN}"),
+        format!("central-registry suspend VN/GOV/moj --reason holidays --yes {AS_ADMIN}"),
     );
     let restore = format!("central-registry restore VN/GOV/moj {AS_ADMIN}");
     let (approve, reject) = (

@@ -352,7 +352,8 @@ async fn a_service_may_answer_after_an_hour_where_its_caller_waits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_hangs_takes_its_own_share_of_a_consumers_exchanges_and_no_other() {
     let mut world = World::new().await;
-    world.join("tax", "register", hanging_service().await, |_| {}).await;
+    let hangs = hanging_service().await;
+    world.enroll_before(hangs, "tax", "register", |_| {}).await;
     world.grant_to("tax").await;
     let to_tax = |world: &World| {
         let mut request = world.post("Hang");
@@ -395,7 +396,7 @@ async fn a_provider_that_hangs_takes_its_own_share_of_a_consumers_exchanges_and_
 async fn a_service_that_hangs_takes_its_own_share_of_a_providers_exchanges_and_no_other() {
     let mut world = World::new().await;
     let (parrot, _heard) = Parrot::serve().await;
-    world.join("tax", "register", parrot, |_| {}).await;
+    world.enroll_before(parrot, "tax", "register", |_| {}).await;
     let hangs = hanging_service().await;
     restart_with_services(&mut world, hangs).await;
     for consumer in ["portal", "tax"] {

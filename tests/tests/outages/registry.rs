@@ -37,7 +37,7 @@ async fn the_age_of_a_configuration_survives_restarts_and_calls_go_on_to_its_las
         world.restart(name).await;
         let ill = health(&world, name);
         assert_eq!((ill.ready, ill.configuration.as_str()), (false, "expired"), "{name}");
-        assert_eq!(ill.alarms, ["configuration_stale", "configuration_expired"], "{name}: from the first moment on");
+        assert_eq!(ill.raised, ["configuration_stale", "configuration_expired"], "{name}: from the first moment on");
     }
     assert_eq!(call_once(&world).await, Err("CONFIGURATION_EXPIRED".into()));
 
@@ -47,7 +47,7 @@ async fn the_age_of_a_configuration_survives_restarts_and_calls_go_on_to_its_las
     call_once(&world).await.unwrap();
     for name in SERVERS {
         look(&world, name).await;
-        assert!(health(&world, name).alarms.is_empty());
+        assert!(health(&world, name).raised.is_empty());
     }
 }
 

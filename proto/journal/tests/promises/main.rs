@@ -5,4 +5,5 @@ mod crash;
 mod damage;
 mod ledger;
 mod order;
+mod restored;
 mod segments;

@@ -1,0 +1,441 @@
+//! What this server holds of its peers' logs, and whether what it sees now follows from it (PROTOCOL.md 5.5). A peer that was
+//! put back from a backup has lost what came after it, and does not know what; who talked to it does.
+//!
+//! Nothing is refused here: a lost tail is an alarm, and the messages themselves are in this server's log.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use proto::digest::Digest;
+use proto::head::Head;
+use proto::message::Header;
+use proto::record::Genesis;
+use proto::time::Time;
+use proto::transport::MAX_SKEW;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::audit::{Alarm, Finding, named};
+use crate::quota::Bucket;
+
+/// Trees that are remembered of one owner's log: each start of a peer makes one.
+pub const REMEMBERED_TREES: usize = 64;
+/// Alarms that one owner's log may raise: a burst, and a second's worth. A peer cannot fill the audit log.
+const ALARMS_OF_ONE: (f64, f64) = (16.0, 16.0 / 3600.0);
+/// Alarms that wait to be noted.
+const ALARMS_WAITING: usize = 256;
+
+/// Whose log: the member and the server of its geneses.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LogOwner {
+    /// The member.
+    pub member: String,
+    /// The server.
+    pub server: String,
+}
+
+impl LogOwner {
+    /// As the genesis says, which was found to be the sender's.
+    pub fn of(genesis: &Genesis) -> Self {
+        Self { member: genesis.content.member.clone(), server: genesis.content.server.clone() }
+    }
+}
+
+/// A tree of a peer's log, as far as it was seen. Every time is the sender's.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SeenTree {
+    /// Its name.
+    tree: Digest,
+    /// The tree before, its size and root, as this one's genesis says.
+    before: Option<(Digest, u64, Option<Digest>)>,
+    /// The largest head of it that was seen signed.
+    size: u64,
+    root: Digest,
+    /// The exchange whose message bore that head.
+    exchange: String,
+    first: Time,
+    last: Time,
+    /// When a newer tree of the same owner was seen that does not follow from it.
+    left: Option<(Time, Digest)>,
+}
+
+impl SeenTree {
+    /// Of a message that was verified.
+    pub fn of(genesis: &Genesis, head: &Head, header: &Header) -> Self {
+        let digest = |bytes: &[u8]| Digest::try_from(bytes).ok();
+        let content = &genesis.content;
+        Self {
+            tree: head.tree.0,
+            before: digest(&content.before).map(|tree| (tree, content.before_size, digest(&content.before_root))),
+            size: head.size,
+            root: head.root,
+            exchange: named(header.exchange),
+            first: header.time,
+            last: header.time,
+            left: None,
+        }
+    }
+
+    /// When it was heard of last.
+    pub fn last(&self) -> Time {
+        self.last
+    }
+
+    /// As the index keeps it, with its owner.
+    pub fn to_bytes(&self, owner: &LogOwner) -> Vec<u8> {
+        let kept = Kept {
+            member: owner.member.clone(),
+            server: owner.server.clone(),
+            tree: self.tree.to_string(),
+            before: self.before.map(|(tree, size, root)| (tree.to_string(), size, root.map(|root| root.to_string()))),
+            size: self.size,
+            root: self.root.to_string(),
+            exchange: self.exchange.clone(),
+            first: self.first.as_millis(),
+            last: self.last.as_millis(),
+        };
+        serde_json::to_vec(&kept).expect("texts and numbers")
+    }
+
+    /// Back from [`SeenTree::to_bytes`]; none where it is something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<(LogOwner, Self)> {
+        let kept: Kept = serde_json::from_slice(bytes).ok()?;
+        let before = match kept.before {
+            None => None,
+            Some((tree, size, None)) => Some((tree.parse().ok()?, size, None)),
+            Some((tree, size, Some(root))) => Some((tree.parse().ok()?, size, Some(root.parse().ok()?))),
+        };
+        let seen = Self {
+            tree: kept.tree.parse().ok()?,
+            before,
+            size: kept.size,
+            root: kept.root.parse().ok()?,
+            exchange: kept.exchange,
+            first: Time::from_millis(kept.first),
+            last: Time::from_millis(kept.last),
+            left: None,
+        };
+        Some((LogOwner { member: kept.member, server: kept.server }, seen))
+    }
+
+    /// Takes in what another message of the same tree shows.
+    pub fn extend_to(&mut self, head: &Head, header: &Header) {
+        (self.first, self.last) = (self.first.min(header.time), self.last.max(header.time));
+        if head.size > self.size {
+            (self.size, self.root, self.exchange) = (head.size, head.root, named(header.exchange));
+        }
+    }
+}
+
+/// A tree as the index keeps it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    member: String,
+    server: String,
+    tree: String,
+    before: Option<(String, u64, Option<String>)>,
+    size: u64,
+    root: String,
+    exchange: String,
+    first: u64,
+    last: u64,
+}
+
+/// What the threads share.
+pub struct Witness {
+    owners: Mutex<HashMap<LogOwner, Owned>>,
+    alarms: mpsc::Sender<Alarm>,
+}
+
+struct Owned {
+    trees: Vec<SeenTree>,
+    alarms: Bucket,
+}
+
+impl Owned {
+    fn of(trees: Vec<SeenTree>) -> Self {
+        let (burst, per_second) = ALARMS_OF_ONE;
+        Self { trees, alarms: Bucket::new(burst, per_second) }
+    }
+}
+
+impl Witness {
+    /// Begins with what the log held at the start. Alarms come out of the other end.
+    pub fn of(seen: Vec<(LogOwner, SeenTree)>) -> (Self, mpsc::Receiver<Alarm>) {
+        let mut owners: HashMap<LogOwner, Owned> = HashMap::new();
+        for (owner, tree) in seen {
+            owners.entry(owner).or_insert_with(|| Owned::of(Vec::new())).trees.push(tree);
+        }
+        for owned in owners.values_mut() {
+            owned.trees.sort_by_key(|tree| tree.first);
+            // What was found when each was new, without crying out again.
+            for at in 1..owned.trees.len() {
+                let (known, new) = owned.trees.split_at_mut(at);
+                contradictions(known, &new[0]);
+            }
+        }
+        let (alarms, noted) = mpsc::channel(ALARMS_WAITING);
+        (Self { owners: Mutex::new(owners), alarms }, noted)
+    }
+
+    /// Takes in a head whose signature held, with the message that bore it. `now` is this server's time.
+    pub fn see(&self, genesis: &Genesis, head: &Head, header: &Header, now: Time) {
+        let (owner, seen) = (LogOwner::of(genesis), SeenTree::of(genesis, head, header));
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owned = owners.entry(owner.clone()).or_insert_with(|| Owned::of(Vec::new()));
+        let found = match owned.trees.iter_mut().find(|known| known.tree == seen.tree) {
+            Some(known) => {
+                known.extend_to(head, header);
+                goes_on(known, header.time).into_iter().collect()
+            }
+            None => {
+                let found = contradictions(&mut owned.trees, &seen);
+                owned.trees.push(seen);
+                forget_the_oldest(&mut owned.trees);
+                found
+            }
+        };
+        for found in found {
+            self.raise(owned, &owner, found, header, now);
+        }
+    }
+
+    /// Two signed heads of one tree at one size bear two roots (PROTOCOL.md 5.3): no crash, restore or clone does that.
+    pub fn fork(&self, genesis: &Genesis, head: &Head, other: &Digest, header: &Header, now: Time) {
+        let owner = LogOwner::of(genesis);
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owned = owners.entry(owner.clone()).or_insert_with(|| Owned::of(Vec::new()));
+        let known = owned.trees.iter().find(|known| known.tree == head.tree.0);
+        let held_in = known.map_or_else(|| named(header.exchange), |known| known.exchange.clone());
+        let roots = [other.to_string(), head.root.to_string()];
+        let fork = Finding::Fork { tree: head.tree.to_string(), size: head.size, roots };
+        self.raise(owned, &owner, (fork, held_in), header, now);
+    }
+
+    /// Cries out at once; the entry follows, and no exchange waits for it.
+    fn raise(
+        &self,
+        owned: &mut Owned,
+        LogOwner { member, server }: &LogOwner,
+        (finding, held_in): (Finding, String),
+        header: &Header,
+        now: Time,
+    ) {
+        metrics::counter!("causeway_peer_log_alarms_total", "finding" => finding.word()).increment(1);
+        let seen_in = named(header.exchange);
+        match &finding {
+            Finding::LostTail { tree, ended, held, .. } => tracing::error!(
+                member,
+                server,
+                tree,
+                held_in,
+                seen_in,
+                "A PEER'S LOG HAS LOST ITS TAIL: by its own word it ended at {ended} commits, and this server holds its signed \
+                 head at {held}. Was it put back from a backup? Keep this server's log: it has what is lost there"
+            ),
+            Finding::Fork { tree, size, .. } => tracing::error!(
+                member,
+                server,
+                tree,
+                size,
+                held_in,
+                seen_in,
+                "A PEER'S LOG HAS FORKED: two heads of one size conflict. Keep this server's log, and tell the central registry"
+            ),
+            Finding::RunsTwice { tree, other } => tracing::error!(
+                member,
+                server,
+                tree,
+                other,
+                held_in,
+                seen_in,
+                "A PEER RUNS TWICE with one key and one name: tell its admin to stop one of the two"
+            ),
+        }
+        if !owned.alarms.take() {
+            return;
+        }
+        let (member, server) = (member.clone(), server.clone());
+        let alarm = Alarm { at: now.as_millis(), member, server, finding, held_in, seen_in };
+        if self.alarms.try_send(alarm).is_err() {
+            tracing::error!("an alarm about a peer's log could not be noted in the audit log: too many wait");
+        }
+    }
+}
+
+fn forget_the_oldest(trees: &mut Vec<SeenTree>) {
+    if trees.len() > REMEMBERED_TREES
+        && let Some((oldest, _)) = trees.iter().enumerate().min_by_key(|(_, tree)| tree.last)
+    {
+        trees.swap_remove(oldest);
+    }
+}
+
+/// What a tree that is new here contradicts of those that are known (PROTOCOL.md 5.5). Each finding comes with the exchange
+/// that bore what is held.
+fn contradictions(known: &mut [SeenTree], new: &SeenTree) -> Vec<(Finding, String)> {
+    let mut found = Vec::new();
+    let Some((before, ended, root)) = new.before else {
+        // A log that begins anew knows of no tree before it.
+        leave_behind(known, new, None, &mut found);
+        return found;
+    };
+    let Some(at) = known.iter().position(|tree| tree.tree == before) else {
+        // It may have started several times since it was last heard of: nothing can be said.
+        return found;
+    };
+    if known[at].size > ended {
+        found.push((known[at].lost(ended, new), known[at].exchange.clone()));
+        known[at].left = Some((new.first, new.tree));
+    }
+    if let Some(root) = root.filter(|root| known[at].size == ended && known[at].root != *root) {
+        let roots = [known[at].root.to_string(), root.to_string()];
+        let fork = Finding::Fork { tree: before.to_string(), size: ended, roots };
+        found.push((fork, known[at].exchange.clone()));
+    }
+    // A server's time never goes back, not by a restart neither: what it sealed after the tree that the new one names as
+    // the one before, and before the new one, is in no past of the new one.
+    let after = known[at].last;
+    leave_behind(known, new, Some((before, after)), &mut found);
+    found
+}
+
+fn leave_behind(
+    known: &mut [SeenTree],
+    new: &SeenTree,
+    after: Option<(Digest, Time)>,
+    found: &mut Vec<(Finding, String)>,
+) {
+    let is_between = |tree: &SeenTree| match after {
+        None => tree.first < new.first,
+        Some((before, after)) => tree.tree != before && after < tree.first && tree.first < new.first,
+    };
+    for tree in known.iter_mut().filter(|tree| is_between(tree)) {
+        found.push((tree.lost(0, new), tree.exchange.clone()));
+        tree.left = Some((new.first, new.tree));
+    }
+}
+
+/// Whether a tree that was left behind is written on. Its last messages may be late, by no more than clocks may differ.
+fn goes_on(known: &mut SeenTree, time: Time) -> Option<(Finding, String)> {
+    let (left, other) = known.left?;
+    if time <= left.plus(MAX_SKEW) {
+        return None;
+    }
+    known.left = None;
+    let twice = Finding::RunsTwice { tree: known.tree.to_string(), other: other.to_string() };
+    Some((twice, known.exchange.clone()))
+}
+
+impl SeenTree {
+    fn lost(&self, ended: u64, successor: &SeenTree) -> Finding {
+        Finding::LostTail {
+            tree: self.tree.to_string(),
+            ended,
+            held: self.size,
+            root: self.root.to_string(),
+            successor: successor.tree.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(name: &str) -> Digest {
+        Digest::of(&[name.as_bytes()])
+    }
+
+    /// A tree of this name after another that ended at a size, seen at a size and from one second to another.
+    fn tree(name: &str, before: Option<(&str, u64)>, size: u64, seconds: (u64, u64)) -> SeenTree {
+        SeenTree {
+            tree: digest(name),
+            before: before.map(|(before, ended)| (digest(before), ended, Some(digest(&format!("{before}{ended}"))))),
+            size,
+            root: digest(&format!("{name}{size}")),
+            exchange: format!("of {name}"),
+            first: Time::from_millis(seconds.0 * 1000),
+            last: Time::from_millis(seconds.1 * 1000),
+            left: None,
+        }
+    }
+
+    fn found(known: &[SeenTree], new: &SeenTree) -> Vec<String> {
+        let found = contradictions(&mut known.to_vec(), new);
+        let shown = found.iter().map(|(finding, held_in)| match finding {
+            Finding::LostTail { ended, held, .. } => format!("{held_in}: lost, {ended} of {held}"),
+            Finding::Fork { size, .. } => format!("{held_in}: fork at {size}"),
+            Finding::RunsTwice { .. } => format!("{held_in}: twice"),
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn restarts_and_crashes_contradict_nothing() {
+        let a = tree("a", None, 10, (0, 10));
+        assert!(found(std::slice::from_ref(&a), &tree("b", Some(("a", 10)), 1, (11, 11))).is_empty());
+        assert!(
+            found(std::slice::from_ref(&a), &tree("b", Some(("a", 12)), 1, (11, 11))).is_empty(),
+            "more than we saw"
+        );
+        assert!(found(std::slice::from_ref(&a), &tree("d", Some(("c", 3)), 1, (30, 30))).is_empty(), "starts unseen");
+        let b = tree("b", Some(("a", 10)), 5, (11, 20));
+        assert!(found(&[a.clone(), b.clone()], &tree("c", Some(("b", 5)), 1, (21, 21))).is_empty());
+        // A late message of an older tree, when younger ones are known already.
+        assert!(found(std::slice::from_ref(&b), &a).is_empty());
+        let d = tree("d", Some(("c", 3)), 1, (30, 30));
+        assert!(found(&[a, d], &tree("b", Some(("a", 10)), 1, (15, 15))).is_empty());
+    }
+
+    #[test]
+    fn a_successor_that_ends_a_tree_too_early_has_lost_its_tail() {
+        let a = tree("a", None, 10, (0, 10));
+        assert_eq!(found(&[a], &tree("r", Some(("a", 7)), 1, (20, 20))), ["of a: lost, 7 of 10"]);
+    }
+
+    #[test]
+    fn a_tree_between_the_one_before_and_the_new_one_is_lost_whole() {
+        let (a, b) = (tree("a", None, 10, (0, 10)), tree("b", Some(("a", 12)), 5, (11, 20)));
+        let restored = tree("r", Some(("a", 7)), 1, (30, 30));
+        assert_eq!(found(&[a.clone(), b.clone()], &restored), ["of a: lost, 7 of 10", "of b: lost, 0 of 5"]);
+        // The tree between need not be the one that directly followed.
+        let d = tree("d", Some(("unseen", 3)), 4, (15, 20));
+        assert_eq!(found(&[a.clone(), d], &tree("r", Some(("a", 10)), 1, (30, 30))), ["of d: lost, 0 of 4"]);
+        assert_eq!(found(&[a, b], &tree("n", None, 1, (30, 30))), ["of a: lost, 0 of 10", "of b: lost, 0 of 5"]);
+    }
+
+    #[test]
+    fn another_root_at_the_end_of_a_tree_is_a_fork() {
+        let mut a = tree("a", None, 10, (0, 10));
+        a.root = digest("rewritten");
+        assert_eq!(found(&[a], &tree("b", Some(("a", 10)), 1, (11, 11))), ["of a: fork at 10"]);
+    }
+
+    #[test]
+    fn a_tree_left_behind_that_goes_on_runs_twice() {
+        let mut known = [tree("a", None, 10, (0, 10))];
+        assert_eq!(contradictions(&mut known, &tree("r", Some(("a", 7)), 1, (20, 20))).len(), 1);
+        let after = |seconds: u64| Time::from_millis(20_000 + seconds * 1000);
+        assert!(goes_on(&mut known[0], after(60)).is_none(), "sent before, come late");
+        assert!(matches!(goes_on(&mut known[0], after(61)), Some((Finding::RunsTwice { .. }, _))));
+        assert!(goes_on(&mut known[0], after(62)).is_none(), "said once");
+    }
+
+    #[test]
+    fn the_index_gives_back_what_was_seen() {
+        let owner = LogOwner { member: "VN/GOV/moj".into(), server: "VN/GOV/moj/ss1".into() };
+        for seen in [tree("a", None, 10, (0, 10)), tree("b", Some(("a", 10)), 1, (11, 12))] {
+            assert_eq!(SeenTree::from_bytes(&seen.to_bytes(&owner)), Some((owner.clone(), seen)));
+        }
+        assert_eq!(SeenTree::from_bytes(b"{}"), None);
+    }
+
+    #[test]
+    fn what_is_remembered_of_one_log_is_bounded_and_the_youngest() {
+        let mut trees: Vec<_> = (0..=REMEMBERED_TREES as u64).map(|n| tree(&n.to_string(), None, 1, (n, n))).collect();
+        forget_the_oldest(&mut trees);
+        assert_eq!(trees.len(), REMEMBERED_TREES);
+        assert!(trees.iter().all(|tree| tree.tree != digest("0")));
+    }
+}
