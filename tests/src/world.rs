@@ -15,7 +15,7 @@ use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
     InstanceDocument, MemberDocument, ServerDocument, SigningDocument, SubsystemDocument,
 };
-use proto::identifier::{InstanceId, ServerId, SubsystemId};
+use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::signature::SigningKey;
 use proto::time::Time;
 use security_server::access_rights::{GrantNumber, Proposal};
