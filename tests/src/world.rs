@@ -9,7 +9,7 @@ use std::time::Duration;
 use central_registry::authority::CertificateAuthority;
 use central_registry::publish::{Publication, RoleKeys, Thresholds, View};
 use central_registry::register::{Applied, Hex};
-use journal::{Directory, Disk, Options};
+use journal::{Disk, Options};
 use proto::digest::Digest;
 use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
@@ -37,6 +37,7 @@ use tonic::transport::Channel;
 
 use crate::echo::{Heard, Parrot};
 use crate::raw;
+use crate::roomy::Roomy;
 use crate::wire::echo_client::EchoClient;
 
 /// The token of the consumer's system.
@@ -286,7 +287,7 @@ impl World {
             log: Arc::clone(&member.log),
             log_options: Options { first, ..self.log_options.clone() },
             index: directory.join("index"),
-            audit: Arc::new(Directory(directory.join("audit"))),
+            audit: Arc::new(Roomy::at(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
             disk_marks: DiskMarks::default(),
             names: self.names.clone(),
@@ -536,7 +537,7 @@ impl Member {
             signing_pkcs8,
             authentication: authentication_pkcs8,
             chain: vec![certificate.as_bytes().to_vec()],
-            log: Arc::new(Directory(directory.join("log"))),
+            log: Arc::new(Roomy::at(directory.join("log"))),
             listed: true,
         }
     }
