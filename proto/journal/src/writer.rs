@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     ended: OnceLock<Arc<str>>,
     watch: watch::Sender<Option<Arc<str>>>,
     durable_end: Mutex<Position>,
+    /// Counted up when a batch begins to be written and when its sync returned: odd in between.
+    written: AtomicU64,
     counted: Counted,
 }
 
@@ -98,8 +100,17 @@ struct Counted {
 impl Shared {
     /// Where what is durable ends now.
     pub fn new(durable_end: Position) -> Self {
-        let (ended, watch) = (OnceLock::new(), watch::Sender::new(None));
-        Self { ended, watch, durable_end: Mutex::new(durable_end), counted: Counted::default() }
+        let (ended, watch, durable_end) = (OnceLock::new(), watch::Sender::new(None), Mutex::new(durable_end));
+        Self { ended, watch, durable_end, written: AtomicU64::new(0), counted: Counted::default() }
+    }
+
+    /// The batch that is being written, if one is.
+    pub fn writing(&self) -> Option<u64> {
+        Some(self.written.load(Ordering::Relaxed)).filter(|written| written % 2 == 1)
+    }
+
+    fn count_writing(&self) {
+        self.written.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn counts(&self) -> Counts {
@@ -378,6 +389,7 @@ impl Writing {
         if idle && self.trees.iter().all(|tree| tree.unsigned.is_none()) {
             return Ok(());
         }
+        shared.count_writing();
         if self.length >= self.options.segment_bytes && !idle {
             self.begin_next_segment()?;
         }
@@ -407,6 +419,7 @@ impl Writing {
             shared.end(&error.to_string());
             return Err(error);
         }
+        shared.count_writing();
         self.length += self.batch.len() as u64;
         shared.is_durable_up_to(self.end());
         shared.count(committed.iter().map(|(_, _, requests)| requests.len()).sum(), heads_signed);
