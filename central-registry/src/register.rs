@@ -4,9 +4,12 @@
 //! between the two the entry becomes durable in the journal. Rebuilding the register after a start is the same two
 //! calls. Nothing here reads a clock, a file or a socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use command_line::did_you_mean;
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::digest::{Digest, NotADigest};
@@ -15,10 +18,13 @@ use proto::global_configuration::document::{
     Der, InstanceDocument, MAX_SERVERS, MAX_SUBSYSTEMS, MemberDocument, ServerDocument, SigningDocument,
     SubsystemDocument,
 };
-use proto::identifier::{MemberId, ServerId, SubsystemId};
-use proto::registration::{Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, RequestId, Text};
+use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::registration::{
+    Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, RequestId, Text, VerifiedCommand,
+};
 use proto::signature::{KeyId, PublicKey};
 use proto::time::Time;
+use proto::wire::registry::SignedCommand;
 use serde::{Deserialize, Serialize};
 
 /// Most members of one instance.
@@ -37,6 +43,9 @@ pub struct Entry {
     /// By which admin's command; none: by an applicant, or by the registry itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
+    /// From which address it was asked, or by whom on the registry's own machine; none: the registry did it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// What.
     pub event: Event,
 }
@@ -49,13 +58,61 @@ pub struct By {
     pub admin: Hex,
     /// The command's id, in hexadecimal.
     pub command: String,
+    /// The command as it was signed: whoever reads the journal need not believe the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedOrder>,
+}
+
+/// A command's bytes and the admin's signature over them, base64.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedOrder {
+    /// The canonical bytes of `Command` (PROTOCOL.md 12).
+    pub command: String,
+    /// Over "causeway/v1/command\n" and them.
+    pub signature: String,
 }
 
 impl By {
     /// The admin's key and the command that it signed.
     pub fn new(admin: KeyId, command: CommandId) -> Self {
-        Self { admin: Hex(admin), command: hex::encode(command) }
+        Self { admin: Hex(admin), command: hex::encode(command), signed: None }
     }
+
+    /// The same, with the command as it came.
+    pub fn signed(self, command: &[u8], signature: &[u8]) -> Self {
+        let signed = SignedOrder { command: STANDARD.encode(command), signature: STANDARD.encode(signature) };
+        Self { signed: Some(signed), ..self }
+    }
+
+    /// Checks that the admin with this key signed just this event. None: the entry is of a version that kept no command.
+    pub fn verify(&self, key: &PublicKey, instance: &InstanceId, event: &Event) -> Option<Result<(), NotOrdered>> {
+        let signed = self.signed.as_ref()?;
+        let check = || {
+            let decode = |text: &str| STANDARD.decode(text).map(Bytes::from).map_err(|_| NotOrdered::Unreadable);
+            let (command, signature) = (decode(&signed.command)?, decode(&signed.signature)?);
+            let received = ReceivedCommand::parse(SignedCommand { command, key: self.admin.0.to_wire(), signature })?;
+            let then = received.time();
+            let verified = VerifiedCommand::verify(received, key, instance, then)?;
+            let is_it = hex::encode(verified.id()) == self.command && event.carries_out(verified.order());
+            if is_it { Ok(()) } else { Err(NotOrdered::Another) }
+        };
+        Some(check())
+    }
+}
+
+/// Why a kept command does not show that an admin ordered what the entry says.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOrdered {
+    /// It is no base64.
+    #[error("the command that is kept with it cannot be read")]
+    Unreadable,
+    /// It is no command, or not signed.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It orders something else.
+    #[error("the command that is kept with it orders something else")]
+    Another,
 }
 
 /// What can happen to the register.
@@ -115,6 +172,36 @@ pub enum Event {
         /// Which.
         member: MemberId,
     },
+    /// The registry started with these settings and keys.
+    Started {
+        /// The program's version.
+        program: String,
+        /// How they differ from those of the start before.
+        changed: Vec<Changed>,
+    },
+    /// Somebody on the registry's own machine began a backup: this entry is in it.
+    BackedUp {
+        /// Whether with the keys that sign.
+        signing_keys: bool,
+    },
+    /// After the registry was put back from a backup: what was published of a member after the backup, and so was told to
+    /// everybody, counts.
+    Adopted {
+        /// The version that said so.
+        version: u64,
+        /// The member.
+        member: MemberId,
+        /// What it said; none: that there is no such member.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        document: Option<Box<MemberDocument>>,
+    },
+    /// The registry was put back from a backup. What was decided between the two and not published is not in this journal.
+    PutBack {
+        /// From which backup.
+        backup: String,
+        /// No version up to this one is ever signed again: one of them may have been signed since.
+        passes_over: u64,
+    },
     /// A version of the configuration was signed. It is given to nobody before this entry is durable.
     Published {
         /// The version.
@@ -122,6 +209,34 @@ pub enum Event {
         /// SHA-256 of its timestamp document.
         timestamp: Hex,
     },
+}
+
+/// A setting, or the name of a key, that changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// Which.
+    pub setting: String,
+    /// What it was; none: it was not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What it is; none: it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+impl Event {
+    /// Whether it is what the order asks for, and nothing else.
+    fn carries_out(&self, order: &Order) -> bool {
+        match (order, self) {
+            (Order::Invite(asked), Self::Invited { invitation, .. }) => asked == invitation,
+            (Order::Approve(asked), Self::Approved { request, .. }) => asked == request,
+            (Order::Reject(asked, why), Self::Rejected { request, reason }) => asked == request && why == reason,
+            (Order::Suspend(asked, why), Self::Suspended { member, reason }) => asked == member && why == reason,
+            (Order::Restore(asked), Self::Restored { member }) => asked == member,
+            _ => false,
+        }
+    }
 }
 
 /// What an applicant asks, as the register keeps it: without the token.
@@ -256,6 +371,12 @@ pub enum Refused {
         /// Its standing.
         standing: &'static str,
     },
+    /// It may have been carried out by what was lost since the backup.
+    #[error(
+        "the registry was put back from a backup: a command that was signed up to {0} may have been carried out before; \
+         sign a new one after that"
+    )]
+    AfterRestore(Time),
     /// A limit of the register.
     #[error("the register takes at most {limit} {what}; ask those who govern the instance")]
     Limit {
@@ -373,6 +494,12 @@ pub struct Register {
     commands: BTreeMap<String, u64>,
     published: u64,
     last: u64,
+    /// When the registry was put back from a backup, the last time.
+    #[serde(default)]
+    put_back: u64,
+    /// What it was started with, the last time.
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
 }
 
 impl Register {
@@ -446,6 +573,28 @@ impl Register {
         self.published
     }
 
+    /// The admin's name.
+    pub fn admin_name(&self, key: KeyId) -> Option<&Text> {
+        self.admins.get(&Hex(key)).map(|admin| &admin.name)
+    }
+
+    /// How these settings differ from those that the registry was started with the last time.
+    pub fn changed_to(&self, settings: &BTreeMap<String, String>) -> Vec<Changed> {
+        let all: BTreeSet<&String> = self.settings.keys().chain(settings.keys()).collect();
+        let differ = all.into_iter().filter(|setting| self.settings.get(*setting) != settings.get(*setting));
+        let changed = differ.map(|setting| Changed {
+            setting: setting.clone(),
+            before: self.settings.get(setting).cloned(),
+            after: settings.get(setting).cloned(),
+        });
+        changed.collect()
+    }
+
+    /// Up to when a command may have been signed that the lost part of the journal holds; none: no part was lost.
+    pub fn lost_commands_until(&self) -> Option<Time> {
+        (self.put_back > 0).then(|| Time::from_millis(self.put_back).plus(COMMAND_WINDOW))
+    }
+
     /// The time of the last entry: the registry's time never goes below it.
     pub fn last(&self) -> Time {
         Time::from_millis(self.last)
@@ -474,10 +623,16 @@ impl Register {
             Event::Rejected { request, .. } => self.waiting(*request).map(drop)?,
             Event::Suspended { member, .. } => self.may_become(member, Standing::Suspended)?,
             Event::Restored { member } => self.may_become(member, Standing::Active)?,
-            Event::Published { version, .. } if *version <= self.published => {
+            Event::Published { version: next, .. } | Event::PutBack { passes_over: next, .. }
+                if *next <= self.published =>
+            {
                 return Err(Refused::VersionPublished(self.published));
             }
-            Event::Published { .. } => {}
+            Event::Adopted { member, document: Some(document), .. } if document.member != *member => {
+                return Err(Refused::OutOfPlace);
+            }
+            Event::Published { .. } | Event::PutBack { .. } | Event::Adopted { .. } => {}
+            Event::BackedUp { .. } | Event::Started { .. } => {}
         }
         Ok(Admitted(entry))
     }
@@ -634,7 +789,13 @@ impl Register {
             Event::Restored { member } => {
                 self.foreseen_standing(member, "restore {}: it may call again, and be called at")
             }
-            Event::Founded { .. } | Event::Applied { .. } | Event::Published { .. } => Vec::new(),
+            Event::Founded { .. }
+            | Event::Applied { .. }
+            | Event::BackedUp { .. }
+            | Event::Started { .. }
+            | Event::Adopted { .. }
+            | Event::PutBack { .. }
+            | Event::Published { .. } => Vec::new(),
         }
     }
 
@@ -658,7 +819,7 @@ impl Register {
 
     /// Makes it so. The entry is durable by now, or is being read back.
     pub fn apply(&mut self, admitted: Admitted) {
-        let Admitted(Entry { at, by, event }) = admitted;
+        let Admitted(Entry { at, by, from: _, event }) = admitted;
         self.last = at;
         let remembered = Time::from_millis(at).minus(COMMAND_REMEMBERED).as_millis();
         self.commands.retain(|_, time| *time >= remembered);
@@ -687,6 +848,17 @@ impl Register {
             }
             Event::Suspended { member, .. } => self.stand(&member, Standing::Suspended),
             Event::Restored { member } => self.stand(&member, Standing::Active),
+            Event::BackedUp { .. } => {}
+            Event::Started { changed, .. } => {
+                for Changed { setting, after, .. } in changed {
+                    match after {
+                        Some(value) => _ = self.settings.insert(setting, value),
+                        None => _ = self.settings.remove(&setting),
+                    }
+                }
+            }
+            Event::Adopted { member, document, .. } => self.adopt(member, document.map(|document| *document)),
+            Event::PutBack { passes_over, .. } => (self.published, self.put_back) = (passes_over, at),
             Event::Published { version, .. } => self.published = version,
         }
     }
@@ -726,6 +898,21 @@ impl Register {
         let (address, authentication) = (address.to_string(), vec![authentication]);
         document.servers.push(ServerDocument { server: server.clone(), address, authentication });
         document.signing.push(SigningDocument { server, certificate: signing });
+    }
+
+    /// The keys of what was published are in use, by no request that is known here.
+    fn adopt(&mut self, member: MemberId, document: Option<MemberDocument>) {
+        let Some(document) = document else {
+            self.members.remove(&member);
+            return;
+        };
+        let servers = document.servers.iter().flat_map(|server| &server.authentication);
+        let certificates = servers.chain(document.signing.iter().map(|signing| &signing.certificate));
+        let keys = certificates.filter_map(|der| proto::certificate::public_key(der.as_bytes()).ok());
+        for key in keys {
+            self.keys.entry(Hex(key.id())).or_insert(RequestId(0));
+        }
+        self.members.insert(member, document);
     }
 
     fn stand(&mut self, member: &MemberId, standing: Standing) {
@@ -768,7 +955,7 @@ mod tests {
             key: key.public().to_spki().into(),
         };
         let mut register = Register::default();
-        let founded = register.admit(Entry { at: NOW, by: None, event }).unwrap();
+        let founded = register.admit(Entry { at: NOW, by: None, from: None, event }).unwrap();
         register.apply(founded);
         (register, By::new(key.public().id(), [1; 16]))
     }
@@ -799,7 +986,7 @@ mod tests {
     }
 
     fn follow(register: &mut Register, at: u64, by: Option<By>, event: Event) -> Result<(), Refused> {
-        let admitted = register.admit(Entry { at, by, event })?;
+        let admitted = register.admit(Entry { at, by, from: None, event })?;
         register.apply(admitted);
         Ok(())
     }
@@ -887,7 +1074,7 @@ mod tests {
     fn register_and_entries_read_as_they_are_written() {
         let (mut register, by) = founded();
         for (by, event) in [(Some(by), invited(1)), (None, applied(1, 1))] {
-            let entry = Entry { at: NOW, by, event };
+            let entry = Entry { at: NOW, by, from: None, event };
             let read: Entry = serde_json::from_slice(&serde_json::to_vec(&entry).unwrap()).unwrap();
             assert_eq!(read, entry);
             let admitted = register.admit(read).unwrap();

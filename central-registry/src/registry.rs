@@ -64,7 +64,12 @@ impl Desk {
 
     /// Whether an event may follow now.
     pub fn admit(&self, now: Time, by: Option<By>, event: Event) -> Result<Admitted, Refused> {
-        self.register.admit(Entry { at: now.as_millis(), by, event })
+        self.register.admit(Entry { at: now.as_millis(), by, from: None, event })
+    }
+
+    /// The same, asked from there.
+    pub fn admit_from(&self, from: String, now: Time, by: Option<By>, event: Event) -> Result<Admitted, Refused> {
+        self.register.admit(Entry { at: now.as_millis(), by, from: Some(from), event })
     }
 
     /// Makes what was admitted durable, and so.

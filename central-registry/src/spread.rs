@@ -120,7 +120,8 @@ pub(crate) fn pass_over(
     Ok(publication)
 }
 
-fn read(public: &Path) -> io::Result<Files> {
+/// Every file in this directory and below it, by its name in a repository.
+pub(crate) fn read(public: &Path) -> io::Result<Files> {
     let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let mut files = Files::new();
     let mut directories = vec![public.to_owned()];

@@ -331,9 +331,9 @@ refusals! {
 
     NotReady "NOT_READY" Either Bare UNAVAILABLE 503
     en "The security server has started, but is not ready yet."
-       "Try again in a few seconds. If it lasts, the server's admin is to unlock its keys or check its connection to the central registry."
+       "Try again in a few seconds; a server that was put back from a backup needs a minute. If it lasts, the server's admin is to unlock its keys or check its connection to the central registry."
     vi "Máy chủ bảo mật đã khởi động nhưng chưa sẵn sàng."
-       "Hãy thử lại sau vài giây. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần mở khóa ký hoặc kiểm tra kết nối tới hệ thống đăng ký trung tâm."
+       "Hãy thử lại sau vài giây; máy chủ vừa khôi phục từ bản sao lưu cần một phút. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần mở khóa ký hoặc kiểm tra kết nối tới hệ thống đăng ký trung tâm."
 
     ShuttingDown "SHUTTING_DOWN" Either Bare UNAVAILABLE 503
     en "The security server is shutting down and takes no new calls."

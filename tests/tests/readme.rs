@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
+use tests::processes::{Instance, Member};
 use tests::programs::{directory, program, repository};
 
 /// Longest time that a server may take until it says that it runs.
@@ -181,7 +182,7 @@ fn every_command_of_the_pages_is_run_or_known() {
         "export PATH=\"$PWD/target/release:$PATH\"",
         "cargo sandbox --dir country",
     ];
-    let run = ["country", "terminal", "instance", "auditor", "systemd"];
+    let run = ["country", "terminal", "instance", "auditor", "systemd", "backup", "restore"];
     for page in ["README.md", "deploy/README.md", "examples/auditor/README.md"] {
         for block in blocks(page) {
             match block.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -297,6 +298,39 @@ fn the_auditors_page_is_true() {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{}\n{out}\n{err}", block.place);
     }
+}
+
+/// An instance in a directory like the one of the first page, backed up, lost and put back by the page's own commands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_and_the_registry_are_backed_up_and_put_back_as_the_page_says() {
+    let instance = Instance::founded().await;
+    fs::write(instance.path("credentials").join("backup"), "correct horse battery staple\n").unwrap();
+    let registry = instance.serve_registry().await;
+    let moj = Member::new("moj", "civil-registry");
+    instance.join(&moj).await;
+    moj.configure(instance.directory.path(), &[]);
+    let mojs = instance.serve(&moj).await;
+    let run = async |words: &[&str], with: &str| {
+        for block in blocks("deploy/README.md").iter().filter(|block| block.is(words) && block.text.contains(with)) {
+            let mut bash = instance.command("security-server");
+            let program = Path::new(bash.as_std().get_program()).parent().unwrap().display().to_string();
+            bash = tokio::process::Command::new("bash");
+            bash.env("PATH", format!("{program}:{}", std::env::var("PATH").unwrap()));
+            bash.env("CREDENTIALS_DIRECTORY", instance.path("credentials")).current_dir(instance.directory.path());
+            let output = bash.args(["-euo", "pipefail", "-c", &block.text]).output().await.unwrap();
+            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "{}:\n{}\n{out}\n{err}", block.place, block.text);
+        }
+    };
+    run(&["sh", "backup"], "backup create").await;
+    // The registry first: it is put back with what the server was told last.
+    registry.kill().await;
+    run(&["sh", "restore"], "central-registry backup restore").await;
+    let registry = instance.serve_registry().await;
+    mojs.kill().await;
+    run(&["sh", "restore"], "security-server backup restore").await;
+    instance.serve(&moj).await.stops().await;
+    registry.stops().await;
 }
 
 /// Nobody but root under systemd runs these: what can be checked is that the programs take every option that they name.
