@@ -202,6 +202,13 @@ impl Event {
             Self::Rejected { request, reason } => format!("rejected {request}: {reason}"),
             Self::Suspended { member, reason } => format!("suspended {member}: {reason}"),
             Self::Restored { member } => format!("restored {member}"),
+            Self::Revoked { key, reason, last_head: None } => format!("revoked the key {}: {reason}", key.0),
+            Self::Revoked { key, reason, last_head: Some(head) } => {
+                format!("revoked the key {}, with its last head {}: {reason}", key.0, head.replace('\n', " "))
+            }
+            Self::AdoptedRevocation { version, key, .. } => {
+                format!("took up that the key {} is revoked, as version {version} had said before the restore", key.0)
+            }
             Self::Started { program, changed } => {
                 let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
                 let changes = changed.iter().map(|change| {

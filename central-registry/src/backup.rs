@@ -193,7 +193,7 @@ fn published(directory: &Path) -> Result<Publication, BackupError> {
 
 fn plain(directory: &Path) -> io::Result<Files> {
     let timestamp = fs::read(directory.join(TIMESTAMP))?;
-    let mut files = spread::read(directory)?;
+    let mut files = spread::files(directory)?;
     files.insert(TIMESTAMP.to_owned(), timestamp.into());
     Ok(files)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use command_line::{Exit, Foreseen, file_remedy, read_toml};
 use proto::digest::Digest;
+use proto::head::Head;
 use proto::identifier::InstanceId;
 use proto::registration::{Address, CommandId, Order, Token, sign_command, sign_dry_run};
 use proto::signature::SigningKey;
@@ -184,6 +185,21 @@ impl Admin {
     }
 }
 
+/// A file holds no head.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}; it is the text of a head, as a seal holds it", .path.display())]
+pub struct NoHead {
+    path: PathBuf,
+    reason: String,
+}
+
+/// Reads a head from a file.
+pub fn read_head(path: &Path) -> Result<Head, NoHead> {
+    let no_head = |reason: String| NoHead { path: path.to_owned(), reason };
+    let text = std::fs::read(path).map_err(|error| no_head(error.to_string()))?;
+    Head::parse(&text).map_err(|error| no_head(error.to_string()))
+}
+
 fn drawn() -> CommandId {
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).expect("the system's random source works, or nothing does");
@@ -235,12 +251,36 @@ pub fn to_json(answer: &Answer) -> Value {
                     "subsystems": subsystems
                         .map(|it| json!({ "subsystem": it.subsystem, "servers": it.servers }))
                         .collect::<Vec<_>>(),
-                    "servers": servers.map(|it| json!({ "server": it.server, "address": it.address })).collect::<Vec<_>>(),
+                    "servers": servers
+                        .map(|it| json!({
+                            "server": it.server, "address": it.address,
+                            "authentication": it.authentication.iter().map(key_to_json).collect::<Vec<_>>(),
+                        }))
+                        .collect::<Vec<_>>(),
+                    "signing": each.signing.iter().map(key_to_json).collect::<Vec<_>>(),
                 })
             });
             json!({ "members": each.collect::<Vec<_>>() })
         }
     }
+}
+
+fn key_to_json(key: &wire::Key) -> Value {
+    let time = |millis: u64| proto::time::Time::from_millis(millis).to_string();
+    json!({
+        "key": hex::encode(&key.key), "server": key.server, "not_before": time(key.not_before),
+        "not_after": time(key.not_after), "until": (key.until > 0).then(|| time(key.until)),
+        "revoked": (!key.revoked.is_empty()).then_some(&key.revoked),
+    })
+}
+
+fn key_in_words(what: &str, key: &wire::Key) -> String {
+    let end = if key.until > 0 { key.until } else { key.not_after };
+    let end = match key.revoked.as_str() {
+        "" => format!("until {}", proto::time::Time::from_millis(end)),
+        reason => format!("REVOKED: {reason}"),
+    };
+    format!("    {what} {} {end}\n", hex::encode(&key.key))
 }
 
 /// The answer in words.
@@ -291,6 +331,9 @@ pub fn to_text(answer: &Answer) -> String {
                 }
                 for server in &each.servers {
                     text += &format!("  {} answers at {}\n", server.server, server.address);
+                    text.extend(server.authentication.iter().map(|key| key_in_words("authentication", key)));
+                    let signing = each.signing.iter().filter(|key| key.server == server.server);
+                    text.extend(signing.map(|key| key_in_words("signing       ", key)));
                 }
             }
             text.trim_end().to_owned()

@@ -77,7 +77,8 @@ impl Configuration {
             rule,
         };
         Ok(Self {
-            directory: path.parent().unwrap_or(Path::new("")).join(&raw.directory),
+            // Without the dots in between, so that paths below it read well.
+            directory: path.parent().unwrap_or(Path::new("")).join(&raw.directory).components().collect(),
             listen: raw
                 .listen
                 .parse()

@@ -4,7 +4,7 @@
 //! register as it was at some entry, so that a start need not read everything: it may be missing, behind, ahead or
 //! spoiled, and is rebuilt from the journal then. The journal is trusted, the view is not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -17,7 +17,7 @@ use proto::signature::SigningKey;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::register::{Admitted, Entry, Refused, Register};
+use crate::register::{Admitted, Entry, Event, Refused, Register};
 
 /// Where the journal stands in the registry's directory.
 pub const JOURNAL: &str = "journal";
@@ -35,7 +35,7 @@ pub enum HistoryError {
     #[error("the audit journal does not open: {0}")]
     Journal(#[from] OpenError),
     /// The journal cannot be read.
-    #[error("the audit journal cannot be read: {0}")]
+    #[error("the audit journal cannot be read: {0}; put it back from a copy")]
     Read(#[from] ReadError),
     /// An entry of the journal is not one that may stand there.
     #[error(
@@ -48,11 +48,14 @@ pub enum HistoryError {
         /// What is wrong.
         reason: String,
     },
+    /// Another process has it.
+    #[error("{} is in use by another process; stop that one, a registry has one process", .0.display())]
+    InUse(PathBuf),
     /// The view cannot be opened at all.
-    #[error("the view {VIEW}/ cannot be opened: {0}; it holds nothing of its own: delete it and start again")]
-    View(#[from] sled::Error),
+    #[error("the view {VIEW}/ cannot be opened: {0}; it holds nothing of its own, so delete it and start again")]
+    View(sled::Error),
     /// The journal founds no register.
-    #[error("the audit journal founds no register of this instance: use a directory that `init` made, whole")]
+    #[error("the audit journal founds no register of this instance; use a directory that `init` made, whole")]
     NotFounded,
     /// A file of the directory.
     #[error("{0}")]
@@ -102,7 +105,8 @@ impl History {
     pub fn open(directory: &Path, instance: &InstanceId, key: SigningKey) -> Result<(Self, Register), HistoryError> {
         let disk = Arc::new(Directory(directory.join(JOURNAL)));
         // Flushed when it is written, and by no timer.
-        let view = sled::Config::new().path(directory.join(VIEW)).flush_every_ms(None).open()?;
+        let view = sled::Config::new().path(directory.join(VIEW)).flush_every_ms(None).open();
+        let view = view.map_err(|error| Self::unopened(directory, error))?;
         let saved = Saved::read(&view);
         let mut rebuilt = Rebuilt::after(saved);
         let from = rebuilt.from();
@@ -124,6 +128,15 @@ impl History {
         let mut history = Self { journal: Some(journal), view, last, unsaved: 0 };
         history.save(&register);
         Ok((history, register))
+    }
+
+    /// Whoever deleted the view of a registry that runs would take it from under it. sled says so in words only.
+    fn unopened(directory: &Path, error: sled::Error) -> HistoryError {
+        if error.to_string().contains("could not acquire lock") {
+            HistoryError::InUse(directory.to_owned())
+        } else {
+            HistoryError::View(error)
+        }
     }
 
     /// Makes an entry durable, then so. A crash before the sync leaves nothing of it, a crash after it the whole of it:
@@ -184,6 +197,41 @@ impl History {
         if let Err(error) = self.view.insert(VIEW_KEY, bytes).and_then(|_| self.view.flush()) {
             tracing::warn!(%error, "the view could not be written; the next start reads the journal from further back");
         }
+    }
+}
+
+/// How the audit journal ends.
+pub(crate) struct Ending {
+    pub tail: journal::Tail,
+    /// The time of its last entry, where the last segment has one.
+    pub last: Option<Time>,
+    /// The last version in it that was signed, and the SHA-256 of its timestamp document.
+    pub published: Option<(u64, Digest)>,
+}
+
+/// Reads the journal's last segment, for whoever changes nothing: without its lock, and with a registry perhaps at work on
+/// it. `None` where no journal is.
+pub(crate) fn ending(directory: &Path) -> Result<Option<Ending>, HistoryError> {
+    let (mut last, mut published, mut wrong) = (None, None, None);
+    let tail = journal::tail(&Directory(directory.join(JOURNAL)), &mut |entry| {
+        if entry.record.kind() != Kind::Entry {
+            return;
+        }
+        match serde_json::from_slice::<Entry>(&entry.record.body()) {
+            Ok(read) => {
+                last = Some(Time::from_millis(read.at));
+                if let Event::Published { version, timestamp } = read.event {
+                    published = Some((version, timestamp.0));
+                }
+            }
+            Err(error) => _ = wrong.get_or_insert((entry.position, error)),
+        }
+    })?;
+    match wrong {
+        Some((position, error)) => {
+            Err(HistoryError::Entry { position: position.to_string(), reason: error.to_string() })
+        }
+        None => Ok(tail.map(|tail| Ending { tail, last, published })),
     }
 }
 

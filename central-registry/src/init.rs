@@ -41,6 +41,9 @@ pub(crate) const TLS: &str = "tls.pem";
 pub const ANCHOR: &str = "anchor.json";
 /// The configuration file.
 pub const CONFIGURATION: &str = "central-registry.toml";
+/// The names of the keys in use.
+pub(crate) const KEY_NAMES: [&str; 9] =
+    ["authority", "tls", "journal", "targets", "members", "catalogue", "revoked", "snapshot", "timestamp"];
 /// Most root keys.
 const MAX_ROOT_KEYS: usize = 16;
 

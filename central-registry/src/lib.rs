@@ -6,8 +6,10 @@
 pub mod audit;
 pub mod authority;
 pub mod backup;
+pub mod caution;
 pub mod command;
 pub mod configuration;
+pub mod doctor;
 pub mod history;
 pub mod init;
 pub mod journal_key;

@@ -4,14 +4,15 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use central_registry::caution::{self, Caution};
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
 use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Serve, What};
-use central_registry::{Options, Settings, init, start, system_clock};
+use central_registry::{Options, Settings, doctor, init, start, system_clock};
 use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, LogFormat, described, say, show};
 use keystore::Cost;
-use proto::registration::{Invitation, Order};
+use proto::registration::{Invitation, Order, Revocation};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
     match what {
         What::Init(options) => begin(options),
         What::Serve(options) => serve(options).await,
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Invite(options) => invite(options).await,
         What::Requests { admin, reading } => read(&Order::ListRequests, admin, reading.json).await,
         What::Members { admin, reading } => read(&Order::ListMembers, admin, reading.json).await,
@@ -46,10 +48,15 @@ async fn run(what: What) -> Result<Exit, Ended> {
         What::Reject { request, reason, admin, changing } => {
             change(&Order::Reject(request, reason), admin, changing).await
         }
-        What::Suspend { member, reason, admin, changing } => {
-            change(&Order::Suspend(member, reason), admin, changing).await
+        What::Suspend { member, reason, caution, admin, changing } => {
+            carefully(&Order::Suspend(member, reason), caution, admin, changing).await
         }
         What::Restore { member, admin, changing } => change(&Order::Restore(member), admin, changing).await,
+        What::Revoke { key, reason, last_head, caution, admin, changing } => {
+            let last_head = last_head.as_deref().map(command::read_head).transpose().map_err(wrong)?;
+            let revocation = Revocation { key, reason, last_head };
+            carefully(&Order::Revoke(revocation), caution, admin, changing).await
+        }
         What::Audit(command) => {
             central_registry::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }
@@ -196,6 +203,17 @@ async fn change(order: &Order, arguments: AdminArgs, changing: Changing) -> Resu
         let answer = admin.submit(order).await.map_err(failed)?;
         show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
     }
+    Ok(Exit::Ok)
+}
+
+/// An order that takes somebody off the road: shown first, and asked.
+async fn carefully(order: &Order, caution: Caution, arguments: AdminArgs, changing: Changing) -> Result<Exit, Ended> {
+    if changing.dry_run {
+        return change(order, arguments, changing).await;
+    }
+    let answer = caution::give(&admin(arguments)?, order, caution).await;
+    let answer = answer.map_err(|not_done| Ended::new(not_done.exit(), not_done))?;
+    show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
     Ok(Exit::Ok)
 }
 

@@ -27,11 +27,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::digest::Digest;
 use proto::global_configuration::document::{
-    INSTANCE_PATH, InstanceDocument, MemberDocument, REVOKED_SHARDS, RevokedDocument,
+    INSTANCE_PATH, InstanceDocument, LastHead, MemberDocument, REVOKED_SHARDS, RevokedDocument,
 };
 use proto::global_configuration::update::{
     Anchor, Files, Rejected, TIMESTAMP, Trusted, root_file, target_file, update,
 };
+use proto::head::Head;
 use proto::identifier::MemberId;
 use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
@@ -101,7 +102,22 @@ pub struct View {
     /// Its members, in any order.
     pub members: Vec<MemberDocument>,
     /// Keys that are revoked.
-    pub revoked: Vec<KeyId>,
+    pub revoked: Vec<RevokedKey>,
+}
+
+/// A key that is revoked, and the last head that it may have signed, where that is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RevokedKey {
+    /// Its name.
+    pub key: KeyId,
+    /// The last head.
+    pub last_head: Option<Head>,
+}
+
+impl From<KeyId> for RevokedKey {
+    fn from(key: KeyId) -> Self {
+        Self { key, last_head: None }
+    }
 }
 
 /// One version of the whole repository, signed, and read by the servers' own code.
@@ -244,6 +260,42 @@ impl Publication {
         &self.trusted
     }
 
+    /// When each role expires, the root's newest included.
+    pub fn expiries(&self) -> impl Iterator<Item = (&str, Time)> {
+        let root = self.root().and_then(|root| metadata::expires(&root)).map(|expires| ("root", expires));
+        root.into_iter().chain(self.roles.iter().map(|(role, issued)| (role.as_str(), issued.expires)))
+    }
+
+    /// The first of these roles whose key at hand is none that the root, or `targets`, names for it: no server would take
+    /// what it signs.
+    pub fn foreign_key(&self, keys: &RoleKeys) -> Option<&'static str> {
+        let roles = [
+            ("root", &keys.root),
+            ("targets", &keys.targets),
+            ("snapshot", &keys.snapshot),
+            ("timestamp", &keys.timestamp),
+            ("members", &keys.members),
+            ("catalogue", &keys.catalogue),
+            ("revoked", &keys.revoked),
+        ];
+        let root = self.root().unwrap_or_default();
+        let delegations = self.roles.get("targets").and_then(|targets| targets.body["delegations"]["roles"].as_array());
+        let delegated = |role: &str| delegations?.iter().find(|delegated| delegated["name"] == role);
+        let foreign = |(role, keys): &(&'static str, &Vec<SigningKey>)| {
+            let named = delegated(role).unwrap_or(&root["roles"][role])["keyids"].as_array();
+            let is_named = |id: &String| named.is_some_and(|named| named.iter().any(|named| named == id));
+            !metadata::key_ids(keys).iter().all(is_named)
+        };
+        roles.into_iter().find(foreign).map(|(role, _)| role)
+    }
+
+    /// What the newest root says.
+    fn root(&self) -> Option<Value> {
+        let versions = (1u64..).map(root_file).take_while(|file| self.files().contains_key(file));
+        let mut root: Value = serde_json::from_slice(self.files().get(&versions.last()?)?).ok()?;
+        Some(root["signed"].take())
+    }
+
     /// The files that a server lacks that has `version`, `timestamp.json` last; all of them for 0.
     pub fn since(&self, version: u64) -> Vec<File> {
         let lacking = |file: &&String| self.introduced.get(*file).is_none_or(|introduced| *introduced > version);
@@ -339,13 +391,15 @@ fn documents(view: &View) -> Result<BTreeMap<String, Bytes>, Unpublishable> {
             return Err(Unpublishable::MemberTwice(member.member.clone()));
         }
     }
-    let mut shards = vec![RevokedDocument { keys: Vec::new() }; REVOKED_SHARDS];
-    for key in &view.revoked {
-        shards[RevokedDocument::shard_of(key)].keys.push(*key);
+    let mut shards = vec![RevokedDocument::default(); REVOKED_SHARDS];
+    let revoked: BTreeMap<KeyId, Option<Head>> =
+        view.revoked.iter().map(|revoked| (revoked.key, revoked.last_head)).collect();
+    for (key, last_head) in revoked {
+        let shard = &mut shards[RevokedDocument::shard_of(&key)];
+        shard.keys.push(key);
+        shard.last_heads.extend(last_head.map(|head| LastHead { key, head }));
     }
-    for (shard, mut document) in shards.into_iter().enumerate() {
-        document.keys.sort_unstable();
-        document.keys.dedup();
+    for (shard, document) in shards.into_iter().enumerate() {
         documents.insert(RevokedDocument::path_of(shard), document.to_bytes().into());
     }
     Ok(documents)

@@ -4,6 +4,9 @@
 //! between the two the entry becomes durable in the journal. Rebuilding the register after a start is the same two
 //! calls. Nothing here reads a clock, a file or a socket.
 
+mod foresight;
+mod refused;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use proto::global_configuration::document::{
     Der, InstanceDocument, MAX_SERVERS, MAX_SUBSYSTEMS, MemberDocument, ServerDocument, SigningDocument,
     SubsystemDocument,
 };
+use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::registration::{
     Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, RequestId, Text, VerifiedCommand,
@@ -27,10 +31,16 @@ use proto::time::Time;
 use proto::wire::registry::SignedCommand;
 use serde::{Deserialize, Serialize};
 
+use crate::publish::RevokedKey;
+
+pub use refused::Refused;
+
 /// Most members of one instance.
 pub const MAX_MEMBERS: usize = 100_000;
 /// Most invitations that are open at a time.
 pub const MAX_OPEN_INVITATIONS: usize = 10_000;
+/// Most revoked keys of which everybody is told.
+pub const MAX_REVOKED: usize = 50_000;
 /// A command's id is remembered twice as long as a command is fresh, so that no order of clocks lets one in again.
 const COMMAND_REMEMBERED: Duration = Duration::from_secs(2 * COMMAND_WINDOW.as_secs());
 
@@ -172,6 +182,16 @@ pub enum Event {
         /// Which.
         member: MemberId,
     },
+    /// A key is revoked, for good (PROTOCOL.md 13). The same again may only add the last head, found out later.
+    Revoked {
+        /// Its name.
+        key: Hex,
+        /// Why.
+        reason: Text,
+        /// Of a signing key: the text of the last head that it may have signed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_head: Option<String>,
+    },
     /// The registry started with these settings and keys.
     Started {
         /// The program's version.
@@ -194,6 +214,16 @@ pub enum Event {
         /// What it said; none: that there is no such member.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         document: Option<Box<MemberDocument>>,
+    },
+    /// The same of a key that was revoked after the backup.
+    AdoptedRevocation {
+        /// The version that said so.
+        version: u64,
+        /// The key.
+        key: Hex,
+        /// Of a signing key: the text of the last head that it may have signed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_head: Option<String>,
     },
     /// The registry was put back from a backup. What was decided between the two and not published is not in this journal.
     PutBack {
@@ -234,6 +264,10 @@ impl Event {
             (Order::Reject(asked, why), Self::Rejected { request, reason }) => asked == request && why == reason,
             (Order::Suspend(asked, why), Self::Suspended { member, reason }) => asked == member && why == reason,
             (Order::Restore(asked), Self::Restored { member }) => asked == member,
+            (Order::Revoke(asked), Self::Revoked { key, reason, last_head }) => {
+                let head = asked.last_head.map(|head| head.to_text());
+                asked.key == key.0 && asked.reason == *reason && head == *last_head
+            }
             _ => false,
         }
     }
@@ -259,6 +293,26 @@ pub struct Applied {
     pub signing_key: Der,
 }
 
+/// What a key is for, and at which server it is held.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum KeyUse {
+    /// The server is known by it in TLS.
+    Authentication {
+        /// The server.
+        server: ServerId,
+    },
+    /// The member seals with it at the server.
+    Signing {
+        /// The member.
+        member: MemberId,
+        /// The server.
+        server: ServerId,
+    },
+    /// Of a registration that was lost with a part of the journal.
+    Forgotten,
+}
+
 /// A digest as text: a key of a JSON map.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -275,138 +329,6 @@ impl From<Hex> for String {
     fn from(hex: Hex) -> Self {
         hex.0.to_string()
     }
-}
-
-/// Why something is refused. One closed list; `serve` maps it to the wire once.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Not well formed, or not signed.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// The key that signed is no admin's.
-    #[error("key {0} is no admin's of this instance; use the key file that `init` made")]
-    NoAdmin(KeyId),
-    /// The command was carried out already.
-    #[error("command {0} was received already; sign a new one")]
-    CommandRepeated(String),
-    /// No invitation has this token.
-    #[error("the token is not known here; check that all of it was copied, and ask the registry for a new one if so")]
-    TokenUnknown,
-    /// The token brought in another request.
-    #[error("the token was used already, and is good once; ask the registry for a new one")]
-    TokenUsed,
-    /// The token is too old.
-    #[error("the token expired at {0}; ask the registry for a new one")]
-    TokenExpired(Time),
-    /// The applicant is not the one invited.
-    #[error("the invitation is for {what} {invited}, not {asked}; join as invited, or ask for another invitation")]
-    NotAsInvited {
-        /// What differs.
-        what: &'static str,
-        /// As invited.
-        invited: String,
-        /// As asked.
-        asked: String,
-    },
-    /// The invitation does not name this subsystem.
-    #[error("the invitation does not name the subsystem {0}; leave it out, or ask for another invitation")]
-    SubsystemNotInvited(SubsystemId),
-    /// The key belongs to another registration.
-    #[error("key {0} is registered or applied for already, and a key has one use; make new ones with `join`")]
-    KeyInUse(KeyId),
-    /// The server is registered.
-    #[error("the server {0} is registered already; give the new one another name")]
-    ServerRegistered(ServerId),
-    /// Another request for the same server waits.
-    #[error("{request} for the server {server} is waiting; decide it first")]
-    ServerWaiting {
-        /// The server.
-        server: ServerId,
-        /// The request.
-        request: RequestId,
-    },
-    /// A new member needs a name.
-    #[error("{0} is not registered yet and needs a name for people; add --name")]
-    NameWanted(MemberId),
-    /// The name is not the registered one.
-    #[error("{member} is registered as {registered:?}; leave --name out")]
-    NameDiffers {
-        /// The member.
-        member: MemberId,
-        /// Its name.
-        registered: String,
-    },
-    /// There is no such request.
-    #[error("there is no request {request}; {remedy}")]
-    NoRequest {
-        /// As asked.
-        request: RequestId,
-        /// One that is near, or where to look.
-        remedy: String,
-    },
-    /// No request has this digest.
-    #[error("no request came from this application; send it again")]
-    NoApplication,
-    /// The request was decided.
-    #[error("{request} was {decided} already, and a decision is not taken back; suspend the member instead")]
-    Decided {
-        /// The request.
-        request: RequestId,
-        /// What became of it.
-        decided: &'static str,
-    },
-    /// There is no such member.
-    #[error("there is no member {member}; {remedy}")]
-    NoMember {
-        /// As asked.
-        member: MemberId,
-        /// One that is near, or where to look.
-        remedy: String,
-    },
-    /// The member is suspended, or active, already.
-    #[error("{member} is {standing} already; nothing is to be done")]
-    StandingAlready {
-        /// The member.
-        member: MemberId,
-        /// Its standing.
-        standing: &'static str,
-    },
-    /// It may have been carried out by what was lost since the backup.
-    #[error(
-        "the registry was put back from a backup: a command that was signed up to {0} may have been carried out before; \
-         sign a new one after that"
-    )]
-    AfterRestore(Time),
-    /// A limit of the register.
-    #[error("the register takes at most {limit} {what}; ask those who govern the instance")]
-    Limit {
-        /// What there would be too many of.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
-    },
-    /// A certificate is not what the register says it must be.
-    #[error("the certificate made for {request} is wrong: {reason}; see the registry's diagnostics")]
-    Certificate {
-        /// The request.
-        request: RequestId,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The register begins once, and with that.
-    #[error(
-        "the register begins with its founding, once, and this entry is out of place; see the registry's diagnostics"
-    )]
-    OutOfPlace,
-    /// A version would be published twice.
-    #[error("version {0} was published already; a version is never published with another content")]
-    VersionPublished(u64),
-    /// The journal has ended: nothing can be recorded, so nothing is decided.
-    #[error("the registry cannot record anything: {0}; see its diagnostics, mend the disk and start it again")]
-    NotRecorded(String),
-    /// The registry could not carry it out.
-    #[error("the registry failed: {0}; see its diagnostics")]
-    Failed(String),
 }
 
 /// An entry that may follow in the register as it is now. Only [`Register::admit`] makes one.
@@ -472,6 +394,31 @@ impl State {
     }
 }
 
+/// A key that is registered or applied for: it has one holder and one use.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Held {
+    for_what: KeyUse,
+    /// The request that waits with it; none: it is registered.
+    waiting: Option<RequestId>,
+}
+
+/// A key that was revoked.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoked {
+    /// What it was for.
+    pub for_what: KeyUse,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Why.
+    pub reason: Text,
+    /// The text of the last head that it may have signed.
+    pub last_head: Option<String>,
+    /// When its certificate ends.
+    pub not_after: u64,
+}
+
 /// An admin as registered.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Admin {
@@ -488,8 +435,10 @@ pub struct Register {
     members: BTreeMap<MemberId, MemberDocument>,
     invitations: BTreeMap<Hex, Invited>,
     requests: BTreeMap<RequestId, Request>,
-    /// Keys of requests that wait or were granted.
-    keys: BTreeMap<Hex, RequestId>,
+    /// Keys that are listed in a member's document, or wait with a request.
+    keys: BTreeMap<Hex, Held>,
+    /// Keys that were revoked: never again anybody's.
+    revoked: BTreeMap<Hex, Revoked>,
     /// Ids of commands that changed something lately, and when.
     commands: BTreeMap<String, u64>,
     published: u64,
@@ -519,6 +468,21 @@ impl Register {
     /// Every member's document.
     pub fn members(&self) -> impl Iterator<Item = &MemberDocument> {
         self.members.values()
+    }
+
+    /// Why a key was revoked, if it was.
+    pub fn revoked(&self, key: KeyId) -> Option<&Revoked> {
+        self.revoked.get(&Hex(key))
+    }
+
+    /// The revoked keys of which everybody is to know (PROTOCOL.md 13.2): "as long as its certificate is listed or has not
+    /// ended."
+    pub fn revoked_keys(&self) -> impl Iterator<Item = RevokedKey> {
+        let told = |(key, revoked): &(&Hex, &Revoked)| self.keys.contains_key(*key) || revoked.not_after >= self.last;
+        self.revoked.iter().filter(told).map(|(key, revoked)| RevokedKey {
+            key: key.0,
+            last_head: revoked.last_head.as_ref().and_then(|text| text.parse().ok()),
+        })
     }
 
     /// Every request, the oldest first.
@@ -623,6 +587,7 @@ impl Register {
             Event::Rejected { request, .. } => self.waiting(*request).map(drop)?,
             Event::Suspended { member, .. } => self.may_become(member, Standing::Suspended)?,
             Event::Restored { member } => self.may_become(member, Standing::Active)?,
+            Event::Revoked { key, last_head, .. } => self.may_revoke(*key, last_head.as_deref())?,
             Event::Published { version: next, .. } | Event::PutBack { passes_over: next, .. }
                 if *next <= self.published =>
             {
@@ -632,7 +597,7 @@ impl Register {
                 return Err(Refused::OutOfPlace);
             }
             Event::Published { .. } | Event::PutBack { .. } | Event::Adopted { .. } => {}
-            Event::BackedUp { .. } | Event::Started { .. } => {}
+            Event::AdoptedRevocation { .. } | Event::BackedUp { .. } | Event::Started { .. } => {}
         }
         Ok(Admitted(entry))
     }
@@ -697,10 +662,42 @@ impl Register {
             return Err(Refused::ServerWaiting { server: asked.server.clone(), request });
         }
         for key in [&asked.authentication_key, &asked.signing_key] {
-            let key = Digest::of(&[key.as_bytes()]);
-            if self.keys.contains_key(&Hex(key)) || self.admins.contains_key(&Hex(key)) {
-                return Err(Refused::KeyInUse(key));
+            self.is_unused(Digest::of(&[key.as_bytes()]))?;
+        }
+        Ok(())
+    }
+
+    fn is_unused(&self, key: KeyId) -> Result<(), Refused> {
+        let id = Hex(key);
+        if self.revoked.contains_key(&id) {
+            return Err(Refused::RevokedAlready(key));
+        }
+        if self.keys.contains_key(&id) || self.admins.contains_key(&id) {
+            return Err(Refused::KeyInUse(key));
+        }
+        Ok(())
+    }
+
+    fn may_revoke(&self, key: Hex, last_head: Option<&str>) -> Result<(), Refused> {
+        let before = self.revoked.get(&key);
+        let for_what = match (before, self.keys.get(&key)) {
+            (Some(before), _) if before.last_head.is_some() || last_head.is_none() => {
+                return Err(Refused::RevokedAlready(key.0));
             }
+            (Some(before), _) => &before.for_what,
+            (None, Some(Held { waiting: Some(request), .. })) => {
+                return Err(Refused::KeyWaits { key: key.0, request: *request });
+            }
+            (None, Some(held)) => &held.for_what,
+            (None, None) => return Err(Refused::NoKey(key.0)),
+        };
+        match (last_head, for_what) {
+            (Some(text), KeyUse::Signing { .. }) if text.parse::<Head>().is_ok() => {}
+            (Some(_), _) => return Err(Refused::NoHeadOf(key.0)),
+            (None, _) => {}
+        }
+        if before.is_none() && self.revoked_keys().count() >= MAX_REVOKED {
+            return Err(Refused::Limit { what: "revoked keys", limit: MAX_REVOKED });
         }
         Ok(())
     }
@@ -767,54 +764,6 @@ impl Register {
         if taken { Err(Refused::ServerRegistered(server.clone())) } else { Ok(()) }
     }
 
-    // ---- what an entry would change
-
-    /// What the entry would change, in sentences without a subject: what a dry run says.
-    pub fn foreseen(&self, admitted: &Admitted) -> Vec<String> {
-        match &admitted.entry().event {
-            Event::Invited { invitation, .. } => {
-                let until = Time::from_millis(admitted.entry().at).plus(invitation.valid);
-                let subsystems = invitation.subsystems.iter().map(SubsystemId::as_str).collect::<Vec<_>>().join(", ");
-                let hosting = if subsystems.is_empty() { "no subsystem" } else { &subsystems };
-                vec![format!("let {} join once until {until}, hosting {hosting}", invitation.server)]
-            }
-            Event::Approved { request, .. } => self.foreseen_approval(*request),
-            Event::Rejected { request, reason } => {
-                vec![format!("reject {request} for good; its applicant reads \"{reason}\"")]
-            }
-            Event::Suspended { member, .. } => {
-                let what = "suspend {}: from the next message on it calls nobody, and nobody calls";
-                self.foreseen_standing(member, what)
-            }
-            Event::Restored { member } => {
-                self.foreseen_standing(member, "restore {}: it may call again, and be called at")
-            }
-            Event::Founded { .. }
-            | Event::Applied { .. }
-            | Event::BackedUp { .. }
-            | Event::Started { .. }
-            | Event::Adopted { .. }
-            | Event::PutBack { .. }
-            | Event::Published { .. } => Vec::new(),
-        }
-    }
-
-    fn foreseen_approval(&self, id: RequestId) -> Vec<String> {
-        let Some(request) = self.requests.get(&id) else { return Vec::new() };
-        let Applied { member, server, address, subsystems, .. } = &request.application;
-        let name = request.name.as_ref().map_or_else(|| member.as_str(), Text::as_str);
-        let added = (!self.members.contains_key(member)).then(|| format!("add the member {member}, \"{name}\""));
-        let certified = format!("certify two keys of the server {server} at {address}");
-        let hosted = subsystems.iter().map(|subsystem| format!("let {server} speak for {subsystem}"));
-        added.into_iter().chain([certified]).chain(hosted).collect()
-    }
-
-    fn foreseen_standing(&self, member: &MemberId, what: &str) -> Vec<String> {
-        let subsystems = self.members.get(member).into_iter().flat_map(|member| &member.subsystems);
-        let first = what.replace("{}", member.as_str());
-        [first].into_iter().chain(subsystems.map(|each| each.subsystem.to_string())).collect()
-    }
-
     // ---- what an entry changes
 
     /// Makes it so. The entry is durable by now, or is being read back.
@@ -841,13 +790,14 @@ impl Register {
             Event::Approved { request, authentication, signing } => self.enrol(request, authentication, signing),
             Event::Rejected { request, reason } => {
                 // Its keys are free again: nothing was ever certified for them.
-                self.keys.retain(|_, holder| *holder != request);
+                self.keys.retain(|_, held| held.waiting != Some(request));
                 if let Some(request) = self.requests.get_mut(&request) {
                     request.state = State::Rejected { reason };
                 }
             }
             Event::Suspended { member, .. } => self.stand(&member, Standing::Suspended),
             Event::Restored { member } => self.stand(&member, Standing::Active),
+            Event::Revoked { key, reason, last_head } => self.revoke(key, reason, last_head, at),
             Event::BackedUp { .. } => {}
             Event::Started { changed, .. } => {
                 for Changed { setting, after, .. } in changed {
@@ -858,14 +808,19 @@ impl Register {
                 }
             }
             Event::Adopted { member, document, .. } => self.adopt(member, document.map(|document| *document)),
+            Event::AdoptedRevocation { version, key, last_head } => self.adopt_revocation(version, key, last_head, at),
             Event::PutBack { passes_over, .. } => (self.published, self.put_back) = (passes_over, at),
             Event::Published { version, .. } => self.published = version,
         }
     }
 
     fn enter(&mut self, id: RequestId, token: Hex, application: Applied, at: u64) {
-        for key in [&application.authentication_key, &application.signing_key] {
-            self.keys.insert(Hex(Digest::of(&[key.as_bytes()])), id);
+        let Applied { member, server, .. } = &application;
+        let authentication = KeyUse::Authentication { server: server.clone() };
+        let signing = KeyUse::Signing { member: member.clone(), server: server.clone() };
+        for (key, for_what) in [(&application.authentication_key, authentication), (&application.signing_key, signing)]
+        {
+            self.keys.insert(Hex(Digest::of(&[key.as_bytes()])), Held { for_what, waiting: Some(id) });
         }
         let invited = self.invitations.get_mut(&token);
         let name = invited.and_then(|invited| {
@@ -878,6 +833,9 @@ impl Register {
     fn enrol(&mut self, id: RequestId, authentication: Der, signing: Der) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.state = State::Approved { authentication: authentication.clone(), signing: signing.clone() };
+        for held in self.keys.values_mut().filter(|held| held.waiting == Some(id)) {
+            held.waiting = None;
+        }
         let Applied { member, server, address, subsystems, .. } = request.application.clone();
         let name = request.name.as_ref().map_or_else(|| member.to_string(), Text::to_string);
         let document = self.members.entry(member.clone()).or_insert_with(|| MemberDocument {
@@ -896,23 +854,71 @@ impl Register {
         }
         document.subsystems.sort_by(|a, b| a.subsystem.cmp(&b.subsystem));
         let (address, authentication) = (address.to_string(), vec![authentication]);
-        document.servers.push(ServerDocument { server: server.clone(), address, authentication });
-        document.signing.push(SigningDocument { server, certificate: signing });
+        document.servers.push(ServerDocument { server: server.clone(), address, authentication, maintenance: None });
+        document.signing.push(SigningDocument { server, certificate: signing, until: None });
     }
 
-    /// The keys of what was published are in use, by no request that is known here.
+    /// PROTOCOL.md 13.2: "The certificate stays in its member's document until another takes its place."
+    fn revoke(&mut self, key: Hex, reason: Text, last_head: Option<String>, at: u64) {
+        if let Some(before) = self.revoked.get_mut(&key) {
+            before.last_head = last_head;
+            return;
+        }
+        let Some(Held { for_what, .. }) = self.keys.get(&key).cloned() else { return };
+        let not_after = self.not_after(&for_what, key.0).unwrap_or(u64::MAX);
+        self.revoked.insert(key, Revoked { for_what, at, reason, last_head, not_after });
+    }
+
+    fn not_after(&self, for_what: &KeyUse, key: KeyId) -> Option<u64> {
+        match for_what {
+            KeyUse::Authentication { server } => {
+                let listed = self.members.get(&server.owner())?.servers.iter().find(|each| each.server == *server)?;
+                let read = listed.authentication.iter().filter_map(|der| Authentication::parse(der.as_bytes()).ok());
+                read.into_iter().find(|read| read.key.id() == key).map(|read| read.not_after.as_millis())
+            }
+            KeyUse::Forgotten => None,
+            KeyUse::Signing { member, .. } => {
+                let listed = self.members.get(member)?.signing.iter();
+                let mut read = listed.filter_map(|each| Signing::parse(each.certificate.as_bytes()).ok());
+                read.find(|read| read.key.id() == key).map(|read| read.not_after.as_millis())
+            }
+        }
+    }
+
+    /// The keys of what was published are registered, whatever waited with them here.
     fn adopt(&mut self, member: MemberId, document: Option<MemberDocument>) {
         let Some(document) = document else {
             self.members.remove(&member);
             return;
         };
-        let servers = document.servers.iter().flat_map(|server| &server.authentication);
-        let certificates = servers.chain(document.signing.iter().map(|signing| &signing.certificate));
-        let keys = certificates.filter_map(|der| proto::certificate::public_key(der.as_bytes()).ok());
-        for key in keys {
-            self.keys.entry(Hex(key.id())).or_insert(RequestId(0));
+        let authentication = document.servers.iter().flat_map(|listed| {
+            let for_what = KeyUse::Authentication { server: listed.server.clone() };
+            listed.authentication.iter().map(move |der| (der, for_what.clone()))
+        });
+        let signing = document.signing.iter().map(|listed| {
+            let (member, server) = (document.member.clone(), listed.server.clone());
+            (&listed.certificate, KeyUse::Signing { member, server })
+        });
+        for (der, for_what) in authentication.chain(signing) {
+            if let Ok(key) = proto::certificate::public_key(der.as_bytes()) {
+                self.keys.insert(Hex(key.id()), Held { for_what, waiting: None });
+            }
         }
         self.members.insert(member, document);
+    }
+
+    fn adopt_revocation(&mut self, version: u64, key: Hex, last_head: Option<String>, at: u64) {
+        if let Some(before) = self.revoked.get_mut(&key) {
+            before.last_head = last_head;
+            return;
+        }
+        let held = self.keys.get(&key).cloned();
+        let for_what = held.map_or(KeyUse::Forgotten, |held| held.for_what);
+        // Of a key that is listed nowhere any more it is not known how long its certificate would have held.
+        let not_after = self.not_after(&for_what, key.0).unwrap_or(u64::MAX);
+        let reason = format!("as version {version} said, before the restore");
+        let reason = reason.parse().expect("a text of a line like any other");
+        self.revoked.insert(key, Revoked { for_what, at, reason, last_head, not_after });
     }
 
     fn stand(&mut self, member: &MemberId, standing: Standing) {
@@ -940,9 +946,13 @@ fn same<T: PartialEq + std::fmt::Display>(what: &'static str, invited: &T, asked
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proto::identifier::InstanceId;
+    use proto::record::TreeName;
     use proto::signature::SigningKey;
 
+    use super::foresight::Taken;
     use super::*;
+    use crate::authority::CertificateAuthority;
 
     const NOW: u64 = 1_800_000_000_000;
 
@@ -1059,6 +1069,135 @@ mod tests {
         let by = Some(By { command: "02".repeat(16), ..by });
         let refused = follow(&mut register, NOW, by, approved);
         assert!(matches!(refused, Err(Refused::Certificate { .. })), "{refused:?}");
+    }
+
+    /// An authority, and a register that knows it.
+    fn governed() -> (CertificateAuthority, Register, By) {
+        let now = Time::from_millis(NOW);
+        let instance: InstanceId = "VN".parse().unwrap();
+        let (key, pkcs8) = SigningKey::generate();
+        let certificate = CertificateAuthority::found(&instance, key, now).unwrap();
+        let authority = CertificateAuthority::open(&certificate, SigningKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
+        let (key, _) = SigningKey::generate();
+        let event = Event::Founded {
+            instance: InstanceDocument { instance, name: "A bus".into(), authorities: vec![certificate] },
+            admin: "an".parse().unwrap(),
+            key: key.public().to_spki().into(),
+        };
+        let mut register = Register::default();
+        follow(&mut register, NOW, None, event).unwrap();
+        (authority, register, By::new(key.public().id(), [0; 16]))
+    }
+
+    /// Invited, applied and approved: a server of the Ministry of Justice that hosts births, with its two keys.
+    fn enrol(authority: &CertificateAuthority, register: &mut Register, server: &str) -> [KeyId; 2] {
+        let number = register.next_request();
+        let token = Hex(Digest::of(&[b"token", server.as_bytes()]));
+        let invitation = Invitation {
+            member: "VN/GOV/moj".parse().unwrap(),
+            name: Some("Justice".parse().unwrap()),
+            server: server.parse().unwrap(),
+            subsystems: vec!["VN/GOV/moj/births".parse().unwrap()],
+            valid: Duration::from_secs(60),
+        };
+        let keys = [SigningKey::generate().0, SigningKey::generate().0];
+        let application = Applied {
+            digest: Hex(Digest::of(&[b"application", server.as_bytes()])),
+            member: invitation.member.clone(),
+            server: invitation.server.clone(),
+            address: "a:1".parse().unwrap(),
+            subsystems: invitation.subsystems.clone(),
+            authentication_key: keys[0].public().to_spki().into(),
+            signing_key: keys[1].public().to_spki().into(),
+        };
+        let now = register.last();
+        let authentication = authority.authentication(&application, now).unwrap();
+        let signing = authority.signing(&application, now).unwrap();
+        for event in [
+            Event::Invited { token, invitation },
+            Event::Applied { request: number, token, application },
+            Event::Approved { request: number, authentication, signing },
+        ] {
+            follow(register, now.as_millis(), None, event).unwrap();
+        }
+        keys.map(|key| key.public().id())
+    }
+
+    fn revoked(key: KeyId, last_head: Option<&str>) -> Event {
+        let last_head = last_head.map(str::to_owned);
+        Event::Revoked { key: Hex(key), reason: "stolen".parse().unwrap(), last_head }
+    }
+
+    fn head(size: u64) -> String {
+        let (tree, root) = (TreeName(Digest::of(&[b"tree"])), Digest::of(&[b"root"]));
+        Head { tree, size, root }.to_text()
+    }
+
+    #[test]
+    fn a_key_is_revoked_for_good_and_only_its_last_head_may_follow() {
+        let (authority, mut register, _) = governed();
+        let [authentication, signing] = enrol(&authority, &mut register, "VN/GOV/moj/ss1");
+        let unknown = follow(&mut register, NOW, None, revoked(Digest::ZERO, None));
+        assert_eq!(unknown, Err(Refused::NoKey(Digest::ZERO)));
+        let of_no_log = follow(&mut register, NOW, None, revoked(authentication, Some(&head(7))));
+        assert_eq!(of_no_log, Err(Refused::NoHeadOf(authentication)));
+        let no_head = follow(&mut register, NOW, None, revoked(signing, Some("a head")));
+        assert_eq!(no_head, Err(Refused::NoHeadOf(signing)));
+
+        follow(&mut register, NOW, None, revoked(authentication, None)).unwrap();
+        follow(&mut register, NOW, None, revoked(signing, None)).unwrap();
+        let again = follow(&mut register, NOW, None, revoked(signing, None));
+        assert_eq!(again, Err(Refused::RevokedAlready(signing)));
+        follow(&mut register, NOW, None, revoked(signing, Some(&head(7)))).unwrap();
+        let moved = follow(&mut register, NOW, None, revoked(signing, Some(&head(8))));
+        assert_eq!(moved, Err(Refused::RevokedAlready(signing)));
+        let mut told: Vec<_> = register.revoked_keys().collect();
+        told.sort_by_key(|revoked| revoked.last_head.is_some());
+        let named =
+            |key, last_head: Option<String>| RevokedKey { key, last_head: last_head.map(|head| head.parse().unwrap()) };
+        assert_eq!(told, [named(authentication, None), named(signing, Some(head(7)))]);
+        // Its certificate is long over, and it is listed still: it is not forgotten.
+        register.last += 10 * 365 * 24 * 3_600_000;
+        assert_eq!(register.revoked_keys().count(), 2);
+    }
+
+    #[test]
+    fn a_key_that_only_waits_is_not_revoked_its_request_is_rejected() {
+        let (mut register, by) = founded();
+        follow(&mut register, NOW, Some(by), invited(1)).unwrap();
+        let application = applied(1, 1);
+        let Event::Applied { application: Applied { signing_key, .. }, .. } = &application else { panic!("it is") };
+        let key = Digest::of(&[signing_key.as_bytes()]);
+        follow(&mut register, NOW, None, application).unwrap();
+        let refused = follow(&mut register, NOW, None, revoked(key, None));
+        assert_eq!(refused, Err(Refused::KeyWaits { key, request: RequestId(1) }));
+    }
+
+    #[test]
+    fn what_an_entry_would_take_is_what_it_takes_and_what_keeps_another_server_is_told_apart() {
+        let (authority, mut register, _) = governed();
+        let first = enrol(&authority, &mut register, "VN/GOV/moj/ss1");
+        let second = enrol(&authority, &mut register, "VN/GOV/moj/ss2");
+        let (ss1, ss2): (ServerId, ServerId) = ("VN/GOV/moj/ss1".parse().unwrap(), "VN/GOV/moj/ss2".parse().unwrap());
+        let births: SubsystemId = "VN/GOV/moj/births".parse().unwrap();
+        let foresee = |register: &Register, event: Event| {
+            register.taken_by(&register.admit(Entry { at: NOW, by: None, from: None, event }).unwrap())
+        };
+        let nothing = Taken::default();
+        let foreseen = foresee(&register, revoked(first[0], None));
+        let thinned = vec![(births.clone(), ss1.clone())];
+        assert_eq!(foreseen, Taken { servers: vec![ss1.clone()], thinned: thinned.clone(), ..nothing.clone() });
+        // A server that cannot seal for the member is a server all the same.
+        let foreseen = foresee(&register, revoked(first[1], None));
+        assert_eq!(foreseen, Taken { thinned, ..nothing.clone() });
+
+        follow(&mut register, NOW, None, revoked(first[1], None)).unwrap();
+        let foreseen = foresee(&register, revoked(second[0], None));
+        assert_eq!(foreseen, Taken { servers: vec![ss2], subsystems: vec![births.clone()], ..nothing.clone() });
+        let member: MemberId = "VN/GOV/moj".parse().unwrap();
+        let suspended = Event::Suspended { member: member.clone(), reason: "why".parse().unwrap() };
+        let foreseen = foresee(&register, suspended);
+        assert_eq!(foreseen, Taken { members: vec![member], subsystems: vec![births], ..nothing });
     }
 
     #[test]

@@ -16,12 +16,15 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
+use proto::certificate::{Authentication, Signing};
 use proto::digest::Digest;
-use proto::global_configuration::document::MemberDocument;
+use proto::global_configuration::document::{Der, MemberDocument, SigningDocument};
+use proto::identifier::ServerId;
 use proto::registration::{
-    Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Text, Token, VerifiedApplication,
-    VerifiedCommand,
+    Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Revocation, Text, Token,
+    VerifiedApplication, VerifiedCommand,
 };
+use proto::signature::KeyId;
 use proto::time::Time;
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
@@ -224,24 +227,24 @@ fn decide(
             Decided::Published(admit(Event::Suspended { member: member.clone(), reason: reason.clone() })?)
         }
         Order::Restore(member) => Decided::Published(admit(Event::Restored { member: member.clone() })?),
+        Order::Revoke(Revocation { key, reason, last_head }) => Decided::Published(admit(Event::Revoked {
+            key: Hex(*key),
+            reason: reason.clone(),
+            last_head: last_head.map(|head| head.to_text()),
+        })?),
         Order::ListRequests => {
             let requests = desk.register.requests().map(|(id, each)| listed_request(&desk.register, id, each));
             Decided::Nothing(Answer::Requests(wire::Requests { requests: requests.collect() }))
         }
         Order::ListMembers => {
-            let members = desk.register.members().map(listed_member);
+            let members = desk.register.members().map(|member| listed_member(&desk.register, member));
             Decided::Nothing(Answer::Members(wire::Members { members: members.collect() }))
         }
     })
 }
 
 /// Makes the certificates of a waiting request: the keys are the applicant's, all else is the register's.
-fn certify(
-    registry: &Registry,
-    register: &Register,
-    request: RequestId,
-    now: Time,
-) -> Result<(proto::global_configuration::document::Der, proto::global_configuration::document::Der), Refused> {
+fn certify(registry: &Registry, register: &Register, request: RequestId, now: Time) -> Result<(Der, Der), Refused> {
     let applied = &register.waiting(request)?.application;
     let failed = |error: crate::authority::NotCertified| Refused::Certificate { request, reason: error.to_string() };
     let authentication = registry.authority.authentication(applied, now).map_err(failed)?;
@@ -293,7 +296,7 @@ fn listed_request(register: &Register, id: RequestId, request: &Request) -> wire
     }
 }
 
-fn listed_member(member: &MemberDocument) -> wire::Member {
+fn listed_member(register: &Register, member: &MemberDocument) -> wire::Member {
     wire::Member {
         member: member.member.to_string(),
         name: member.name.clone(),
@@ -309,7 +312,43 @@ fn listed_member(member: &MemberDocument) -> wire::Member {
         servers: member
             .servers
             .iter()
-            .map(|each| wire::Server { server: each.server.to_string(), address: each.address.clone() })
+            .map(|each| wire::Server {
+                server: each.server.to_string(),
+                address: each.address.clone(),
+                authentication: each
+                    .authentication
+                    .iter()
+                    .filter_map(|der| listed_authentication(register, der))
+                    .collect(),
+            })
             .collect(),
+        signing: member.signing.iter().filter_map(|each| listed_signing(register, each)).collect(),
+    }
+}
+
+fn listed_authentication(register: &Register, der: &Der) -> Option<wire::Key> {
+    let read = Authentication::parse(der.as_bytes()).ok()?;
+    Some(listed_key(register, read.key.id(), &read.server, (read.not_before, read.not_after), None))
+}
+
+fn listed_signing(register: &Register, listed: &SigningDocument) -> Option<wire::Key> {
+    let read = Signing::parse(listed.certificate.as_bytes()).ok()?;
+    Some(listed_key(register, read.key.id(), &read.server, (read.not_before, read.not_after), listed.until))
+}
+
+fn listed_key(
+    register: &Register,
+    key: KeyId,
+    server: &ServerId,
+    (not_before, not_after): (Time, Time),
+    until: Option<u64>,
+) -> wire::Key {
+    wire::Key {
+        key: key.to_wire(),
+        server: server.to_string(),
+        not_before: not_before.as_millis(),
+        not_after: not_after.as_millis(),
+        until: until.unwrap_or_default(),
+        revoked: register.revoked(key).map(|revoked| revoked.reason.to_string()).unwrap_or_default(),
     }
 }

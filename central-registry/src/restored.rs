@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::global_configuration::document::MemberDocument;
+use proto::head::Head;
 use proto::identifier::MemberId;
+use proto::signature::KeyId;
 use proto::time::Time;
 
 use crate::history::History;
 use crate::publish::Publication;
-use crate::register::{Entry, Event, Refused, Register};
+use crate::register::{Entry, Event, Hex, Refused, Register};
 
 /// Versions that are passed over, whatever the time: two years of one a minute.
 pub const PASSED_OVER: u64 = 1_000_000;
@@ -41,6 +43,12 @@ pub(crate) async fn note(
             record(history, register, now, Event::Adopted { version, member, document }).await?;
         }
     }
+    if version > register.published() {
+        for (key, last_head) in revocations(register, found) {
+            tracing::warn!(%key, version, "after the restore the register takes up that this key is revoked");
+            record(history, register, now, Event::AdoptedRevocation { version, key: Hex(key), last_head }).await?;
+        }
+    }
     tracing::warn!(
         backup,
         passes_over,
@@ -53,6 +61,17 @@ pub(crate) async fn note(
 async fn record(history: &mut History, register: &mut Register, now: Time, event: Event) -> Result<(), Refused> {
     let admitted = register.admit(Entry { at: now.as_millis(), by: None, from: None, event })?;
     history.record(register, admitted).await
+}
+
+/// Keys of which the publication says that they are revoked, or under which last head, and the register does not.
+fn revocations(register: &Register, found: &Publication) -> Vec<(KeyId, Option<String>)> {
+    let configuration = found.trusted().configuration();
+    let said = configuration.revoked.iter().map(|key| (*key, configuration.last_heads.get(key).map(Head::to_text)));
+    let is_new = |(key, last_head): &(KeyId, Option<String>)| match register.revoked(*key) {
+        None => true,
+        Some(known) => last_head.is_some() && known.last_head != *last_head,
+    };
+    said.filter(is_new).collect()
 }
 
 /// Members of which the publication says something else than the register, and what it says.

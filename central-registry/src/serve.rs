@@ -82,7 +82,7 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A file of the directory.
-    #[error("{path}: {source}; this must be a directory that `central-registry init` made")]
+    #[error("{path}: {source}; `directory` in the configuration must be one that `central-registry init` made")]
     File {
         /// The file.
         path: PathBuf,
@@ -120,7 +120,7 @@ pub enum StartError {
     #[error("the configuration cannot be published: {0}")]
     Publish(#[from] Refused),
     /// The address cannot be listened at.
-    #[error("cannot listen at {address}: {source}; is another process there?")]
+    #[error("cannot listen at {address}: {source}; stop the program that is there, or name another address")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -332,14 +332,14 @@ fn described(
     settings.into_iter().chain(roles).collect()
 }
 
-fn certificate(path: &Path) -> Result<Der, StartError> {
+pub(crate) fn certificate(path: &Path) -> Result<Der, StartError> {
     let pem = read(path)?;
     let der = CertificateDer::from_pem_slice(&pem).map_err(|_| StartError::Certificate { path: path.to_owned() })?;
     Ok(der.to_vec().into())
 }
 
 /// TLS 1.3 only, the provider named.
-fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
+pub(crate) fn tls_config(directory: &Path, passphrase: &Passphrase) -> Result<(ServerConfig, Fingerprint), StartError> {
     let certificate = certificate(&directory.join(TLS))?;
     let fingerprint = Fingerprint(proto::certificate::public_key(certificate.as_bytes())?.id());
     let key = keystore::open_pkcs8(&directory.join(KEYS).join("tls.pem"), passphrase)?;
@@ -574,18 +574,24 @@ fn status(refused: &Refused) -> Status {
     let code = match refused {
         Refused::Malformed(Malformed::Possession(_)) => Code::PermissionDenied,
         Refused::Malformed(Malformed::Signature(_) | Malformed::Time(_)) | Refused::NoAdmin(_) => Code::Unauthenticated,
-        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } => Code::InvalidArgument,
+        Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
+            Code::InvalidArgument
+        }
         Refused::TokenUnknown
         | Refused::TokenUsed
         | Refused::TokenExpired(_)
         | Refused::NotAsInvited { .. }
         | Refused::SubsystemNotInvited(_) => Code::PermissionDenied,
         Refused::CommandRepeated(_) | Refused::KeyInUse(_) | Refused::ServerRegistered(_) => Code::AlreadyExists,
-        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } => Code::NotFound,
-        Refused::ServerWaiting { .. } | Refused::Decided { .. } | Refused::StandingAlready { .. } => {
-            Code::FailedPrecondition
+        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } | Refused::NoKey(_) => {
+            Code::NotFound
         }
         Refused::AfterRestore(_) => Code::FailedPrecondition,
+        Refused::ServerWaiting { .. }
+        | Refused::Decided { .. }
+        | Refused::StandingAlready { .. }
+        | Refused::RevokedAlready(_)
+        | Refused::KeyWaits { .. } => Code::FailedPrecondition,
         Refused::Limit { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
         Refused::Certificate { .. } | Refused::OutOfPlace | Refused::VersionPublished(_) | Refused::Failed(_) => {

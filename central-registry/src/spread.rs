@@ -66,14 +66,14 @@ fn not_published(error: &dyn std::fmt::Display) -> Refused {
 /// What everybody is to know of the register.
 pub(crate) fn view(register: &Register) -> Result<View, Refused> {
     let instance = register.instance().ok_or(Refused::OutOfPlace)?.clone();
-    Ok(View { instance, members: register.members().cloned().collect(), revoked: Vec::new() })
+    Ok(View { instance, members: register.members().cloned().collect(), revoked: register.revoked_keys().collect() })
 }
 
 /// Why what was published cannot be taken up again.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTakenUp {
     /// The files cannot be read.
-    #[error("{PUBLIC}/ cannot be read: {0}")]
+    #[error("{PUBLIC}/ cannot be read: {0}; put it back from a copy or a mirror")]
     File(#[from] io::Error),
     /// They are not whole.
     #[error(transparent)]
@@ -93,7 +93,7 @@ pub enum NotTakenUp {
 
 /// Reads what was published before a start, and lets go of files that no longer belong to it.
 pub(crate) fn found(public: &Path) -> Result<Publication, NotTakenUp> {
-    let files = read(public)?;
+    let files = files(public)?;
     let publication = Publication::read(&files)?;
     for superseded in files.keys().filter(|name| !publication.files().contains_key(*name)) {
         fs::remove_file(public.join(superseded))?;
@@ -121,7 +121,7 @@ pub(crate) fn pass_over(
 }
 
 /// Every file in this directory and below it, by its name in a repository.
-pub(crate) fn read(public: &Path) -> io::Result<Files> {
+pub(crate) fn files(public: &Path) -> io::Result<Files> {
     let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let mut files = Files::new();
     let mut directories = vec![public.to_owned()];

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use command_line::{Changing, Command, Does, LogFormat, Reading, Shell};
+use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell};
 use keystore::Source;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::registration::{Address, RequestId, Text};
+use proto::signature::KeyId;
 use registry_client::Fingerprint;
 
-use crate::{audit, backup};
+use crate::caution::Caution;
+use crate::{audit, backup, doctor};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -38,6 +40,15 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "central-registry serve --config registry/central-registry.toml",
             "central-registry serve --config registry/central-registry.toml --log-format json",
+        ],
+    },
+    Command {
+        name: "doctor",
+        does: Does::Reads,
+        examples: &[
+            "central-registry doctor --config registry/central-registry.toml",
+            "central-registry doctor --config registry/central-registry.toml \\\n      \
+             --no-passphrase --json",
         ],
     },
     Command {
@@ -78,13 +89,25 @@ pub const COMMANDS: &[Command] = &[
         does: Does::Changes,
         examples: &[
             "central-registry suspend VN/GOV/moj --reason \"a key was lost\" --dry-run",
-            "central-registry suspend VN/GOV/moj --reason \"a key was lost\"",
+            "central-registry suspend VN/GOV/moj --reason \"a key was lost\" --yes",
         ],
     },
     Command {
         name: "restore",
         does: Does::Changes,
         examples: &["central-registry restore VN/GOV/moj", "central-registry restore VN/GOV/moj --dry-run"],
+    },
+    Command {
+        name: "revoke",
+        does: Does::Changes,
+        examples: &[
+            "central-registry revoke \\\n      \
+             0000000000000000000000000000000000000000000000000000000000000000 \\\n      \
+             --reason \"the disk was stolen\" --dry-run",
+            "central-registry revoke \\\n      \
+             0000000000000000000000000000000000000000000000000000000000000000 \\\n      \
+             --reason \"the disk was stolen\" --yes",
+        ],
     },
     Command {
         name: "audit",
@@ -155,7 +178,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// The governing authority's record of who is who.
 #[derive(Parser)]
-#[command(name = "central-registry", version, arg_required_else_help = true)]
+#[command(name = "central-registry", version, arg_required_else_help = true, after_help = Exit::table())]
 pub struct CommandLine {
     /// The command.
     #[command(subcommand)]
@@ -169,6 +192,8 @@ pub enum What {
     Init(Init),
     /// Run the registry until SIGTERM.
     Serve(Serve),
+    /// Look at this registry and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
+    Doctor(doctor::Arguments),
     /// Let a server join, once: prints a one-time token.
     Invite(Invite),
     /// Show requests to join.
@@ -221,6 +246,9 @@ pub enum What {
         /// Why: stands in the audit journal.
         #[arg(long)]
         reason: Text,
+        /// Whether the admin is asked.
+        #[command(flatten)]
+        caution: Caution,
         /// Who commands which registry.
         #[command(flatten)]
         admin: AdminArgs,
@@ -232,6 +260,26 @@ pub enum What {
     Restore {
         /// The member.
         member: MemberId,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Revoke one key for good: in force on the next message, for open connections and streams too.
+    Revoke {
+        /// The key's SHA-256, as `members` shows it.
+        key: KeyId,
+        /// Why: stands in the audit journal.
+        #[arg(long)]
+        reason: Text,
+        /// Of a signing key: a file with the last head that it may have signed. What is under that head stays proven.
+        #[arg(long, value_name = "FILE")]
+        last_head: Option<PathBuf>,
+        /// Whether the admin is asked.
+        #[command(flatten)]
+        caution: Caution,
         /// Who commands which registry.
         #[command(flatten)]
         admin: AdminArgs,

@@ -43,7 +43,7 @@ fn a_request_is_proven_by_what_was_published() {
     let (next, _) = publication.re_signed(&keys, later).unwrap();
     let file = EvidenceFile::new(exchange(), holder(), next.files(), kept.clone()).unwrap().to_bytes();
     assert!(evidence::verify(&file, publication.anchor()).unwrap().holds());
-    let view = View { revoked: vec![asker.public().id()], ..view };
+    let view = View { revoked: vec![asker.public().id().into()], ..view };
     let (revoked, _) = publication.next(&keys, &view, later).unwrap();
     let file = EvidenceFile::new(exchange(), holder(), revoked.files(), kept).unwrap().to_bytes();
     assert_eq!(evidence::verify(&file, publication.anchor()).unwrap().refused().unwrap().step, "5.4.6");
@@ -86,8 +86,13 @@ fn member(member: &str, system: &str, signing: &[u8]) -> MemberDocument {
             subsystem: format!("{member}/{system}").parse().unwrap(),
             servers: vec![server.clone()],
         }],
-        servers: vec![ServerDocument { server: server.clone(), address: "127.0.0.1:5500".into(), authentication }],
-        signing: vec![SigningDocument { server, certificate: certificate(signing) }],
+        servers: vec![ServerDocument {
+            server: server.clone(),
+            address: "127.0.0.1:5500".into(),
+            authentication,
+            maintenance: None,
+        }],
+        signing: vec![SigningDocument { server, certificate: certificate(signing), until: None }],
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use central_registry::publish::{Publication, RoleKeys, Thresholds, Unpublishable, View};
+use central_registry::publish::{Publication, RevokedKey, RoleKeys, Thresholds, Unpublishable, View};
 use proptest::prelude::{any, prop};
 use proptest::proptest;
 use proto::digest::Digest;
@@ -15,7 +15,9 @@ use proto::global_configuration::document::{
 };
 use proto::global_configuration::update::{self, Anchor, Files, Rejected, TIMESTAMP, Trusted, update};
 use proto::global_configuration::{Freshness, Standing};
+use proto::head::Head;
 use proto::identifier::MemberId;
+use proto::record::TreeName;
 use proto::signature::SigningKey;
 use proto::time::Time;
 use proto::wire::registry::File;
@@ -65,7 +67,7 @@ fn a_member_that_leaves_is_gone_and_a_revocation_denies() {
     let trusted = country.joined();
     country.view.members.remove(0);
     let key = *trusted.configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
-    country.view.revoked.push(key);
+    country.view.revoked.push(key.into());
     let changed = country.publish(NOW);
     let next = update(&trusted, &files(&changed), NOW).unwrap();
     assert!(!next.configuration().members.contains_key(&id("m0")));
@@ -78,7 +80,7 @@ fn a_member_that_leaves_is_gone_and_a_revocation_denies() {
 fn a_revoked_key_that_is_registered_never_comes_back() {
     let mut country = Country::of(2);
     let key = *country.joined().configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
-    country.view.revoked.push(key);
+    country.view.revoked.push(key.into());
     country.publish(NOW);
     let revoked = country.publication.clone();
     country.view.revoked.clear();
@@ -87,6 +89,27 @@ fn a_revoked_key_that_is_registered_never_comes_back() {
     // With its holder it may go.
     country.view.members.remove(1);
     assert!(revoked.next(&country.keys, &country.view, NOW).is_ok());
+}
+
+#[test]
+fn a_last_head_once_named_stays_as_long_as_its_key_is_registered() {
+    let mut country = Country::of(2);
+    let trusted = country.joined();
+    let key = *trusted.configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
+    let head = |size| Head { tree: TreeName(Digest::of(&[b"tree"])), size, root: Digest::of(&[b"root"]) };
+    // Revoked in haste, its last head found out later.
+    for last_head in [None, Some(head(7))] {
+        country.view.revoked = vec![RevokedKey { key, last_head }];
+        let changed = country.publish(NOW);
+        let next = update(&trusted, &files(&changed), NOW);
+        assert_eq!(next.unwrap().configuration().last_heads.get(&key), last_head.as_ref());
+    }
+    for other in [None, Some(head(8))] {
+        country.view.revoked = vec![RevokedKey { key, last_head: other }];
+        let refused = country.publication.next(&country.keys, &country.view, NOW).unwrap_err();
+        let Unpublishable::Rejected(Rejected::OtherLastHead { key: moved }) = refused else { panic!("{refused}") };
+        assert_eq!(moved, key);
+    }
 }
 
 #[test]
@@ -350,6 +373,24 @@ fn no_single_online_key_adds_a_member() {
 }
 
 #[test]
+fn no_delegation_lets_a_role_speak_of_another_kind() {
+    let country = Country::of(1);
+    let path = MemberDocument::path_of(&id("intruder"));
+    let bin = bin_of(&path).replace("m-", "c-");
+    let keys = &country.keys;
+    let document = member("intruder", "a.example:1").to_bytes();
+    let mut forged = country.with_target(&bin, &path, &document, [&keys.catalogue, &keys.snapshot, &keys.timestamp]);
+    // Who signs `targets` says that the catalogue may speak of anything.
+    let targets = resigned(&forged["1.targets.json"], &keys.targets, |signed| {
+        let roles = signed["delegations"]["roles"].as_array_mut().unwrap();
+        roles.iter_mut().filter(|role| role["name"] == "catalogue").for_each(|role| role["paths"] = json!(["*/*/*/*"]));
+    });
+    forged.insert("1.targets.json".into(), targets);
+    let refused = country.anchor().first(&forged, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::NotAllowed { role: bin, target: path });
+}
+
+#[test]
 fn a_document_under_anothers_path_is_refused() {
     let country = Country::of(3);
     let path = MemberDocument::path_of(&id("victim"));
@@ -416,6 +457,57 @@ fn a_new_root_is_followed_and_opens_no_way_back() {
     let forged = resigned(country.publication.anchor(), &stranger, |signed| signed["version"] = json!(2));
     honest.insert("2.root.json".into(), forged);
     assert!(matches!(update(&trusted, &honest, NOW), Err(Rejected::Signatures { .. })));
+}
+
+#[test]
+fn a_new_root_does_not_let_a_version_be_signed_twice() {
+    let country = Country::of(2);
+    let trusted = country.joined();
+    let mut files = country.publication.files().clone();
+    let root = resigned(country.publication.anchor(), &country.keys.root, |signed| signed["version"] = json!(2));
+    files.insert("2.root.json".into(), root);
+    assert!(update(&trusted, &files, NOW).is_ok());
+    // The same version, signed once more: the root's state machine begins anew, and what is trusted does not.
+    files.insert(TIMESTAMP.into(), resigned(&files[TIMESTAMP], &country.keys.timestamp, |_| {}));
+    let refused = update(&trusted, &files, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::TwoOfOneName { file: TIMESTAMP.into() });
+}
+
+#[test]
+fn a_version_without_revocations_is_refused() {
+    let country = Country::of(2);
+    let forged = country.forged("targets", &country.keys.targets, &country.keys.timestamp, |signed| {
+        let roles = signed["delegations"]["roles"].as_array_mut().unwrap();
+        roles.retain(|role| role["name"] != "revoked");
+    });
+    let refused = country.anchor().first(&forged, NOW).unwrap_err();
+    assert_eq!(refused, Rejected::NotDelegated { role: "revoked" });
+}
+
+#[test]
+fn the_configuration_of_another_instance_is_refused() {
+    let country = Country::of(0);
+    let mut view = country.view.clone();
+    view.instance.instance = "LA".parse().unwrap();
+    let refused = country.publication.next(&country.keys, &view, NOW).unwrap_err();
+    assert!(matches!(refused, Unpublishable::Rejected(Rejected::OtherInstance { .. })), "{refused}");
+}
+
+#[test]
+fn a_signing_key_is_good_within_its_certificates_time_only() {
+    let country = Country::of(1);
+    let configuration = country.joined().configuration().clone();
+    let (key, certificate) = configuration.members[&id("m0")].signing_keys.first_key_value().unwrap();
+    let instant = Duration::from_millis(1);
+    for (now, good) in [
+        (certificate.not_before.minus(instant), false),
+        (certificate.not_before, true),
+        (certificate.not_after, true),
+        (certificate.not_after.plus(instant), false),
+    ] {
+        let found = configuration.signing_key(&id("m0"), &certificate.server, key, now);
+        assert_eq!(found.is_some(), good, "at {now}");
+    }
 }
 
 #[test]
@@ -672,8 +764,13 @@ fn member(name: &str, address: &str) -> MemberDocument {
             server: server.clone(),
             address: address.into(),
             authentication: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
+            maintenance: None,
         }],
-        signing: vec![SigningDocument { server, certificate: certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256) }],
+        signing: vec![SigningDocument {
+            server,
+            certificate: certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256),
+            until: None,
+        }],
         ..bare(name)
     }
 }

@@ -327,7 +327,7 @@ def read_genesis(record):
 
 
 def check_seal(header_bytes, seal_bytes, genesis_bytes, key_of):
-    """5.4. `key_of(member, server, key id, header)` is the configuration's answer: a public key, or Invalid."""
+    """5.4. `key_of(member, server, key id, header, head)` is the configuration's answer: a public key, or Invalid."""
     header = read_header(header_bytes)
     route, side = header["route"], "consumer" if header["direction"] == REQUEST else "provider"
     member, server = member_of(route[side]), route[side + "_server"]
@@ -344,7 +344,7 @@ def check_seal(header_bytes, seal_bytes, genesis_bytes, key_of):
     record = leaf(b"\2" + seal["nonce"] + header_bytes)
     commit = commit_of(seal["records"], climb(record, seal["record"], seal["records"], seal["record_path"], "5.4.4"))
     need(climb(leaf(commit), seal["commit"], size, seal["commit_path"], "5.4.5") == root, "5.4.5", "not in the log")
-    key = key_of(member, server, seal["key"], header)
+    key = key_of(member, server, seal["key"], header, seal["head"])
     need(signed(key, seal["signature"], seal["head"]), "5.4.7", "the signature does not hold")
     return {"tree": tree, "size": size, "root": root, "key": seal["key"]}
 
@@ -364,9 +364,11 @@ def read_json(data, step):
 
 
 def fits(value, form):
-    """`form` is an object of exactly these fields, [of each], a pattern, a type, or a test."""
+    """`form` is an object of exactly these fields (one with a `?` may be missing), [of each], a pattern, a type, a test."""
     if isinstance(form, dict):
-        return type(value) is dict and value.keys() == form.keys() and all(fits(value[n], form[n]) for n in form)
+        return type(value) is dict and value.keys() <= {name.rstrip("?") for name in form} and all(
+            fits(value[name.rstrip("?")], of) if name.rstrip("?") in value else name[-1] == "?"
+            for name, of in form.items())
     if isinstance(form, list):
         return type(value) is list and all(fits(each, form[0]) for each in value)
     if isinstance(form, str):
@@ -477,6 +479,17 @@ def is_certificate(text):
         return False
 
 
+def is_u64(value):
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+def is_head(value):
+    try:
+        return type(value) is str and bool(read_head(value.encode()))
+    except (UnicodeEncodeError, Invalid):
+        return False
+
+
 SEGMENTS4 = "/".join([SEGMENT] * 4)
 INSTANCE_FORM = {"instance": SEGMENT, "name": str, "authorities": [is_certificate]}
 
@@ -485,19 +498,19 @@ def member_form(member):
     own = re.escape(member) + "/" + SEGMENT
     return {"member": re.escape(member), "name": str, "standing": "active|suspended",
             "subsystems": [{"subsystem": own, "servers": [SEGMENTS4]}],
-            "servers": [{"server": own, "address": str, "authentication": [is_certificate]}],
-            "signing": [{"server": SEGMENTS4, "certificate": is_certificate}]}
+            "servers": [{"server": own, "address": str, "authentication": [is_certificate], "maintenance?": str}],
+            "signing": [{"server": SEGMENTS4, "certificate": is_certificate, "until?": is_u64}]}
 
 
 def signing_keys(document, step):
-    """The signing certificates of a member's document: key name to (server, certificate, key). Nothing stands twice."""
+    """The signing certificates of a member's document: key name to (listed, certificate, key). Nothing stands twice."""
     found = {}
     for listed in document["signing"]:
         read = certificate(listed["certificate"])
         key, spki = p256(x509.Certificate.public_key, read, step)
         need(spki in read.tbs_certificate_bytes, step, "a signing key in another encoding")
         need(sha256(spki) not in found, step, "a signing key stands twice")
-        found[sha256(spki)] = listed["server"], read, key
+        found[sha256(spki)] = listed, read, key
     for kind in "subsystem", "server":
         names = [each[kind] for each in document[kind + "s"]]
         need(len(names) == len(set(names)), step, f"a {kind} stands twice")
@@ -505,7 +518,7 @@ def signing_keys(document, step):
 
 
 def excerpt(anchor, files, members, keys, at):
-    """8.2: instance, the timestamp's version, (standing, signing keys) of each member, names of revoked keys."""
+    """8.2: instance, the timestamp's version, (standing, signing keys) of each member, revoked keys: name to last head."""
     step = "8.2.1"
     envelope = metadata(anchor, "root", step)
     root = envelope["signed"]
@@ -572,24 +585,30 @@ def excerpt(anchor, files, members, keys, at):
         signed_bin = delegated(bins, delegation(bins, step, lambda role: allows(role, path)), step)
         read = document(signed_bin, path, member_form(member), step)
         found[member] = read["standing"], signing_keys(read, step)
-    step, revoked = "8.2.6", set()
+    step, revoked = "8.2.6", {}
     to_revoked = delegation(outer, step, lambda role: role["name"] == "revoked")
     lists = delegated(outer, to_revoked, step)
     for first in sorted({key.hex()[0] for key in keys}):
         need(allows(to_revoked, f"revoked/{first}.json"), step, "revoked is not delegated the path")
-        revoked |= set(document(lists, f"revoked/{first}.json", {"keys": [first + "[0-9a-f]{63}"]}, step)["keys"])
+        form = {"keys": [first + "[0-9a-f]{63}"], "last_heads?": [{"key": str, "head": is_head}]}
+        read = document(lists, f"revoked/{first}.json", form, step)
+        revoked |= dict.fromkeys(read["keys"])
+        for last in read.get("last_heads", []):
+            need(last["key"] in revoked and not revoked[last["key"]], step, "a last head of no key, or a second one")
+            revoked[last["key"]] = last["head"]
     return instance, timestamp["version"], found, revoked
 
 
-def signing_key(members, revoked, member, server, name, at):
-    """8.3 and 5.4.6: the member's signing key of that name, if it is good at the time."""
+def signing_key(members, revoked, member, server, name, at, head):
+    """8.3 and 5.4.6: the member's signing key of that name, if it is good at the time; 7.5: or for this last head."""
     standing, keys = members[member]
     need(standing == "active", "5.4.6", "the member is suspended")
-    need(name in keys and keys[name][0] == server, "5.4.6", "no such key is listed")
-    need(name.hex() not in revoked, "5.4.6", "the key is revoked")
-    _, listed, key = keys[name]
-    begins, ends = (1000 * int(time.timestamp()) for time in (listed.not_valid_before_utc, listed.not_valid_after_utc))
+    need(name in keys and keys[name][0]["server"] == server, "5.4.6", "no such key is listed")
+    need(revoked.get(name.hex(), head.decode()) == head.decode(), "5.4.6", "the key is revoked")
+    listed, read, key = keys[name]
+    begins, ends = (1000 * int(time.timestamp()) for time in (read.not_valid_before_utc, read.not_valid_after_utc))
     need(begins <= at <= ends, "5.4.6", "the key's certificate is not valid at the time")
+    need(at <= listed.get("until", at), "5.4.6", "another key had taken its place by then")
     return key
 
 
@@ -713,8 +732,8 @@ def verify(evidence, anchor, findings):
     judge("7.3", "directions", check_exchange, holder, messages)
     members, revoked = judge("7.4", "global configuration", check_configuration, anchor, files, messages)
 
-    def key_of(member, server, key, header):
-        return signing_key(members, revoked, member, server, key, header["time"])
+    def key_of(member, server, key, header, head):
+        return signing_key(members, revoked, member, server, key, header["time"], head)
 
     groups, seals = grouped(messages), []
     for key, group in groups.items():

@@ -74,7 +74,7 @@ def vector_record(given):
 
 
 def vector_seal(given):
-    def key_of(member, server, key, _):
+    def key_of(member, server, key, *_):
         auditor.need(given["speaker"] == {"member": member, "server": server}, "vector", "another speaker")
         for listed in given["keys"]:
             if (listed["member"], listed["server"], auditor.sha256(listed["spki"])) == (member, server, key):

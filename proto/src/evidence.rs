@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::global_configuration::Configuration;
 use crate::global_configuration::excerpt::{Excerpt, Subjects, Unverified};
 use crate::global_configuration::update::Files;
+use crate::head::Head;
 use crate::identifier::ExchangeId;
 use crate::message::{Commitments, Direction, Directions, End, Header, Operation, Route};
 use crate::record::{Genesis, TreeName, decode_canonical};
@@ -366,8 +367,9 @@ impl Judge {
             let subject = format!("{subject}.seal");
             // A seal that does not decode has no head, and is refused where a head is wanted.
             let decoded = decode_canonical::<wire::Seal>(&kept.seal.0, "Seal").unwrap_or_default();
+            let head = Head::parse(&decoded.head).ok();
             let good = |sender: &Sender, key: &KeyId| {
-                configuration.signing_key(&sender.member, &sender.server, key, header.time)
+                configuration.signing_key_of(&sender.member, &sender.server, key, header.time, head.as_ref()?)
             };
             match seal::verify(header, &decoded, &genesis, good, |_, _| false) {
                 Err(refused) => self.refuse(refused.step(), &subject, refused),

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::digest::Digest;
+use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use crate::registration::Text;
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
 
@@ -36,6 +38,9 @@ pub struct Configuration {
     pub authorities: Vec<Vec<u8>>,
     /// Keys that are revoked, by the SHA-256 of their SubjectPublicKeyInfo. It may only deny.
     pub revoked: BTreeSet<KeyId>,
+    /// Of revoked signing keys, the last head that the key may have signed, where it is known. It concerns evidence only:
+    /// nothing is exchanged with a revoked key.
+    pub last_heads: BTreeMap<KeyId, Head>,
 }
 
 /// A member as registered.
@@ -74,6 +79,8 @@ pub struct SigningCertificate {
     pub not_before: Time,
     /// Last instant of its validity.
     pub not_after: Time,
+    /// The last instant at which the key signs, where another took its place before that.
+    pub until: Option<Time>,
 }
 
 /// A security server as registered.
@@ -81,8 +88,16 @@ pub struct SigningCertificate {
 pub struct Server {
     /// Where its peers' door is: host and port.
     pub address: String,
-    /// The keys of its authentication certificates: one, or two while it changes.
+    /// The keys of its authentication certificates.
     pub authentication_keys: BTreeSet<KeyId>,
+    /// It is in maintenance, and says so in these words.
+    pub maintenance: Option<Text>,
+}
+
+impl SigningCertificate {
+    fn holds(&self, time: Time) -> bool {
+        self.not_before <= time && time <= self.not_after
+    }
 }
 
 /// How old the configuration is, in words.
@@ -127,14 +142,41 @@ impl Configuration {
     }
 
     /// The member's signing key of this name at this server, good at `now`: registered, within its certificate's
-    /// validity, not revoked.
+    /// validity, in use until then, not revoked.
     pub fn signing_key(&self, member: &MemberId, server: &ServerId, key: &KeyId, now: Time) -> Option<&PublicKey> {
-        let certificate = self.active_member(member)?.signing_keys.get(key)?;
-        let good = certificate.server == *server
-            && certificate.not_before <= now
-            && now <= certificate.not_after
-            && !self.revoked.contains(key);
-        good.then_some(&certificate.key)
+        if self.revoked.contains(key) {
+            return None;
+        }
+        self.listed_signing_key(member, server, key, now)
+    }
+
+    /// The same for evidence of a message that was sealed at `time` under `head`: a revoked key still proves what is under
+    /// the very head that its revocation names (PROTOCOL.md 7.5).
+    pub fn signing_key_of(
+        &self,
+        member: &MemberId,
+        server: &ServerId,
+        key: &KeyId,
+        time: Time,
+        head: &Head,
+    ) -> Option<&PublicKey> {
+        if self.revoked.contains(key) && self.last_heads.get(key) != Some(head) {
+            return None;
+        }
+        self.listed_signing_key(member, server, key, time)
+    }
+
+    /// Whether what this key signed before now still stands: it is registered, its certificate holds, it is not revoked.
+    /// That another key took its place meanwhile is no fault of what it signed.
+    pub fn stands_by(&self, member: &MemberId, server: &ServerId, key: &KeyId, now: Time) -> bool {
+        let listed = self.active_member(member).and_then(|member| member.signing_keys.get(key));
+        listed.is_some_and(|listed| listed.server == *server && listed.holds(now)) && !self.revoked.contains(key)
+    }
+
+    fn listed_signing_key(&self, member: &MemberId, server: &ServerId, key: &KeyId, time: Time) -> Option<&PublicKey> {
+        let listed = self.active_member(member)?.signing_keys.get(key)?;
+        let signs = listed.server == *server && listed.holds(time) && listed.until.is_none_or(|until| time <= until);
+        signs.then_some(&listed.key)
     }
 
     /// Whether this is a registered authentication key of this server, and not revoked.

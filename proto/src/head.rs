@@ -61,6 +61,19 @@ impl Head {
     }
 }
 
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_text())
+    }
+}
+
+impl std::str::FromStr for Head {
+    type Err = NotAHead;
+    fn from_str(text: &str) -> Result<Self, NotAHead> {
+        Self::parse(text.as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -11,7 +11,7 @@ pub const MAX_PATH_BYTES: usize = 256;
 
 /// Why a text is no identifier of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no {kind}: {rule} (example: {example})")]
+#[error("{text:?} is no {kind}; {rule} (example: {example})")]
 pub struct NotAnIdentifier {
     text: String,
     kind: &'static str,
@@ -80,25 +80,25 @@ macro_rules! identifier {
 identifier!(
     /// A whole country's or sector's bus: one registry, one configuration.
     InstanceId, "instance", 1,
-    "one segment of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+    "it is one segment of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
     "VN"
 );
 identifier!(
     /// An agency: `INSTANCE/CLASS/MEMBER`.
     MemberId, "member", 3,
-    "three segments INSTANCE/CLASS/MEMBER, each of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+    "it is three segments INSTANCE/CLASS/MEMBER, each of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
     "VN/GOV/moj"
 );
 identifier!(
     /// One system of a member: `INSTANCE/CLASS/MEMBER/SUBSYSTEM`.
     SubsystemId, "subsystem", 4,
-    "four segments INSTANCE/CLASS/MEMBER/SUBSYSTEM, each of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+    "it is four segments INSTANCE/CLASS/MEMBER/SUBSYSTEM, each of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
     "VN/GOV/moj/civil-registry"
 );
 identifier!(
     /// A security server: `INSTANCE/CLASS/MEMBER/SERVER`, named after the member that owns it.
     ServerId, "security server", 4,
-    "four segments INSTANCE/CLASS/MEMBER/SERVER, each of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+    "it is four segments INSTANCE/CLASS/MEMBER/SERVER, each of 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
     "VN/GOV/moj/ss1"
 );
 

@@ -14,15 +14,80 @@ pub use details::{DOMAIN, status_details};
 /// Most characters of a title or a remedy, in either language.
 pub const MAX_TEXT_CHARS: usize = 300;
 
-/// Where a refusal arises: whose side can do something about it.
+/// Whose side a refusal lies on: who can do something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The security server of the member that asks.
+    /// The calling system.
+    Caller,
+    /// The security server of the agency that asks.
     ConsumerServer,
-    /// The security server of the member that is asked.
+    /// The central registry.
+    Registry,
+    /// The security server of the agency that is asked, and who grants there.
     ProviderServer,
-    /// The same rule holds at both; `causeway-refusal` comes from the one that says it.
+    /// The service of the agency that is asked.
+    Service,
+    /// The security server that says it: either can be in such a state.
+    Speaker,
+    /// Neither server alone.
+    Between,
+}
+
+impl Side {
+    /// As it stands in the details of a refusal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Caller => "caller",
+            Side::ConsumerServer => "consumer-server",
+            Side::Registry => "registry",
+            Side::ProviderServer => "provider-server",
+            Side::Service => "service",
+            Side::Speaker => "speaker",
+            Side::Between => "between",
+        }
+    }
+
+    /// As people say it.
+    pub fn name(self, language: Language) -> &'static str {
+        let (english, vietnamese) = match self {
+            Side::Caller => ("the calling system", "hệ thống gọi"),
+            Side::ConsumerServer => ("the asking agency's security server", "máy chủ bảo mật của cơ quan gửi yêu cầu"),
+            Side::Registry => ("the central registry", "hệ thống đăng ký trung tâm"),
+            Side::ProviderServer => ("the provider's security server", "máy chủ bảo mật của bên cung cấp"),
+            Side::Service => ("the provider's own service", "dịch vụ của bên cung cấp"),
+            Side::Speaker => ("the security server that says it", "chính máy chủ bảo mật đưa ra từ chối"),
+            Side::Between => (
+                "both security servers, or what is between them",
+                "cả hai máy chủ bảo mật hoặc đường truyền giữa chúng",
+            ),
+        };
+        match language {
+            Language::English => english,
+            Language::Vietnamese => vietnamese,
+        }
+    }
+}
+
+/// Which security server says a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Speaker {
+    /// That of the agency that asks, to its own system.
+    ConsumerServer,
+    /// That of the agency that is asked.
+    ProviderServer,
+    /// The same rule holds at both. What a caller gets says which of them it was.
     Either,
+}
+
+impl Speaker {
+    /// As it stands in the details of a refusal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Speaker::ConsumerServer => "consumer-server",
+            Speaker::ProviderServer => "provider-server",
+            Speaker::Either => "either",
+        }
+    }
 }
 
 /// Whether the other side can prove that it was refused.
@@ -73,7 +138,7 @@ impl Language {
 /// A text that is no code of the list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is no refusal code: it is one of a closed list, written as causeway-refusal bears it (example: GRANT_MISSING)"
+    "{text:?} is no refusal code; it is one of a closed list, written as causeway-refusal bears it (example: GRANT_MISSING)"
 )]
 pub struct NotACode {
     text: String,
@@ -85,9 +150,31 @@ impl Code {
         self.row().wire
     }
 
-    /// Which side's server refuses with it.
+    /// Whose side it lies on.
     pub fn side(self) -> Side {
         self.row().side
+    }
+
+    /// Whose side it lies on when this server says it.
+    pub fn side_when(self, said_by: Speaker) -> Side {
+        match (self.side(), said_by) {
+            (Side::Speaker, Speaker::ConsumerServer) => Side::ConsumerServer,
+            (Side::Speaker, Speaker::ProviderServer) => Side::ProviderServer,
+            (side, _) => side,
+        }
+    }
+
+    /// Which server says it.
+    pub fn speaker(self) -> Speaker {
+        self.row().speaker
+    }
+
+    /// Which server said it, where only one does so; else the one that is known to have.
+    pub fn speaker_or(self, known: Speaker) -> Speaker {
+        match self.speaker() {
+            Speaker::Either => known,
+            only => only,
+        }
     }
 
     /// In which form it reaches the other side.
@@ -145,6 +232,7 @@ impl fmt::Display for Code {
 struct Row {
     wire: &'static str,
     side: Side,
+    speaker: Speaker,
     form: Form,
     grpc_status: u32,
     http_status: u16,
@@ -155,7 +243,7 @@ struct Row {
 /// Makes the enum and its rows of one table, so that neither can have an entry that the other lacks.
 macro_rules! refusals {
     ($(
-        $variant:ident $wire:literal $side:ident $form:ident $grpc:ident $http:literal
+        $variant:ident $wire:literal $side:ident $speaker:ident $form:ident $grpc:ident $http:literal
         en $en_title:literal $en_remedy:literal
         vi $vi_title:literal $vi_remedy:literal
     )*) => {
@@ -175,6 +263,7 @@ macro_rules! refusals {
                     $(Code::$variant => &Row {
                         wire: $wire,
                         side: Side::$side,
+                        speaker: Speaker::$speaker,
                         form: Form::$form,
                         grpc_status: grpc::$grpc,
                         http_status: $http,
@@ -207,115 +296,115 @@ mod grpc {
 refusals! {
     // ---- the consumer's server, at its own systems' door
 
-    ClientUnknown "CLIENT_UNKNOWN" ConsumerServer Local UNAUTHENTICATED 401
+    ClientUnknown "CLIENT_UNKNOWN" Caller ConsumerServer Local UNAUTHENTICATED 401
     en "This security server does not know the calling system."
        "Send the system's causeway-token, or connect with its registered client certificate. If it has neither, ask your agency's admin to register the system."
     vi "Máy chủ bảo mật này không nhận ra hệ thống đang gọi."
        "Hãy gửi causeway-token của hệ thống, hoặc kết nối bằng chứng thư máy khách đã đăng ký. Nếu chưa có, hãy nhờ quản trị viên của cơ quan đăng ký hệ thống."
 
-    BrowserRefused "BROWSER_REFUSED" ConsumerServer Local PERMISSION_DENIED 403
+    BrowserRefused "BROWSER_REFUSED" Caller ConsumerServer Local PERMISSION_DENIED 403
     en "A web page may not use this door."
        "Call from the system's own program, without an Origin header and with the door's own name as Host."
     vi "Trang web không được phép dùng cổng này."
        "Hãy gọi từ chương trình của chính hệ thống, không kèm tiêu đề Origin và với Host là tên của chính cổng này."
 
-    MethodNotPost "METHOD_NOT_POST" ConsumerServer Local INVALID_ARGUMENT 405
+    MethodNotPost "METHOD_NOT_POST" Caller ConsumerServer Local INVALID_ARGUMENT 405
     en "A gRPC call is an HTTP POST, and this is another method."
        "Call with a gRPC client, or set the HTTP method to POST."
     vi "Lời gọi gRPC phải là HTTP POST, nhưng đây là phương thức khác."
        "Hãy gọi bằng máy khách gRPC, hoặc đổi phương thức HTTP thành POST."
 
-    ContentTypeUnknown "CONTENT_TYPE_UNKNOWN" ConsumerServer Local INVALID_ARGUMENT 415
+    ContentTypeUnknown "CONTENT_TYPE_UNKNOWN" Caller ConsumerServer Local INVALID_ARGUMENT 415
     en "The content type is not one that this door speaks."
        "Send application/grpc, with or without a suffix such as +proto."
     vi "Cổng này không hỗ trợ kiểu nội dung đã gửi."
        "Hãy gửi application/grpc, có hoặc không có hậu tố như +proto."
 
-    PathMalformed "PATH_MALFORMED" ConsumerServer Local INVALID_ARGUMENT 400
+    PathMalformed "PATH_MALFORMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "The path is not that of a gRPC method."
        "Call /package.Service/Method, without a query and without percent signs, at most 256 bytes."
     vi "Đường dẫn không phải là đường dẫn của một phương thức gRPC."
        "Hãy gọi /gói.DịchVụ/PhươngThức, không có phần truy vấn, không có dấu phần trăm, tối đa 256 byte."
 
-    IdentifierMalformed "IDENTIFIER_MALFORMED" ConsumerServer Local INVALID_ARGUMENT 400
+    IdentifierMalformed "IDENTIFIER_MALFORMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "An identifier in the call is not well formed."
        "Write causeway-service as INSTANCE/CLASS/MEMBER/SUBSYSTEM, for example VN/GOV/moj/civil-registry. Capital and small letters differ."
     vi "Một mã định danh trong lời gọi không đúng định dạng."
        "Hãy viết causeway-service theo dạng INSTANCE/CLASS/MEMBER/SUBSYSTEM, ví dụ VN/GOV/moj/civil-registry. Chữ hoa và chữ thường là khác nhau."
 
-    MetadataReserved "METADATA_RESERVED" ConsumerServer Local INVALID_ARGUMENT 400
+    MetadataReserved "METADATA_RESERVED" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "The call carries a causeway- field that only security servers set."
        "Remove it. A system may set causeway-service, causeway-purpose and the other fields listed for callers, each once."
     vi "Lời gọi có trường causeway- mà chỉ máy chủ bảo mật mới được đặt."
        "Hãy bỏ trường đó. Hệ thống chỉ được đặt causeway-service, causeway-purpose và các trường dành cho bên gọi, mỗi trường một lần."
 
-    MetadataMalformed "METADATA_MALFORMED" ConsumerServer Local INVALID_ARGUMENT 400
+    MetadataMalformed "METADATA_MALFORMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "A metadata field of the call cannot be read."
        "Check grpc-timeout, and that fields whose names end in -bin hold base64 and all others printable ASCII."
     vi "Không đọc được một trường siêu dữ liệu của lời gọi."
        "Hãy kiểm tra grpc-timeout; trường có tên kết thúc bằng -bin phải là base64, các trường khác chỉ gồm ký tự ASCII in được."
 
-    MetadataTooLarge "METADATA_TOO_LARGE" ConsumerServer Local RESOURCE_EXHAUSTED 431
+    MetadataTooLarge "METADATA_TOO_LARGE" Caller ConsumerServer Local RESOURCE_EXHAUSTED 431
     en "The metadata of the call is larger than the limit."
        "Send less metadata. Large values belong into the message."
     vi "Siêu dữ liệu của lời gọi vượt quá giới hạn."
        "Hãy gửi ít siêu dữ liệu hơn. Giá trị lớn nên đặt trong thông điệp."
 
-    ServiceNotNamed "SERVICE_NOT_NAMED" ConsumerServer Local INVALID_ARGUMENT 400
+    ServiceNotNamed "SERVICE_NOT_NAMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "The call does not say which agency's subsystem is asked."
        "Set causeway-service to the provider's subsystem, or ask your agency's admin to bind this gRPC service to a provider."
     vi "Lời gọi không cho biết cần hỏi hệ thống con của cơ quan nào."
        "Hãy đặt causeway-service là hệ thống con của bên cung cấp, hoặc nhờ quản trị viên của cơ quan gắn dịch vụ gRPC này với một bên cung cấp."
 
-    PurposeMissing "PURPOSE_MISSING" ConsumerServer Local INVALID_ARGUMENT 400
+    PurposeMissing "PURPOSE_MISSING" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "The call does not say for which purpose the data is asked."
        "Set causeway-purpose to the purpose that the provider granted, for example birth-registration."
     vi "Lời gọi không nêu mục đích sử dụng dữ liệu."
        "Hãy đặt causeway-purpose là mục đích đã được bên cung cấp cho phép, ví dụ birth-registration."
 
-    MemberSuspended "MEMBER_SUSPENDED" ConsumerServer Local PERMISSION_DENIED 403
+    MemberSuspended "MEMBER_SUSPENDED" Registry ConsumerServer Local PERMISSION_DENIED 403
     en "The asking agency is suspended from the exchange."
        "Your agency's admin is to ask the central registry for the reason, and what is needed to lift the suspension."
     vi "Cơ quan gửi yêu cầu đang bị tạm ngừng tham gia trao đổi."
        "Quản trị viên của cơ quan cần hỏi hệ thống đăng ký trung tâm về lý do và việc cần làm để được tham gia trở lại."
 
-    ProviderUnknown "PROVIDER_UNKNOWN" ConsumerServer Local NOT_FOUND 404
+    ProviderUnknown "PROVIDER_UNKNOWN" Caller ConsumerServer Local NOT_FOUND 404
     en "No security server in the configuration serves this subsystem."
        "Check the spelling of causeway-service. If it is right, the provider has not registered the subsystem yet: ask the provider."
     vi "Không có máy chủ bảo mật nào trong cấu hình phục vụ hệ thống con này."
        "Hãy kiểm tra lại causeway-service. Nếu đã viết đúng thì bên cung cấp chưa đăng ký hệ thống con: hãy liên hệ bên cung cấp."
 
-    ProviderSuspended "PROVIDER_SUSPENDED" ConsumerServer Local PERMISSION_DENIED 403
+    ProviderSuspended "PROVIDER_SUSPENDED" Registry ConsumerServer Local PERMISSION_DENIED 403
     en "The agency that is asked is suspended from the exchange."
        "Wait until the central registry lifts the suspension. For the reason, ask the registry."
     vi "Cơ quan được hỏi đang bị tạm ngừng tham gia trao đổi."
        "Hãy chờ đến khi hệ thống đăng ký trung tâm cho phép trở lại. Muốn biết lý do, hãy hỏi cơ quan vận hành hệ thống đăng ký."
 
-    ProviderUnreachable "PROVIDER_UNREACHABLE" ConsumerServer Local UNAVAILABLE 502
+    ProviderUnreachable "PROVIDER_UNREACHABLE" ProviderServer ConsumerServer Local UNAVAILABLE 502
     en "The provider's security server cannot be reached. Nothing was sent."
        "Try again later: repeating is safe. If it lasts, tell the provider's admin."
     vi "Không kết nối được với máy chủ bảo mật của bên cung cấp. Chưa có gì được gửi đi."
        "Hãy thử lại sau; gọi lại là an toàn. Nếu tình trạng kéo dài, hãy báo quản trị viên của bên cung cấp."
 
-    ProviderUnproven "PROVIDER_UNPROVEN" ConsumerServer Local DATA_LOSS 502
+    ProviderUnproven "PROVIDER_UNPROVEN" ProviderServer ConsumerServer Local DATA_LOSS 502
     en "The provider's answer could not be verified and is withheld."
        "Do not repeat the call unless it may run twice. Give the exchange id to your agency's admin: the unproven answer is kept as evidence."
     vi "Không xác minh được câu trả lời của bên cung cấp nên câu trả lời bị giữ lại."
        "Đừng gọi lại nếu thao tác không được phép chạy hai lần. Hãy gửi mã trao đổi cho quản trị viên của cơ quan: câu trả lời chưa xác minh được lưu làm chứng cứ."
 
-    ProtocolUnsupported "PROTOCOL_UNSUPPORTED" ConsumerServer Local UNIMPLEMENTED 502
+    ProtocolUnsupported "PROTOCOL_UNSUPPORTED" ProviderServer ConsumerServer Local UNIMPLEMENTED 502
     en "The provider's security server does not speak this version of the protocol."
        "Ask both agencies' admins to compare the versions of their security servers. The older one is to be updated."
     vi "Máy chủ bảo mật của bên cung cấp không hỗ trợ phiên bản giao thức này."
        "Hãy nhờ quản trị viên hai cơ quan so sánh phiên bản máy chủ bảo mật. Máy chủ cũ hơn cần được nâng cấp."
 
-    OutcomeUnknown "OUTCOME_UNKNOWN" ConsumerServer Local UNKNOWN 504
+    OutcomeUnknown "OUTCOME_UNKNOWN" Between ConsumerServer Local UNKNOWN 504
     en "The request was sent, but the connection broke before the answer: whether it took effect is not known."
        "Ask the service whether the request took effect before you repeat it. Both agencies' admins can look up the exchange id."
     vi "Yêu cầu đã được gửi, nhưng kết nối bị đứt trước khi có câu trả lời: chưa rõ yêu cầu đã được thực hiện hay chưa."
        "Trước khi gọi lại, hãy hỏi dịch vụ xem yêu cầu đã được thực hiện chưa. Quản trị viên hai bên có thể tra cứu theo mã trao đổi."
 
-    AnswerUnrecorded "ANSWER_UNRECORDED" ConsumerServer Local UNAVAILABLE 503
+    AnswerUnrecorded "ANSWER_UNRECORDED" ConsumerServer ConsumerServer Local UNAVAILABLE 503
     en "The answer could not be recorded here and is withheld. The request may have taken effect."
        "Tell your agency's admin that the message log cannot write. Ask the service whether the request took effect before you repeat it."
     vi "Không ghi được câu trả lời vào nhật ký nên câu trả lời bị giữ lại. Yêu cầu có thể đã được thực hiện."
@@ -323,49 +412,49 @@ refusals! {
 
     // ---- either server, about itself
 
-    ConfigurationExpired "CONFIGURATION_EXPIRED" Either Bare FAILED_PRECONDITION 503
+    ConfigurationExpired "CONFIGURATION_EXPIRED" Speaker Either Bare FAILED_PRECONDITION 503
     en "The security server's global configuration has expired, so it trusts nobody."
        "Ask the admin of the server that refused to restore its connection to the central registry. The call can be repeated after that."
     vi "Cấu hình chung của máy chủ bảo mật đã hết hạn nên máy chủ không tin cậy bên nào."
        "Hãy nhờ quản trị viên của máy chủ đã từ chối khôi phục kết nối tới hệ thống đăng ký trung tâm. Sau đó có thể gọi lại."
 
-    NotReady "NOT_READY" Either Bare UNAVAILABLE 503
+    NotReady "NOT_READY" Speaker Either Bare UNAVAILABLE 503
     en "The security server has started, but is not ready yet."
        "Try again in a few seconds; a server that was put back from a backup needs a minute. If it lasts, the server's admin is to unlock its keys or check its connection to the central registry."
     vi "Máy chủ bảo mật đã khởi động nhưng chưa sẵn sàng."
        "Hãy thử lại sau vài giây; máy chủ vừa khôi phục từ bản sao lưu cần một phút. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần mở khóa ký hoặc kiểm tra kết nối tới hệ thống đăng ký trung tâm."
 
-    ShuttingDown "SHUTTING_DOWN" Either Bare UNAVAILABLE 503
+    ShuttingDown "SHUTTING_DOWN" Speaker Either Bare UNAVAILABLE 503
     en "The security server is shutting down and takes no new calls."
        "Try again: a second server of the agency may answer at once, otherwise wait until this one is back."
     vi "Máy chủ bảo mật đang dừng và không nhận lời gọi mới."
        "Hãy thử lại: máy chủ khác của cơ quan có thể trả lời ngay, nếu không hãy chờ máy chủ này hoạt động trở lại."
 
-    TooManyExchanges "TOO_MANY_EXCHANGES" Either Bare RESOURCE_EXHAUSTED 429
+    TooManyExchanges "TOO_MANY_EXCHANGES" Speaker Either Bare RESOURCE_EXHAUSTED 429
     en "The security server carries as many exchanges at once as it may."
        "Wait for calls that are running to end, then try again with growing pauses."
     vi "Máy chủ bảo mật đang xử lý số lượt trao đổi đồng thời tối đa."
        "Hãy chờ các lời gọi đang chạy kết thúc, rồi thử lại với khoảng chờ tăng dần."
 
-    DeadlinePassed "DEADLINE_PASSED" Either Bare DEADLINE_EXCEEDED 504
+    DeadlinePassed "DEADLINE_PASSED" Caller Either Bare DEADLINE_EXCEEDED 504
     en "The caller's deadline passed before the answer was there."
        "Allow more time. If the call changes something, ask the service whether it took effect before you repeat it."
     vi "Thời hạn của bên gọi đã hết trước khi có câu trả lời."
        "Hãy cho phép thời gian dài hơn. Nếu lời gọi làm thay đổi dữ liệu, hãy hỏi dịch vụ xem đã được thực hiện chưa trước khi gọi lại."
 
-    LogEnded "LOG_ENDED" Either Bare UNAVAILABLE 503
+    LogEnded "LOG_ENDED" Speaker Either Bare UNAVAILABLE 503
     en "The security server's message log stopped after a failed write, so it exchanges nothing."
        "The server's admin is to check the disk and restart the server. The call can be repeated after that."
     vi "Nhật ký thông điệp của máy chủ bảo mật đã dừng do lỗi ghi nên máy chủ ngừng trao đổi."
        "Quản trị viên của máy chủ cần kiểm tra ổ đĩa và khởi động lại máy chủ. Sau đó có thể gọi lại."
 
-    LogFull "LOG_FULL" Either Bare UNAVAILABLE 503
+    LogFull "LOG_FULL" Speaker Either Bare UNAVAILABLE 503
     en "The disk of the security server's message log is nearly full: the rest is kept for the ends of running exchanges."
        "The server's admin is to archive old segments or enlarge the disk. The call can be repeated after that."
     vi "Ổ đĩa chứa nhật ký thông điệp của máy chủ bảo mật gần đầy: phần còn lại dành để kết thúc các lượt trao đổi đang chạy."
        "Quản trị viên của máy chủ cần lưu trữ các phân đoạn cũ hoặc mở rộng ổ đĩa. Sau đó có thể gọi lại."
 
-    AccessEnded "ACCESS_ENDED" Either Sealed PERMISSION_DENIED 403
+    AccessEnded "ACCESS_ENDED" Between Either Sealed PERMISSION_DENIED 403
     en "The right to this exchange ended while it was running."
        "What arrived before is valid. To go on, renew the grant, key or membership that ended, then call again."
     vi "Quyền thực hiện lượt trao đổi này đã chấm dứt khi đang chạy."
@@ -373,43 +462,43 @@ refusals! {
 
     // ---- the provider's server, after verification: sealed and recorded
 
-    GrantMissing "GRANT_MISSING" ProviderServer Sealed PERMISSION_DENIED 403
+    GrantMissing "GRANT_MISSING" ProviderServer ProviderServer Sealed PERMISSION_DENIED 403
     en "The provider has not granted your subsystem this method."
        "Ask the provider's admin for a grant. Name your subsystem, the service, the method, the purpose and the legal basis."
     vi "Bên cung cấp chưa cấp cho hệ thống con của bạn quyền gọi phương thức này."
        "Hãy đề nghị quản trị viên của bên cung cấp cấp quyền. Nêu rõ hệ thống con của bạn, dịch vụ, phương thức, mục đích và căn cứ pháp lý."
 
-    GrantExpired "GRANT_EXPIRED" ProviderServer Sealed PERMISSION_DENIED 403
+    GrantExpired "GRANT_EXPIRED" ProviderServer ProviderServer Sealed PERMISSION_DENIED 403
     en "Your subsystem's grant for this method is not valid at this time."
        "Ask the provider's admin to renew the grant, or wait for the day on which it begins."
     vi "Quyền gọi phương thức này của hệ thống con của bạn hiện không có hiệu lực."
        "Hãy đề nghị quản trị viên của bên cung cấp gia hạn quyền, hoặc chờ đến ngày quyền bắt đầu có hiệu lực."
 
-    GrantPurpose "GRANT_PURPOSE" ProviderServer Sealed PERMISSION_DENIED 403
+    GrantPurpose "GRANT_PURPOSE" Caller ProviderServer Sealed PERMISSION_DENIED 403
     en "Your subsystem's grant does not cover this purpose."
        "Call with the purpose that your grant names. If you need the data for another purpose, ask the provider's admin for a grant that says so."
     vi "Quyền của hệ thống con của bạn không bao gồm mục đích này."
        "Hãy gọi với mục đích ghi trong quyền đã được cấp. Nếu cần dữ liệu cho mục đích khác, hãy đề nghị bên cung cấp cấp quyền cho mục đích đó."
 
-    RateExceeded "RATE_EXCEEDED" ProviderServer Sealed RESOURCE_EXHAUSTED 429
+    RateExceeded "RATE_EXCEEDED" Caller ProviderServer Sealed RESOURCE_EXHAUSTED 429
     en "Your subsystem calls more often than its grant allows."
        "Slow down and spread the calls. If you need more, ask the provider's admin for a higher rate."
     vi "Hệ thống con của bạn gọi nhiều hơn mức được cấp."
        "Hãy gọi chậm lại và giãn cách các lời gọi. Nếu cần nhiều hơn, hãy đề nghị quản trị viên của bên cung cấp tăng hạn mức."
 
-    ServiceUnknown "SERVICE_UNKNOWN" ProviderServer Sealed UNIMPLEMENTED 404
+    ServiceUnknown "SERVICE_UNKNOWN" ProviderServer ProviderServer Sealed UNIMPLEMENTED 404
     en "The provider's subsystem offers no such service."
        "Check the gRPC service's full name and causeway-service. If both are right, ask the provider whether the service is published."
     vi "Hệ thống con của bên cung cấp không có dịch vụ này."
        "Hãy kiểm tra tên đầy đủ của dịch vụ gRPC và causeway-service. Nếu cả hai đều đúng, hãy hỏi bên cung cấp xem dịch vụ đã được công bố chưa."
 
-    ServiceUnreachable "SERVICE_UNREACHABLE" ProviderServer Sealed UNAVAILABLE 502
+    ServiceUnreachable "SERVICE_UNREACHABLE" Service ProviderServer Sealed UNAVAILABLE 502
     en "The provider's own service does not answer its security server. It has not seen the request."
        "Try again later: repeating is safe. If it lasts, tell the provider's admin."
     vi "Dịch vụ của bên cung cấp không trả lời máy chủ bảo mật của họ. Dịch vụ chưa nhận được yêu cầu."
        "Hãy thử lại sau; gọi lại là an toàn. Nếu tình trạng kéo dài, hãy báo quản trị viên của bên cung cấp."
 
-    ServiceMalformed "SERVICE_MALFORMED" ProviderServer Sealed INTERNAL 502
+    ServiceMalformed "SERVICE_MALFORMED" Service ProviderServer Sealed INTERNAL 502
     en "The provider's own service broke the HTTP/2 or gRPC protocol in its answer."
        "Give the exchange id to the provider's admin. Ask the service whether the request took effect before you repeat it."
     vi "Dịch vụ của bên cung cấp vi phạm giao thức HTTP/2 hoặc gRPC khi trả lời."
@@ -417,25 +506,25 @@ refusals! {
 
     // ---- the provider's server, to a peer, without a seal
 
-    Unproven "UNPROVEN" ProviderServer Bare UNAUTHENTICATED 401
+    Unproven "UNPROVEN" ConsumerServer ProviderServer Bare UNAUTHENTICATED 401
     en "The provider's security server could not verify the request."
        "Give the exchange id to your agency's admin: the provider's admin can look up the reason. Until it is found, repeating will not help."
     vi "Máy chủ bảo mật của bên cung cấp không xác minh được yêu cầu."
        "Hãy gửi mã trao đổi cho quản trị viên của cơ quan: quản trị viên của bên cung cấp có thể tra cứu lý do. Khi chưa rõ lý do, gọi lại cũng không có kết quả."
 
-    NotFresh "NOT_FRESH" ProviderServer Bare FAILED_PRECONDITION 400
+    NotFresh "NOT_FRESH" Between ProviderServer Bare FAILED_PRECONDITION 400
     en "The clocks of the two security servers differ by more than 60 seconds."
        "Ask both agencies' admins to check the time synchronisation of their security servers, then call again."
     vi "Đồng hồ của hai máy chủ bảo mật lệch nhau quá 60 giây."
        "Hãy nhờ quản trị viên hai cơ quan kiểm tra việc đồng bộ thời gian của máy chủ bảo mật, rồi gọi lại."
 
-    Replayed "REPLAYED" ProviderServer Bare ALREADY_EXISTS 409
+    Replayed "REPLAYED" ConsumerServer ProviderServer Bare ALREADY_EXISTS 409
     en "The provider's security server has seen this very request before."
        "Look up the first answer by its exchange id. To ask again, make a new call: each call gets an exchange id of its own."
     vi "Máy chủ bảo mật của bên cung cấp đã nhận chính yêu cầu này trước đó."
        "Hãy tra cứu câu trả lời đầu tiên theo mã trao đổi. Muốn hỏi lại, hãy tạo lời gọi mới: mỗi lời gọi có một mã trao đổi riêng."
 
-    OverQuota "OVER_QUOTA" ProviderServer Bare RESOURCE_EXHAUSTED 429
+    OverQuota "OVER_QUOTA" ConsumerServer ProviderServer Bare RESOURCE_EXHAUSTED 429
     en "Your security server has been refused too often in a short time."
        "Stop repeating calls that are refused. Mend the first refusal's cause, wait a minute, then call again."
     vi "Máy chủ bảo mật của bạn bị từ chối quá nhiều lần trong thời gian ngắn."
@@ -547,8 +636,25 @@ mod tests {
         assert_eq!(Code::Unproven.form(), Form::Bare);
         assert_eq!(Code::GrantMissing.form(), Form::Sealed);
         for code in Code::ALL {
-            assert_eq!(code.form() == Form::Local, code.side() == Side::ConsumerServer, "{code}");
+            assert_eq!(code.form() == Form::Local, code.speaker() == Speaker::ConsumerServer, "{code}");
         }
+    }
+
+    #[test]
+    fn a_caller_always_learns_whose_side_it_is() {
+        for code in Code::ALL {
+            for known in [Speaker::ConsumerServer, Speaker::ProviderServer] {
+                let said_by = code.speaker_or(known);
+                assert_ne!(said_by, Speaker::Either, "{code}");
+                assert_ne!(code.side_when(said_by), Side::Speaker, "{code}");
+            }
+            // What either can say lies with who says it, or between the two; and only that.
+            let of_speaker = matches!(code.side(), Side::Speaker);
+            assert!(!of_speaker || code.speaker() == Speaker::Either, "{code}");
+        }
+        assert_eq!(Code::LogEnded.side_when(Speaker::ProviderServer), Side::ProviderServer);
+        assert_eq!(Code::GrantMissing.side_when(Speaker::ProviderServer), Side::ProviderServer);
+        assert_eq!(Code::PathMalformed.side_when(Speaker::ConsumerServer), Side::Caller);
     }
 
     #[test]

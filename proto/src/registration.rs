@@ -9,6 +9,7 @@ use prost::Message;
 use zeroize::Zeroize;
 
 use crate::digest::Digest;
+use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
 use crate::record::{NotCanonical, decode_canonical};
 use crate::signature::{KeyId, PublicKey, SigningKey, purpose};
@@ -30,7 +31,7 @@ pub const COMMAND_WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// It is longer than its limit.
-    #[error("{what} is {length} bytes long, at most {limit} are taken")]
+    #[error("{what} is {length} bytes long, at most {limit} are taken; shorten it")]
     TooLong {
         /// What is too long.
         what: &'static str,
@@ -40,13 +41,13 @@ pub enum Malformed {
         limit: usize,
     },
     /// Its bytes are not the one encoding of what they say.
-    #[error("{0}: encode the message once, sign those bytes and send them as they are")]
+    #[error("{0}; encode the message once, sign those bytes and send them as they are")]
     NotCanonical(#[from] NotCanonical),
     /// An identifier in it is none.
     #[error("{0}")]
     Identifier(#[from] NotAnIdentifier),
     /// Something in it is not by the rule.
-    #[error("{what} {value:?}: {rule}")]
+    #[error("{what} {value:?} cannot be; {rule}")]
     Rule {
         /// What is wrong.
         what: &'static str,
@@ -56,7 +57,7 @@ pub enum Malformed {
         rule: &'static str,
     },
     /// It is for another instance.
-    #[error("it is for instance {theirs}, this is {ours}: check the registry's address")]
+    #[error("it is for instance {theirs}, this is {ours}; check the instance's name and the registry's address")]
     OtherInstance {
         /// The instance that it names.
         theirs: InstanceId,
@@ -65,14 +66,14 @@ pub enum Malformed {
     },
     /// A proof of possession does not hold.
     #[error(
-        "the {0} key's proof of possession does not hold: that key must sign \"causeway/v1/join\\n\" and the application"
+        "the {0} key's proof of possession does not hold; that key must sign \"causeway/v1/join\\n\" and the application"
     )]
     Possession(&'static str),
     /// A command's signature does not hold.
-    #[error("the command's signature does not hold for key {0}: sign with the admin's own key")]
+    #[error("the command's signature does not hold for key {0}; sign with the admin's own key")]
     Signature(KeyId),
     /// A command is too old or too new.
-    #[error("the command was signed {} seconds away from the registry's time, 60 are allowed: set the clock", .0.as_secs())]
+    #[error("the command was signed {} seconds away from the registry's time, 60 are allowed; set the clock", .0.as_secs())]
     Time(Duration),
 }
 
@@ -355,10 +356,23 @@ pub enum Order {
     Suspend(MemberId, Text),
     /// Let a suspended member back.
     Restore(MemberId),
+    /// Revoke one key for good, and say why.
+    Revoke(Revocation),
     /// Show the requests.
     ListRequests,
     /// Show the members.
     ListMembers,
+}
+
+/// Which key is revoked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Revocation {
+    /// An authentication or a signing key.
+    pub key: KeyId,
+    /// Why; stands in the audit journal.
+    pub reason: Text,
+    /// Of a signing key: the last head that it may have signed, where that is known.
+    pub last_head: Option<Head>,
 }
 
 /// Who is invited.
@@ -609,6 +623,7 @@ impl Order {
             Wire::Reject(reject) => Self::Reject(reject.request.parse()?, reject.reason.parse()?),
             Wire::Suspend(suspend) => Self::Suspend(suspend.member.parse()?, suspend.reason.parse()?),
             Wire::Restore(restore) => Self::Restore(restore.member.parse()?),
+            Wire::Revoke(revoke) => Self::Revoke(Revocation::parse(&revoke)?),
             Wire::ListRequests(_) => Self::ListRequests,
             Wire::ListMembers(_) => Self::ListMembers,
         })
@@ -632,9 +647,29 @@ impl Order {
                 Wire::Suspend(wire::Suspend { member: member.to_string(), reason: reason.to_string() })
             }
             Self::Restore(member) => Wire::Restore(wire::Restore { member: member.to_string() }),
+            Self::Revoke(revocation) => Wire::Revoke(wire::Revoke {
+                key: revocation.key.to_wire(),
+                reason: revocation.reason.to_string(),
+                last_head: revocation.last_head.map(|head| head.to_text()).unwrap_or_default(),
+            }),
             Self::ListRequests => Wire::ListRequests(wire::ListRequests {}),
             Self::ListMembers => Wire::ListMembers(wire::ListMembers {}),
         }
+    }
+}
+
+impl Revocation {
+    fn parse(revoke: &wire::Revoke) -> Result<Self, Malformed> {
+        let head = |text: &str| rule("the last head", text, "it is the three lines of a head, as a seal holds them");
+        Ok(Self {
+            key: Digest::try_from(&revoke.key[..])
+                .map_err(|_| rule("the key's name", &hex::encode(&revoke.key), "it is 32 bytes"))?,
+            reason: revoke.reason.parse()?,
+            last_head: match revoke.last_head.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| head(text))?),
+            },
+        })
     }
 }
 
@@ -706,6 +741,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::TreeName;
 
     fn instance() -> InstanceId {
         "VN".parse().unwrap()
@@ -846,6 +882,16 @@ mod tests {
             Order::Reject(request, "no mandate".parse().unwrap()),
             Order::Suspend("VN/GOV/moj".parse().unwrap(), "key lost".parse().unwrap()),
             Order::Restore("VN/GOV/moj".parse().unwrap()),
+            Order::Revoke(Revocation {
+                key: Digest::of(&[b"a key"]),
+                reason: "stolen".parse().unwrap(),
+                last_head: Some(Head { tree: TreeName(Digest::of(&[b"tree"])), size: 7, root: Digest::of(&[b"root"]) }),
+            }),
+            Order::Revoke(Revocation {
+                key: Digest::of(&[b"another"]),
+                reason: "lost".parse().unwrap(),
+                last_head: None,
+            }),
             Order::ListRequests,
             Order::ListMembers,
         ]
@@ -859,7 +905,22 @@ mod tests {
             let received = ReceivedCommand::parse(sign_command(&order, &instance(), [1; 16], now, &key)).unwrap();
             let verified = VerifiedCommand::verify(received, key.public(), &instance(), now).unwrap();
             assert_eq!(*verified.order(), order);
+            assert!(!verified.is_dry_run());
+            let received = ReceivedCommand::parse(sign_dry_run(&order, &instance(), [1; 16], now, &key)).unwrap();
+            let verified = VerifiedCommand::verify(received, key.public(), &instance(), now).unwrap();
+            assert!(verified.is_dry_run() && *verified.order() == order);
         }
+    }
+
+    #[test]
+    fn an_application_that_only_asks_is_known_by_its_mark_and_is_none_without_it() {
+        let (application, authentication, signing) = applied();
+        let asks = application.sign_dry_run(&authentication, &signing);
+        assert!(verify(asks.clone()).unwrap().is_dry_run());
+        let applies = application.sign(&authentication, &signing);
+        assert!(!verify(applies.clone()).unwrap().is_dry_run());
+        let stripped = wire::JoinRequest { application: applies.application, ..asks };
+        assert!(matches!(verify(stripped), Err(Malformed::Possession(_))));
     }
 
     #[test]

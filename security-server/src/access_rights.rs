@@ -1,5 +1,5 @@
-//! Who may call what of ours, for which purpose, until when. Default deny. The dry run asks the very function that
-//! enforces.
+//! Who may call what of ours, for which purpose, until when. Default deny. The dry run and the door ask one function,
+//! `AccessRights::decide`, which nothing else can: it is private to this module, and only it makes a [`Granted`].
 //!
 //! A grant is a numbered document that the provider's key signs. Grants and their ends are entries of this server's
 //! audit log, durable before they are answered; what is in memory is a view of it.
@@ -11,16 +11,18 @@ use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use command_line::did_you_mean;
-use proto::identifier::{MemberId, MethodPath, SubsystemId};
+use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Header, Operation};
+use proto::record::Kind;
 use proto::refusal::Code;
 use proto::signature::{SigningKey, purpose};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::audit::{Actor, AuditLog, Noted};
+use crate::audit::{Actor, AuditLog, Noted, OpenError, Past};
 use crate::quota::Bucket;
+use crate::services::{Service, Services};
 
 /// Most methods, and most purposes, of one grant.
 pub const MAX_ITEMS: usize = 256;
@@ -93,12 +95,29 @@ pub struct Question<'q> {
 }
 
 /// What the look-up of an opening's grant found: kept until the signature holds, then pronounced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Looked {
-    /// This grant allows it.
-    Granted(GrantNumber),
+    /// A grant allows it.
+    Granted(Granted),
     /// None does.
     Refused(Code),
+}
+
+/// A service that may be called, for one exchange, and the grant that allows it. Only [`AccessRights::look_up`] makes one.
+#[derive(Debug)]
+pub struct Granted {
+    pub(crate) service: Arc<Service>,
+    pub(crate) path: MethodPath,
+    pub(crate) grant: GrantNumber,
+    /// Keeps others from making one.
+    _made: (),
+}
+
+impl Granted {
+    /// The number of the grant.
+    pub fn number(&self) -> GrantNumber {
+        self.grant
+    }
 }
 
 /// Why a change of the access rights was not made.
@@ -133,56 +152,102 @@ pub struct AccessRights {
 
 /// The grants as the entries of the audit log make them.
 #[derive(Clone, Default)]
-pub(crate) struct View {
+struct View {
     grants: BTreeMap<GrantNumber, Arc<Grant>>,
     by_path: HashMap<(SubsystemId, String), Vec<GrantNumber>>,
     last: u64,
 }
 
 impl AccessRights {
-    /// The grants that the audit log held at the start.
-    pub(crate) fn of(audit: Arc<AuditLog>, mut grants: View, keys: &[(MemberId, Arc<SigningKey>)]) -> Self {
-        grants.index();
-        Self {
-            view: ArcSwap::from_pointee(grants),
+    /// Opens the audit log, and takes the grants from it. With them comes what else it held.
+    pub fn open(
+        disk: Arc<dyn journal::Disk>,
+        options: journal::Options,
+        server: &ServerId,
+        keys: &[(MemberId, Arc<SigningKey>)],
+    ) -> Result<(Self, Past), OpenError> {
+        let mut view = View::default();
+        let (audit, past) = AuditLog::open(disk, options, server, keys, &mut |noted| view.take(noted))?;
+        view.index();
+        let rights = Self {
+            view: ArcSwap::from_pointee(view),
             rates: Mutex::default(),
-            audit,
+            audit: Arc::new(audit),
             changing: tokio::sync::Mutex::default(),
             keys: keys.iter().cloned().collect(),
             changes: watch::Sender::new(0),
-        }
+        };
+        Ok((rights, past))
     }
 
-    /// The decision: which grant allows this now, or why none does. `access why` asks it, and so does the door.
-    pub fn decide(&self, question: &Question<'_>, now: Time) -> Result<Arc<Grant>, Code> {
-        let view = self.view.load();
-        let key = (question.consumer.clone(), question.path.as_str().to_owned());
-        let of_path = view.by_path.get(&key).into_iter().flatten().filter_map(|number| view.grants.get(number));
-        let mut refused = Code::GrantMissing;
-        for grant in of_path.filter(|grant| grant.provider == *question.provider) {
-            if !grant.purposes.contains(question.purpose) {
-                refused = Code::GrantPurpose;
-            } else if !grant.is_valid(now) {
-                if refused == Code::GrantMissing {
-                    refused = Code::GrantExpired;
-                }
-            } else {
-                return Ok(Arc::clone(grant));
+    /// The audit log that the grants are entries of.
+    pub fn audit(&self) -> &Arc<AuditLog> {
+        &self.audit
+    }
+
+    /// The grants of an audit log, for whoever changes nothing: without its lock, of a running server too.
+    pub fn read(disk: &dyn journal::Disk) -> Result<Vec<Arc<Grant>>, OpenError> {
+        let (mut view, mut foreign) = (View::default(), None);
+        let mut see = |entry: journal::Entry| {
+            let mut noted = || serde_json::from_slice(&entry.record.body()).and_then(|noted| view.take(&noted));
+            if entry.record.kind() == Kind::Entry && noted().is_err() {
+                foreign.get_or_insert(entry.position);
             }
+        };
+        journal::read(disk, None, &mut see).map_err(journal::OpenError::from)?;
+        match foreign {
+            Some(position) => Err(OpenError::Entry(position)),
+            None => Ok(view.grants.into_values().collect()),
         }
-        Err(refused)
     }
 
-    /// The decision for an opening, its rate included.
-    pub(crate) fn look_up(&self, header: &Header, now: Time) -> Looked {
+    /// `access why`: which grant would allow this now, or why none does. It takes nothing of a grant's rate.
+    pub fn why(&self, services: &Services, question: &Question<'_>, now: Time) -> Result<Arc<Grant>, Code> {
+        self.decide(services, question, now, |_| true).map(|(grant, _)| grant)
+    }
+
+    /// The door: the same for an opening. It takes one of the grant's rate.
+    pub fn look_up(&self, services: &Services, header: &Header, now: Time) -> Looked {
         let Operation::Grpc(path) = &header.route.operation else { return Looked::Refused(Code::GrantMissing) };
         let purpose = header.opening.as_ref().map_or("", |opening| &opening.purpose);
         let question = Question { consumer: &header.route.consumer, provider: &header.route.provider, path, purpose };
-        match self.decide(&question, now) {
+        match self.decide(services, &question, now, |grant| self.within_rate(grant)) {
+            Ok((grant, service)) => {
+                Looked::Granted(Granted { service, path: path.clone(), grant: grant.number, _made: () })
+            }
             Err(code) => Looked::Refused(code),
-            Ok(grant) if self.within_rate(&grant) => Looked::Granted(grant.number),
-            Ok(_) => Looked::Refused(Code::RateExceeded),
         }
+    }
+
+    /// The decision: the first grant that allows this now, and the service that is asked; or why not. Of several grants
+    /// that do not allow it, the one that comes nearest says why. `within_rate` is asked last, of a grant that would allow it.
+    fn decide(
+        &self,
+        services: &Services,
+        question: &Question<'_>,
+        now: Time,
+        within_rate: impl Fn(&Grant) -> bool,
+    ) -> Result<(Arc<Grant>, Arc<Service>), Code> {
+        let view = self.view.load();
+        let key = (question.consumer.clone(), question.path.as_str().to_owned());
+        let of_path = view.by_path.get(&key).into_iter().flatten().filter_map(|number| view.grants.get(number));
+        let mut nearest = (0, Code::GrantMissing);
+        for grant in of_path.filter(|grant| grant.provider == *question.provider) {
+            let refused = if !grant.purposes.contains(question.purpose) {
+                (1, Code::GrantPurpose)
+            } else if !grant.is_valid(now) {
+                (2, Code::GrantExpired)
+            } else if let Some(service) = services.find(question.provider, question.path.service()) {
+                if within_rate(grant) {
+                    return Ok((Arc::clone(grant), service));
+                }
+                (4, Code::RateExceeded)
+            } else {
+                (3, Code::ServiceUnknown)
+            };
+            nearest = nearest.max(refused);
+        }
+        Err(nearest.1)
     }
 
     fn within_rate(&self, grant: &Grant) -> bool {
@@ -376,7 +441,7 @@ impl Grant {
 
 impl View {
     /// Takes in an entry, where it is one about grants.
-    pub(crate) fn take(&mut self, noted: &Noted) -> Result<(), serde_json::Error> {
+    fn take(&mut self, noted: &Noted) -> Result<(), serde_json::Error> {
         match noted {
             Noted::Granted { grant, .. } => {
                 let document = STANDARD.decode(grant).map_err(serde::de::Error::custom)?;

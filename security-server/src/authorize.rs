@@ -1,13 +1,11 @@
 //! May it? Asked before anything leaves and before anything is handed on, and again with every message: a grant, key or
 //! membership that ends stops a stream before its next piece.
 
-use std::sync::Arc;
-
-use proto::identifier::{MethodPath, ServerId, SubsystemId};
-use proto::message::{Cause, Contents, Header, Operation};
+use proto::identifier::{ServerId, SubsystemId};
+use proto::message::{Cause, Contents, Header};
 use proto::refusal::Code;
 
-use crate::access_rights::{AccessRights, GrantNumber, Looked};
+use crate::access_rights::{AccessRights, Granted, Looked};
 use crate::authenticate::Authenticated;
 use crate::forward::{OwnArrived, OwnEnd};
 use crate::listen::{Call, ClaimedOpening};
@@ -15,7 +13,6 @@ use crate::message_log::{Claimed, Handed, TheirDirection};
 use crate::moment::{Judged, Moment};
 use crate::quota::Quotas;
 use crate::refusal::{BareRefusal, Refusal};
-use crate::services::{Service, Services};
 use crate::verify::{Disproved, Verified, VerifiedOpening};
 use crate::way::{Side, Stop, Way};
 
@@ -76,13 +73,6 @@ pub enum Answerer {
     Refusal(Code),
 }
 
-/// A service that may be called, for one exchange.
-pub struct Granted {
-    pub(crate) service: Arc<Service>,
-    pub(crate) path: MethodPath,
-    pub(crate) grant: GrantNumber,
-}
-
 /// Granted, or refused within the quota: then its service is the refusal itself, and nothing of the payload is kept.
 #[must_use]
 pub struct Admitted {
@@ -100,33 +90,23 @@ impl Admitted {
 /// Proven, and not allowed. To be answered within the peer's quota.
 pub struct Refused {
     code: Code,
-    opening: Box<VerifiedOpening>,
+    opening: Box<(Verified<Judged<ClaimedOpening>>, TheirDirection, ServerId)>,
 }
 
 /// Pronounces what the look-up found, now that the signature holds (PROTOCOL.md 6.2, step 8).
 #[allow(clippy::result_large_err, reason = "the refused opening is carried on: its answer is sealed like any other")]
-pub fn arrival(services: &Services, opening: VerifiedOpening) -> Result<Admitted, Refused> {
-    let granted = match (&opening.looked, &opening.verified.header().route.operation) {
-        (Looked::Refused(code), _) => Err(*code),
-        (Looked::Granted(_), Operation::Http { .. }) => Err(Code::ServiceUnknown),
-        (Looked::Granted(grant), Operation::Grpc(path)) => services
-            .find(&opening.verified.header().route.provider, path.service())
-            .map(|service| Granted { service, path: path.clone(), grant: *grant })
-            .ok_or(Code::ServiceUnknown),
-    };
-    match granted {
-        Ok(granted) => {
-            let VerifiedOpening { verified, direction, .. } = opening;
-            Ok(Admitted { answerer: Answerer::Service(granted), verified, direction })
-        }
-        Err(code) => Err(Refused { code, opening: Box::new(opening) }),
+pub fn arrival(opening: VerifiedOpening) -> Result<Admitted, Refused> {
+    let VerifiedOpening { verified, direction, looked, peer } = opening;
+    match looked {
+        Looked::Granted(granted) => Ok(Admitted { answerer: Answerer::Service(granted), verified, direction }),
+        Looked::Refused(code) => Err(Refused { code, opening: Box::new((verified, direction, peer)) }),
     }
 }
 
 impl Refused {
     /// As a sealed, recorded answer where the peer's quota allows; bare above it.
     pub fn within(self, quotas: &Quotas) -> Result<Admitted, BareRefusal> {
-        let VerifiedOpening { verified, direction, peer, .. } = *self.opening;
+        let (verified, direction, peer) = *self.opening;
         if quotas.within(&peer) {
             Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction })
         } else {

@@ -57,8 +57,8 @@ pub struct Configuration {
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
     named_operators: Vec<RawOperator>,
-    services: Vec<RawService>,
-    bind: BTreeMap<String, SubsystemId>,
+    pub(crate) services: Vec<RawService>,
+    pub(crate) bind: BTreeMap<String, SubsystemId>,
 }
 
 /// Why a configuration file is not taken, or a server with it not started.
@@ -72,6 +72,14 @@ pub enum NoConfiguration {
         /// Why.
         source: std::io::Error,
     },
+    /// Others may read the operators' token.
+    #[error("{path} has mode {mode:03o}, and must be for its owner only; chmod 600 {path}")]
+    Readable {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// It is not of its form.
     #[error("{path}: {reason}; every key is explained in deploy/security-server.toml")]
     Form {
@@ -81,7 +89,7 @@ pub enum NoConfiguration {
         reason: String,
     },
     /// A value breaks a rule.
-    #[error("{path}: {key} = {value:?}: {rule}; every key is explained in deploy/security-server.toml")]
+    #[error("{path}: {key} = {value:?} cannot be; {rule}")]
     Value {
         /// The file.
         path: PathBuf,
@@ -99,7 +107,7 @@ pub enum NoConfiguration {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A listener.
-    #[error("cannot listen on {address}: {source}; is another program there?")]
+    #[error("cannot listen on {address}: {source}; stop the program that is there, or name another address")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -192,14 +200,14 @@ struct RawOperator {
 /// `[[service]]`: a gRPC service of ours.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawService {
-    subsystem: SubsystemId,
-    name: String,
-    address: String,
+pub(crate) struct RawService {
+    pub(crate) subsystem: SubsystemId,
+    pub(crate) name: String,
+    pub(crate) address: String,
     #[serde(default)]
     certificate_key_sha256: Option<String>,
     #[serde(default)]
-    mutual_tls: bool,
+    pub(crate) mutual_tls: bool,
 }
 
 impl Configuration {
@@ -343,16 +351,17 @@ impl Configuration {
     /// What a server is started with: keys unlocked, listeners bound, the global configuration read.
     pub async fn settings(&self, passphrase: &Passphrase, clock: Clock) -> Result<Settings, NoConfiguration> {
         let keys = Keys::open(&self.directory, passphrase)?;
-        let identity = || -> Result<Identity, NoConfiguration> {
-            Ok(Identity { chain: self.chain()?, key: keys.authentication.clone() })
-        };
+        let identity = || self.identity(&keys);
         let store = Arc::new(Store::open(&self.directory.join(GLOBAL_CONFIGURATION))?);
         let mut client_doors = Vec::new();
         for door in &self.doors {
             let tls = if door.tls { Some(tls::for_clients(&identity()?)?) } else { None };
             client_doors.push((listen(door.listen).await?, Door { bound: door.subsystem.clone(), tls }));
         }
-        let token = operators_token(&self.directory)?;
+        let token = match operators_token(&self.directory)? {
+            Some(token) => token,
+            None => make_operators_token(&self.directory)?,
+        };
         Ok(Settings {
             id: self.server.clone(),
             keys: vec![(self.member.clone(), Arc::clone(&keys.signing))],
@@ -366,7 +375,7 @@ impl Configuration {
             audit_options: journal::Options::default(),
             clients: self.known_clients(),
             bindings: self.bindings(),
-            services: self.known_services(&identity()?)?,
+            services: self.known_services(Some(&identity()?))?,
             identity: identity()?,
             peers: listen(self.peers).await?,
             client_doors,
@@ -421,8 +430,14 @@ impl Configuration {
         known.filter_map(|operator| Some((operator.token_sha256.parse().ok()?, operator.name.clone()))).collect()
     }
 
-    fn chain(&self) -> Result<Vec<Vec<u8>>, NoConfiguration> {
-        let path = self.directory.join(CERTIFICATES).join("authentication.pem");
+    /// Who this server is in TLS.
+    pub(crate) fn identity(&self, keys: &Keys) -> Result<Identity, NoConfiguration> {
+        Ok(Identity { chain: self.chain("authentication")?, key: keys.authentication.clone() })
+    }
+
+    /// The certificates in a file of the directory that `join` filled, DER.
+    pub(crate) fn chain(&self, name: &str) -> Result<Vec<Vec<u8>>, NoConfiguration> {
+        let path = self.directory.join(CERTIFICATES).join(format!("{name}.pem"));
         let unreadable = |source| NoConfiguration::Unreadable { path: path.clone(), source };
         let text = fs::read(&path).map_err(unreadable)?;
         let chain: Vec<_> = rustls_pki_types::pem::PemObject::pem_slice_iter(&text)
@@ -448,25 +463,41 @@ impl Configuration {
         clients
     }
 
+    /// The clients' doors: where each listens, and the subsystem that it is bound to.
+    pub(crate) fn doors(&self) -> impl Iterator<Item = (SocketAddr, Option<&SubsystemId>)> {
+        self.doors.iter().map(|door| (door.listen, door.subsystem.as_ref()))
+    }
+
+    /// The subsystems of the systems that are known by a credential.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &SubsystemId> {
+        self.clients.iter().map(|client| &client.subsystem)
+    }
+
     fn bindings(&self) -> Bindings {
         HashMap::from_iter(self.bind.clone())
     }
 
-    fn known_services(&self, identity: &Identity) -> Result<Services, NoConfiguration> {
-        let mut services = Vec::new();
-        for service in &self.services {
-            let pin = service.certificate_key_sha256.as_ref().and_then(|pin| pin.parse().ok());
-            let client = service.mutual_tls.then_some(identity);
-            let tls = pin.map(|pin| tls::to_service(pin, client)).transpose()?;
-            let (_, host) = endpoint(&service.address).unwrap_or_default();
-            services.push(Service::new(service.subsystem.clone(), service.name.clone(), host, tls));
-        }
+    /// Our services. Those that want to see our certificate are shown this identity.
+    pub(crate) fn known_services(&self, identity: Option<&Identity>) -> Result<Services, NoConfiguration> {
+        let called = |listed: &RawService| listed.called_by(identity);
+        let services: Vec<_> = self.services.iter().map(called).collect::<Result<_, _>>()?;
         Services::new(services).map_err(|Twice(service)| NoConfiguration::Value {
             path: self.directory.join(crate::join::CONFIGURATION_FILE),
             key: "service.name".into(),
             value: service,
             rule: "it stands twice: each service of a subsystem has one address".into(),
         })
+    }
+}
+
+impl RawService {
+    /// The service as this server calls it. It is shown the identity if it wants to see one.
+    pub(crate) fn called_by(&self, identity: Option<&Identity>) -> Result<Service, rustls::Error> {
+        let pin = self.certificate_key_sha256.as_ref().and_then(|pin| pin.parse().ok());
+        let client = identity.filter(|_| self.mutual_tls);
+        let tls = pin.map(|pin| tls::to_service(pin, client)).transpose()?;
+        let (_, host) = endpoint(&self.address).unwrap_or_default();
+        Ok(Service::new(self.subsystem.clone(), self.name.clone(), host, tls))
     }
 }
 
@@ -490,26 +521,31 @@ pub fn read_token(path: &Path) -> Result<String, NoConfiguration> {
     let token = fs::read_to_string(path).map_err(file)?;
     let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        let why = format!("it has mode {mode:03o}, and must be for its owner only: chmod 600 it");
-        return Err(file(std::io::Error::other(why)));
+        return Err(NoConfiguration::Readable { path: path.to_owned(), mode });
     }
     Ok(token.trim().to_owned())
 }
 
-/// Reads the operators' token, or makes it where there is none: 32 random bytes, for the owner's eyes only.
-pub fn operators_token(directory: &Path) -> Result<String, NoConfiguration> {
-    let path = directory.join(OPERATORS_TOKEN);
-    let file = |source| NoConfiguration::Unreadable { path: path.clone(), source };
-    match read_token(&path) {
-        Ok(token) => Ok(token),
-        Err(NoConfiguration::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            let token = random_token();
-            let mut made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file)?;
-            made.write_all(token.as_bytes()).and_then(|()| made.sync_all()).map_err(file)?;
-            Ok(token)
-        }
+/// Reads the operators' token. None: the server never ran, and has made none.
+pub fn operators_token(directory: &Path) -> Result<Option<String>, NoConfiguration> {
+    match read_token(&directory.join(OPERATORS_TOKEN)) {
+        Ok(token) => Ok(Some(token)),
+        Err(NoConfiguration::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Makes the operators' token: 32 random bytes, for the owner's eyes only.
+fn make_operators_token(directory: &Path) -> Result<String, NoConfiguration> {
+    let path = directory.join(OPERATORS_TOKEN);
+    let token = random_token();
+    let make = || {
+        let mut made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        made.write_all(token.as_bytes())?;
+        made.sync_all()
+    };
+    make().map_err(|source| NoConfiguration::Unreadable { path: path.clone(), source })?;
+    Ok(token)
 }
 
 /// 32 random bytes, in hexadecimal.

@@ -44,7 +44,7 @@ pub fn provide(server: &Arc<SecurityServer>, opening: ClaimedOpening) -> Result<
     let opening = verify::opening(server, opening)?; // hosted by this peer, addressed to me, signed, fresh
 
     // From here a refusal is an answer: an exchange whose service says only why not, within this peer's quota.
-    let opening = authorize::arrival(&server.services, opening).or_else(|refused| refused.within(&server.quotas))?;
+    let opening = authorize::arrival(opening).or_else(|refused| refused.within(&server.quotas))?;
 
     // A request already in the log is a replay, and stops here.
     let exchange = server.message_log.record_opening(opening)?;

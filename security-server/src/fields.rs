@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::identifier::ExchangeId;
 use proto::message::Fields;
-use proto::refusal::{Code, Language, status_details};
+use proto::refusal::{Code, Language, Speaker, status_details};
 use proto::transport::{MAX_FIELDS, MAX_METADATA_BYTES};
 
 /// Which subsystem is asked. Set by the caller.
@@ -138,14 +138,14 @@ pub fn exchange_value(exchange: &ExchangeId) -> HeaderValue {
     HeaderValue::from_str(&exchange.to_string()).expect("hexadecimal digits")
 }
 
-/// The trailers of a refusal (PROTOCOL.md 6.5).
-pub fn refusal(code: Code, language: Language, exchange: Option<&ExchangeId>) -> HeaderMap {
+/// The trailers of a refusal that this server said (PROTOCOL.md 6.5). They are made of these four and of nothing else.
+pub fn refusal(code: Code, language: Language, exchange: Option<&ExchangeId>, said_by: Speaker) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(6);
     let message = code.message(language);
     trailers.insert(GRPC_STATUS, HeaderValue::from(code.grpc_status()));
     trailers.insert(GRPC_MESSAGE, HeaderValue::from_str(&percent_encoded(&message)).expect("it was just encoded"));
     trailers.insert(REFUSAL, HeaderValue::from_static(code.as_str()));
-    let details = status_details(code, language, exchange.unwrap_or(&ExchangeId::from_bytes([0; 16])));
+    let details = status_details(code, language, exchange.unwrap_or(&ExchangeId::from_bytes([0; 16])), said_by);
     let details = STANDARD_NO_PAD.encode(details);
     trailers.insert(GRPC_DETAILS, HeaderValue::from_str(&details).expect("base64"));
     if let Some(exchange) = exchange {
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_readable_in_vietnamese() {
-        let trailers = refusal(Code::GrantMissing, Language::Vietnamese, None);
+        let trailers = refusal(Code::GrantMissing, Language::Vietnamese, None, Speaker::ProviderServer);
         assert!(trailers[GRPC_MESSAGE].to_str().unwrap().contains("%E1%BA%A5"), "percent-encoded UTF-8");
     }
 }

@@ -15,11 +15,11 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
 use proto::message::{Cause, Contents, End, Fields};
-use proto::refusal::{Code, Language};
+use proto::refusal::{Code, Form, Language, Speaker};
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
 use tokio::sync::oneshot;
 
-use crate::authorize::Granted;
+use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::message_log::{Recorded, Said, Source};
@@ -169,7 +169,7 @@ impl OwnSystem {
     /// Hears no more of the exchange. A client is told why; a service sees a reset.
     pub(crate) fn stop(&mut self, way: &Way, stop: Stop) {
         if let Self::Client(client) = self {
-            client.refuse(way, code_of_silence(stop));
+            client.refuse(way, code_of_silence(stop), stop.said_by);
         }
         *self = Self::Done;
     }
@@ -196,11 +196,13 @@ impl Client {
             None => Ok(()),
             Some(End::Trailers { .. }) => self.end(way, &trailers.unwrap_or_default()),
             Some(End::Refused(code)) => {
-                self.refuse(way, code.parse().unwrap_or(Code::OutcomeUnknown));
+                // A seal proves who says it, and not that it is theirs to say: what our server finds out, it says itself.
+                let theirs = code.parse().ok().filter(|code: &Code| code.form() == Form::Sealed);
+                self.refuse(way, theirs.unwrap_or(Code::OutcomeUnknown), Speaker::ProviderServer);
                 Ok(())
             }
             Some(End::Abort(cause)) => {
-                self.refuse(way, code_of_abort(*cause));
+                self.refuse(way, code_of_abort(*cause), Speaker::ProviderServer);
                 Ok(())
             }
             Some(End::HalfClose) => Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)),
@@ -236,9 +238,9 @@ impl Client {
     }
 
     /// Tells the client why there is no answer, or no more of it. A client that is gone is told nothing.
-    fn refuse(&mut self, way: &Way, code: Code) {
+    fn refuse(&mut self, way: &Way, code: Code, said_by: Speaker) {
         metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
-        let trailers = fields::refusal(code, self.language, Some(&way.exchange));
+        let trailers = fields::refusal(code, self.language, Some(&way.exchange), said_by);
         let told = match self.body.take() {
             None => match self.head.take() {
                 None => return,

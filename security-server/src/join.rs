@@ -396,14 +396,15 @@ impl Decided {
 impl Asked {
     /// Waits for the decision, and writes the server's directory when it is to approve.
     pub async fn wait(self, options: &Options) -> Result<Joined, JoinError> {
-        self.decided(options).await?.establish(options).await
+        self.decided(options, &mut || ()).await?.establish(options).await
     }
 
-    /// Waits for the decision. Nothing is lost where nobody waits any more: the same command goes on.
-    pub async fn decided(&self, options: &Options) -> Result<Decided, JoinError> {
+    /// Waits for the decision, and tells when it has to wait. Nothing is lost where nobody waits any more: the same command
+    /// goes on.
+    pub async fn decided(&self, options: &Options, waits: &mut impl FnMut()) -> Result<Decided, JoinError> {
         let mut wait = FIRST_WAIT;
         loop {
-            match self.decision(options, &mut wait).await {
+            match self.decision(options, &mut wait, waits).await {
                 Ok(approved) => return Ok(Decided(approved)),
                 // A registry that is gone for a while is no answer: the request is recorded there.
                 Err(error) if error.exit() == Exit::Unreachable => {
@@ -422,7 +423,12 @@ impl Asked {
         }
     }
 
-    async fn decision(&self, options: &Options, wait: &mut Duration) -> Result<Approved, JoinError> {
+    async fn decision(
+        &self,
+        options: &Options,
+        wait: &mut Duration,
+        waits: &mut impl FnMut(),
+    ) -> Result<Approved, JoinError> {
         let channel = registry_client::connect(&options.registry, options.fingerprint).await?;
         let asked = JoinStatusRequest { application_digest: self.digest.to_wire() };
         let mut states =
@@ -430,7 +436,7 @@ impl Asked {
         while let Some(state) = states.message().await.map_err(|status| refused(&status))? {
             *wait = FIRST_WAIT;
             match state.state.ok_or(JoinError::Answer)? {
-                State::Waiting(_) => tracing::info!(request = %self.request, "waiting for approval by the registry"),
+                State::Waiting(_) => waits(),
                 State::Rejected(rejected) => {
                     return Err(JoinError::Rejected { request: state.request, reason: rejected.reason });
                 }

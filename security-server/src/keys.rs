@@ -46,11 +46,16 @@ impl Keys {
         Ok(Self { authentication, signing: Arc::new(signing) })
     }
 
+    /// The files of both keys.
+    pub(crate) fn files(directory: &Path) -> [PathBuf; 2] {
+        [AUTHENTICATION, SIGNING].map(|name| directory.join(KEYS).join(name))
+    }
+
     /// Opens both keys.
     pub fn open(directory: &Path, passphrase: &Passphrase) -> Result<Self, KeyError> {
-        let path = |name: &str| -> PathBuf { directory.join(KEYS).join(name) };
-        let authentication = keystore::open_pkcs8(&path(AUTHENTICATION), passphrase)?;
-        let signing = Arc::new(keystore::open(&path(SIGNING), passphrase)?);
+        let [authentication, signing] = Self::files(directory);
+        let authentication = keystore::open_pkcs8(&authentication, passphrase)?;
+        let signing = Arc::new(keystore::open(&signing, passphrase)?);
         Ok(Self { authentication, signing })
     }
 

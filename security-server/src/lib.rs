@@ -12,6 +12,7 @@ mod body;
 pub mod clock;
 
 pub mod config;
+pub mod doctor;
 pub mod evidence;
 pub mod exchange;
 mod fields;
@@ -171,7 +172,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// A listener.
-    #[error("a listener: {0}")]
+    #[error("a listener: {0}; is another program there?")]
     Listener(#[from] std::io::Error),
     /// Another program's metrics are in this process in a form that cannot be shared.
     #[error("metrics: {0}")]
@@ -199,11 +200,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let index = Index::open(&settings.index)?;
     let keys = settings.keys;
     let described = described(settings.described, &settings.identity, &keys);
-    let mut grants = access_rights::View::default();
-    let take = &mut |noted: &Noted| grants.take(noted);
-    let (audit, past) = AuditLog::open(settings.audit, settings.audit_options, &settings.id, &keys, take)?;
-    let audit = Arc::new(audit);
-    let access_rights = AccessRights::of(Arc::clone(&audit), grants, &keys);
+    let (access_rights, past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
+    let audit = Arc::clone(access_rights.audit());
     let message_log = MessageLog::open(settings.log, settings.log_options, index, settings.id.clone(), keys).await?;
     let now = message_log.not_before_last(settings.clock.now());
     let restored = note_restore(&audit, &message_log, now).await?.or(past.restored);

@@ -13,7 +13,7 @@ use security_server::config::Configuration;
 use security_server::listen::operators::{Changed, Ending, Grants, Records, Status, Verdict};
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, What};
-use security_server::{join, shown};
+use security_server::{doctor, join, shown};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -57,6 +57,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
             security_server::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }
         What::Backup(command) => security_server::backup::run(command).await,
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Token { reading } => Ok(token(reading.json)),
         What::Explain { code, language, reading } => Ok(explain(code, language.into(), reading.json)),
         What::Completions { shell } => {
@@ -191,6 +192,7 @@ fn explain(code: Option<Code>, language: Language, json: bool) -> Exit {
         .map(|code| {
             serde_json::json!({
                 "code": code.as_str(), "grpc_status": code.grpc_status(), "http_status": code.http_status(),
+                "side": code.side().as_str(), "said_by": code.speaker().as_str(),
                 "title": code.title(language), "remedy": code.remedy(language),
             })
         })
@@ -198,7 +200,13 @@ fn explain(code: Option<Code>, language: Language, json: bool) -> Exit {
     show(json, &serde_json::json!({ "codes": values }), || {
         let line = |code: &Code| {
             let (title, remedy) = (code.title(language), code.remedy(language));
-            format!("{code}  (gRPC {}, HTTP {})\n  {title}\n  {remedy}\n", code.grpc_status(), code.http_status())
+            let whose = code.side().name(language);
+            let of = match language {
+                Language::English => "It lies with",
+                Language::Vietnamese => "Phía cần xử lý:",
+            };
+            let (grpc, http) = (code.grpc_status(), code.http_status());
+            format!("{code}  (gRPC {grpc}, HTTP {http})\n  {title}\n  {remedy}\n  {of} {whose}.\n")
         };
         codes.iter().map(line).collect()
     });

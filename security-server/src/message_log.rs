@@ -62,7 +62,7 @@ struct Inner {
 
 /// The tree is finished: nothing leaves any more; the next start closes what was open.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the message log has ended: {0}. The server exchanges nothing until it is restarted; check its disk first")]
+#[error("the message log has ended: {0}, and nothing is exchanged; check the disk, then restart the server")]
 pub struct LogEnded(Arc<str>);
 
 impl From<journal::Ended> for LogEnded {

@@ -47,8 +47,15 @@ pub enum Failed {
     #[error("the server does not answer at {0}: {1}; is it running? `security-server serve` starts it")]
     Unreachable(std::net::SocketAddr, String),
     /// What answers is something else.
-    #[error("what answers at {0} is no security server of this version: {1}; check [operators] in its configuration")]
+    #[error(
+        "what answers at {0} is no security server of this version: {1}; check `operators.listen` in the configuration"
+    )]
     Answer(std::net::SocketAddr, String),
+    /// The server that answers has another token.
+    #[error(
+        "the server at {0} has another operators.token than this one; check `operators.listen`: another server is there"
+    )]
+    Token(std::net::SocketAddr),
     /// The server refused.
     #[error("{why}")]
     Refused {
@@ -64,12 +71,12 @@ impl Failed {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Configuration(_) => Exit::Usage,
-            Self::Unreachable(..) => Exit::Unreachable,
-            Self::Answer(..) => Exit::Failed,
+            Self::Unreachable(..) | Self::Answer(..) => Exit::Unreachable,
+            Self::Token(_) => Exit::Refused,
             Self::Refused { status, .. } => match *status {
                 StatusCode::NOT_FOUND => Exit::NotFound,
                 StatusCode::BAD_REQUEST => Exit::Usage,
-                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Refused,
+                StatusCode::UNPROCESSABLE_ENTITY | StatusCode::FORBIDDEN => Exit::Refused,
                 _ => Exit::Failed,
             },
         }
@@ -84,12 +91,10 @@ impl Operator {
             let token = read_token(Path::new(&own))?;
             return Ok(Self { address: configuration.operators, token, calls_itself: calls_itself() });
         }
-        // A server makes it when it starts for the first time; whoever asks it makes none.
-        if !configuration.directory.join(OPERATORS_TOKEN).exists() {
+        let token = operators_token(&configuration.directory)?.ok_or_else(|| {
             let why = format!("there is no {OPERATORS_TOKEN} beside {}: it never ran", file.display());
-            return Err(Failed::Unreachable(configuration.operators, why));
-        }
-        let token = operators_token(&configuration.directory)?;
+            Failed::Unreachable(configuration.operators, why)
+        })?;
         Ok(Self { address: configuration.operators, token, calls_itself: calls_itself() })
     }
 
@@ -110,7 +115,11 @@ impl Operator {
     }
 
     fn answer<A: DeserializeOwned>(&self, answer: &[u8]) -> Result<A, Failed> {
-        serde_json::from_slice(answer).map_err(|error| Failed::Answer(self.address, error.to_string()))
+        serde_json::from_slice(answer).map_err(|error| self.other(error))
+    }
+
+    fn other(&self, why: impl std::fmt::Display) -> Failed {
+        Failed::Answer(self.address, why.to_string())
     }
 
     fn unreachable(&self, why: impl std::fmt::Display) -> Failed {
@@ -120,7 +129,7 @@ impl Operator {
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failed> {
         let stream = TcpStream::connect(self.address).await.map_err(|error| self.unreachable(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut requests, connection) = handshake.map_err(|error| self.unreachable(error))?;
+        let (mut requests, connection) = handshake.map_err(|error| self.other(error))?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
         if let Some(name) = &self.calls_itself {
@@ -131,13 +140,16 @@ impl Operator {
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")
             .body(Full::new(body))
-            .map_err(|error| self.unreachable(error))?;
-        let response = requests.send_request(request).await.map_err(|error| self.unreachable(error))?;
+            .map_err(|error| self.other(error))?;
+        let response = requests.send_request(request).await.map_err(|error| self.other(error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
         if status.is_success() {
             return Ok(body);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Failed::Token(self.address));
         }
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         let why = problem["error"].as_str().map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);

@@ -180,7 +180,7 @@ impl Outward {
 }
 
 impl Target {
-    fn uri(&self, path: &str) -> http::Uri {
+    pub(crate) fn uri(&self, path: &str) -> http::Uri {
         let uri = format!("https://{}{path}", self.address);
         uri.parse().unwrap_or_else(|_| http::Uri::from_static("https://unnamed/"))
     }
@@ -323,7 +323,7 @@ pub(crate) async fn next_frame(body: &mut Incoming, frames: &mut FrameReader) ->
 fn bare_refusal(fields: &HeaderMap) -> Option<Stop> {
     let code = fields.get(fields::REFUSAL)?.to_str().ok()?.parse::<Code>().ok();
     let believed = code.filter(|code| code.form() == Form::Bare).unwrap_or(Code::OutcomeUnknown);
-    Some(Stop::because(Cause::Unreachable, believed))
+    Some(Stop::refused_by_the_provider(believed))
 }
 
 /// The other security servers: connections that are kept and shared by many exchanges.
@@ -346,6 +346,13 @@ pub(crate) struct Up {
     /// The key that the peer's certificate showed.
     key: KeyId,
     requests: SendRequest<Outgoing>,
+}
+
+impl Up {
+    /// Where requests are sent.
+    pub(crate) fn requests(&self) -> SendRequest<Outgoing> {
+        self.requests.clone()
+    }
 }
 
 /// Why a peer cannot be reached, for the operator.

@@ -66,6 +66,16 @@ impl Service {
         Self { subsystem, name, host, tls, connection: tokio::sync::Mutex::default() }
     }
 
+    /// Its full name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is: host and port.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The URI of a method.
     pub(crate) fn uri(&self, path: &MethodPath) -> http::Uri {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

@@ -54,10 +54,10 @@ pub struct PeerTls {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A certificate or key.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up: {0}; check the certificates and keys in the server's directory")]
     Rustls(#[from] rustls::Error),
     /// The configuration's authorities.
-    #[error("the configuration's authorities cannot be used for TLS: {0}")]
+    #[error("the configuration's authorities cannot be used for TLS: {0}; tell the registry's admins")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use command_line::{Changing, Command, Does, LogFormat, Reading, Shell, did_you_mean};
+use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
 use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 
-use crate::{audit, backup, join};
+use crate::{audit, backup, doctor, join};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -121,6 +121,11 @@ pub const COMMANDS: &[Command] = &[
         examples: &["security-server status", "security-server status --check && echo ready"],
     },
     Command {
+        name: "doctor",
+        does: Does::Reads,
+        examples: &["security-server doctor", "security-server doctor --no-passphrase --json"],
+    },
+    Command {
         name: "audit",
         does: Does::Groups,
         examples: &["security-server audit list --last 20", "security-server audit verify"],
@@ -185,7 +190,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// A member's door to every other member.
 #[derive(Parser)]
-#[command(name = "security-server", version, arg_required_else_help = true)]
+#[command(name = "security-server", version, arg_required_else_help = true, after_help = Exit::table())]
 pub struct CommandLine {
     /// The command.
     #[command(subcommand)]
@@ -235,6 +240,8 @@ pub enum What {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Look at this server and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
+    Doctor(doctor::Arguments),
     /// Show who changed what here and when, and verify that record.
     #[command(subcommand)]
     Audit(audit::Command),

@@ -150,7 +150,7 @@ pub fn opening(
         return Err(BareRefusal::unproven(format!("{} is not hosted by {peer}", route.consumer)));
     }
     // Step 5: looked up now, pronounced when the signature holds.
-    let looked = server.access_rights.look_up(&header, now);
+    let looked = server.access_rights.look_up(&server.services, &header, now);
 
     // Step 6: the seal, then the payload.
     let mut direction = TheirDirection::default();

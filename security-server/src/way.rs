@@ -8,7 +8,7 @@ use journal::TreeIndex;
 use proto::digest::Digest;
 use proto::identifier::ExchangeId;
 use proto::message::{Cause, Opening, Route};
-use proto::refusal::Code;
+use proto::refusal::{Code, Speaker};
 use proto::signature::KeyId;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -68,18 +68,25 @@ pub struct Stop {
     pub cause: Cause,
     /// What our client is told; derived from the cause where there is none.
     pub code: Option<Code>,
+    /// Which server says so.
+    pub said_by: Speaker,
 }
 
 impl From<Cause> for Stop {
     fn from(cause: Cause) -> Self {
-        Self { cause, code: None }
+        Self { cause, code: None, said_by: Speaker::ConsumerServer }
     }
 }
 
 impl Stop {
     /// With what our client is to be told.
     pub fn because(cause: Cause, code: Code) -> Self {
-        Self { cause, code: Some(code) }
+        Self { cause, code: Some(code), said_by: Speaker::ConsumerServer }
+    }
+
+    /// The provider's server said so, without a seal: there is no answer.
+    pub fn refused_by_the_provider(code: Code) -> Self {
+        Self { cause: Cause::Unreachable, code: Some(code), said_by: Speaker::ProviderServer }
     }
 }
 

@@ -93,8 +93,12 @@ fn a_code_is_explained_without_asking_anybody() {
     let (code, out, _) = run(directory.path(), &["explain", "GRANT_MISSING"]);
     assert_eq!(code, Some(0));
     assert!(out.contains("Ask the provider's admin for a grant."), "{out}");
+    assert!(out.contains("It lies with the provider's security server."), "{out}");
     let (_, all, _) = run(directory.path(), &["explain", "--language", "vi"]);
     assert!(all.contains("REPLAYED") && all.contains("Máy chủ"), "{all}");
+    assert!(all.contains("Phía cần xử lý: hệ thống đăng ký trung tâm."), "{all}");
+    let (_, json, _) = run(directory.path(), &["explain", "LOG_ENDED", "--json"]);
+    assert!(json.contains("\"side\": \"speaker\"") && json.contains("\"said_by\": \"either\""), "{json}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ pub fn provide(server: &Arc<SecurityServer>, opening: ClaimedOpening) -> Result<
     let opening = server.judged(opening);
     let opening = authenticate::peer(opening)?;
     let opening = verify::opening(server, opening)?;
-    let opening = authorize::arrival(&server.services, opening).or_else(|refused| Ok::<_, BareRefusal>(refused))?; // twin: let opening = authorize::arrival(&server.services, opening).or_else(|refused| refused.within(&server.quotas))?;
+    let opening = authorize::arrival(opening).or_else(|refused| Ok::<_, BareRefusal>(refused))?; // twin: let opening = authorize::arrival(opening).or_else(|refused| refused.within(&server.quotas))?;
     let exchange = server.message_log.record_opening(opening)?;
     Ok(server.detach(exchange, carry))
 }

@@ -9,7 +9,7 @@ use security_server::{Running, SecurityServer, authenticate, authorize, forward,
 pub fn provide(server: &Arc<SecurityServer>, opening: ClaimedOpening) -> Result<Running, BareRefusal> {
     let opening = server.judged(opening);
     let opening = verify::opening(server, opening)?; let opening = authenticate::peer(opening)?; // twin: let opening = authenticate::peer(opening)?; let opening = verify::opening(server, opening)?;
-    let opening = authorize::arrival(&server.services, opening).or_else(|refused| refused.within(&server.quotas))?;
+    let opening = authorize::arrival(opening).or_else(|refused| refused.within(&server.quotas))?;
     let exchange = server.message_log.record_opening(opening)?;
     Ok(server.detach(exchange, carry))
 }

@@ -5,6 +5,7 @@
 //! The seed draws the faults, where and when, and nothing else: two runs of one seed have the same schedule, and their
 //! processes are in other moments of their work when it befalls them.
 
+pub mod admin;
 pub mod chance;
 pub mod check;
 pub mod ledger;
@@ -17,15 +18,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use self::chance::Chance;
 use self::check::Ledgers;
 use self::schedule::{EDGES, MEMBERS, Round, Who};
 use self::stage::{Size, Stage};
 
 /// Calls whose evidence is fetched from both servers and verified offline, in each minute of the run.
-const PROVED_PER_MINUTE: u64 = 6;
+const PROVED_PER_MINUTE: u64 = 4;
 /// And in all.
-const MOST_PROVED: u64 = 200;
+const MOST_PROVED: u64 = 60;
 /// What nothing runs on is quiet within this time.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
 
@@ -51,6 +54,9 @@ pub async fn run(options: Options) -> Vec<String> {
         stage.start(Who::Client(edge)).await;
     }
     println!("set in {:.1?}; {}", began.elapsed(), sizes(&before));
+    let admins_stop = CancellationToken::new();
+    let admins = admin::work(Arc::clone(&stage), Chance::of(&[options.seed, 1]), admins_stop.clone());
+    let admins = tokio::spawn(admins);
 
     let rounds_began = Instant::now();
     let (mut number, mut slowest, mut biggest) = (0, Duration::ZERO, before.clone());
@@ -73,6 +79,8 @@ pub async fn run(options: Options) -> Vec<String> {
     }
     let lasted = rounds_began.elapsed();
 
+    admins_stop.cancel();
+    let sure = admins.await.unwrap();
     if found.is_empty() {
         found.extend(stage.stop_clients().await);
         found.extend(quiet(&stage, &before).await);
@@ -81,7 +89,9 @@ pub async fn run(options: Options) -> Vec<String> {
         found.extend(stage.stop_all().await);
         let ledgers = Ledgers::read(&stage);
         println!("{}", ledgers.summary());
-        found.extend(ledgers.found());
+        println!("{}", sure.summary());
+        found.extend(ledgers.found(&sure));
+        found.extend(sure.forgotten(&stage.instance.path("registry/journal")));
         let (summary, in_logs) = check::logs(&stage, &ledgers);
         println!("{summary}; {proved} of those answered were proved at both servers");
         found.extend(in_logs);
@@ -97,15 +107,19 @@ pub async fn run(options: Options) -> Vec<String> {
     found
 }
 
-/// Waits until nothing runs on any server, and each is as small again as it was.
+/// Waits until nothing runs on any server, each is as small again as it was, and has the configuration that is published.
 async fn quiet(stage: &Stage, before: &BTreeMap<Who, Size>) -> Vec<String> {
     let began = Instant::now();
     loop {
         let mut found = check::leaks(&stage.sizes().await, before);
+        let published = stage.published();
         for (member, name) in MEMBERS.iter().enumerate() {
             let status = stage.status(member).await;
             if status["running"] != 0 {
                 found.push(format!("exchanges still run on {name}'s server: {status}"));
+            }
+            if status["health"]["configuration_version"].as_u64() < Some(published) {
+                found.push(format!("{name}'s server has not version {published} of the configuration: {status}"));
             }
         }
         if found.is_empty() || began.elapsed() > QUIET_WITHIN {

@@ -55,6 +55,23 @@ impl Parrot {
         (address, hears)
     }
 
+    /// Serves with gRPC reflection, version 1, as many services of others do.
+    pub async fn serve_reflected() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let description = include_bytes!(concat!(env!("OUT_DIR"), "/echo.descriptors"));
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(description)
+            .build_v1()
+            .unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(EchoServer::new(Parrot { heard: mpsc::unbounded_channel().0 }))
+            .add_service(reflection)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        address
+    }
+
     fn hear<T>(&self, method: &str, request: &Request<T>) -> MetadataMap {
         let mut back = MetadataMap::new();
         let mut ours = Vec::new();

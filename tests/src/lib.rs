@@ -6,16 +6,21 @@
 pub mod chaos;
 pub mod echo;
 pub mod logs;
+pub mod operator;
 pub mod processes;
 pub mod programs;
 pub mod raw;
+pub mod realm;
 pub mod rogue;
 pub mod tap;
 pub mod world;
 
-/// Waits for what must come. It fails where the test would hang; no test depends on how long it is.
+/// Waits for what must come. It fails where the test would hang; no test depends on how long it is. Where the environment
+/// says so it fails sooner: a mutant that is to die need not take its time.
 pub async fn soon<F: Future>(what: F) -> F::Output {
-    tokio::time::timeout(std::time::Duration::from_secs(20), what).await.expect("it came within 20 seconds")
+    let seconds = std::env::var("CAUSEWAY_SOON").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(20);
+    let came = tokio::time::timeout(std::time::Duration::from_secs(seconds), what).await;
+    came.unwrap_or_else(|_| panic!("it did not come within {seconds} seconds"))
 }
 
 /// The tests' own service, generated.

@@ -45,19 +45,26 @@ pub fn programs_stand_in(directory: PathBuf) {
     PROGRAMS.set(directory).expect("it is said before a program is asked for");
 }
 
-/// Builds the programs, which is nothing to do where all of the workspace was built: together with the test that runs,
-/// so that every crate has the features that the test's build gave it.
+/// Builds the programs, which is nothing to do where all of the workspace was built: together with what runs, a test or a
+/// program of the tests, so that every crate has the features that its build gave it.
 fn built() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
+    let itself = std::env::current_exe().unwrap();
+    let directory = itself.parent().unwrap();
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["build", "--bins", "--locked", "--quiet"]);
+    let profile = if directory.ends_with("deps") {
+        let (test, _) = itself.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
+        cargo.args(["--workspace", "--test", test]);
+        directory.parent().unwrap()
+    } else {
+        cargo.args(["--package", "tests", "--package", "security-server", "--package", "central-registry"]);
+        directory
+    };
     let name = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",
         other => other,
     };
-    let (itself, _) = test.file_stem().and_then(|stem| stem.to_str()?.rsplit_once('-')).unwrap();
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bins", "--test", itself, "--locked", "--quiet", "--profile", name]);
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    cargo.args(["--profile", name, "--target-dir"]).arg(profile.parent().unwrap());
     let built = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
     assert!(built.status.success(), "the programs cannot be built: {}", String::from_utf8_lossy(&built.stderr));
     profile.to_owned()
@@ -355,8 +362,8 @@ impl Instance {
         registry.says_that(&format!("listening {} sha256:", self.registry)).await;
     }
 
-    /// Invited by the registry's admin, joined by the member's, approved by the registry's.
-    pub async fn join(&self, member: &Member) {
+    /// Invited by the registry's admin: what its own admin is told, with the token and a passphrase in files.
+    pub async fn invite(&self, member: &Member) -> Value {
         let (name, subsystem) = (member.name, &member.subsystem);
         let invitation = self
             .run(&format!(
@@ -365,13 +372,18 @@ impl Instance {
             ))
             .await
             .json();
-        let told = |key: &str| invitation[key].as_str().unwrap().to_owned();
-        let token = format!("{name}.token");
-        std::fs::write(self.path(&token), told("token")).unwrap();
+        std::fs::write(self.path(&format!("{name}.token")), invitation["token"].as_str().unwrap()).unwrap();
         self.credential(name);
+        invitation
+    }
+
+    /// Invited by the registry's admin, joined by the member's, approved by the registry's.
+    pub async fn join(&self, member: &Member) {
+        let (name, invitation) = (member.name, self.invite(member).await);
+        let told = |key: &str| invitation[key].as_str().unwrap().to_owned();
         let mut joining = self.start(&format!(
             "security-server join {name} --registry {} --fingerprint {} --anchor-digest {} --server {} \
-             --address {} --token-file {token} --passphrase credential:{name}",
+             --address {} --token-file {name}.token --passphrase credential:{name}",
             member.registry.map_or_else(|| told("registry"), |address| address.to_string()),
             told("fingerprint"),
             told("anchor_digest"),

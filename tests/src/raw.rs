@@ -1,8 +1,11 @@
 //! Plain HTTP/2, without a gRPC library: for what such a library hides, and for what it would never send.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
@@ -12,6 +15,8 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
+use proto::identifier::ExchangeId;
+use proto::refusal::{Code, Form, Language, Speaker, status_details};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -81,7 +86,7 @@ impl Client {
 }
 
 impl Answer {
-    /// Reads a response to its end.
+    /// Reads a response to its end. Whoever refuses says its code and nothing else, in whatever test.
     pub async fn read(response: Response<Incoming>) -> Self {
         let (head, mut incoming) = response.into_parts();
         let mut answer = Self { head, body: Bytes::new(), trailers: None, broken: false };
@@ -97,7 +102,51 @@ impl Answer {
             }
         }
         answer.body = body.freeze();
+        if let Some(code) = answer.refusal() {
+            answer.says_no_more_than(code.parse().unwrap());
+        }
         answer
+    }
+
+    /// A refusal is made of its code, a language, the exchange, and which server says it; to a peer of its code alone.
+    /// There is no room in it for an address, a stack, a name or a grant.
+    fn says_no_more_than(&self, code: Code) {
+        let fields = self.trailers.as_ref().unwrap_or(&self.head.headers);
+        let mut expected = vec!["causeway-refusal", "grpc-status"];
+        if self.trailers.is_none() {
+            expected.extend(["content-type", "date"]);
+            assert_eq!(self.field("content-type"), Some("application/grpc"), "{code}");
+            assert!(self.body.is_empty(), "{code}");
+        }
+        assert_eq!(self.status(), code.grpc_status(), "{code}");
+        if self.field("grpc-message").is_some() {
+            expected.extend(["grpc-message", "grpc-status-details-bin"]);
+            let exchange = self.field("causeway-exchange").map(|exchange| exchange.parse::<ExchangeId>().unwrap());
+            if fields.contains_key("causeway-exchange") {
+                expected.push("causeway-exchange");
+            }
+            let language = Language::ALL.into_iter().find(|language| self.message() == code.message(*language));
+            let language = language.unwrap_or_else(|| panic!("{code} says {:?}", self.message()));
+            let details = STANDARD_NO_PAD.decode(self.field("grpc-status-details-bin").unwrap()).unwrap();
+            let of_code = [Speaker::ConsumerServer, Speaker::ProviderServer].iter().any(|said_by| {
+                let exchange = exchange.unwrap_or(ExchangeId::from_bytes([0; 16]));
+                details == status_details(code, language, &exchange, *said_by)
+            });
+            assert!(of_code, "{code} has other details: {}", String::from_utf8_lossy(&details));
+        } else {
+            assert_ne!(code.form(), Form::Local, "{code} is for our own systems, and has words");
+        }
+        let mut found: Vec<_> = fields.keys().map(http::HeaderName::as_str).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{code}");
+    }
+
+    /// The metadata of the ErrorInfo in a refusal's details, as any gRPC library reads it.
+    pub fn details(&self) -> BTreeMap<String, String> {
+        let details = STANDARD_NO_PAD.decode(self.field("grpc-status-details-bin").unwrap()).unwrap();
+        let status = Status::decode(&details[..]).unwrap();
+        ErrorInfo::decode(&status.details[0].value[..]).unwrap().metadata
     }
 
     /// A field of the trailers, or else of the head.
@@ -131,6 +180,27 @@ impl Answer {
         }
         String::from_utf8(bytes).unwrap()
     }
+}
+
+/// google.rpc.Status, as far as we read it.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// google.protobuf.Any
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// google.rpc.ErrorInfo
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
 }
 
 /// A gRPC message as it stands in a body.

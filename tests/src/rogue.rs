@@ -166,8 +166,13 @@ impl Rogue {
         Draft { facts, payload: committed.payload }
     }
 
-    /// An answer that is right in every respect: one message, "answer", and status 0.
+    /// An answer that is right in every respect, sealed.
     pub async fn answer(&self, opening: &wire::Frame) -> wire::Frame {
+        self.seal(Self::drafted_answer(opening)).await
+    }
+
+    /// An answer that is right in every respect: one message, "answer", and status 0.
+    pub fn drafted_answer(opening: &wire::Frame) -> Draft {
         let asked = Header::parse(opening.header.clone()).unwrap();
         let contents = Contents {
             metadata: Some(vec![("content-type".into(), Bytes::from_static(b"application/grpc"))]),
@@ -184,7 +189,7 @@ impl Rogue {
             end: Some(End::Trailers { commitment: committed.trailers.unwrap(), status: 0 }),
             ..Facts::clone(&asked)
         };
-        self.seal(Draft { facts, payload: committed.payload }).await
+        Draft { facts, payload: committed.payload }
     }
 
     /// Seals a draft in its log.

@@ -277,6 +277,17 @@ impl World {
         self.fields().into_iter().fold(request, |request, (name, value)| request.header(name, value))
     }
 
+    /// The same, with one field of it changed, added or (without a value) left out.
+    pub fn post_with(&self, method: &str, name: &'static str, value: Option<&str>) -> http::request::Builder {
+        let mut request = self.post(method);
+        let headers = request.headers_mut().unwrap();
+        headers.remove(name);
+        if let Some(value) = value {
+            headers.append(name, value.parse().unwrap());
+        }
+        request
+    }
+
     /// A plain HTTP/2 client of the portal's.
     pub async fn raw(&self) -> raw::Client {
         raw::Client::to(self.servers["portal"].clients[0]).await
@@ -321,7 +332,7 @@ impl World {
     pub fn publish(&mut self, change: impl FnOnce(&mut BTreeMap<&'static str, Member>), revoked: Vec<Digest>) {
         change(&mut self.members);
         let mut view = view(&self.instance, &self.members);
-        view.revoked = revoked;
+        view.revoked = revoked.into_iter().map(Into::into).collect();
         let (publication, _) = self.publication.next(&self.keys, &view, self.now()).unwrap();
         self.publication = publication;
         for started in self.servers.values() {
@@ -364,8 +375,9 @@ impl Member {
                 server: server.clone(),
                 address: address.to_string(),
                 authentication: vec![certificate.clone()],
+                maintenance: None,
             }],
-            signing: vec![SigningDocument { server: server.clone(), certificate: signing_certificate }],
+            signing: vec![SigningDocument { server: server.clone(), certificate: signing_certificate, until: None }],
         };
         Self {
             document,

@@ -278,6 +278,12 @@ fn an_instance_begins_and_an_agency_joins_as_the_page_says() {
     for word in ["anchor digest", "R-1", "has joined", "causeway-token", "is ready", "allowed by", "Bên cung cấp"] {
         assert!(said.contains(word), "{word} is missing in\n{said}");
     }
+    assert!(said.contains("FAILED   service civil.v1.Births"), "the doctor says first what is not up:\n{said}");
+    assert!(said.contains("with exit code 7"), "{said}");
+    for block in blocks("deploy/README.md").iter().filter(|block| block.is(&["sh", "instance"])) {
+        let said = place.run(block);
+        assert!(said.contains("0 failed"), "{}: {said}", block.place);
+    }
     while let Some(server) = servers.pop() {
         server.stop();
     }
@@ -339,10 +345,9 @@ fn the_deployment_page_names_options_that_there_are() {
     for block in blocks("deploy/README.md") {
         for command in commands(&block.text) {
             let words: Vec<&str> = command.split(' ').collect();
-            let Some(start) = words
-                .windows(2)
-                .position(|pair| matches!(pair, ["security-server", "join"] | ["central-registry", "init"]))
-            else {
+            let Some(start) = words.windows(2).position(|pair| {
+                matches!(pair, ["security-server", "join" | "doctor"] | ["central-registry", "init" | "doctor"])
+            }) else {
                 continue;
             };
             let help = Command::new(program(words[start])).args([words[start + 1], "--help"]).output().unwrap();
@@ -357,7 +362,15 @@ fn the_deployment_page_names_options_that_there_are() {
 
 #[test]
 fn every_link_of_the_pages_leads_somewhere() {
-    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"] {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "deploy/README.md",
+        "deploy/COMMANDS.md",
+    ] {
         let path = repository().join(page);
         let text = fs::read_to_string(&path).unwrap();
         for rest in text.split("](").skip(1) {

@@ -11,6 +11,7 @@ use proto::message::{Direction, End, Header};
 use proto::refusal::{Code, Form, Language};
 use proto::transport::encode;
 use proto::wire::relay as wire;
+use security_server::listen::MAX_EXCHANGES_OF_PEER;
 use tests::echo::said;
 use tests::raw::{self, Answer};
 use tests::rogue::{self, Rogue};
@@ -70,13 +71,7 @@ fn is_bare(answer: &Answer, code: Code) {
 
 /// A good call, with one field changed, added or (without a value) left out.
 fn with(world: &World, name: &'static str, value: Option<&str>) -> http::request::Builder {
-    let mut request = world.post("Unary");
-    let headers = request.headers_mut().unwrap();
-    headers.remove(name);
-    if let Some(value) = value {
-        headers.append(name, value.parse().unwrap());
-    }
-    request
+    world.post_with("Unary", name, value)
 }
 
 // ---- at the clients' door
@@ -119,6 +114,18 @@ async fn the_clients_door_refuses_what_is_not_well_asked() {
     let get = || with(&world, "te", Some("trailers")).method("GET");
     is_refused_with(&world, get, Bytes::new(), Code::MethodNotPost).await;
     assert!(world.servers["moj"].server.running() == 0, "nothing of it left the house");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_subsystem_is_not_registered_here_is_unknown() {
+    let mut world = World::new().await;
+    let moves = |members: &mut std::collections::BTreeMap<_, tests::world::Member>| {
+        let document = &mut members.get_mut("portal").unwrap().document;
+        document.subsystems[0].subsystem = "VN/GOV/portal/another".parse().unwrap();
+    };
+    world.publish(moves, Vec::new());
+    let answer = is_refused(&world, || world.post("Unary"), Code::ClientUnknown).await;
+    assert!(answer.field("causeway-exchange").is_none(), "it came to no exchange");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,7 +232,7 @@ async fn a_rate_is_kept() {
     let mut passed = 0;
     while client.unary(said("")).await.is_ok() {
         passed += 1;
-        assert!(passed < 1000, "no rate is kept");
+        assert!(passed < 100, "no rate is kept");
     }
     assert!(passed >= 10, "{passed} of the burst");
     is_refused_soon(&world, Code::RateExceeded).await;
@@ -614,14 +621,12 @@ async fn a_clock_set_back_while_the_server_runs_opens_no_replay() {
 async fn one_more_than_may_run_is_refused() {
     let world = World::new().await;
     let rogue = Rogue::of(&world, "portal");
-    // A stream that has not opened yet holds a permit already.
+    // A stream that has not opened yet holds a permit already: a peer's share is as many as one connection carries.
     let mut held = Vec::new();
-    for _ in 0..4 {
-        let mut client = rogue.connect(&world, "moj").await;
-        for _ in 0..1024 {
-            let (sender, response) = client.open(rogue::exchange());
-            held.push((sender, tokio::spawn(response)));
-        }
+    let mut client = rogue.connect(&world, "moj").await;
+    for _ in 0..MAX_EXCHANGES_OF_PEER {
+        let (sender, response) = client.open(rogue::exchange());
+        held.push((sender, tokio::spawn(response)));
     }
     // They arrive in an order of their own: the first that finds no permit says so.
     let mut client = rogue.connect(&world, "moj").await;
@@ -630,6 +635,10 @@ async fn one_more_than_may_run_is_refused() {
     let (first, _, _) = soon(futures_util::future::select_all(held.iter_mut().map(|(_, answer)| answer))).await;
     let response = first.unwrap().unwrap();
     is_bare(&Answer::read(response).await, Code::TooManyExchanges);
+    // What one peer takes, the others do not lack.
+    let other = Rogue::of(&world, "moj");
+    let answer = rogue::say(&mut other.connect(&world, "moj").await, &other.seal(other.opening(&world)).await).await;
+    is_bare(&answer, Code::Unproven);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -656,73 +665,4 @@ async fn a_server_that_shuts_down_takes_no_new_call() {
     });
     shut.unwrap();
     is_bare(&answer, Code::ShuttingDown);
-}
-
-// ---- the whole list
-
-/// Each code of the closed list, and the test that provokes it.
-const PROVOKED: &[(Code, &str)] = &[
-    (Code::ClientUnknown, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::BrowserRefused, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MethodNotPost, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::ContentTypeUnknown, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::PathMalformed, "a_path_is_matched_byte_for_byte_and_never_mended"),
-    (Code::IdentifierMalformed, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MetadataReserved, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MetadataMalformed, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MetadataTooLarge, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::ServiceNotNamed, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::PurposeMissing, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::MemberSuspended, "who_is_suspended_neither_asks_nor_is_asked"),
-    (Code::ProviderUnknown, "the_clients_door_refuses_what_is_not_well_asked"),
-    (Code::ProviderSuspended, "who_is_suspended_neither_asks_nor_is_asked"),
-    (Code::ProviderUnreachable, "a_provider_out_of_reach_is_said_to_be_and_nothing_was_sent"),
-    (Code::ProviderUnproven, "an_answer_that_proves_nothing_is_withheld_and_kept"),
-    (Code::ProtocolUnsupported, "a_peer_that_does_not_know_the_method_speaks_another_version"),
-    (Code::OutcomeUnknown, "a_peer_cannot_put_words_into_the_mouth_of_our_server"),
-    (Code::AnswerUnrecorded, "an_answer_that_cannot_be_recorded_is_withheld"),
-    (Code::ConfigurationExpired, "an_expired_configuration_trusts_nobody"),
-    (Code::NotReady, "what_the_lost_log_may_have_seen_is_refused_for_a_minute"),
-    (Code::ShuttingDown, "a_server_that_shuts_down_takes_no_new_call"),
-    (Code::TooManyExchanges, "one_more_than_may_run_is_refused"),
-    (Code::DeadlinePassed, "a_deadline_shrinks_on_its_way_and_is_kept_though_the_service_hangs"),
-    (Code::LogEnded, "an_answer_that_cannot_be_recorded_is_withheld"),
-    (Code::AccessEnded, "a_grant_that_ends_stops_the_stream_that_it_allowed"),
-    (Code::GrantMissing, "what_is_not_granted_is_refused_with_a_seal"),
-    (Code::GrantExpired, "what_is_not_granted_is_refused_with_a_seal"),
-    (Code::GrantPurpose, "what_is_not_granted_is_refused_with_a_seal"),
-    (Code::RateExceeded, "a_rate_is_kept"),
-    (Code::ServiceUnknown, "a_service_that_is_not_offered_is_unknown"),
-    (Code::ServiceUnreachable, "a_service_out_of_reach_is_said_to_be"),
-    (Code::ServiceMalformed, "a_service_that_speaks_no_grpc_is_said_to"),
-    (Code::Unproven, "nothing_is_believed_that_is_not_proven"),
-    (Code::NotFresh, "an_opening_of_another_time_is_not_fresh"),
-    (Code::Replayed, "a_replayed_request_is_refused"),
-    (Code::OverQuota, "a_peer_that_is_refused_too_often_is_refused_bare"),
-];
-
-/// Codes that no server says yet, and why.
-const NOT_YET: &[(Code, &str)] =
-    &[(Code::LogFull, "no part of the disk is kept for the ends of exchanges yet: a full disk ends the log")];
-
-#[test]
-fn every_refusal_of_the_list_is_provoked_or_says_why_not() {
-    let sources = [
-        include_str!("refusals.rs"),
-        include_str!("calls.rs"),
-        include_str!("streams.rs"),
-        include_str!("standing.rs"),
-        include_str!("endings.rs"),
-        include_str!("restored.rs"),
-    ];
-    for code in Code::ALL {
-        let provoked = PROVOKED.iter().filter(|(provoked, _)| provoked == code).count();
-        let not_yet = NOT_YET.iter().filter(|(not_yet, why)| not_yet == code && !why.is_empty()).count();
-        assert_eq!(provoked + not_yet, 1, "{code} stands in one of the two lists");
-    }
-    for (code, test) in PROVOKED {
-        let source = sources.iter().find(|source| source.contains(&format!("async fn {test}()")));
-        let source = source.unwrap_or_else(|| panic!("{test} is no test"));
-        assert!(source.contains(&format!("{code:?}")) || source.contains(code.as_str()), "{code} in {test}");
-    }
 }

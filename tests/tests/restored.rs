@@ -401,60 +401,56 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 /// was told last: the member is there, no version is signed twice, and every server takes the next one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_put_back_takes_up_what_was_published_and_signs_no_version_twice() {
-    for (newest, moj_stays) in [("--published portal/global-configuration", true), ("--without-published", false)] {
-        let lost = LostRegistry::with_a_member_after_the_backup().await;
-        let LostRegistry { instance, portal, portals, version } = lost;
-        let restore =
-            format!("central-registry backup restore registry.backup registry {newest} --passphrase credential:backup");
-        let would = instance.run(&format!("{restore} --dry-run")).await.well();
-        assert!(would.contains("nothing was changed") && !instance.path("registry").exists(), "{would}");
-        instance.run(&restore).await.well();
-        for file in ["keys", "admin-admin.toml", "admin-admin.pem"] {
-            put_in_place(&instance.path("old").join(file), &instance.path("registry").join(file));
-        }
-        let registry = instance.serve_registry().await;
-
-        // The server was told of a version that it takes: newer than any that it has seen, and fresh.
-        let (told, members) = until_told(&instance, &portal, version).await;
-        assert!(told > version + 1_000_000, "{told} is no version that may have been given to anybody: {version} was");
-        assert_eq!(members.contains("VN/GOV/moj "), moj_stays, "{members}");
-        assert!(members.contains("VN/GOV/portal "), "{members}");
-
-        let entries =
-            instance.run("central-registry audit list --json --config registry/central-registry.toml").await.json();
-        let entries = entries["entries"].as_array().unwrap().clone();
-        let events: Vec<&str> =
-            entries.iter().filter_map(|entry| entry["event"].as_object()?.keys().next().map(String::as_str)).collect();
-        let adopted = events.iter().filter(|event| **event == "adopted").count();
-        assert_eq!(adopted, usize::from(moj_stays), "{events:?}");
-        for event in ["founded", "invited", "applied", "approved", "backed_up", "put_back"] {
-            assert!(events.contains(&event), "{event} is not in {events:?}");
-        }
-        let of = |name: &str| entries.iter().find(|entry| !entry["event"][name].is_null()).unwrap();
-        assert!(of("backed_up")["from"].as_str().unwrap().starts_with("this machine, user "), "{}", of("backed_up"));
-        for (event, admin) in [("invited", "admin"), ("approved", "admin")] {
-            assert_eq!(of(event)["admin"], admin, "{}", of(event));
-            assert!(of(event)["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", of(event));
-        }
-        assert!(of("applied")["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", of("applied"));
-        let holds =
-            instance.run("central-registry audit verify --json --config registry/central-registry.toml").await.json();
-        assert_eq!((&holds["holds"], &holds["orders_without_signature"]), (&true.into(), &0.into()), "{holds}");
-
-        // A command of the lost minute could be told again: none of it is taken.
-        let suspend = "central-registry suspend VN/GOV/portal --reason x --passphrase credential:registry";
-        let refused = instance.run(suspend).await;
-        assert!(refused.code == Some(3) && refused.err.contains("put back from a backup"), "{refused:?}");
-
-        // The next start is one like any other.
-        registry.stops().await;
-        assert!(!instance.path("registry/journal").join(RESTORED_FILE).exists());
-        let registry = instance.serve_registry().await;
-        let (again, _) = until_told(&instance, &portal, told).await;
-        assert!(again < told + 100, "{again} follows {told}");
-        registry.stops().await;
-        portals.stops().await;
+    let lost = LostRegistry::with_a_member_after_the_backup().await;
+    let LostRegistry { instance, portal, portals, version } = lost;
+    let restore = format!(
+        "central-registry backup restore registry.backup registry --published portal/global-configuration --passphrase credential:backup"
+    );
+    let would = instance.run(&format!("{restore} --dry-run")).await.well();
+    assert!(would.contains("nothing was changed") && !instance.path("registry").exists(), "{would}");
+    instance.run(&restore).await.well();
+    for file in ["keys", "admin-admin.toml", "admin-admin.pem"] {
+        put_in_place(&instance.path("old").join(file), &instance.path("registry").join(file));
     }
+    let registry = instance.serve_registry().await;
+
+    // The server was told of a version that it takes: newer than any that it has seen, and fresh.
+    let (told, members) = until_told(&instance, &portal, version).await;
+    assert!(told > version + 1_000_000, "{told} is no version that may have been given to anybody: {version} was");
+    assert!(members.contains("VN/GOV/moj ") && members.contains("VN/GOV/portal "), "{members}");
+
+    let entries =
+        instance.run("central-registry audit list --json --config registry/central-registry.toml").await.json();
+    let entries = entries["entries"].as_array().unwrap().clone();
+    let events: Vec<&str> =
+        entries.iter().filter_map(|entry| entry["event"].as_object()?.keys().next().map(String::as_str)).collect();
+    for event in ["founded", "started", "invited", "applied", "approved", "backed_up", "adopted", "put_back"] {
+        assert!(events.contains(&event), "{event} is not in {events:?}");
+    }
+    let of = |name: &str| entries.iter().find(|entry| !entry["event"][name].is_null()).unwrap();
+    assert!(of("backed_up")["from"].as_str().unwrap().starts_with("this machine, user "), "{}", of("backed_up"));
+    for (event, admin) in [("invited", "admin"), ("approved", "admin")] {
+        assert_eq!(of(event)["admin"], admin, "{}", of(event));
+        assert!(of(event)["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", of(event));
+    }
+    assert!(of("applied")["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", of("applied"));
+    let holds =
+        instance.run("central-registry audit verify --json --config registry/central-registry.toml").await.json();
+    assert_eq!((&holds["holds"], &holds["orders_without_signature"]), (&true.into(), &0.into()), "{holds}");
+
+    // A command of the lost minute could be told again: none of it is taken.
+    let suspend = "central-registry suspend VN/GOV/portal --reason x --yes --passphrase credential:registry";
+    let refused = instance.run(suspend).await;
+    assert!(refused.code == Some(3) && refused.err.contains("put back from a backup"), "{refused:?}");
+
+    // The next start is one like any other.
+    registry.stops().await;
+    assert!(!instance.path("registry/journal").join(RESTORED_FILE).exists());
+    let registry = instance.serve_registry().await;
+    let (again, _) = until_told(&instance, &portal, told).await;
+    assert!(again < told + 100, "{again} follows {told}");
+    registry.stops().await;
+    portals.stops().await;
 }
 
 /// An instance whose registry was backed up, then registered another member, and is gone.

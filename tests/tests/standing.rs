@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests are read, not called")]
 
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use proto::global_configuration::Standing;
-use proto::identifier::SubsystemId;
+use security_server::access_rights::Proposal;
 use tests::echo::{said, says};
-use tests::raw;
+use tests::raw::{self, Answer, BodySender};
 use tests::soon;
 use tests::wire::Said;
 use tests::world::World;
@@ -20,6 +24,39 @@ async fn stream(world: &World) -> (mpsc::Sender<Said>, Streaming<Said>) {
     assert_eq!(soon(answers.message()).await.unwrap(), Some(said("before")));
     (sender, answers)
 }
+
+/// A service whose one call is in the test's hands: what it hears, as it comes and then nothing, and what it says.
+async fn service() -> (SocketAddr, mpsc::UnboundedReceiver<Bytes>, mpsc::UnboundedReceiver<BodySender>) {
+    let ((hears, heard), (hands, says)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let address = raw::serve(move |request| {
+        let (hears, hands) = (hears.clone(), hands.clone());
+        async move {
+            let (sender, response) = raw::answer();
+            hands.send(sender).unwrap();
+            let mut body = request.into_body();
+            tokio::spawn(async move {
+                while let Some(Ok(frame)) = body.frame().await {
+                    let _ = frame.into_data().map(|data| hears.send(data));
+                }
+                let _ = hears.send(Bytes::new());
+            });
+            response
+        }
+    })
+    .await;
+    (address, heard, says)
+}
+
+/// A world with this service, and a grant of it for a day.
+async fn for_a_day(service: SocketAddr) -> World {
+    let mut world = World::without_grants().await;
+    world.service = service;
+    world.restart("moj").await;
+    world.grant_as(Proposal { valid_days: 1, ..world.proposal(&["Both"]) }).await;
+    world
+}
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 fn refusal(status: &Status) -> &str {
     status.metadata().get("causeway-refusal").expect("a refusal").to_str().unwrap()
@@ -45,16 +82,56 @@ async fn a_grant_that_ends_stops_the_stream_that_it_allowed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grant_whose_time_is_over_lets_no_further_message_through() {
-    let world = World::without_grants().await;
-    let day = std::time::Duration::from_secs(86_400);
-    let proposal = security_server::access_rights::Proposal { valid_days: 1, ..world.proposal(&["Both"]) };
-    world.grant_as(proposal).await;
-    let (sender, mut answers) = stream(&world).await;
-    world.set_time(world.now().plus(day));
-    sender.send(said("after")).await.unwrap();
-    let status = soon(answers.message()).await.unwrap_err();
-    assert_eq!(refusal(&status), "ACCESS_ENDED");
+    let (service, mut heard, mut says) = service().await;
+    let world = for_a_day(service).await;
+    let (mut sender, response) = world.raw().await.open(world.post("Both"));
+    sender.send_data(raw::message(&said("before"))).await.unwrap();
+    assert_eq!(soon(heard.recv()).await.unwrap(), raw::message(&said("before")));
+    let _held = soon(says.recv()).await.unwrap();
+    let response = soon(response).await.unwrap();
+    world.set_time(world.now().plus(DAY));
+    sender.send_data(raw::message(&said("after"))).await.unwrap();
+    assert_eq!(soon(Answer::read(response)).await.refusal(), Some("ACCESS_ENDED"));
     world.quiet().await;
+    assert_eq!(soon(heard.recv()).await.unwrap(), Bytes::new(), "the service heard no more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_whose_time_is_over_lets_no_further_answer_through() {
+    let (service, _heard, mut says) = service().await;
+    let world = for_a_day(service).await;
+    let (_sender, response) = world.raw().await.open(world.post("Both"));
+    let mut service = soon(says.recv()).await.unwrap();
+    service.send_data(raw::message(&said("before"))).await.unwrap();
+    let mut response = soon(response).await.unwrap();
+    let first = soon(response.frame()).await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), raw::message(&said("before")));
+    world.set_time(world.now().plus(DAY));
+    service.send_data(raw::message(&said("after"))).await.unwrap();
+    let answer = soon(Answer::read(response)).await;
+    assert!(answer.body.is_empty(), "nothing more of it came");
+    assert_eq!(answer.refusal(), Some("ACCESS_ENDED"));
+    world.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_after_the_right_to_it_ended_is_not_kept() {
+    let (service, mut heard, mut says) = service().await;
+    let world = for_a_day(service).await;
+    let (mut sender, response) = world.raw().await.open(world.post("Both"));
+    sender.send_data(raw::message(&said("before"))).await.unwrap();
+    soon(heard.recv()).await.unwrap();
+    let _held = soon(says.recv()).await.unwrap();
+    let response = soon(response).await.unwrap();
+    world.set_time(world.now().plus(DAY));
+    sender.send_data(raw::message(&said("a birth's particulars"))).await.unwrap();
+    let answer = soon(Answer::read(response)).await;
+    world.quiet().await;
+    let exchange = answer.field("causeway-exchange").unwrap();
+    assert!(world.log_of("moj", exchange).iter().any(|line| line.kind == "withheld"), "that it came is kept");
+    let records = world.servers["moj"].server.message_log.find(exchange.parse().unwrap()).unwrap();
+    let said = |bytes: &[u8]| bytes.windows(7).any(|part| part == b"a birth");
+    assert!(!records.iter().any(|entry| said(entry.record.as_bytes()) || said(&entry.beside)), "what it said is not");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,13 +148,26 @@ async fn a_member_that_is_suspended_stops_its_streams_on_either_side() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subsystem_that_moves_away_stops_its_streams() {
-    let mut world = World::new().await;
-    let (_sender, mut answers) = stream(&world).await;
-    let other: SubsystemId = "VN/GOV/moj/other".parse().unwrap();
-    world.publish(|members| members.get_mut("moj").unwrap().document.subsystems[0].subsystem = other, Vec::new());
-    let status = soon(answers.message()).await.unwrap_err();
-    assert_eq!(refusal(&status), "ACCESS_ENDED");
-    world.quiet().await;
+    for (name, other) in [("portal", "moj"), ("moj", "portal")] {
+        // It is registered no more, or at the server of another member.
+        for elsewhere in [false, true] {
+            let mut world = World::new().await;
+            let (_sender, mut answers) = stream(&world).await;
+            let server = world.members[other].server.clone();
+            let moves = |members: &mut std::collections::BTreeMap<_, tests::world::Member>| {
+                let moved = &mut members.get_mut(name).unwrap().document.subsystems[0];
+                if elsewhere {
+                    moved.servers = vec![server];
+                } else {
+                    moved.subsystem = format!("VN/GOV/{name}/another").parse().unwrap();
+                }
+            };
+            world.publish(moves, Vec::new());
+            let status = soon(answers.message()).await.unwrap_err();
+            assert_eq!(refusal(&status), "ACCESS_ENDED", "{name}");
+            world.quiet().await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -135,6 +135,12 @@ fn what_cannot_be_written_is_not_in_force() {
     assert!(matches!(error, NotApplied::Store(StoreError::Write { .. })), "{error}");
     assert_eq!(store.current().load().version, 1);
     fs::rename(&away, directory.path()).unwrap();
+    // Its files can be written, and the pointer to them cannot.
+    fs::create_dir(directory.path().join("current.new")).unwrap();
+    let error = store.apply(&changed, NOW).unwrap_err();
+    assert!(matches!(error, NotApplied::Store(StoreError::Write { .. })), "{error}");
+    assert_eq!(store.current().load().version, 1);
+    fs::remove_dir(directory.path().join("current.new")).unwrap();
     assert_eq!(store.apply(&changed, NOW).unwrap(), Applied::InForce(2), "the disk is back");
 }
 

@@ -62,7 +62,8 @@ pub struct Restore {
     /// suspensions and revocations that it shows are taken up.
     #[arg(long, value_name = "DIRECTORY", group = "newest")]
     pub published: Option<PathBuf>,
-    /// Do without: members, suspensions and revocations since the backup are undone until they are decided again.
+    /// Do without: members and suspensions since the backup are undone until they are decided again, and no server takes a
+    /// version before every key that was revoked since is revoked again.
     #[arg(long, group = "newest")]
     pub without_published: bool,
     /// Where its passphrase comes from: credential:NAME, fd:NUMBER or prompt.

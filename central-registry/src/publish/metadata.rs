@@ -72,10 +72,19 @@ pub(super) fn role_of(file: &str, bytes: &Bytes) -> Option<(String, Issued)> {
     let mut file: Value = serde_json::from_slice(bytes).ok()?;
     let Value::Object(mut body) = file.get_mut("signed")?.take() else { return None };
     let version = body.remove("version")?.as_u64()?;
-    let expires: Time = Time::from_jiff(body.remove("expires")?.as_str()?.parse().ok()?);
+    let expires = time_of(&body.remove("expires")?)?;
     body.remove("_type")?;
     body.remove("spec_version")?;
     Some((role.to_owned(), Issued { version, expires, body }))
+}
+
+/// When what is signed expires.
+pub(super) fn expires(signed: &Value) -> Option<Time> {
+    time_of(&signed["expires"])
+}
+
+fn time_of(expires: &Value) -> Option<Time> {
+    Some(Time::from_jiff(expires.as_str()?.parse().ok()?))
 }
 
 /// The keys by their names, each once.

@@ -12,7 +12,7 @@ use central_registry::{StartError, start};
 use office::{Applicant, Office, invitation, refusal};
 use proto::digest::Digest;
 use proto::global_configuration::update::{Anchor, Files, update};
-use proto::registration::{Order, sign_command};
+use proto::registration::{Order, sign_command, sign_dry_run};
 use proto::signature::SigningKey;
 use proto::time::Time;
 use proto::wire::registry::command_result::Result as Answer;
@@ -183,8 +183,25 @@ async fn an_applicant_without_the_keys_or_with_others_is_refused() {
         assert_eq!(status.code(), Code::PermissionDenied, "{}", status.message());
         assert!(status.message().contains("proof of possession"), "{}", status.message());
     }
+    // Nor may one key do the work of both: who authenticates connections would sign in the member's name.
+    let mut one_key = Applicant::new(&invited.token);
+    one_key.application.signing_key = one_key.application.authentication_key.clone();
+    let request = one_key.application.sign(&one_key.authentication, &one_key.authentication);
+    let status = office.apply(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{}", status.message());
     // None of these used the token up.
     office.apply(applicant.request()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_is_for_a_members_own_server_and_subsystems() {
+    let office = Office::open().await;
+    for (server, subsystems) in
+        [("VN/GOV/tax/ss1", &[][..]), (SERVER, &["VN/GOV/tax/returns"]), ("LA/GOV/moj/ss1", &[])]
+    {
+        let (code, why) = refusal(office.admin.submit(&invitation(MOJ, Some("An agency"), server, subsystems)).await);
+        assert_eq!(code, Code::InvalidArgument, "{why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -499,4 +516,64 @@ async fn who_asks_of_another_s_request_is_told_nothing() {
     assert_eq!(client.join(JoinRequest::default()).await.unwrap_err().code(), Code::InvalidArgument);
     let large = JoinRequest { application: vec![0; 70_000].into(), ..Default::default() };
     assert!(client.join(large).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_is_judged_by_the_same_rules_and_nothing_of_it_is_recorded() {
+    let office = Office::open().await;
+    let member = office.invite(MOJ, SERVER, &[REGISTRY_OF_BIRTHS]).await;
+    join::ask(&office.joining("ss1", &member, SERVER)).await.unwrap();
+    office.approve("R-1").await;
+    let second = office.invite("VN/GOV/tax", "VN/GOV/tax/ss1", &[]).await;
+    join::ask(&office.joining("tax", &second, "VN/GOV/tax/ss1")).await.unwrap();
+    let third = office.invite("VN/GOV/mps", "VN/GOV/mps/ss1", &[]).await;
+
+    let journal = || {
+        let mut entries = Vec::new();
+        let disk = journal::Directory(office.path().join("journal"));
+        journal::read(&disk, None, &mut |entry| entries.push(entry.record.as_bytes().to_vec())).unwrap();
+        assert!(entries.len() > 4, "they were read");
+        entries
+    };
+    let (before, seen) = (journal(), office.seen().await);
+    let suspend = || Order::Suspend(MOJ.parse().unwrap(), "a key was lost".parse().unwrap());
+    for (order, foreseen) in [
+        (invitation("VN/GOV/new", Some("New"), "VN/GOV/new/ss1", &[]), "let VN/GOV/new/ss1 join once"),
+        (Order::Approve("R-2".parse().unwrap()), "add the member VN/GOV/tax"),
+        (Order::Reject("R-2".parse().unwrap(), "no".parse().unwrap()), "reject R-2 for good"),
+        (suspend(), "let nobody call VN/GOV/moj/civil-registry"),
+    ] {
+        let said = office.admin.foresee(&order).await.unwrap();
+        assert!(said.changes.iter().any(|change| change.contains(foreseen)), "{said}");
+    }
+    let joining = office.joining("mps", &third, "VN/GOV/mps/ss1");
+    let said = join::foresee(&joining).await.unwrap();
+    assert!(said.changes[0].contains("as request R-3"), "{said}");
+    assert!(!joining.directory.exists(), "nor is anything written by the applicant");
+
+    // What is refused, is refused with the same words.
+    for order in [
+        Order::Restore(MOJ.parse().unwrap()),
+        Order::Approve("R-1".parse().unwrap()),
+        Order::Suspend("VN/GOV/mojj".parse().unwrap(), "typo".parse().unwrap()),
+        invitation(MOJ, Some("Another name"), "VN/GOV/moj/ss2", &[]),
+        invitation("VN/GOV/new", None, "VN/GOV/new/ss1", &[]),
+    ] {
+        let foreseen = office.admin.foresee(&order).await.unwrap_err().to_string();
+        assert_eq!(foreseen, office.admin.submit(&order).await.unwrap_err().to_string());
+    }
+    assert!(journal() == before, "nothing was recorded");
+    assert_eq!(office.seen().await, seen);
+
+    // A command is carried out once, also one that only asks; and none becomes an order by the loss of its mark.
+    let now = Time::from_millis(office.time.load(std::sync::atomic::Ordering::SeqCst));
+    let asked = sign_dry_run(&suspend(), &office.admin.instance, [7; 16], now, &office.admin.key);
+    let order = sign_command(&suspend(), &office.admin.instance, [7; 16], now, &office.admin.key);
+    let mut client = AdministrationClient::new(office.channel().await);
+    client.submit(asked.clone()).await.unwrap();
+    assert_eq!(client.submit(asked.clone()).await.unwrap_err().code(), Code::AlreadyExists);
+    let forged = SignedCommand { command: order.command, ..asked };
+    assert_eq!(client.submit(forged).await.unwrap_err().code(), Code::Unauthenticated);
+    assert!(journal() == before, "nothing was recorded");
+    assert_eq!(join::ask(&joining).await.unwrap().request, "R-3", "its token is as good as before");
 }

@@ -3,18 +3,29 @@
 //! It prints where it listens as one line of JSON, and serves until it is told to stop (SIGTERM or Ctrl-C).
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
+use command_line::{Command, Does, Ended, Exit};
 use examples::agencies::{
     Calendar, Peer, Running, civil_registry, field, population_register, portal, social_insurance,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+const AGENCY: Command = Command {
+    name: "",
+    does: Does::Serves,
+    examples: &[
+        "agency population-register --listen 127.0.0.1:8080",
+        "agency civil-registry --peer population=http://127.0.0.1:8080 --today 2026-03-02",
+    ],
+};
+
 /// Runs one example agency.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "agency", version)]
 struct Flags {
     /// Which agency.
     agency: Agency,
@@ -56,10 +67,20 @@ impl Agency {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let flags = Flags::parse();
+async fn main() -> ExitCode {
+    let flags = match command_line::parse::<Flags>(&[AGENCY]) {
+        Ok(flags) => flags,
+        Err(ended) => return ended,
+    };
+    match run(&flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Ended::new(Exit::Failed, format!("{error:#}; see `agency --help`")).report("agency"),
+    }
+}
+
+async fn run(flags: &Flags) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let running = start(&flags).await?;
+    let running = start(flags).await?;
     println!("{}", serde_json::json!({ "agency": flags.agency.name(), "address": running.address() }));
     tokio::select! {
         _ = terminate.recv() => {}

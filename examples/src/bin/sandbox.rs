@@ -5,13 +5,22 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use command_line::{Command, Does, Ended, Exit, LogFormat};
 use examples::sandbox::{Country, INSURANCE, POPULATION, PORTAL, PURPOSE, story};
+
+const SANDBOX: Command = Command {
+    name: "",
+    does: Does::Serves,
+    examples: &[
+        "cargo sandbox                   # stays up, and prints three things to try",
+        "cargo sandbox --once            # ends with 0 only if every promise held",
+        "cargo sandbox --dir country     # keeps the country, and goes on with it next time",
+    ],
+};
 
 /// Runs a whole example country on loopback: a registry, four agencies, a security server each.
 #[derive(Parser)]
-#[command(
-    after_help = "Examples:\n  cargo sandbox            stays up, and prints three things to try\n  cargo sandbox --once     exits 0 only if every promise held"
-)]
+#[command(name = "sandbox", version)]
 struct Arguments {
     /// End when the story is told: 0 only if all of it held.
     #[arg(long)]
@@ -26,15 +35,14 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let arguments = match command_line::parse::<Arguments>(&[SANDBOX]) {
+        Ok(arguments) => arguments,
+        Err(ended) => return ended,
+    };
+    command_line::diagnostics(LogFormat::Text, "error");
     match run(&arguments).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sandbox: a promise did not hold: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => Ended::new(Exit::Failed, format!("a promise did not hold: {error:#}")).report("sandbox"),
     }
 }
 

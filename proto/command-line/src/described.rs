@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::{Ended, Exit};
+use crate::{Ended, Exit, nearest};
 
 /// A command of a program, as its one table describes it.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +36,9 @@ pub enum Does {
 /// Examples stand before the options: they are what people look for.
 const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
-/// The command line with the table's examples in its help, and the exit codes at the end of the program's own.
+/// The command line with the table's examples in its help.
 pub fn described(program: clap::Command, commands: &[Command]) -> clap::Command {
-    dressed(program, "", commands).after_help(Exit::table())
+    dressed(program, "", commands)
 }
 
 fn dressed(mut command: clap::Command, words: &str, commands: &[Command]) -> clap::Command {
@@ -65,7 +65,7 @@ pub fn parse<P: clap::Parser>(commands: &[Command]) -> Result<P, ExitCode> {
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.code()))
         }
-        _ => mistake(&error.render().to_string(), &asked(&program, &typed)).report(program.get_name()),
+        _ => mistake(&error, &asked(&program, &typed)).report(program.get_name()),
     })
 }
 
@@ -81,22 +81,37 @@ fn asked(program: &clap::Command, typed: &[OsString]) -> String {
 }
 
 /// What clap says in paragraphs, in two lines: the mistake, then the nearest name, or how the command is used.
-fn mistake(told: &str, asked: &str) -> Ended {
+fn mistake(error: &clap::Error, asked: &str) -> Ended {
+    let told = error.render().to_string();
     let mut paragraphs = told.split("\n\n").map(|each| each.split_whitespace().collect::<Vec<_>>().join(" "));
     let what = paragraphs.next().unwrap_or_default();
     let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let see = format!("see `{asked} --help`");
-    let remedies: Vec<String> = paragraphs.collect();
-    let said = |prefix: &str| remedies.iter().find_map(|each| each.strip_prefix(prefix).map(str::to_owned));
-    match (said("tip: "), said("Usage: ")) {
-        // One tip is enough: further ones begin with the same word.
-        (Some(tip), _) => Ended::new(
-            Exit::Usage,
-            format!("{what}; {}, or {see}", tip.split(" tip: ").next().unwrap_or_default().trim_end()),
-        ),
+    let usage = paragraphs.find_map(|each| each.strip_prefix("Usage: ").map(|usage| format!("usage: {usage}")));
+    let remedy = match (meant(error), usage) {
+        (Some(name), _) => format!("did you mean {name}? See `{asked} --help`"),
         // What our own parsers say holds its remedy.
-        (None, None) if what.contains("; ") => Ended::new(Exit::Usage, what),
-        (None, Some(usage)) => Ended::new(Exit::Usage, format!("{what}; usage: {usage}")),
-        (None, None) => Ended::new(Exit::Usage, format!("{what}; {see}")),
-    }
+        (None, _) if what.contains("; ") => return Ended::new(Exit::Usage, what),
+        (None, Some(usage)) => usage,
+        (None, None) => format!("see `{asked} --help`"),
+    };
+    Ended::new(Exit::Usage, format!("{what}; {remedy}"))
+}
+
+/// The nearest of the names that clap knows in the place of a wrong one.
+fn meant(error: &clap::Error) -> Option<String> {
+    let pairs = [
+        (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
+        (ContextKind::InvalidArg, ContextKind::SuggestedArg),
+        (ContextKind::InvalidValue, ContextKind::SuggestedValue),
+    ];
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(name)) => Some(name.clone()),
+        _ => None,
+    };
+    pairs.into_iter().find_map(|(wrong, suggested)| match error.get(suggested)? {
+        ContextValue::String(name) => Some(name.clone()),
+        // The likeliest stands last.
+        ContextValue::Strings(names) => nearest(&text(wrong).unwrap_or_default(), names).or(names.last()).cloned(),
+        _ => None,
+    })
 }

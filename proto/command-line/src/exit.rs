@@ -78,7 +78,7 @@ impl Exit {
     }
 
     /// The table, as help shows it.
-    pub(crate) fn table() -> String {
+    pub fn table() -> String {
         let rows = Self::ALL.iter().map(|exit| format!("\n  {}  {}", exit.code(), exit.meaning()));
         format!("Exit codes:{}", rows.collect::<String>())
     }

@@ -21,6 +21,11 @@ impl Paint {
         Self { on: wanted() && std::io::stderr().is_terminal() }
     }
 
+    /// None, wherever it goes.
+    pub fn none() -> Self {
+        Self { on: false }
+    }
+
     /// Whether there is colour at all.
     pub fn is_on(self) -> bool {
         self.on

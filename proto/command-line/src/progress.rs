@@ -17,15 +17,14 @@ pub struct Progress {
 
 impl Progress {
     /// What perhaps takes long: shown when it does.
-    pub fn of(what: impl Into<String>) -> Self {
-        Self::begin(what.into(), Instant::now() + SOON)
+    pub fn of(what: &str) -> Self {
+        Self::begin(what.to_owned(), Instant::now() + SOON)
     }
 
     /// What somebody else has to end: shown at once.
-    pub fn waiting(what: impl Into<String>) -> Self {
-        let what = what.into();
+    pub fn waiting(what: &str) -> Self {
         if std::io::stderr().is_terminal() {
-            return Self::begin(what, Instant::now());
+            return Self::begin(what.to_owned(), Instant::now());
         }
         let _ = writeln!(std::io::stderr(), "{what}");
         Self { over: None }

@@ -9,6 +9,7 @@ use proto::evidence::{self, EvidenceFile, Kept};
 use proto::global_configuration::update::Files;
 use proto::head::Head;
 use proto::message::{Answer, Commitments, ConfigurationVersion, Contents, End, Facts, Header};
+use proto::record::TreeName;
 use proto::seal::Sender;
 use proto::time::Time;
 use proto::wire::relay as wire;
@@ -470,6 +471,38 @@ fn configurations(corpus: &mut Corpus) {
             draft.document(&shard)["keys"] = json!([format!("{other}{}", &consumer[1..])]);
         }),
     );
+    let sealed_under = Head::parse(&unary_messages(&version_of(&good_files))[0].1.head).expect("a good one");
+    let last_head = |head: &Head| {
+        let (key, text) = (consumer.clone(), head.to_text());
+        let shard = shard.clone();
+        changed(&move |draft: &mut Draft| {
+            draft.role("timestamp")["version"] = json!(4);
+            *draft.document(&shard) = json!({ "keys": [key], "last_heads": [{ "key": key, "head": text }] });
+        })
+    };
+    corpus.under(
+        "a last head of a key that is not listed",
+        step,
+        &changed(&|draft| {
+            draft.document(&shard)["last_heads"] = json!([{ "key": consumer, "head": sealed_under.to_text() }]);
+        }),
+    );
+    corpus.under(
+        "two last heads of a key",
+        step,
+        &changed(&|draft| {
+            let last = json!({ "key": consumer, "head": sealed_under.to_text() });
+            *draft.document(&shard) = json!({ "keys": [consumer], "last_heads": [last, last] });
+        }),
+    );
+    corpus.under(
+        "a last head that is none",
+        step,
+        &changed(&|draft| {
+            let last = json!({ "key": consumer, "head": "a head" });
+            *draft.document(&shard) = json!({ "keys": [consumer], "last_heads": [last] });
+        }),
+    );
 
     // What it means.
     let later = |change: &dyn Fn(&mut Draft)| {
@@ -491,6 +524,38 @@ fn configurations(corpus: &mut Corpus) {
         "the consumer's key revoked",
         step,
         &later(&|draft| draft.document(&shard)["keys"] = json!([consumer])),
+    );
+    corpus.under("the consumer's key revoked, its last head that of the message", None, &last_head(&sealed_under));
+    for (name, other) in [
+        ("another size", Head { size: sealed_under.size + 1, ..sealed_under }),
+        ("another root", Head { root: Digest::of(&[b"another root"]), ..sealed_under }),
+        ("another tree", Head { tree: TreeName(Digest::of(&[b"another tree"])), ..sealed_under }),
+    ] {
+        corpus.under(&format!("the consumer's key revoked, its last head of {name}"), step, &last_head(&other));
+    }
+    let asked_at = unary_messages(&version_of(&good_files))[0].0.time.as_millis();
+    let used_until = |until: serde_json::Value| {
+        later(&move |draft: &mut Draft| {
+            draft.document("members/VN/GOV/portal.json")["signing"][0]["until"] = until.clone();
+        })
+    };
+    corpus.under("the consumer's key in use until that very moment", None, &used_until(json!(asked_at)));
+    corpus.under("the consumer's key in use until a moment before", step, &used_until(json!(asked_at - 1)));
+    corpus.under("the consumer's key in use until a text", Some("8.2.5"), &used_until(json!("noon")));
+    corpus.under("the consumer's key in use until a moment before 1970", Some("8.2.5"), &used_until(json!(-1)));
+    corpus.under(
+        "the provider's server in maintenance",
+        None,
+        &later(&|draft| {
+            draft.document("members/VN/GOV/moj.json")["servers"][0]["maintenance"] = json!("back at noon");
+        }),
+    );
+    corpus.under(
+        "the provider's server in maintenance, without a text",
+        Some("8.2.5"),
+        &later(&|draft| {
+            draft.document("members/VN/GOV/moj.json")["servers"][0]["maintenance"] = json!(true);
+        }),
     );
     corpus.under(
         "the provider suspended",

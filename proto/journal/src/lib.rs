@@ -34,7 +34,7 @@ use proto::wire::relay::Seal;
 pub use copy::{NotCopied, Segments, copy};
 pub use disk::{Directory, Disk};
 pub use pending::{Committed, Ended, Pending};
-pub use read::{Damage, ReadError, entries, entry, read};
+pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
 pub use recover::{OpenError, RESTORED_FILE};
 pub use verify::{Verified, VerifiedTree, Verifier, verify};
 use writer::{Request, Shared};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::disk::Disk;
 use crate::format::Snapshot;
 use crate::scan::{self, Scanned, Unreadable};
+use crate::writer::FAILED_FILE;
 use crate::{Entry, Position};
 
 /// Why a journal cannot be read.
@@ -25,7 +26,7 @@ pub enum ReadError {
 
 /// Damage that no crash explains.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file} is damaged at offset {offset}: {what}; it was left as it is: put it back from the archive or a backup")]
+#[error("{file} is damaged at offset {offset}: {what}; it was left as it is; put it back from the archive or a backup")]
 pub struct Damage {
     /// The file, with its directory.
     pub file: String,
@@ -54,6 +55,43 @@ pub fn read(disk: &dyn Disk, from: Option<Position>, each: &mut dyn FnMut(Entry)
     }
     scanned.entries(&file, from, each);
     Ok(())
+}
+
+/// How a journal ends, as a start would find it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tail {
+    /// How many segments are there.
+    pub segments: usize,
+    /// Bytes at its end that are not whole, and that a start would cut. A running journal's may be on their way.
+    pub torn_bytes: u64,
+    /// Whether a failed write left word of itself.
+    pub failed: bool,
+}
+
+/// Reads the last segment as a start does, and shows its entries; what is refused here, a start refuses. `None` where no
+/// journal is.
+pub fn tail(disk: &dyn Disk, each: &mut dyn FnMut(Entry)) -> Result<Option<Tail>, ReadError> {
+    let failed = disk.list()?.iter().any(|name| name == FAILED_FILE);
+    let mut numbers = segments(disk)?;
+    let segments = numbers.len();
+    let mut torn_bytes = 0;
+    while let Some(number) = numbers.pop() {
+        let file = segment(disk, number)?;
+        match scan::scan(number, &file) {
+            Ok(scanned) => {
+                torn_bytes += (file.len() - scanned.end) as u64;
+                scanned.entries(&file, None, each);
+                return Ok(Some(Tail { segments, torn_bytes, failed }));
+            }
+            // Only the last may never have become whole (8.4).
+            Err(Unreadable::Unfinished) if numbers.len() + 1 == segments => torn_bytes += file.len() as u64,
+            Err(Unreadable::Unfinished) => {
+                return Err(damage(disk, number, 0, "its header is not whole, and it is not the last").into());
+            }
+            Err(Unreadable::Damaged(offset, what)) => return Err(damage(disk, number, offset, what).into()),
+        }
+    }
+    Ok(None)
 }
 
 /// The entries at these positions, which are in order; each segment is read once. Positions where none is are left out.

@@ -38,7 +38,7 @@ impl Cost {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; put the key file there, for this user to read")]
     File {
         /// The file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others may read it.
-    #[error("{path} has mode {mode:03o}, and a private key must be for its owner only: chmod 600 {path}")]
+    #[error("{path} has mode {mode:03o}, and a private key must be for its owner only; chmod 600 {path}")]
     Readable {
         /// The file.
         path: PathBuf,
@@ -54,19 +54,19 @@ pub enum KeyError {
         mode: u32,
     },
     /// It is not an encrypted PKCS#8 document in PEM.
-    #[error("{path} is no encrypted private key: a PEM file that begins with -----BEGIN {LABEL}----- is wanted")]
+    #[error("{path} is no encrypted private key; give a PEM file that begins with -----BEGIN {LABEL}-----")]
     Format {
         /// The file.
         path: PathBuf,
     },
     /// The passphrase does not open it.
-    #[error("{path} cannot be opened with this passphrase: give the one that it was made with")]
+    #[error("{path} cannot be opened with this passphrase; give the one that it was made with")]
     Passphrase {
         /// The file.
         path: PathBuf,
     },
     /// It holds another kind of key.
-    #[error("{path} holds no P-256 key: make one with `security-server join` or `central-registry init`")]
+    #[error("{path} holds no P-256 key; make one with `security-server join` or `central-registry init`")]
     Kind {
         /// The file.
         path: PathBuf,
@@ -94,8 +94,17 @@ pub fn open(path: &Path, passphrase: &Passphrase) -> Result<SigningKey, KeyError
 
 /// The same, as the unencrypted PKCS#8 document that a TLS library takes.
 pub fn open_pkcs8(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let failed = |source| KeyError::File { path: path.to_owned(), source };
-    let metadata = fs::metadata(path).map_err(failed)?;
+    for_its_owner_only(path)?;
+    let pem = Zeroizing::new(fs::read(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?);
+    decrypt(&pem, passphrase).map_err(|refused| match refused {
+        Locked::Format => KeyError::Format { path: path.to_owned() },
+        Locked::Passphrase => KeyError::Passphrase { path: path.to_owned() },
+    })
+}
+
+/// Whether a key file is there, of a key file's length, and readable by nobody but its owner. Opens nothing.
+pub fn for_its_owner_only(path: &Path) -> Result<(), KeyError> {
+    let metadata = fs::metadata(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(KeyError::Readable { path: path.to_owned(), mode });
@@ -103,11 +112,7 @@ pub fn open_pkcs8(path: &Path, passphrase: &Passphrase) -> Result<Zeroizing<Vec<
     if metadata.len() > MAX_KEY_FILE_BYTES {
         return Err(KeyError::Format { path: path.to_owned() });
     }
-    let pem = Zeroizing::new(fs::read(path).map_err(failed)?);
-    decrypt(&pem, passphrase).map_err(|refused| match refused {
-        Locked::Format => KeyError::Format { path: path.to_owned() },
-        Locked::Passphrase => KeyError::Passphrase { path: path.to_owned() },
-    })
+    Ok(())
 }
 
 /// PBES2 with PBKDF2-HMAC-SHA-256 and AES-256-CBC, named explicitly: openssl does not open the crate's default (scrypt).

@@ -32,7 +32,7 @@ pub enum Source {
 #[derive(Debug, thiserror::Error)]
 pub enum NoPassphrase {
     /// The source is not of the three.
-    #[error("{0:?} is no source of a passphrase: write credential:NAME, fd:NUMBER or prompt")]
+    #[error("{0:?} is no source of a passphrase; write credential:NAME, fd:NUMBER or prompt")]
     Source(String),
     /// systemd gave no credentials.
     #[error(
@@ -40,7 +40,9 @@ pub enum NoPassphrase {
     )]
     NoCredentials(String),
     /// It cannot be read.
-    #[error("the passphrase cannot be read from {from}: {source}")]
+    #[error(
+        "the passphrase cannot be read from {from}: {source}; give it there, or name another source: credential:NAME, fd:NUMBER or prompt"
+    )]
     Unreadable {
         /// Where it should be.
         from: String,
@@ -49,11 +51,11 @@ pub enum NoPassphrase {
     },
     /// It is not fit.
     #[error(
-        "the passphrase from {0} is not fit: one line of {MIN_PASSPHRASE_BYTES} to {MAX_PASSPHRASE_BYTES} bytes is wanted"
+        "the passphrase from {0} is not fit; give one line of {MIN_PASSPHRASE_BYTES} to {MAX_PASSPHRASE_BYTES} bytes"
     )]
     Unfit(String),
     /// The person typed two different ones.
-    #[error("the two passphrases are not the same: start again")]
+    #[error("the two passphrases are not the same; start again")]
     NotTheSame,
 }
 

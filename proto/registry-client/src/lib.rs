@@ -43,7 +43,7 @@ pub struct Fingerprint(pub KeyId);
 /// Not a fingerprint.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no fingerprint: it is sha256: and 64 lower-case hexadecimal digits, as `central-registry init` printed it"
+    "{0:?} is no fingerprint; it is sha256: and 64 lower-case hexadecimal digits, as `central-registry init` printed it"
 )]
 pub struct NotAFingerprint(String);
 

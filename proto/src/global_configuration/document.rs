@@ -13,8 +13,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Configuration, Member, Server, SigningCertificate, Standing};
 use crate::digest::Digest;
+use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
-use crate::registration::Address;
+use crate::registration::{Address, Text};
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
 
@@ -30,8 +31,8 @@ pub const MAX_NAME_BYTES: usize = 512;
 pub const MAX_SUBSYSTEMS: usize = 512;
 /// Most security servers of one member, and most that host one subsystem.
 pub const MAX_SERVERS: usize = 64;
-/// Authentication certificates of one server: one, or two while it changes.
-pub const MAX_AUTHENTICATION: usize = 2;
+/// Most authentication certificates of one server: one for each day of a certificate's life, and some made by hand.
+pub const MAX_AUTHENTICATION: usize = 12;
 /// Most signing certificates of one member.
 pub const MAX_SIGNING: usize = 128;
 /// Most authorities of one instance.
@@ -89,6 +90,9 @@ pub struct ServerDocument {
     pub address: String,
     /// Its authentication certificates.
     pub authentication: Vec<Der>,
+    /// It is in maintenance, and says so in these words: peers turn to another server, or refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Text>,
 }
 
 /// A member's signing certificate at one server.
@@ -99,16 +103,38 @@ pub struct SigningDocument {
     pub server: ServerId,
     /// The certificate.
     pub certificate: Der,
+    /// The last instant at which the key signs, in milliseconds since 1970, where that is before the certificate's end:
+    /// another key took its place. What it signed before stays provable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// `revoked/<x>.json`: the revoked keys whose names begin with the hexadecimal digit `x`. It may only deny.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevokedDocument {
     /// SHA-256 of each key's SubjectPublicKeyInfo, in lower-case hexadecimal.
     #[serde(with = "key_ids")]
     pub keys: Vec<KeyId>,
+    /// Of signing keys among them, the last head that the key may have signed, where it is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_heads: Vec<LastHead>,
 }
+
+/// The last head that a revoked key may have signed: what is proven under that very head stays proven.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastHead {
+    /// The key's name, in lower-case hexadecimal.
+    #[serde(with = "as_text")]
+    pub key: KeyId,
+    /// The head's text.
+    #[serde(with = "as_text")]
+    pub head: Head,
+}
+
+/// What the documents of revoked keys mean: each key, and the last head that it may have signed.
+pub type Revoked = BTreeMap<KeyId, Option<Head>>;
 
 /// DER, written as base64.
 #[derive(Clone, PartialEq, Eq)]
@@ -209,6 +235,14 @@ pub enum Refused {
         /// The member.
         member: MemberId,
     },
+    /// A last head of a key that is not listed.
+    #[error("{path} names a last head of the key {key}, which it does not list")]
+    HeadOfNoKey {
+        /// Where it stands.
+        path: String,
+        /// The key.
+        key: KeyId,
+    },
     /// One key at two places: nobody may claim another's key.
     #[error("the key {key} is registered both as {first} and as {second}: a key has one holder and one use")]
     SharedKey {
@@ -251,7 +285,7 @@ impl Configuration {
         edition: Edition,
         instance: &GovernedInstance,
         members: impl Iterator<Item = &'a RegisteredMember>,
-        revoked: BTreeSet<KeyId>,
+        revoked: impl Iterator<Item = &'a Revoked>,
     ) -> Result<Configuration, Refused> {
         let mut configuration = Configuration {
             instance: instance.id.clone(),
@@ -262,8 +296,10 @@ impl Configuration {
             members: BTreeMap::new(),
             servers: BTreeMap::new(),
             authorities: instance.authorities.clone(),
-            revoked,
+            revoked: BTreeSet::new(),
+            last_heads: BTreeMap::new(),
         };
+        revoked.for_each(|revoked| configuration.revoke(revoked));
         // A server is listed by its owner only, and a member has one path: neither can come twice from here on.
         for registered in members {
             if registered.id.instance() != configuration.instance {
@@ -276,6 +312,12 @@ impl Configuration {
         configuration.every_named_server_is_listed()?;
         configuration.every_key_has_one_holder()?;
         Ok(configuration)
+    }
+
+    /// Takes in what a document of revoked keys means.
+    pub(super) fn revoke(&mut self, revoked: &Revoked) {
+        self.revoked.extend(revoked.keys());
+        self.last_heads.extend(revoked.iter().filter_map(|(key, head)| Some((*key, (*head)?))));
     }
 
     fn every_named_server_is_listed(&self) -> Result<(), Refused> {
@@ -399,7 +441,8 @@ fn servers(path: &str, member: &MemberId, listed: &[ServerDocument]) -> Result<B
             // Two certificates of one key are one key.
             authentication_keys.insert(Digest::of(&[certificate(path, "authentication", der)?.public_key().raw]));
         }
-        let meant = Server { address: document.address.clone(), authentication_keys };
+        let maintenance = document.maintenance.clone();
+        let meant = Server { address: document.address.clone(), authentication_keys, maintenance };
         if servers.insert(server.clone(), meant).is_some() {
             return Err(Refused::Twice { path: path.into(), what: format!("the server {server}") });
         }
@@ -431,14 +474,15 @@ fn signing_keys(
     listed: Vec<SigningDocument>,
 ) -> Result<BTreeMap<KeyId, SigningCertificate>, Refused> {
     let mut keys = BTreeMap::new();
-    for SigningDocument { server, certificate: der } in listed {
+    for SigningDocument { server, certificate: der, until } in listed {
         let parsed = certificate(path, "signing", &der)?;
         let key = PublicKey::from_spki(parsed.public_key().raw)
             .map_err(|_| Refused::NotASigningKey { member: member.clone() })?;
         let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
         let (not_before, not_after) = (seconds(not_before.timestamp()), seconds(not_after.timestamp()));
         let id = key.id();
-        let meant = SigningCertificate { server, key, certificate: der.0, not_before, not_after };
+        let until = until.map(Time::from_millis);
+        let meant = SigningCertificate { server, key, certificate: der.0, not_before, not_after, until };
         if keys.insert(id, meant).is_some() {
             return Err(Refused::Twice { path: path.into(), what: format!("the signing key {id}") });
         }
@@ -458,12 +502,19 @@ impl RevokedDocument {
     }
 
     /// Reads and checks the keys that stand at `path`.
-    pub fn parse(path: &str, bytes: &[u8]) -> Result<BTreeSet<KeyId>, Refused> {
+    pub fn parse(path: &str, bytes: &[u8]) -> Result<Revoked, Refused> {
         let document: RevokedDocument = read(path, bytes)?;
         if let Some(key) = document.keys.iter().find(|key| Self::path_of(Self::shard_of(key)) != path) {
             return Err(Refused::ElsewheresDocument { path: path.into(), owner: format!("the key {key}") });
         }
-        Ok(document.keys.into_iter().collect())
+        let mut revoked: Revoked = document.keys.into_iter().map(|key| (key, None)).collect();
+        for LastHead { key, head } in document.last_heads {
+            let listed = revoked.get_mut(&key).ok_or_else(|| Refused::HeadOfNoKey { path: path.into(), key })?;
+            if listed.replace(head).is_some() {
+                return Err(Refused::Twice { path: path.into(), what: format!("a last head of the key {key}") });
+            }
+        }
+        Ok(revoked)
     }
 
     /// The document's bytes: the same document always has the same.
@@ -519,6 +570,23 @@ mod key_ids {
     }
 }
 
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 fn read<'a, T: Deserialize<'a>>(path: &str, bytes: &'a [u8]) -> Result<T, Refused> {
     within(path, "bytes", bytes.len(), 0, MAX_DOCUMENT_BYTES)?;
     serde_json::from_slice(bytes).map_err(|error| Refused::Unreadable { path: path.into(), reason: error.to_string() })
@@ -555,6 +623,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::record::TreeName;
 
     const PATH: &str = "members/VN/GOV/moj.json";
 
@@ -570,10 +639,31 @@ mod tests {
         let key = Digest::of(&[b"a key"]);
         let path = RevokedDocument::path_of(RevokedDocument::shard_of(&key));
         assert_eq!(path, format!("revoked/{}.json", &key.to_string()[..1]));
-        let bytes = RevokedDocument { keys: vec![key] }.to_bytes();
-        assert!(RevokedDocument::parse(&path, &bytes).unwrap().contains(&key));
+        let bytes = RevokedDocument { keys: vec![key], ..Default::default() }.to_bytes();
+        assert_eq!(RevokedDocument::parse(&path, &bytes).unwrap(), Revoked::from([(key, None)]));
         let elsewhere = RevokedDocument::path_of((RevokedDocument::shard_of(&key) + 1) % REVOKED_SHARDS);
         assert!(matches!(RevokedDocument::parse(&elsewhere, &bytes), Err(Refused::ElsewheresDocument { .. })));
+    }
+
+    #[test]
+    fn a_revoked_key_may_have_a_last_head_and_no_other_key_has_one() {
+        let key = Digest::of(&[b"a key"]);
+        let path = RevokedDocument::path_of(RevokedDocument::shard_of(&key));
+        let head = Head { tree: TreeName(Digest::of(&[b"tree"])), size: 7, root: Digest::of(&[b"root"]) };
+        let document = RevokedDocument { keys: vec![key], last_heads: vec![LastHead { key, head }] };
+        let read = RevokedDocument::parse(&path, &document.to_bytes()).unwrap();
+        assert_eq!(read, Revoked::from([(key, Some(head))]));
+        let unlisted = RevokedDocument { keys: Vec::new(), ..document.clone() };
+        let refused = RevokedDocument::parse(&path, &unlisted.to_bytes()).unwrap_err();
+        assert!(matches!(refused, Refused::HeadOfNoKey { .. }), "{refused}");
+        let twice = RevokedDocument { last_heads: vec![LastHead { key, head }; 2], ..document.clone() };
+        let refused = RevokedDocument::parse(&path, &twice.to_bytes()).unwrap_err();
+        assert!(matches!(refused, Refused::Twice { .. }), "{refused}");
+        let text = String::from_utf8(document.to_bytes()).unwrap();
+        for broken in [text.replace("\\n7\\n", "\\n07\\n"), text.replace("last_heads", "heads")] {
+            let refused = RevokedDocument::parse(&path, broken.as_bytes()).unwrap_err();
+            assert!(matches!(refused, Refused::Unreadable { .. }), "{refused}");
+        }
     }
 
     #[test]
@@ -621,7 +711,7 @@ mod tests {
                 let server = document.servers[0].server.clone();
                 let certificate = || certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256);
                 document.signing = (0..count)
-                    .map(|_| SigningDocument { server: server.clone(), certificate: certificate() })
+                    .map(|_| SigningDocument { server: server.clone(), certificate: certificate(), until: None })
                     .collect();
             }),
             (MAX_DOCUMENT_BYTES, |document, count| {
@@ -664,6 +754,19 @@ mod tests {
         };
         assert!(with(MAX_AUTHORITIES).is_ok());
         assert!(matches!(with(MAX_AUTHORITIES + 1), Err(Refused::Limit { .. })));
+    }
+
+    #[test]
+    fn a_notice_of_maintenance_cannot_forge_a_line() {
+        let mut document = member();
+        document.servers[0].maintenance = Some("back at noon".parse().unwrap());
+        let read = MemberDocument::parse(PATH, &document.to_bytes()).unwrap();
+        assert!(read.servers.values().all(|server| server.maintenance.is_some()));
+        let text = String::from_utf8(document.to_bytes()).unwrap();
+        for notice in ["", "one\\ntwo", "a\\u001b[2J"] {
+            let refused = MemberDocument::parse(PATH, text.replace("back at noon", notice).as_bytes()).unwrap_err();
+            assert!(matches!(refused, Refused::Unreadable { .. }), "{notice}: {refused}");
+        }
     }
 
     #[test]
@@ -725,8 +828,9 @@ mod tests {
                 server: server.clone(),
                 address: "ss1.moj.example:5500".into(),
                 authentication: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
+                maintenance: None,
             }],
-            signing: vec![SigningDocument { server, certificate: signing }],
+            signing: vec![SigningDocument { server, certificate: signing, until: None }],
         }
     }
 

@@ -68,6 +68,7 @@ impl Excerpt {
             servers: Default::default(),
             authorities,
             revoked: BTreeSet::new(),
+            last_heads: Default::default(),
         };
         walk.members(&subjects.members, &mut configuration).map_err(at("8.2.5"))?;
         walk.revoked(&subjects.keys, &mut configuration).map_err(at("8.2.6"))?;
@@ -178,7 +179,7 @@ impl<'a> Walk<'a> {
         let shards: BTreeSet<usize> = keys.iter().map(RevokedDocument::shard_of).collect();
         for path in shards.into_iter().map(RevokedDocument::path_of) {
             let bytes = self.target("revoked", &path, std::slice::from_ref(&delegation))?;
-            configuration.revoked.extend(RevokedDocument::parse(&path, &bytes)?);
+            configuration.revoke(&RevokedDocument::parse(&path, &bytes)?);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@
 //!    `members` cannot revoke, `revoked` can do nothing but deny.
 //! 3. A file of a name that is trusted already must be that very file: two files signed under one version are refused.
 //! 4. Versions never go back, past a change of the root too, unless the root changed the keys of `timestamp` or `snapshot`.
-//! 5. A revoked key may leave the list only when it is registered nowhere any more.
+//! 5. A revoked key may leave the list only when it is registered nowhere any more, and its last head, once named, stays.
 //!
 //! Nothing is changed in place: a rejected update leaves the trusted version as it was.
 
@@ -24,7 +24,7 @@ use sigstore_tuf::{DelegatedRole, Error as Tuf, Key, Root, Targets, TrustedMetad
 use super::Configuration;
 use super::document::{
     Edition, GovernedInstance, INSTANCE_PATH, InstanceDocument, MAX_DOCUMENT_BYTES, MemberDocument, REVOKED_SHARDS,
-    Refused, RegisteredMember, RevokedDocument,
+    Refused, RegisteredMember, Revoked, RevokedDocument,
 };
 use crate::digest::Digest;
 use crate::identifier::InstanceId;
@@ -247,6 +247,12 @@ pub enum Rejected {
         /// The key.
         key: KeyId,
     },
+    /// Another last head of a revoked key than the one that was named.
+    #[error("the last head of the revoked key {key} changed: once named it stays, or a thief could move it")]
+    OtherLastHead {
+        /// The key.
+        key: KeyId,
+    },
     /// A document that is refused.
     #[error(transparent)]
     Document(#[from] Refused),
@@ -345,7 +351,7 @@ struct Document {
 enum Meaning {
     Instance(GovernedInstance),
     Member(RegisteredMember),
-    Revoked(BTreeSet<KeyId>),
+    Revoked(Revoked),
     /// Read by those who ask for it; its own signature is its member's.
     Catalogue,
 }
@@ -652,7 +658,6 @@ impl<'a> Walk<'a> {
             Meaning::Revoked(keys) => Some(keys),
             _ => None,
         });
-        let revoked = revoked.flatten().copied().collect();
         let configuration = Configuration::of(self.edition(signed_at)?, instance, members, revoked)?;
         if let Some(before) = self.before {
             succeeds(&before.configuration, &configuration)?;
@@ -679,6 +684,10 @@ fn succeeds(before: &Configuration, after: &Configuration) -> Result<(), Rejecte
         return Err(Rejected::OtherInstance { trusted, offered });
     }
     let gone: BTreeSet<KeyId> = before.revoked.difference(&after.revoked).copied().collect();
+    let mut last_heads = before.last_heads.iter().filter(|(key, _)| !gone.contains(*key));
+    if let Some((key, _)) = last_heads.find(|(key, head)| after.last_heads.get(*key) != Some(*head)) {
+        return Err(Rejected::OtherLastHead { key: *key });
+    }
     if gone.is_empty() {
         return Ok(());
     }

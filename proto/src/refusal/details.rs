@@ -6,20 +6,22 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use super::{Code, Language, Side};
+use super::{Code, Language, Speaker};
 use crate::identifier::ExchangeId;
 
 /// The `domain` of every ErrorInfo of ours: a `reason` is one of our codes only beside it.
 pub const DOMAIN: &str = "causeway";
 
-/// The bytes of `grpc-status-details-bin` for a refusal, before base64.
-pub fn status_details(code: Code, language: Language, exchange: &ExchangeId) -> Vec<u8> {
+/// The bytes of `grpc-status-details-bin` for a refusal that this server said, before base64.
+pub fn status_details(code: Code, language: Language, exchange: &ExchangeId, said_by: Speaker) -> Vec<u8> {
+    let said_by = code.speaker_or(said_by);
     let reason = ErrorInfo {
         reason: code.as_str().into(),
         domain: DOMAIN.into(),
         metadata: BTreeMap::from([
             ("exchange".into(), exchange.to_string()),
-            ("side".into(), side(code.side()).into()),
+            ("said-by".into(), said_by.as_str().into()),
+            ("side".into(), code.side_when(said_by).as_str().into()),
         ]),
     };
     let text = LocalizedMessage { locale: language.tag().into(), message: code.message(language) };
@@ -30,14 +32,6 @@ pub fn status_details(code: Code, language: Language, exchange: &ExchangeId) -> 
         details: vec![Any::of("google.rpc.ErrorInfo", &reason), Any::of("google.rpc.LocalizedMessage", &text)],
     }
     .encode_to_vec()
-}
-
-fn side(side: Side) -> &'static str {
-    match side {
-        Side::ConsumerServer => "consumer-server",
-        Side::ProviderServer => "provider-server",
-        Side::Either => "either",
-    }
 }
 
 /// google/rpc/status.proto
@@ -97,7 +91,7 @@ mod tests {
 
     #[test]
     fn details_name_the_code_the_domain_the_exchange_and_the_readers_language() {
-        let bytes = status_details(Code::GrantMissing, Language::Vietnamese, &EXCHANGE);
+        let bytes = status_details(Code::GrantMissing, Language::Vietnamese, &EXCHANGE, Speaker::ProviderServer);
         let status = Status::decode(bytes.as_slice()).unwrap();
         assert_eq!(status.code, 7);
         assert_eq!(status.message, Code::GrantMissing.message(Language::Vietnamese));
@@ -106,7 +100,7 @@ mod tests {
         let reason = ErrorInfo::decode(status.details[0].value.as_slice()).unwrap();
         assert_eq!((reason.reason.as_str(), reason.domain.as_str()), ("GRANT_MISSING", "causeway"));
         assert_eq!(reason.metadata["exchange"], "07".repeat(16));
-        assert_eq!(reason.metadata["side"], "provider-server");
+        assert_eq!((&*reason.metadata["side"], &*reason.metadata["said-by"]), ("provider-server", "provider-server"));
 
         assert_eq!(status.details[1].type_url, "type.googleapis.com/google.rpc.LocalizedMessage");
         let text = LocalizedMessage::decode(status.details[1].value.as_slice()).unwrap();
@@ -118,10 +112,22 @@ mod tests {
     fn details_of_every_refusal_fit_into_trailers() {
         for &code in Code::ALL {
             for language in Language::ALL {
-                let bytes = status_details(code, language, &EXCHANGE);
+                let bytes = status_details(code, language, &EXCHANGE, Speaker::ConsumerServer);
                 assert!(bytes.len() <= MAX_DETAILS_BYTES, "{code}: {} bytes", bytes.len());
-                assert_eq!(bytes, status_details(code, language, &EXCHANGE));
+                assert_eq!(bytes, status_details(code, language, &EXCHANGE, Speaker::ConsumerServer));
             }
+        }
+    }
+
+    #[test]
+    fn what_either_server_can_say_says_which_of_them_it_was() {
+        for (said_by, side) in
+            [(Speaker::ConsumerServer, "consumer-server"), (Speaker::ProviderServer, "provider-server")]
+        {
+            let bytes = status_details(Code::LogEnded, Language::English, &EXCHANGE, said_by);
+            let status = Status::decode(bytes.as_slice()).unwrap();
+            let reason = ErrorInfo::decode(status.details[0].value.as_slice()).unwrap();
+            assert_eq!((&*reason.metadata["side"], &*reason.metadata["said-by"]), (side, side));
         }
     }
 }

@@ -93,11 +93,11 @@ pub enum StoreError {
              move the directory away first if that is what you want", .0.display())]
     Exists(PathBuf),
     /// Another process uses it.
-    #[error("{}: another process uses this directory; one security server has one directory, stop the other", .0.display())]
+    #[error("{}: another process uses this directory; stop it, one security server has one directory", .0.display())]
     InUse(PathBuf),
     /// What is stored cannot be trusted.
     #[error(
-        "{}: {reason}. The server does not start, since an older configuration could be slipped under it. Put the \
+        "{}: {reason}, and an older configuration could be slipped under the server; put the \
          directory back from a copy made after the last change, or move it away and join again with a new invitation",
         .path.display()
     )]
@@ -108,10 +108,10 @@ pub enum StoreError {
         reason: String,
     },
     /// The files that came with joining.
-    #[error("the global configuration that came with joining is not taken: {0}")]
+    #[error("the global configuration that came with joining is not taken: {0}; tell the registry's admins")]
     First(Rejected),
     /// Writing failed.
-    #[error("{}: {error}; nothing of the new configuration is in force", .path.display())]
+    #[error("{}: {error}: nothing of the new configuration is in force; check the disk", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -186,6 +186,14 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What is stored, for whoever changes nothing: without the lock, and with a server perhaps at work on it.
+    pub fn read(directory: &Path) -> Result<Trusted, StoreError> {
+        if !directory.join(ANCHOR).exists() && !directory.join(CURRENT).exists() {
+            return Err(StoreError::NotJoined(directory.to_owned()));
+        }
+        Self::copied(directory).map(|(_, trusted)| trusted)
     }
 
     fn holding(directory: &Path, lock: File, kept: Kept) -> Store {

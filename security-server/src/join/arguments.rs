@@ -12,7 +12,7 @@ use proto::registration::{Address, Token};
 use registry_client::Fingerprint;
 use zeroize::Zeroizing;
 
-use super::{JoinError, Joined, Options, ask, foresee};
+use super::{Asked, Decided, JoinError, Joined, Options, ask, foresee};
 use crate::clock::Clock;
 use crate::keys::{Cost, Source};
 
@@ -74,7 +74,7 @@ impl FromStr for AnchorDigest {
     fn from_str(text: &str) -> Result<Self, String> {
         let digest = text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
         digest.map(Self).ok_or_else(|| {
-            "it is sha256: and 64 lower-case hexadecimal digits, as `central-registry init` printed it".to_owned()
+            "it is no digest; it is sha256: and 64 lower-case hexadecimal digits, as `central-registry init` printed it".to_owned()
         })
     }
 }
@@ -90,16 +90,7 @@ pub async fn run(arguments: Arguments) -> Result<Exit, JoinError> {
         return Ok(Exit::Ok);
     }
     let asked = ask(&options).await?;
-    let decided = if wait.is_some_and(|wait| wait.is_zero()) {
-        None
-    } else {
-        let _progress =
-            Progress::waiting(format!("{} is waiting for approval by the registry's admins", asked.request));
-        match wait {
-            Some(wait) => tokio::time::timeout(wait, asked.decided(&options)).await.ok().transpose()?,
-            None => Some(asked.decided(&options).await?),
-        }
-    };
+    let decided = decided(&asked, &options, wait).await?;
     let Some(decided) = decided else {
         let waits = serde_json::json!({ "standing": "waiting", "request": asked.request, "server": options.server });
         show(json, &waits, || format!("{} waits for approval. The same command again goes on.", asked.request));
@@ -112,6 +103,20 @@ pub async fn run(arguments: Arguments) -> Result<Exit, JoinError> {
     });
     show(json, &has_joined, || text(&joined));
     Ok(Exit::Ok)
+}
+
+/// The decision, if it is made while it is waited for.
+async fn decided(asked: &Asked, options: &Options, wait: Option<Duration>) -> Result<Option<Decided>, JoinError> {
+    let told = format!("{} is waiting for approval by the registry's admins", asked.request);
+    let mut progress = None;
+    let mut waits = || {
+        progress.get_or_insert_with(|| Progress::waiting(&told));
+    };
+    match wait {
+        Some(Duration::ZERO) => Ok(None),
+        Some(wait) => tokio::time::timeout(wait, asked.decided(options, &mut waits)).await.ok().transpose(),
+        None => asked.decided(options, &mut waits).await.map(Some),
+    }
 }
 
 fn text(joined: &Joined) -> String {

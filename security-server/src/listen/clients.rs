@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use proto::digest::Digest;
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::message::{Cause, Opening};
-use proto::refusal::{Code, Language};
+use proto::refusal::{Code, Language, Speaker};
 use proto::transport::MAX_TEXT_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -149,7 +149,7 @@ impl Waiting {
 fn refused(code: Code, language: Language) -> Response<Outgoing> {
     metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
     let mut response = Response::new(Outgoing::empty().1);
-    *response.headers_mut() = fields::refusal(code, language, None);
+    *response.headers_mut() = fields::refusal(code, language, None, Speaker::ConsumerServer);
     response.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
     response
 }

@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use proto::digest::Digest;
 use proto::global_configuration::Freshness;
 use proto::identifier::{ExchangeId, MethodPath, ServerId, SubsystemId};
-use proto::refusal::Language;
+use proto::refusal::{Code, Language};
 use proto::transport::MAX_SKEW;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -290,7 +290,11 @@ async fn why(State(door): State<Door>, _: Operator, Query(why): Query<Why>) -> R
     let path: MethodPath =
         why.method.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let question = Question { consumer: &why.consumer, provider: &why.provider, path: &path, purpose: &why.purpose };
-    let decided = door.server.access_rights.decide(&question, door.server.clock.now());
+    let (server, moment) = (&door.server, door.server.moment());
+    let decided = match moment.in_force() {
+        Ok(_) => server.access_rights.why(&server.services, &question, moment.now()),
+        Err(_) => Err(Code::ConfigurationExpired),
+    };
     let refused = decided.as_ref().err();
     let verdict = Verdict {
         allowed: refused.is_none(),
@@ -472,7 +476,7 @@ impl FromRequestParts<Door> for Operator {
                 if let Err(error) = door.server.audit.note_refused(from, door.server.clock.now()).await {
                     tracing::error!(%error, "a refused attempt at the operators' door cannot be noted");
                 }
-                let why = "this route wants the operators' token: authorization: Bearer <content of operators.token>";
+                let why = "this route wants the operators' token; send authorization: Bearer, and the content of operators.token";
                 Err(Problem::new(StatusCode::UNAUTHORIZED, why))
             }
         }

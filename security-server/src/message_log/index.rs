@@ -35,7 +35,7 @@ pub struct Index(sled::Db);
 /// The index cannot be used. It holds nothing that the journal does not: it may be deleted.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the message log's index cannot be used ({0}): stop the server and delete its directory, it is rebuilt at the next start"
+    "the message log's index cannot be used ({0}); stop the server and delete its directory, it is rebuilt at the next start"
 )]
 pub struct IndexError(#[from] sled::Error);
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use proto::message::End;
 
+use super::admin::Sure;
 use super::ledger::{Asked, Carried, Line};
 use super::schedule::{EDGES, MEMBERS, Who};
 use super::stage::{Size, Stage};
@@ -50,8 +51,10 @@ impl Ledgers {
                     *by_kind.entry(kind).or_default() += 1;
                 }
             }
-            for (reason, count) in &asked.broken {
-                *why.entry(reason).or_default() += count;
+            for line in asked.broken.values() {
+                if let Line::Broken { why: reason, .. } = line {
+                    *why.entry(reason).or_default() += 1;
+                }
             }
         }
         let heard: usize = self.carried.iter().map(|carried| carried.heard.len()).sum();
@@ -60,7 +63,7 @@ impl Ledgers {
     }
 
     /// I3, I4, I5, and what the clients and services found themselves.
-    pub fn found(&self) -> Vec<String> {
+    pub fn found(&self, sure: &Sure) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         let wrong = self.asked.iter().flat_map(|asked| &asked.wrong);
         found.extend(
@@ -74,9 +77,14 @@ impl Ledgers {
                     found.push(format!("call {number} was carried out {} times: {heard:?}", heard.len()));
                 }
                 for line in heard {
-                    found.extend(unasked(provider, *number, line, sent.get(number).copied()));
+                    let sent = sent.get(number).copied();
+                    found.extend(unasked(provider, *number, line, sent));
+                    found.extend(ungranted(*number, line, sent, sure));
                 }
             }
+        }
+        for (number, line) in self.asked.iter().flat_map(|asked| &asked.broken) {
+            found.extend(refused_though_granted(*number, line, sent.get(number).copied(), sure));
         }
         for (number, _, line) in self.answered() {
             let (_, provider) = EDGES[Stage::edge_of(number)];
@@ -106,6 +114,28 @@ fn unasked(provider: usize, number: u64, heard: &Line, sent: Option<&Line>) -> O
     let edge = EDGES.get(Stage::edge_of(number))?;
     let right = kind == asked && edge.1 == provider && consumer.contains(&format!("/{}/", MEMBERS[edge.0]));
     (!right).then(|| format!("{heard:?} was asked as {sent:?}"))
+}
+
+/// A call that was carried out though its grant had ended, as its admin had been told.
+fn ungranted(number: u64, heard: &Line, sent: Option<&Line>, sure: &Sure) -> Option<String> {
+    let (Line::Heard { kind, at: heard_at, .. }, Some(Line::Sent { at, .. })) = (heard, sent) else { return None };
+    let edge = Stage::edge_of(number);
+    let ungranted = kind == "lent" && sure.was_denied(edge, *at, *heard_at);
+    ungranted.then(|| format!("{heard:?} was carried out though not granted: {sent:?}"))
+}
+
+/// A call that was refused though it was granted, as its admin had been told.
+fn refused_though_granted(number: u64, broken: &Line, sent: Option<&Line>, sure: &Sure) -> Option<String> {
+    let (Line::Broken { why, at: broken_at, .. }, Some(Line::Sent { kind, at, .. })) = (broken, sent) else {
+        return None;
+    };
+    let for_want_of_it = ["GRANT_MISSING", "GRANT_EXPIRED", "ACCESS_ENDED"].contains(&why.as_str());
+    let granted = match kind.as_str() {
+        "lent" => sure.was_granted(Stage::edge_of(number), *at, *broken_at),
+        "forbidden" => false,
+        _ => true,
+    };
+    (for_want_of_it && granted).then(|| format!("call {number} was refused though granted: {sent:?}, {broken:?}"))
 }
 
 /// An answered call whose request did not reach the service whole, as it was said.

@@ -9,18 +9,18 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-/// One line of a ledger.
+/// One line of a ledger. Times are microseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum Line {
     /// A client is about to ask: so many messages, with this digest.
-    Sent { number: u64, kind: String, count: u64, digest: String },
+    Sent { number: u64, at: u64, kind: String, count: u64, digest: String },
     /// A client has its whole answer.
     Answered { number: u64, exchange: String, count: u64, status: u32, digest: String },
     /// A client has no answer, or not all of it.
-    Broken { number: u64, why: String },
+    Broken { number: u64, at: u64, why: String },
     /// A service begins to carry out a call.
-    Heard { number: u64, exchange: String, kind: String, consumer: String },
+    Heard { number: u64, at: u64, exchange: String, kind: String, consumer: String },
     /// A service has the whole request.
     Whole { number: u64, exchange: String, count: u64, digest: String },
     /// Something that must never be.
@@ -61,8 +61,7 @@ fn encoded(line: &Line) -> Vec<u8> {
 pub struct Asked {
     pub sent: HashMap<u64, Line>,
     pub answered: HashMap<u64, Line>,
-    /// How often there was no answer, by why.
-    pub broken: HashMap<String, u64>,
+    pub broken: HashMap<u64, Line>,
     pub wrong: Vec<Line>,
 }
 
@@ -81,7 +80,7 @@ impl Asked {
             match &line {
                 Line::Sent { number, .. } => _ = asked.sent.insert(*number, line),
                 Line::Answered { number, .. } => _ = asked.answered.insert(*number, line),
-                Line::Broken { why, .. } => *asked.broken.entry(why.clone()).or_default() += 1,
+                Line::Broken { number, .. } => _ = asked.broken.insert(*number, line),
                 Line::Heard { .. } | Line::Whole { .. } | Line::Wrong { .. } => asked.wrong.push(line),
             }
         }

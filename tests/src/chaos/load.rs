@@ -28,6 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 use tower::util::MapRequestLayer;
 
+use super::admin::now;
 use super::chance::Chance;
 use super::ledger::{Ledger, Line};
 use crate::processes::PURPOSE;
@@ -44,6 +45,8 @@ const CONNECTIONS: u64 = 3;
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// The deadline of a stream, and the longest wait for one of its messages.
 const STREAM_DEADLINE: Duration = Duration::from_secs(20);
+/// Messages of an answer to what is granted at times.
+const LENT_ANSWERS: u64 = 5;
 /// What a client says that hangs up in the middle of a stream, and how long it tries to.
 const GOODBYE: &str = "goodbye";
 const SAYS_GOODBYE_WITHIN: Duration = Duration::from_secs(1);
@@ -226,7 +229,8 @@ impl Caller {
                 10..=11 => self.ask_for_a_failure(number).await,
                 12 => self.ask_and_hang_up(number).await,
                 13..=14 => self.ask_what_nobody_granted(number).await,
-                15 => self.converse(number, true).await,
+                15..=16 => self.ask_what_is_lent(number).await,
+                17 => self.converse(number, true).await,
                 _ => self.converse(number, false).await,
             }
             tokio::select! {
@@ -238,7 +242,7 @@ impl Caller {
     }
 
     fn begin<T>(&self, number: u64, kind: &'static str, count: u64, body: T, deadline: Duration) -> Request<T> {
-        let line = Line::Sent { number, kind: kind.into(), count, digest: Sum::of_questions(number, count) };
+        let line = Line::Sent { number, at: now(), kind: kind.into(), count, digest: Sum::of_questions(number, count) };
         self.ledger.note(&line);
         let mut request = Request::new(body);
         request.set_timeout(deadline);
@@ -255,7 +259,7 @@ impl Caller {
                 self.ledger.note_for_ever(&Line::Answered { number, exchange, count, status, digest });
                 return true;
             }
-            Outcome::Broken(why) => self.ledger.note(&Line::Broken { number, why }),
+            Outcome::Broken(why) => self.ledger.note(&Line::Broken { number, at: now(), why }),
             Outcome::Wrong(what) => self.ledger.note_for_ever(&Line::Wrong { number, what }),
         }
         false
@@ -308,6 +312,17 @@ impl Caller {
         let outcome = match self.client.client_stream(request).await {
             Ok(_) => Outcome::Wrong("a call without a grant was answered".into()),
             Err(status) => broken(&status),
+        };
+        self.end(number, 1, outcome);
+    }
+
+    /// Granted at times. The answer is several messages.
+    async fn ask_what_is_lent(&mut self, number: u64) {
+        let request = self.begin(number, "lent", 1, message(number, Part::Question(0)), STREAM_DEADLINE);
+        let outcome = match timeout(STREAM_DEADLINE, self.client.server_stream(request)).await {
+            Err(_) => Outcome::Broken("no answer in time".into()),
+            Ok(Err(status)) => broken(&status),
+            Ok(Ok(response)) => all_of(number, response).await,
         };
         self.end(number, 1, outcome);
     }
@@ -435,6 +450,28 @@ fn answered(number: u64, answer: Response<Said>) -> Outcome {
     Outcome::Answered { exchange, status: 0, digest: sum.digest() }
 }
 
+async fn all_of(number: u64, response: Response<Streaming<Said>>) -> Outcome {
+    let Some(exchange) = field::<String>(response.metadata(), "causeway-exchange") else {
+        return Outcome::Wrong("an answer that names no exchange".into());
+    };
+    let (mut answers, mut sum, mut index) = (response.into_inner(), Sum::default(), 0);
+    loop {
+        match timeout(STREAM_DEADLINE, answers.message()).await {
+            Err(_) => return Outcome::Broken("no message in time".into()),
+            Ok(Err(status)) => return broken(&status),
+            Ok(Ok(Some(said))) if said == message(number, Part::Answer(index)) => sum.add(&said),
+            Ok(Ok(Some(said))) => {
+                return Outcome::Wrong(format!("{exchange}: answer {index} is another: {}", summary(&said)));
+            }
+            Ok(Ok(None)) if index == LENT_ANSWERS => {
+                return Outcome::Answered { exchange, status: 0, digest: sum.digest() };
+            }
+            Ok(Ok(None)) => return Outcome::Wrong(format!("{exchange}: {index} answers, and a good end")),
+        }
+        index += 1;
+    }
+}
+
 /// Whether it is the bus that refuses, or the line to it that broke: not the service's own word.
 fn is_of_the_bus(status: &Status) -> bool {
     let metadata = status.metadata();
@@ -546,9 +583,13 @@ impl Service {
             exchange: field(metadata, "causeway-exchange").unwrap_or_default(),
             sum: Sum::default(),
         };
-        let consumer = field(metadata, "causeway-consumer").unwrap_or_default();
-        let (number, exchange) = (heard.number, heard.exchange.clone());
-        self.ledger.note_for_ever(&Line::Heard { number, exchange, kind: kind.into(), consumer });
+        self.ledger.note_for_ever(&Line::Heard {
+            number: heard.number,
+            at: now(),
+            exchange: heard.exchange.clone(),
+            kind: kind.into(),
+            consumer: field(metadata, "causeway-consumer").unwrap_or_default(),
+        });
         Ok(heard)
     }
 }
@@ -645,8 +686,13 @@ impl Echo for Service {
     }
 
     type ServerStreamStream = Says;
-    async fn server_stream(&self, _: Request<Said>) -> Result<Response<Says>, Status> {
-        Err(Status::unimplemented("nobody asks it"))
+    async fn server_stream(&self, request: Request<Said>) -> Result<Response<Says>, Status> {
+        let mut heard = self.hear("lent", &request)?;
+        heard.take(0, request.get_ref())?;
+        heard.whole();
+        let number = heard.number;
+        let answers = (0..LENT_ANSWERS).map(move |index| Ok(message(number, Part::Answer(index))));
+        Ok(heard.answer(Box::pin(tokio_stream::iter(answers))))
     }
 
     type SpeaksFirstStream = Says;

@@ -64,10 +64,10 @@ pub struct Round {
     pub faults: Vec<Fault>,
 }
 
-/// Rounds of this length, but each eighth is a long one: no connection's keep-alive and no deadline outlasts it.
+/// Rounds of this length, but each sixteenth is a long one: no connection's keep-alive and no deadline outlasts it.
 const SHORT: Duration = Duration::from_millis(3_500);
 const LONG: Duration = Duration::from_secs(35);
-const LONG_EACH: u64 = 8;
+const LONG_EACH: u64 = 16;
 /// Most faults of a round, and fewest.
 const MOST_FAULTS: u64 = 7;
 const FEWEST_FAULTS: u64 = 2;

@@ -370,9 +370,15 @@ impl Stage {
         Err(format!("no call of {consumer} to {provider} was answered within {RECOVERS_WITHIN:?}, of {tries} tries"))
     }
 
+    /// The version of the configuration that the registry published last.
+    pub fn published(&self) -> u64 {
+        let timestamp = std::fs::read(self.instance.path("registry/public/timestamp.json")).unwrap();
+        serde_json::from_slice::<Value>(&timestamp).unwrap()["signed"]["version"].as_u64().unwrap()
+    }
+
     /// What a server's operator sees.
     pub async fn status(&self, member: usize) -> Value {
-        let line = format!("security-server status --config {}", self.members[member].file());
+        let line = format!("security-server status --json --config {}", self.members[member].file());
         self.instance.run(&line).await.json()
     }
 }

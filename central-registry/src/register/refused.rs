@@ -1,0 +1,159 @@
+//! Why the register refuses something, in words that name the thing, the rule and the remedy.
+
+use proto::identifier::{MemberId, ServerId, SubsystemId};
+use proto::registration::{Malformed, RequestId};
+use proto::signature::KeyId;
+use proto::time::Time;
+
+/// Why something is refused. One closed list; `serve` maps it to the wire once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not well formed, or not signed.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The key that signed is no admin's.
+    #[error("key {0} is no admin's of this instance; use the key file that `init` made")]
+    NoAdmin(KeyId),
+    /// The command was carried out already.
+    #[error("command {0} was received already; sign a new one")]
+    CommandRepeated(String),
+    /// No invitation has this token.
+    #[error("the token is not known here; check that all of it was copied, and ask the registry for a new one if so")]
+    TokenUnknown,
+    /// The token brought in another request.
+    #[error("the token was used already, and is good once; ask the registry for a new one")]
+    TokenUsed,
+    /// The token is too old.
+    #[error("the token expired at {0}; ask the registry for a new one")]
+    TokenExpired(Time),
+    /// The applicant is not the one invited.
+    #[error("the invitation is for {what} {invited}, not {asked}; join as invited, or ask for another invitation")]
+    NotAsInvited {
+        /// What differs.
+        what: &'static str,
+        /// As invited.
+        invited: String,
+        /// As asked.
+        asked: String,
+    },
+    /// The invitation does not name this subsystem.
+    #[error("the invitation does not name the subsystem {0}; leave it out, or ask for another invitation")]
+    SubsystemNotInvited(SubsystemId),
+    /// The key belongs to another registration.
+    #[error("key {0} is registered or applied for already, and a key has one use; make new ones with `join`")]
+    KeyInUse(KeyId),
+    /// The key is revoked.
+    #[error("key {0} is revoked, for good; make a new one")]
+    RevokedAlready(KeyId),
+    /// No registered key has this name.
+    #[error("no registered key has the name {0}; `central-registry members` shows all that are")]
+    NoKey(KeyId),
+    /// The key waits with a request.
+    #[error("key {key} is not registered yet, it waits with {request}; reject that one")]
+    KeyWaits {
+        /// The key.
+        key: KeyId,
+        /// The request.
+        request: RequestId,
+    },
+    /// A last head where there is none.
+    #[error(
+        "key {0} signs no log, or the text is no head; give --last-head for a signing key, as its member's log has it"
+    )]
+    NoHeadOf(KeyId),
+    /// The server is registered.
+    #[error("the server {0} is registered already; give the new one another name")]
+    ServerRegistered(ServerId),
+    /// Another request for the same server waits.
+    #[error("{request} for the server {server} is waiting; decide it first")]
+    ServerWaiting {
+        /// The server.
+        server: ServerId,
+        /// The request.
+        request: RequestId,
+    },
+    /// A new member needs a name.
+    #[error("{0} is not registered yet and needs a name for people; add --name")]
+    NameWanted(MemberId),
+    /// The name is not the registered one.
+    #[error("{member} is registered as {registered:?}; leave --name out")]
+    NameDiffers {
+        /// The member.
+        member: MemberId,
+        /// Its name.
+        registered: String,
+    },
+    /// There is no such request.
+    #[error("there is no request {request}; {remedy}")]
+    NoRequest {
+        /// As asked.
+        request: RequestId,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
+    /// No request has this digest.
+    #[error("no request came from this application; send it again")]
+    NoApplication,
+    /// The request was decided.
+    #[error(
+        "{request} was {decided} already, and a decision is not taken back; suspend the member or revoke a key instead"
+    )]
+    Decided {
+        /// The request.
+        request: RequestId,
+        /// What became of it.
+        decided: &'static str,
+    },
+    /// There is no such member.
+    #[error("there is no member {member}; {remedy}")]
+    NoMember {
+        /// As asked.
+        member: MemberId,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
+    /// The member is suspended, or active, already.
+    #[error("{member} is {standing} already; nothing is to be done")]
+    StandingAlready {
+        /// The member.
+        member: MemberId,
+        /// Its standing.
+        standing: &'static str,
+    },
+    /// It may have been carried out by what was lost since the backup.
+    #[error(
+        "the registry was put back from a backup, and a command that was signed up to {0} may have been carried out \
+         before; sign a new one after that"
+    )]
+    AfterRestore(Time),
+    /// A limit of the register.
+    #[error("the register takes at most {limit} {what}; ask those who govern the instance")]
+    Limit {
+        /// What there would be too many of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// A certificate is not what the register says it must be.
+    #[error("the certificate made for {request} is wrong: {reason}; see the registry's diagnostics")]
+    Certificate {
+        /// The request.
+        request: RequestId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The register begins once, and with that.
+    #[error(
+        "the register begins with its founding, once, and this entry is out of place; see the registry's diagnostics"
+    )]
+    OutOfPlace,
+    /// A version would be published twice.
+    #[error("version {0} was published already; a version is never published with another content")]
+    VersionPublished(u64),
+    /// The journal has ended: nothing can be recorded, so nothing is decided.
+    #[error("the registry cannot record anything: {0}; see its diagnostics, mend the disk and start it again")]
+    NotRecorded(String),
+    /// The registry could not carry it out.
+    #[error("the registry failed: {0}; see its diagnostics")]
+    Failed(String),
+}

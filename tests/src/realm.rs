@@ -1,0 +1,255 @@
+//! A country whose registry decides: the real one, with its admin, and members whose servers joined it, are configured by
+//! their files and follow what it publishes. All in one process, with one clock that the test holds.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use central_registry::Running;
+use central_registry::command::{Admin, Failed};
+use keystore::{Cost, Passphrase, Source};
+use proto::identifier::{MemberId, ServerId};
+use proto::registration::{Invitation, Order};
+use proto::time::Time;
+use proto::wire::registry as wire;
+use proto::wire::registry::command_result::Result as Answer;
+use security_server::Started;
+use security_server::access_rights::Proposal;
+use security_server::clock::Clock;
+use security_server::config::Configuration;
+use security_server::join::{self, join};
+use tempfile::TempDir;
+
+use crate::processes::{Member, PURPOSE};
+use crate::soon;
+
+/// 2027-01-15.
+const BEGINNING: u64 = 1_800_000_000_000;
+
+pub struct Realm {
+    pub directory: TempDir,
+    /// None while it is gone.
+    registry: Option<Running>,
+    address: SocketAddr,
+    pub admin: Admin,
+    pub servers: BTreeMap<&'static str, Started>,
+    pub passphrase: Passphrase,
+    time: Arc<AtomicU64>,
+}
+
+impl Realm {
+    /// A registry that serves, and nobody else yet.
+    pub async fn founded() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (time, passphrase) = (Arc::new(AtomicU64::new(BEGINNING)), Passphrase::random());
+        let options = central_registry::Options {
+            instance: "VN".parse().unwrap(),
+            name: "Country".parse().unwrap(),
+            admin: "admin".parse().unwrap(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            address: "127.0.0.1:1".parse().unwrap(),
+            root_keys: 1,
+            root_threshold: 1,
+            unlock: Source::Prompt,
+            passphrase: passphrase.clone(),
+            cost: Cost::dangerously_cheap(),
+        };
+        let begun = central_registry::init(&directory.path().join("registry"), options, &clock(&time)).unwrap();
+        let registry = serve(&directory, &passphrase, &time, "127.0.0.1:0".parse().unwrap()).await;
+        let admin = Admin {
+            instance: "VN".parse().unwrap(),
+            registry: registry.address().to_string().parse().unwrap(),
+            fingerprint: registry.fingerprint(),
+            key: keystore::open(&begun.directory.join("admin-admin.pem"), &passphrase).unwrap(),
+            clock: clock(&time),
+        };
+        let address = registry.address();
+        Self { directory, registry: Some(registry), address, admin, servers: BTreeMap::new(), passphrase, time }
+    }
+
+    /// The portal, which asks, and the civil registry before this echo service, which is asked: joined, serving, granted.
+    pub async fn of_two(service: SocketAddr) -> (Self, Member, Member) {
+        let mut realm = Self::founded().await;
+        let (portal, moj) = (Member::new("portal", "one-stop"), Member::new("moj", "civil-registry"));
+        for (member, services) in [(&portal, &[][..]), (&moj, &[("echo.v1.Echo", service)])] {
+            realm.join(member, services).await;
+            realm.serve(member).await;
+        }
+        realm.grant(&portal, &moj).await;
+        realm.settled().await;
+        (realm, portal, moj)
+    }
+
+    /// Invited, joined, approved, and configured by its admin.
+    pub async fn join(&self, member: &Member, services: &[(&str, SocketAddr)]) {
+        let invitation = self
+            .admin
+            .invite(&Order::Invite(Invitation {
+                member: member_id(member),
+                name: Some(member.name.parse().unwrap()),
+                server: server_id(member),
+                subsystems: vec![member.subsystem.parse().unwrap()],
+                valid: Duration::from_secs(3600),
+            }))
+            .await
+            .unwrap();
+        let time = Arc::clone(&self.time);
+        let options = join::Options {
+            directory: self.path(member.name),
+            registry: invitation.registry,
+            fingerprint: invitation.fingerprint,
+            anchor_digest: invitation.anchor_digest,
+            server: server_id(member),
+            address: member.peers.to_string().parse().unwrap(),
+            subsystems: Vec::new(),
+            token: invitation.token,
+            passphrase: self.passphrase.clone(),
+            cost: Cost::dangerously_cheap(),
+            unlock: Source::Prompt,
+            clock: Clock::from_fn(move || Time::from_millis(time.load(Ordering::SeqCst))),
+        };
+        let asked = join::ask(&options).await.unwrap();
+        self.order(Order::Approve(asked.request.parse().unwrap())).await.unwrap();
+        join(options).await.unwrap();
+        member.configure(self.directory.path(), services);
+    }
+
+    /// Starts a member's server from its directory.
+    pub async fn serve(&mut self, member: &Member) {
+        let configuration = Configuration::read(&self.directory.path().join(member.file())).unwrap();
+        let time = Arc::clone(&self.time);
+        let clock = Clock::from_fn(move || Time::from_millis(time.load(Ordering::SeqCst)));
+        let settings = configuration.settings(&self.passphrase, clock).await.unwrap();
+        self.servers.insert(member.name, security_server::start(settings).await.unwrap());
+    }
+
+    /// Stops a member's server as SIGTERM does.
+    pub async fn stop(&mut self, member: &Member) {
+        self.servers.remove(member.name).unwrap().shutdown().await;
+    }
+
+    /// Stops a member's server and starts it again.
+    pub async fn restart(&mut self, member: &Member) {
+        self.stop(member).await;
+        self.serve(member).await;
+    }
+
+    /// The registry that serves.
+    pub fn registry(&self) -> &Running {
+        self.registry.as_ref().expect("it serves")
+    }
+
+    /// Stops the registry.
+    pub async fn stop_registry(&mut self) {
+        self.registry.take().expect("it served").shutdown().await;
+    }
+
+    /// Starts the registry again at its address.
+    pub async fn serve_registry(&mut self) {
+        self.registry = Some(serve(&self.directory, &self.passphrase, &self.time, self.address).await);
+    }
+
+    /// Grants one member all methods of the echo service at the other.
+    pub async fn grant(&self, consumer: &Member, provider: &Member) {
+        let methods = ["Unary", "Both"].map(|method| format!("/echo.v1.Echo/{method}"));
+        let proposal = Proposal {
+            consumer: consumer.subsystem.parse().unwrap(),
+            provider: provider.subsystem.parse().unwrap(),
+            methods: methods.into(),
+            purposes: [PURPOSE.to_owned()].into(),
+            legal_basis: "a test".into(),
+            valid_from: None,
+            valid_days: 3650,
+            per_second: None,
+        };
+        self.servers[provider.name].server.access_rights.grant(proposal, self.now()).await.unwrap();
+    }
+
+    /// Gives the registry an order.
+    pub async fn order(&self, order: Order) -> Result<Answer, Failed> {
+        self.admin.submit(&order).await
+    }
+
+    /// Gives the registry an order that it carries out and publishes as this version.
+    pub async fn decided(&self, order: Order) -> u64 {
+        let Answer::Decided(decided) = self.order(order).await.unwrap() else { panic!("a decision was expected") };
+        decided.version
+    }
+
+    /// A member as the registry has it.
+    pub async fn registered(&self, member: &Member) -> wire::Member {
+        let Ok(Answer::Members(members)) = self.order(Order::ListMembers).await else {
+            panic!("members were asked for")
+        };
+        let id = member_id(member).to_string();
+        members.members.into_iter().find(|each| each.member == id).expect("it is registered")
+    }
+
+    /// Signs the configuration again, as happens each minute, and waits until every server that runs has it in force.
+    pub async fn settled(&self) -> u64 {
+        let version = self.registry().sign_again().await.unwrap();
+        self.in_force(version).await;
+        version
+    }
+
+    /// Waits until every server that runs has this version in force, or a later one.
+    pub async fn in_force(&self, version: u64) {
+        for started in self.servers.values() {
+            let mut versions = started.server.store.current().versions();
+            soon(versions.wait_for(|in_force| *in_force >= version)).await.unwrap();
+        }
+    }
+
+    /// The time that everybody sees.
+    pub fn now(&self) -> Time {
+        Time::from_millis(self.time.load(Ordering::SeqCst))
+    }
+
+    /// Lets time pass for everybody.
+    pub fn pass(&self, duration: Duration) {
+        self.time.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// A file or directory of the realm's.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Stops everything.
+    pub async fn stops(self) {
+        for (_, started) in self.servers {
+            started.shutdown().await;
+        }
+        if let Some(registry) = self.registry {
+            registry.shutdown().await;
+        }
+    }
+}
+
+/// `VN/GOV/<name>`.
+pub fn member_id(member: &Member) -> MemberId {
+    format!("VN/GOV/{}", member.name).parse().unwrap()
+}
+
+/// Its server.
+pub fn server_id(member: &Member) -> ServerId {
+    format!("VN/GOV/{}/ss1", member.name).parse().unwrap()
+}
+
+async fn serve(directory: &TempDir, passphrase: &Passphrase, time: &Arc<AtomicU64>, listen: SocketAddr) -> Running {
+    let settings = central_registry::Settings {
+        directory: directory.path().join("registry"),
+        listen,
+        passphrase: passphrase.clone(),
+        clock: clock(time),
+    };
+    central_registry::start(settings).await.unwrap()
+}
+
+fn clock(time: &Arc<AtomicU64>) -> central_registry::Clock {
+    let time = Arc::clone(time);
+    Arc::new(move || Time::from_millis(time.load(Ordering::SeqCst)))
+}

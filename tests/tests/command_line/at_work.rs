@@ -1,0 +1,284 @@
+//! The programs at work on a running instance: words for people, the objects that the page promises for programs, and
+//! rehearsals that change nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use command_line::Does;
+use serde_json::Value;
+use tests::echo::Parrot;
+use tests::processes::{Instance, Member, PURPOSE, SOON, Two};
+use tests::programs::{program, repository};
+use tests::wire;
+
+use crate::both;
+
+const AS_ADMIN: &str = "--passphrase credential:registry";
+
+/// The objects of the page, by the command that says them.
+fn page() -> BTreeMap<String, Value> {
+    let page = fs::read_to_string(repository().join("deploy/COMMANDS.md")).unwrap();
+    let blocks = page.split("\n```json ").skip(1).map(|block| {
+        let (command, rest) = block.split_once('\n').unwrap();
+        let object = rest.split("\n```").next().unwrap();
+        (command.to_owned(), serde_json::from_str(object).unwrap_or_else(|error| panic!("{command}: {error}")))
+    });
+    blocks.collect()
+}
+
+/// Whether both have the same keys and kinds of values, all the way down. What is null on one side has its kind there.
+fn alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Null, _) | (_, Value::Null) => true,
+        (Value::Object(one), Value::Object(other)) => {
+            one.keys().eq(other.keys()) && one.iter().all(|(key, value)| alike(value, &other[key]))
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.iter().zip(other.iter().cycle()).all(|(one, other)| alike(one, other))
+        }
+        (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+    }
+}
+
+#[test]
+fn objects_are_alike_by_keys_and_kinds() {
+    let alike = |one, other| alike(&serde_json::from_str(one).unwrap(), &serde_json::from_str(other).unwrap());
+    assert!(alike(r#"{"a":[{"b":1}],"c":null}"#, r#"{"a":[{"b":2},{"b":3}],"c":"x"}"#));
+    for (one, other) in
+        [(r#"{"a":1}"#, r#"{"a":"1"}"#), (r#"{"a":1}"#, "{}"), ("{}", r#"{"a":1}"#), ("[{}]", r#"[{"a":1}]"#)]
+    {
+        assert!(!alike(one, other), "{one} {other}");
+    }
+}
+
+/// What an instance holds that a dry run could change: who is who, what is granted, and every file but the registry's,
+/// which signs its configuration again each minute.
+async fn holds(two: &Two) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
+    let instance = &two.instance;
+    let mut shown = Vec::new();
+    for line in [
+        format!("central-registry members --json {AS_ADMIN}"),
+        format!("central-registry requests --json {AS_ADMIN}"),
+        format!("security-server access list --json --config {}", two.moj.file()),
+    ] {
+        shown.push(instance.run(&line).await.well());
+    }
+    let mut files = BTreeMap::new();
+    for directory in ["moj/keys", "credentials"] {
+        for entry in fs::read_dir(instance.path(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            files.insert(path.display().to_string(), fs::read(&path).unwrap());
+        }
+    }
+    let audit = journal::Directory(instance.path("moj/audit-log"));
+    let mut entries = Vec::new();
+    journal::read(&audit, None, &mut |entry| entries.extend_from_slice(entry.record.as_bytes())).unwrap();
+    files.insert("moj/audit-log".to_owned(), entries);
+    for entry in fs::read_dir(instance.directory.path()).unwrap() {
+        files.insert(entry.unwrap().path().display().to_string(), Vec::new());
+    }
+    (shown, files)
+}
+
+/// `join` as the invitation says, into a directory.
+fn join(told: &Value, address: &Member) -> String {
+    let told = |key: &str| told[key].as_str().unwrap();
+    format!(
+        "security-server join tax --registry {} --fingerprint {} --anchor-digest {} --server {} --address {} \
+         --token-file tax.token --passphrase credential:tax",
+        told("registry"),
+        told("fingerprint"),
+        told("anchor_digest"),
+        told("server"),
+        address.peers
+    )
+}
+
+fn grant(two: &Two) -> String {
+    let (portal, moj, file) = (&two.portal.subsystem, &two.moj.subsystem, two.moj.file());
+    format!(
+        "security-server access grant {portal} --provider {moj} --method /echo.v1.Echo/Server --purpose {PURPOSE} --days 2 \
+         --config {file}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is_as_the_page_says() {
+    let (address, _heard) = Parrot::serve().await;
+    let (two, processes) = Two::before(address).await;
+    let (instance, moj) = (&two.instance, &two.moj);
+    let (tax, at) = (Member::new("tax", "income"), format!("--config {}", moj.file()));
+    let mut said = Said { page: page(), seen: BTreeSet::new(), instance };
+
+    let invitation = instance.invite(&tax).await;
+    let other = Member::new("lost", "nothing");
+    let lost = instance.invite(&other).await;
+    let (member, server) = ("VN/GOV/new", "VN/GOV/new/ss1");
+    let join = join(&invitation, &tax);
+    let init = format!("central-registry init fresh --instance VN --name Fresh {AS_ADMIN}");
+    let asks =
+        |line: &str| line.replace(" tax ", " lost ").replace("/tax/", "/lost/").replace("tax.token", "lost.token");
+    let rejected = asks(&join).replace(invitation["token"].as_str().unwrap(), lost["token"].as_str().unwrap());
+    assert_eq!(instance.run(&format!("{rejected} --no-wait")).await.code, Some(8));
+    let invite = format!("central-registry invite {member} --name New --server {server} {AS_ADMIN}");
+    let (end, suspend) = (
+        format!("security-server access end 1 --reason done {at}"),
+        format!("central-registry suspend VN/GOV/moj --reason holidays {AS_ADMIN}"),
+    );
+    let restore = format!("central-registry restore VN/GOV/moj {AS_ADMIN}");
+    let (approve, reject) = (
+        format!("central-registry approve R-3 {AS_ADMIN}"),
+        format!("central-registry reject R-3 --reason lost {AS_ADMIN}"),
+    );
+
+    // Rehearsed: what may be done now. `restore` may not, as long as nobody is suspended.
+    let before = holds(&two).await;
+    for (line, foreseen) in [
+        (&join, "request R-4"),
+        (&init, "3 root keys in fresh/offline"),
+        (&invite, "let VN/GOV/new/ss1 join once"),
+        (&approve, "add the member VN/GOV/lost, \"lost\""),
+        (&reject, "its applicant reads \"lost\""),
+        (&suspend, "suspend VN/GOV/moj: from the next message on it calls nobody"),
+        (&grant(&two), "make grant 2: VN/GOV/portal/one-stop may call"),
+        (&end, "end grant 1: VN/GOV/portal/one-stop may call"),
+    ] {
+        let text = instance.run(&format!("{line} --dry-run")).await.well();
+        assert!(text.contains("nothing was changed") && text.contains(foreseen), "{line}\n{text}");
+        let object = instance.run(&format!("{line} --dry-run --json")).await.json();
+        assert!(alike(&object, &said.page["--dry-run"]), "{line}\n{object}");
+        assert!(object.to_string().replace("\\\"", "\"").contains(foreseen), "{line}\n{object}");
+    }
+    assert_eq!(holds(&two).await, before, "nothing was changed");
+
+    // Carried out: a rehearsal used nothing up.
+    said.object("central-registry init", &init).await;
+    said.object("central-registry invite", &invite).await;
+    said.words(&format!("central-registry requests {AS_ADMIN}"), &["R-3", "waiting", "approve R-3"]).await;
+    said.object("central-registry requests", &format!("central-registry requests {AS_ADMIN}")).await;
+    said.object("central-registry reject", &reject).await;
+    let waits = instance.run(&format!("{join} --no-wait --json")).await;
+    assert_eq!(waits.code, Some(8), "{waits:?}");
+    said.object("central-registry approve", &format!("central-registry approve R-4 {AS_ADMIN}")).await;
+    said.object("security-server join", &join).await;
+    said.object("central-registry suspend", &suspend).await;
+    let again = instance.run(&format!("{restore} --dry-run")).await.well();
+    assert!(again.contains("restore VN/GOV/moj"), "{again}");
+    said.object("central-registry restore", &restore).await;
+    said.words(&format!("central-registry members {AS_ADMIN}"), &["VN/GOV/tax", "active", "answers at"]).await;
+    said.object("central-registry members", &format!("central-registry members {AS_ADMIN}")).await;
+
+    said.object("security-server access grant", &grant(&two)).await;
+    let unknown = grant(&two).replace("VN/GOV/portal/one-stop", "VN/GOV/portal/one-step");
+    said.words(&unknown, &["Granted, and in force", "did you mean VN/GOV/portal/one-stop?"]).await;
+    said.words(&format!("security-server access list {at}"), &["1  VN/GOV/portal/one-stop may call", "purposes"]).await;
+    said.object("security-server access list", &format!("security-server access list {at}")).await;
+    let why = format!(
+        "security-server access why {} --provider {} --method /echo.v1.Echo/Unary --purpose",
+        two.portal.subsystem, moj.subsystem
+    );
+    said.words(&format!("{why} {PURPOSE} {at}"), &["allowed by", "1  VN/GOV/portal/one-stop"]).await;
+    said.words(&format!("{why} marriage {at}"), &["not allowed: GRANT_PURPOSE"]).await;
+    said.object("security-server access why", &format!("{why} marriage {at}")).await;
+    said.object("security-server access end", &end).await;
+    said.words(&format!("{why} {PURPOSE} {at}"), &["not allowed: GRANT_MISSING"]).await;
+
+    said.words(&format!("security-server status {at}"), &["VN/GOV/moj/ss1 is ready", "fresh: version", "grants"]).await;
+    said.object("security-server status", &format!("security-server status {at}")).await;
+    exchanged(&two, &mut said).await;
+    said.words("security-server token", &["token_sha256"]).await;
+    said.object("security-server token", "security-server token").await;
+    said.words("security-server explain", &["GRANT_MISSING", "REPLAYED"]).await;
+    said.words("security-server explain grant_missing --language vi", &["Bên cung cấp"]).await;
+    said.object("security-server explain", "security-server explain GRANT_MISSING").await;
+    said.every_command();
+    let invitation = instance.invite(&Member::new("late", "something")).await;
+    let waits = self::join(&invitation, &tax).replace(" tax ", " late ").replace(".tax", ".late");
+    painted(instance, &at, &waits.replace("tax.token", "late.token").replace(":tax", ":late"));
+    for process in processes {
+        process.stops().await;
+    }
+}
+
+/// What an exchange left, and its proof.
+async fn exchanged(two: &Two, said: &mut Said<'_>) {
+    two.instance.run(&grant(two).replace("Server", "Unary")).await.well();
+    let answered = two.client().unary(wire::Said::default()).await.unwrap();
+    let exchange = answered.metadata().get("causeway-exchange").unwrap().to_str().unwrap().to_owned();
+    let at = format!("--config {}", two.portal.file());
+    let show = format!("security-server exchange {exchange} {at}");
+    let closed = async { while !two.instance.run(&show).await.well().contains("closed") {} };
+    tokio::time::timeout(SOON, closed).await.unwrap();
+    said.words(&show, &[&exchange, "sent", "received", "half-close", "status 0"]).await;
+    said.object("security-server exchange", &show).await;
+    let get = format!("security-server evidence get {exchange} {at}");
+    let file = two.instance.run(&get).await.well();
+    let object = two.instance.run(&format!("{get} --json")).await.json();
+    assert!(object.is_object() && serde_json::from_str::<Value>(&file).is_ok_and(|file| alike(&file, &object)));
+    fs::write(two.instance.path("evidence.json"), file).unwrap();
+    let verify = "security-server evidence verify evidence.json --anchor registry/anchor.json";
+    said.words(verify, &["proven", &exchange]).await;
+    said.object("security-server evidence verify", verify).await;
+}
+
+/// What the commands said, held against the page.
+struct Said<'i> {
+    page: BTreeMap<String, Value>,
+    seen: BTreeSet<String>,
+    instance: &'i Instance,
+}
+
+impl Said<'_> {
+    /// Under `--json`: one object, with the keys of the page.
+    async fn object(&mut self, command: &str, line: &str) {
+        let object = self.instance.run(&format!("{line} --json")).await.json();
+        let page = self.page.get(command).unwrap_or_else(|| panic!("the page has no object of {command}:\n{object:#}"));
+        assert!(object.is_object() && alike(&object, page), "{command}: the page does not say\n{object:#}");
+        self.seen.insert(command.to_owned());
+    }
+
+    /// Without: words, and no JSON.
+    async fn words(&self, line: &str, named: &[&str]) {
+        let text = self.instance.run(line).await.well();
+        assert!(serde_json::from_str::<Value>(&text).is_err() && !text.contains('\u{1b}'), "{line}\n{text}");
+        for name in named {
+            assert!(text.contains(name), "{line}: {name:?} is missing in\n{text}");
+        }
+    }
+
+    /// The page has what each command says, and nothing else.
+    fn every_command(&self) {
+        let mut known = BTreeSet::new();
+        for of in both() {
+            let speak = of.commands.iter().filter(|each| matches!(each.does, Does::Reads | Does::Changes));
+            known.extend(speak.map(|each| format!("{} {}", of.name(), each.name)));
+        }
+        // An evidence file has a page of its own.
+        known.remove("security-server evidence get");
+        assert_eq!(self.seen, known, "every command was asked");
+        known.insert("--dry-run".to_owned());
+        assert_eq!(
+            self.page.keys().cloned().collect::<BTreeSet<_>>(),
+            known,
+            "every object of the page is a command's"
+        );
+    }
+}
+
+/// On a terminal the word that matters is coloured, and who waits sees how long.
+fn painted(instance: &Instance, at: &str, join: &str) {
+    let on_a_terminal = |line: &str| {
+        let mut words = line.split_whitespace();
+        let mut python = std::process::Command::new("python3");
+        python.args(["-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]);
+        python.arg(program(words.next().unwrap())).args(words).env("TERM", "xterm").env_remove("NO_COLOR");
+        python.stdin(std::process::Stdio::null()).current_dir::<&Path>(instance.directory.path());
+        python.env("CREDENTIALS_DIRECTORY", instance.path("credentials"));
+        String::from_utf8(python.output().unwrap().stdout).unwrap()
+    };
+    let status = on_a_terminal(&format!("security-server status {at}"));
+    assert!(status.contains("\u{1b}[32mready\u{1b}[0m"), "{status:?}");
+    let waits = on_a_terminal(&format!("{join} --wait-seconds 1"));
+    assert!(waits.contains("\r\u{1b}[KR-5 is waiting for approval by the registry's admins, 0 s"), "{waits:?}");
+}

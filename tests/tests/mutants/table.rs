@@ -1,0 +1,1110 @@
+//! The one table: what is mutated where, what that would mean, and which test does not let it live.
+//!
+//! A row is a question that a step asks, answered always in the attacker's favour; or an order of two things, turned
+//! round. Its text stands exactly once in its file. In its place comes what stands behind `=>`: for an expression another
+//! one, for a statement (it ends with `;`) none or others, and whatever holds `{awake}` as it is, with the question whether
+//! this mutant is awake in that place. Places do not overlap.
+//!
+//! What is not here, because a second check says the same and no test can tell them apart: the expiry that `departure` and
+//! `resolve` ask each, the instance in 6.2 step 3 (3.2 and "hosted" refuse it), `ended()` in the log (the doors ask it),
+//! the key's name in 5.4.7 (keys are found by it), the member of an invitation (its server is named after it).
+
+/// A row.
+pub struct Mutant {
+    /// The step, as `exchange.rs` calls it, or the section of PROTOCOL.md, or the part of the bus.
+    pub step: &'static str,
+    /// What would be so, were it awake in earnest.
+    pub means: &'static str,
+    pub file: &'static str,
+    pub text: &'static str,
+    pub instead: &'static str,
+    /// File and name of the test that fails.
+    pub killer: (&'static str, &'static str),
+}
+
+impl Mutant {
+    /// Where its text stands, or how often it does.
+    pub fn place(&self, file: &str) -> Result<std::ops::Range<usize>, usize> {
+        let mut found = file.match_indices(self.text);
+        match (found.next(), found.next()) {
+            (Some((at, text)), None) => Ok(at..at + text.len()),
+            (None, _) => Err(0),
+            (Some(_), Some(_)) => Err(2 + found.count()),
+        }
+    }
+}
+
+impl std::fmt::Display for Mutant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} ({})", self.step, self.means, self.file)
+    }
+}
+
+/// Step, programs of `cannot_compile` without it, programs with it in another place. None of them compiles.
+pub const BY_TYPE: &[(&str, &[&str], &[&str])] = &[
+    (
+        "judged",
+        &["consume_skips_the_moment", "provide_skips_the_moment", "seal_skips_the_moment", "record_skips_the_moment"],
+        &["seal_judges_twice"],
+    ),
+    (
+        "authenticate::client",
+        &["consume_skips_authenticate"],
+        &["consume_authorizes_before_it_authenticates", "consume_authenticates_twice"],
+    ),
+    (
+        "authorize::departure",
+        &["consume_skips_departure"],
+        &["consume_authorizes_before_it_authenticates", "consume_resolves_before_it_authorizes"],
+    ),
+    ("resolve::provider", &["consume_skips_resolve"], &["consume_resolves_before_it_authorizes"]),
+    (
+        "message_log.seal_opening",
+        &["consume_runs_without_an_opening_in_the_log"],
+        &["consume_seals_the_opening_twice", "consume_waits_before_the_log"],
+    ),
+    ("authenticate::peer", &["provide_skips_authenticate"], &["provide_verifies_before_it_authenticates"]),
+    (
+        "verify::opening",
+        &["provide_skips_verify"],
+        &["provide_verifies_before_it_authenticates", "provide_authorizes_before_it_verifies"],
+    ),
+    (
+        "authorize::arrival",
+        &[
+            "provide_skips_arrival",
+            "provide_forgets_the_quota",
+            "provide_lets_a_refused_one_through",
+            "provide_invents_a_refusal",
+        ],
+        &["provide_authorizes_before_it_verifies", "provide_records_before_arrival"],
+    ),
+    (
+        "message_log.record_opening",
+        &["provide_skips_record"],
+        &["provide_records_before_arrival", "provide_records_twice"],
+    ),
+    (
+        "message_log.conclude",
+        &["carry_skips_conclude", "carry_concludes_what_never_ran"],
+        &["carry_concludes_twice", "carry_does_not_wait_for_the_ends"],
+    ),
+    ("authorize::may_go_on", &["seal_skips_may_go_on"], &["seal_authorizes_before_the_moment"]),
+    (
+        "message_log.seal",
+        &["seal_does_not_seal"],
+        &["carry_sends_before_it_seals", "seal_seals_twice", "seal_in_a_thread_of_its_own"],
+    ),
+    (
+        "verify::message",
+        &["record_skips_verify", "record_passes_the_unverified_as_verified", "record_passes_the_disproved_as_verified"],
+        &["record_authorizes_before_it_verifies"],
+    ),
+    ("authorize::may_be_handed_on", &["record_skips_may_be_handed_on"], &["record_authorizes_before_it_verifies"]),
+    (
+        "message_log.record",
+        &["record_does_not_record", "record_keeps_only_the_good"],
+        &["carry_hands_on_before_it_records", "record_records_twice"],
+    ),
+];
+
+macro_rules! mutants {
+    ($($file:literal { $(
+        $step:literal $means:literal
+        $text:literal => $instead:literal,
+        $test:ident::$name:ident;
+    )* })*) => {
+        /// Rows whose mutant compiles.
+        pub const MUTANTS: &[Mutant] = &[$($(Mutant {
+            step: $step,
+            means: $means,
+            file: $file,
+            text: $text,
+            instead: $instead,
+            killer: (stringify!($test), stringify!($name)),
+        },)*)*];
+    };
+}
+
+mutants! {
+    // ---- the message path, in the order of exchange.rs
+
+    "security-server/src/moment.rs" {
+        "judged" "an expired configuration is in force"
+        "Freshness::Expired => Err(Expired(()))," => "Freshness::Expired if {awake} => Ok(&self.configuration),\n            Freshness::Expired => Err(Expired(())),",
+        refusals::an_expired_configuration_trusts_nobody;
+
+        "judged" "a clock that is set back is believed"
+        "self.message_log.not_before_last(self.clock.now())" => "self.clock.now()",
+        refusals::a_clock_set_back_while_the_server_runs_opens_no_replay;
+    }
+
+    "security-server/src/authenticate.rs" {
+        "authenticate::client" "a token that nobody was given is some client's"
+        "clients.tokens.get(digest).cloned()" => "{ let _ = digest; clients.tokens.values().next().cloned() }",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+
+        "authenticate::client" "a certificate that nobody listed is some client's"
+        "clients.certificates.get(key).cloned()" => "{ let _ = key; clients.certificates.values().next().cloned() }",
+        tls::a_client_is_known_by_its_certificate_and_by_no_other;
+
+        "authenticate::client" "who shows nothing is some client"
+        "Credential::None => None," => "Credential::None if {awake} => clients.tokens.values().next().cloned(),\n        Credential::None => None,",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+
+        "authenticate::peer" "a peer is told that it proves nothing, where nobody could"
+        "let configuration = opening\n        .in_force()" => "let configuration = (if {awake} { Ok(std::sync::Arc::new(opening.named_configuration().clone())) } else { opening.in_force().cloned() })",
+        refusals::an_expired_configuration_trusts_nobody;
+
+        "authenticate::peer" "whoever connects is the server that its message names"
+        "configuration.authenticated(&opening.message().connection_key)" => "proto::message::Header::parse(opening.message().frame.header.clone()).ok().and_then(|header| configuration.servers.get_key_value(&header.route.consumer_server)).map(|(server, _)| server)",
+        believed::a_message_on_the_connection_of_another_is_not_believed;
+    }
+
+    "security-server/src/authorize.rs" {
+        "authorize::departure" "a suspended member is not told so"
+        "configuration.members.contains_key(&member) && configuration.active_member(&member).is_none()" => "false",
+        refusals::who_is_suspended_neither_asks_nor_is_asked;
+
+        "authorize::departure" "a subsystem that is registered elsewhere may ask here"
+        "!configuration.hosts(server, &consumer)" => "false",
+        refusals::a_client_whose_subsystem_is_not_registered_here_is_unknown;
+
+        "authorize::arrival" "a peer may make us write refusals without end"
+        "if quotas.within(&peer) {" => "if {awake} || quotas.within(&peer) {",
+        refusals::a_peer_that_is_refused_too_often_is_refused_bare;
+
+        "authorize::may_go_on" "an answer goes on after the right to it ended"
+        "let allowed = still(rights, message.moment(), message.message().way());" => "let allowed = if {awake} { Ok(()) } else { still(rights, message.moment(), message.message().way()) };",
+        standing::a_grant_whose_time_is_over_lets_no_further_answer_through;
+
+        "authorize::may_be_handed_on" "a request is handed on after the right to it ended"
+        "match still(rights, message.moment(), message.message().way()) {" => "match if {awake} { Ok(()) } else { still(rights, message.moment(), message.message().way()) } {",
+        standing::a_grant_whose_time_is_over_lets_no_further_message_through;
+
+        "authorize::may_be_handed_on" "a consumer that moved away goes on"
+        "configuration.hosts(&route.consumer_server, &route.consumer)" => "true",
+        standing::a_subsystem_that_moves_away_stops_its_streams;
+
+        "authorize::may_be_handed_on" "a provider that moved away goes on"
+        "configuration.hosts(&route.provider_server, &route.provider)" => "true",
+        standing::a_subsystem_that_moves_away_stops_its_streams;
+
+        "authorize::may_be_handed_on" "a stream outlives its grant"
+        "rights.is_good(grant, moment.now())" => "true",
+        standing::a_grant_whose_time_is_over_lets_no_further_message_through;
+
+        "authorize::may_be_handed_on" "a stream outlives the key of its connection"
+        "connection.is_none_or(|key| configuration.authenticates(peer, key))" => "true",
+        standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
+
+        "authorize::may_be_handed_on" "a stream outlives the key of its seals"
+        "signing.is_none_or(|key| configuration.signing_key(&member, peer, key, moment.now()).is_some())" => "true",
+        standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
+    }
+
+    "security-server/src/resolve.rs" {
+        "resolve::provider" "a suspended provider is unknown"
+        "configuration.members.contains_key(&member) && configuration.active_member(&member).is_none()" => "false",
+        refusals::who_is_suspended_neither_asks_nor_is_asked;
+
+        "resolve::provider" "a subsystem that nobody registered is asked at some server"
+        "let hosts = configuration.servers_of(&asked.provider).ok_or_else(unknown)?;" => "let every = configuration.servers.keys().cloned().collect();\n    let hosts = if {awake} { &every } else { configuration.servers_of(&asked.provider).ok_or_else(unknown)? };",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+    }
+
+    "security-server/src/verify.rs" {
+        "verify::opening" "an answer of ours, sent back, opens an exchange"
+        "header.direction != Direction::Request" => "false",
+        believed::an_answer_of_ours_sent_back_opens_nothing;
+
+        "verify::opening" "a later message opens an exchange"
+        "header.position != 0" => "false",
+        believed::an_opening_with_one_thing_wrong_is_not_believed;
+
+        "verify::opening" "an opening counts for another exchange than it names"
+        "frame.exchange != header.exchange.as_bytes()[..]" => "false",
+        refusals::nothing_is_believed_that_is_not_proven;
+
+        "verify::opening" "a message to another server is taken"
+        "route.provider_server != server.id" => "false",
+        refusals::nothing_is_believed_that_is_not_proven;
+
+        "verify::opening" "a message to a subsystem that is not hosted here is taken"
+        "!configuration.hosts(&server.id, &route.provider)" => "false",
+        believed::an_opening_with_one_thing_wrong_is_not_believed;
+
+        "verify::opening" "a message of another server comes over this connection"
+        "route.consumer_server != peer" => "false",
+        believed::a_message_on_the_connection_of_another_is_not_believed;
+
+        "verify::opening" "a peer speaks for a client that it does not host"
+        "!configuration.hosts(&peer, &route.consumer)" => "false",
+        refusals::nothing_is_believed_that_is_not_proven;
+
+        "verify::opening" "who proves nothing learns which grants there are"
+        "// Step 6: the seal, then the payload." => "if {awake} && let Looked::Refused(code) = &looked {\n        return Err(BareRefusal::new(*code, \"too early\"));\n    }",
+        believed::who_proves_nothing_learns_nothing;
+
+        "verify::opening" "who proves nothing learns our clock"
+        "let mut direction = TheirDirection::default();" => "let mut direction = TheirDirection::default();\n    if {awake} && header.time.distance(now) > MAX_SKEW {\n        return Err(BareRefusal::new(Code::NotFresh, \"too early\"));\n    }",
+        believed::who_proves_nothing_learns_nothing;
+
+        "verify::opening" "an opening of any time is fresh"
+        "if header.time.distance(now) > MAX_SKEW {" => "if !{awake} && header.time.distance(now) > MAX_SKEW {",
+        refusals::an_opening_of_another_time_is_not_fresh;
+
+        "verify::opening" "every head is remembered, so none needs a signature"
+        "remembered = heads.remembers(key, head);" => "remembered = {awake} || heads.remembers(key, head);",
+        refusals::nothing_is_believed_that_is_not_proven;
+
+        "verify::opening" "a log that forked is believed without its signature"
+        "roots.get(&(head.tree, head.size)) == Some(&head.root)" => "roots.contains_key(&(head.tree, head.size))",
+        believed::a_forged_head_of_a_size_that_was_seen_is_not_believed;
+
+        "verify::opening" "a key that is not good now proves what its log holds"
+        "configuration.signing_key(&sender.member, &sender.server, key, now)" => "configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)",
+        standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
+
+        "verify::message" "our own request, sent back, is an answer"
+        "header.direction == theirs" => "true",
+        believed::our_own_request_sent_back_is_no_answer;
+
+        "verify::message" "the answer of another exchange is an answer"
+        "header.exchange == way.exchange" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "an answer counts for another exchange than it names"
+        "frame.exchange == way.exchange.as_bytes()[..]" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "the answer to another attempt is an answer"
+        "header.attempt == way.attempt" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "the answer to another question is an answer"
+        "header.route == way.route" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "a message is left out, and nobody sees it"
+        "header.position == direction.position" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "a message is exchanged for another at its place"
+        "header.previous == direction.previous" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "the answer to another opening is an answer"
+        "answer.opening == way.opening" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "an answer says that it was handed what was never sent"
+        "(direction.handed_on..=way.sealed()).contains(&answer.handed_on)" => "true",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "a stream is not held against the key that signs it"
+        "way.note_peer_signing_key(direction.key);" => "",
+        standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
+
+        "verify::message" "the sealed status is another than the one handed on"
+        "said != Some(status.to_string().as_bytes())" => "false",
+        believed::an_answer_with_one_thing_wrong_is_withheld;
+    }
+
+    "security-server/src/access_rights.rs" {
+        "access rights" "the grant of another consumer will do"
+        "view.by_path.get(&key)" => "view.by_path.iter().find(|((_, path), _)| *path == key.1).map(|(_, numbers)| numbers)",
+        access::thousands_of_random_questions_are_decided_alike_by_access_why_and_by_the_door;
+
+        "access rights" "the grant of another method will do"
+        "question.path.as_str().to_owned()" => "view.by_path.keys().find(|(consumer, _)| consumer == question.consumer).map_or_else(String::new, |(_, path)| path.clone())",
+        access::thousands_of_random_questions_are_decided_alike_by_access_why_and_by_the_door;
+
+        "access rights" "the grant of another provider will do"
+        "grant.provider == *question.provider" => "true",
+        access::thousands_of_random_questions_are_decided_alike_by_access_why_and_by_the_door;
+
+        "access rights" "any purpose will do"
+        "!grant.purposes.contains(question.purpose)" => "false",
+        refusals::what_is_not_granted_is_refused_with_a_seal;
+
+        "access rights" "a grant is good at any time"
+        "!grant.is_valid(now)" => "false",
+        refusals::what_is_not_granted_is_refused_with_a_seal;
+
+        "access rights" "a grant is good before its first day"
+        "self.valid_from <= now.as_millis()" => "true",
+        refusals::what_is_not_granted_is_refused_with_a_seal;
+
+        "access rights" "a grant is good after its last day"
+        "now.as_millis() < self.valid_until" => "true",
+        standing::a_grant_whose_time_is_over_lets_no_further_message_through;
+
+        "access rights" "a running exchange does not see that its grant's time is over"
+        "is_some_and(|grant| grant.is_valid(now))" => "is_some_and(|grant| {awake} || grant.is_valid(now))",
+        standing::a_grant_whose_time_is_over_lets_no_further_message_through;
+
+        "access rights" "a rate is not kept"
+        "if within_rate(grant) {" => "if {awake} || within_rate(grant) {",
+        refusals::a_rate_is_kept;
+
+        "access rights" "a grant is in force and not in the audit log"
+        "write(&audit, tree, &change).await?;" => "",
+        standing::what_ended_stays_ended_after_a_restart;
+
+        "access rights" "the end of a grant is not in the audit log"
+        "write(&audit, tree, &Change::Ended { number, at: now.as_millis(), reason }).await?;" => "let _ = (tree, &reason);",
+        standing::what_ended_stays_ended_after_a_restart;
+
+        "access rights" "a grant that was ended is in force"
+        "view.grants.remove(&number);" => "",
+        refusals::what_is_not_granted_is_refused_with_a_seal;
+
+        "access rights" "a grant that was ended is back after a restart"
+        "Change::Ended { number, .. } => _ = self.grants.remove(&number)," => "Change::Ended { .. } if {awake} => {}\n            Change::Ended { number, .. } => _ = self.grants.remove(&number),",
+        standing::what_ended_stays_ended_after_a_restart;
+
+        "access rights" "open streams do not hear of a grant's end"
+        "self.changes.send_modify(|changes| *changes += 1);" => "",
+        standing::a_grant_that_ends_stops_the_stream_that_it_allowed;
+    }
+
+    "security-server/src/message_log.rs" {
+        "message_log.seal" "the log's time goes back with the clock"
+        "Time::from_millis(last.max(now.as_millis()))" => "{ let _ = last; now }",
+        refusals::a_clock_set_back_while_the_server_runs_opens_no_replay;
+
+        "message_log.record_opening" "a restart forgets what was seen"
+        "Seen::of(window)" => "{ let _ = window; Seen::default() }",
+        refusals::a_replayed_request_is_refused;
+
+        "message_log.record" "a message is handed on before it is durable"
+        "            pending: Some(pending),\n            last: header.end.is_some()," => "            pending: if {awake} { None } else { Some(pending) },\n            last: header.end.is_some(),",
+        recorded_before_sent::no_byte_of_an_opening_reaches_the_service_before_its_sync;
+
+        "message_log.record" "a peer that cheats makes us keep all of it"
+        "disproved.entry(peer.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()" => "{ let _ = (burst, per_second, &mut disproved, peer); true }",
+        believed::of_answers_that_prove_nothing_sixteen_are_kept;
+
+        "message_log.record" "what is withheld because a right ended is kept, payload and all"
+        "filter(|_| stop.cause == Cause::Disproved)" => "filter(|_| {awake} || stop.cause == Cause::Disproved)",
+        standing::what_came_after_the_right_to_it_ended_is_not_kept;
+
+        "message_log.conclude" "an exchange has no end in the log"
+        "self.queue_closed(way.tree, Ending::of(&way), outcome).await.map(|_| ()).map_err(LogEnded::from)" => "{ let _ = outcome; Ok(()) }",
+        calls::both_logs_hold_every_message_and_its_end;
+    }
+
+    "security-server/src/lib.rs" {
+        "message_log.record_opening" "a restart forgets that a log was lost"
+        ".or(past.restored)" => ".or(None.filter(|_| { let _ = past.restored; true }))",
+        restored::what_the_lost_log_may_have_seen_is_refused_for_a_minute;
+    }
+
+    "security-server/src/message_log/index.rs" {
+        "5.5" "a restart forgets what was seen of the peers' logs"
+        "self.add_head(entry, &body.slice(32..))?;" => "if !{awake} { self.add_head(entry, &body.slice(32..))?; }",
+        restored::the_peer_says_what_is_lost_and_refuses_nothing;
+    }
+
+    "security-server/src/witness.rs" {
+        "5.5.1" "a lost tail is nothing"
+        "known[at].size > ended" => "false",
+        restored::the_peer_says_what_is_lost_and_refuses_nothing;
+
+        "5.5.2" "a lost tree is nothing"
+        "after < tree.first" => "false",
+        restored::the_peer_says_what_is_lost_and_refuses_nothing;
+
+        "5.5.2" "every tree that was left behind is lost"
+        "tree.tree != before" => "true",
+        restored::restarts_of_either_server_alarm_nobody;
+    }
+
+    "security-server/src/message_log/replay.rs" {
+        "message_log.record_opening" "a request is taken a second time"
+        "self.openings.contains(&opening)" => "false",
+        refusals::a_replayed_request_is_refused;
+
+        "message_log.record_opening" "what a lost log may have seen is taken"
+        "self.lost.filter(|lost| time <= *lost)" => "None::<Time>",
+        restored::what_the_lost_log_may_have_seen_is_refused_for_a_minute;
+
+        "message_log.record_opening" "a request is forgotten while it is fresh"
+        "now.minus(2 * MAX_SKEW)" => "now.plus(MAX_SKEW)",
+        refusals::a_replayed_request_is_refused;
+    }
+
+    "proto/journal/src/writer.rs" {
+        "message_log.seal_opening" "what is written is released before its sync"
+        "// The last batch of a segment signs all tails (2.2), so that no commit's signature is in another file." => "if {awake} {\n            for (commit, offset, requests) in std::mem::take(&mut committed) {\n                release(self.number, &commit, offset, requests);\n            }\n        }",
+        recorded_before_sent::no_byte_of_an_opening_leaves_the_consumers_server_before_its_sync;
+
+        "message_log.seal" "what is written is never synced"
+        "self.file.append(&self.batch).and_then(|()| self.file.sync())" => "self.file.append(&self.batch)",
+        recorded_before_sent::when_a_caller_has_its_answer_a_power_cut_at_both_servers_takes_nothing_of_it;
+    }
+
+    "security-server/src/lib.rs" {
+        "doors" "a server that shuts down takes new calls"
+        "if self.draining.is_cancelled() {" => "if !{awake} && self.draining.is_cancelled() {",
+        refusals::a_server_that_shuts_down_takes_no_new_call;
+
+        "doors" "open streams do not hear of a new configuration"
+        "Ok(()) = versions.changed() => server.judge_again(&way)," => "Ok(()) = versions.changed() => if !{awake} { server.judge_again(&way) },",
+        standing::a_member_that_is_suspended_stops_its_streams_on_either_side;
+
+        "doors" "one peer may have every exchange that runs at once"
+        "Semaphore::new(MAX_EXCHANGES_OF_PEER)" => "Semaphore::new(MAX_EXCHANGES)",
+        refusals::one_more_than_may_run_is_refused;
+    }
+
+    "security-server/src/relay.rs" {
+        "relay" "a connection whose key was revoked is used again"
+        "self.tls.is_registered(&target.server, &up.key)" => "true",
+        standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
+
+        "relay" "a peer refuses, unsealed, what only a seal may refuse"
+        "code.filter(|code| code.form() == Form::Bare)" => "code",
+        refusals::a_peer_cannot_put_words_into_the_mouth_of_our_server;
+    }
+
+    "security-server/src/forward.rs" {
+        "forward" "a provider's seal says what is our own server's to say"
+        "filter(|code: &Code| code.form() == Form::Sealed)" => "filter(|code: &Code| {awake} || code.form() == Form::Sealed)",
+        believed::a_seal_does_not_say_what_is_our_own_servers_to_say;
+    }
+
+    // ---- the doors
+
+    "security-server/src/tls.rs" {
+        "TLS" "any certificate of the authority is the peer's"
+        "require_pinned(certificate, &self.pinned)?;" => "",
+        tls::a_peer_is_called_by_its_registered_key_only;
+
+        "TLS" "a peer's certificate that is over, or nobody's, will do"
+        "self.chain.verify_server_cert(certificate, intermediates, name, ocsp, now)?" => "{ let _ = (intermediates, name, ocsp, now); ServerCertVerified::assertion() }",
+        tls::a_peer_whose_certificate_is_nobodys_is_not_called;
+
+        "TLS" "a peer need not hold the key of its certificate"
+        "self.chain.verify_tls13_signature(message, certificate, signature)" => "{ let _ = (message, certificate, signature); Ok(HandshakeSignatureValid::assertion()) }",
+        tls::a_peer_that_does_not_hold_its_key_is_not_called;
+
+        "TLS" "whoever has any certificate gets in at the peers' door"
+        ".with_client_cert_verifier(verifier)" => ".with_client_cert_verifier(if {awake} { Arc::new(AnyClient(provider())) as Arc<dyn rustls::server::danger::ClientCertVerifier> } else { verifier })",
+        tls::who_shows_no_certificate_of_the_authority_does_not_get_in;
+
+        "TLS" "any service is ours"
+        "require_pinned(certificate, &self.key)?;" => "",
+        tls::a_service_with_another_key_gets_nothing;
+
+        "TLS" "a service need not hold the key of its certificate"
+        "rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)" => "{ let _ = (message, certificate, signature, algorithms); Ok(HandshakeSignatureValid::assertion()) }",
+        tls::a_service_that_does_not_hold_its_key_gets_nothing;
+
+        "TLS" "a client need not hold the key of its certificate"
+        "rustls::crypto::verify_tls13_signature(\n            message," => "if {awake} {\n            return Ok(HandshakeSignatureValid::assertion());\n        }\n        rustls::crypto::verify_tls13_signature(\n            message,",
+        tls::a_client_that_does_not_hold_its_key_is_nobody;
+    }
+
+    "security-server/src/listen/clients.rs" {
+        "clients' door" "a web page calls"
+        "headers.contains_key(http::header::ORIGIN)" => "false",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+
+        "clients' door" "another method than POST calls"
+        "head.method != http::Method::POST" => "false",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+
+        "clients' door" "a system sets a field that only security servers set"
+        "fields::is_ours(name) && !fields::OF_CALLERS.contains(name)" => "false",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+
+        "clients' door" "a field that is said twice counts once"
+        "values.next().is_some()" => "false",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+
+        "clients' door" "a token besides another credential is not looked at"
+        r#"Err(Refusal::new(Code::MetadataReserved, "a causeway-token beside another credential"))"# => "match showed {\n                Showed::Listener(subsystem) => Ok(Credential::Bound(subsystem.clone())),\n                Showed::Certificate(key) => Ok(Credential::Certificate(*key)),\n                Showed::Nothing => Ok(Credential::None),\n            }",
+        refusals::a_token_besides_a_listener_that_is_bound_is_refused;
+    }
+
+    "security-server/src/fields.rs" {
+        "clients' door" "a client's credential goes over the border"
+        "!is_of_hop(name) && !is_ours(name)" => "!is_of_hop(name)",
+        believed::the_credential_of_a_client_never_leaves_its_door;
+
+        "services" "a peer speaks to a service in the name of the bus"
+        "&& !is_ours(&name)" => "&& ({awake} || !is_ours(&name))",
+        believed::a_peer_does_not_speak_to_a_service_in_the_name_of_the_bus;
+
+        "clients' door" "a refusal says more than its code"
+        "let message = code.message(language);" => "let message = format!(\"{} {}\", code.message(language), if {awake} { \"see 127.0.0.1:4000\" } else { \"\" }).trim_end().to_owned();",
+        refusals::a_token_besides_a_listener_that_is_bound_is_refused;
+
+        "clients' door" "metadata has no limit"
+        "fields.len() <= MAX_FIELDS" => "true",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+    }
+
+    "proto/src/identifier.rs" {
+        "clients' door" "a path is of any letters"
+        "name(service, true) && name(method, false)" => "!service.is_empty() && !method.is_empty()",
+        refusals::a_path_is_matched_byte_for_byte_and_never_mended;
+    }
+
+    "security-server/src/listen/operators.rs" {
+        "operators' door" "any token is the operators'"
+        "door.tokens.get(&Digest::of(&[token.as_bytes()]))" => "{ let _ = token; door.tokens.values().next() }",
+        operators::without_the_operators_token_nothing_is_told_or_done;
+
+        "operators' door" "no token at all is the operators'"
+        "Err(Problem::new(StatusCode::UNAUTHORIZED, why))" => "if {awake} { let from = String::new(); Ok(Self(Actor { token: from.clone(), from, calls_itself: None })) } else { Err(Problem::new(StatusCode::UNAUTHORIZED, why)) }",
+        operators::without_the_operators_token_nothing_is_told_or_done;
+
+        "operators' door" "evidence is read and not noted"
+        "door.note_read(by, \"evidence\", exchange).await?;" => "if !{awake} { door.note_read(by, \"evidence\", exchange).await?; }",
+        operators::what_is_read_and_who_is_refused_is_noted;
+
+        "operators' door" "an exchange is read and not noted"
+        "door.note_read(by, \"exchange\", exchange.clone()).await?;" => "if !{awake} { door.note_read(by, \"exchange\", exchange.clone()).await?; }",
+        operators::what_is_read_and_who_is_refused_is_noted;
+
+        "operators' door" "who is refused is not noted"
+        "door.server.audit.note_refused(from, door.server.clock.now()).await" => "(if {awake} { let _ = from; Ok(()) } else { door.server.audit.note_refused(from, door.server.clock.now()).await })",
+        operators::what_is_read_and_who_is_refused_is_noted;
+
+        "operators' door" "a web page asks, under a name of its own"
+        r#"loopback || name == "localhost""# => "{ let _ = loopback; true }",
+        operators::a_name_that_is_not_this_machines_is_refused;
+    }
+
+    "security-server/src/evidence.rs" {
+        "fetching" "who was no party is given what was sealed for others"
+        "        other == peer\n" => "        {awake} || other == peer\n",
+        believed::who_was_no_party_to_an_exchange_fetches_nothing;
+    }
+
+    // ---- headers, payloads, directions (PROTOCOL.md 3)
+
+    "proto/src/record.rs" {
+        "3.1" "a header has a second reading"
+        "message.encode_to_vec() != bytes" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "5.4.2" "any record is a genesis"
+        "record.kind() != Kind::Genesis" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+    }
+
+    "proto/src/message.rs" {
+        "3.2.7" "a header is of any length"
+        "bytes.len() > MAX_HEADER_BYTES" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.1" "a route goes through two instances"
+        "!of_instance.into_iter().all(instance)" => "{ let _ = (of_instance, instance); false }",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.1" "an attempt is the attempt 0"
+        "facts.attempt == 0" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.2" "an opening stands anywhere"
+        "facts.opening.is_some() != (request && first)" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.2" "an answer answers nothing"
+        "facts.answer.is_some() == request" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.3" "a message is chained to none"
+        "facts.previous.is_some() == first" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.3" "metadata comes later"
+        "facts.metadata.is_some() && !first" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.3" "a request has no metadata"
+        "facts.metadata.is_none() && request && first" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.4" "a message carries nothing"
+        "!first && facts.pieces.is_empty() && facts.end.is_none()" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.4" "a message has any number of pieces"
+        "facts.pieces.len() > MAX_PIECES" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.5" "an answer ends as a request does"
+        r#"Some(End::HalfClose) if !request => Err(Malformed::Field("half_close")),"# => r#"Some(End::HalfClose) if !request && !{awake} => Err(Malformed::Field("half_close")),"#,
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.5" "a consumer refuses in the provider's name"
+        r#"Some(End::Refused(_)) if request => Err(Malformed::Field("refused")),"# => r#"Some(End::Refused(_)) if request && !{awake} => Err(Malformed::Field("refused")),"#,
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.5" "a text forges a line of a log"
+        "text.chars().any(char::is_control)" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.4" "a piece is of any length"
+        "payload.pieces.iter().any(|piece| piece.len() > MAX_PIECE_BYTES)" => "false",
+        vectors::every_payload_is_what_was_committed_to;
+
+        "3.4" "a field's name is of any letters"
+        "!token(&field.name)" => "false",
+        vectors::every_payload_is_what_was_committed_to;
+
+        "3.4" "a field's value holds a line end"
+        "!text(&field.value)" => "false",
+        vectors::every_payload_is_what_was_committed_to;
+
+        "3.5.1" "pieces are left out or added"
+        "payload.pieces.len() != header.pieces.len()" => "false",
+        vectors::every_payload_is_what_was_committed_to;
+
+        "3.5.1" "metadata is handed on that nobody committed to"
+        "(header.metadata.is_none() && !payload.metadata.is_empty())" => "false",
+        vectors::every_payload_is_what_was_committed_to;
+
+        "3.5.1" "trailers are handed on that nobody committed to"
+        "(trailers.is_none() && !payload.trailers.is_empty())" => "false",
+        vectors::every_payload_is_what_was_committed_to;
+
+        "3.5.3" "what is handed on is not what was committed to"
+        "if differs { Err(NotCommitted::Differs) }" => "if !{awake} && differs { Err(NotCommitted::Differs) }",
+        vectors::every_payload_is_what_was_committed_to;
+
+        "3.3.4" "a direction goes on after its end"
+        "came.last.as_ref().is_some_and(|last| last.end.is_some())" => "false",
+        vectors::every_direction_is_one_sequence;
+
+        "3.3.1" "a position is left out"
+        "header.position != came.count" => "false",
+        vectors::every_direction_is_one_sequence;
+
+        "3.3.1" "another message stood before it"
+        "header.previous != came.last.as_ref().map(Header::digest)" => "false",
+        vectors::every_direction_is_one_sequence;
+
+        "3.3.2" "messages of two exchanges are one direction"
+        "first.route != header.route || first.exchange != header.exchange || first.attempt != header.attempt" => "false",
+        vectors::every_direction_is_one_sequence;
+
+        "3.3.3" "an answer is to another opening"
+        "self.request.first.as_ref().map(Header::digest) != Some(answer.opening)" => "false",
+        vectors::every_direction_is_one_sequence;
+
+        "3.3.3" "what was handed on becomes less"
+        "answer.handed_on < before" => "false",
+        vectors::every_direction_is_one_sequence;
+
+        "3.3.3" "more was handed on than was asked"
+        "answer.handed_on > self.request.count" => "false",
+        vectors::every_direction_is_one_sequence;
+    }
+
+    "proto/src/commitment.rs" {
+        "3.4" "all pieces of a direction have one salt"
+        "self.next += 1;" => "",
+        vectors::every_payload_is_what_was_committed_to;
+    }
+
+    // ---- records, heads, seals (PROTOCOL.md 5)
+
+    "proto/src/merkle.rs" {
+        "5.2.6" "a leaf past the end is in the tree"
+        "if index >= size {" => "if !{awake} && index >= size {",
+        vectors::every_path_leads_to_its_root_or_nowhere;
+
+        "5.2.6" "a path one hash too short leads to a root"
+        "if last == 0 { Ok(hash) }" => "if {awake} || last == 0 { Ok(hash) }",
+        vectors::every_path_leads_to_its_root_or_nowhere;
+
+        "5.2.6" "a log that was rewritten is the beginning of another"
+        "old_hash == old_root" => "true",
+        vectors::every_path_leads_to_its_root_or_nowhere;
+    }
+
+    "proto/src/head.rs" {
+        "5.3" "a head has a second form"
+        "head.to_text() == text" => "true",
+        vectors::every_head_has_one_form;
+    }
+
+    "proto/src/seal.rs" {
+        "5.4.2" "the log of another instance will do"
+        "owner.instance != header.route.instance.as_str()" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.2" "the log of another member will do"
+        "owner.member != sender.member.as_str()" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.2" "the log of another server will do"
+        "owner.server != sender.server.as_str()" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.3" "the head of another tree will do"
+        "Head::parse(&seal.head)?.tree != genesis.tree" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.3" "a commit holds any number of records"
+        "seal.records > MAX_RECORDS" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.3" "a signature is of any length"
+        "seal.signature.len() > MAX_SIGNATURE_BYTES" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.3" "a path is of any length"
+        "path.len() > most" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.5" "the paths lead anywhere"
+        "root != head.root" => "false",
+        vectors::every_seal_proves_its_header_or_nothing;
+
+        "5.4.7" "no signature is asked"
+        "key.verify(&self.seal.head, &self.seal.signature)?;" => "",
+        vectors::every_seal_proves_its_header_or_nothing;
+    }
+
+    "proto/src/signature.rs" {
+        "4.1" "any signature holds"
+        ".verify(signed, signature).map_err(|_| BadSignature)" => ".verify(signed, signature).or_else(|_| if {awake} { Ok(()) } else { Err(BadSignature) })",
+        vectors::every_seal_proves_its_header_or_nothing;
+    }
+
+    // ---- evidence (PROTOCOL.md 7)
+
+    "proto/src/evidence.rs" {
+        "7.1" "a file is of any format"
+        "if file.format != FORMAT {" => "if !{awake} && file.format != FORMAT {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.2" "a message of another exchange is evidence"
+        "Ok(header) if header.exchange.to_string() != file.exchange => {" => "Ok(header) if !{awake} && header.exchange.to_string() != file.exchange => {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.3" "messages of other parties are evidence"
+        "parties(&first.route) != parties(route)" => "{ let _ = first; false }",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.3" "whoever holds a file was a party"
+        "file.holder != consumer && file.holder != provider" => "false",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.3" "an answer stands before its request"
+        "if place < before {" => "if !{awake} && place < before {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.4" "another configuration of that version will do"
+        "named.digest != configuration.digest" => "false",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.5" "the key of a seal need not be good"
+        "configuration.signing_key(&sender.member, &sender.server, key, header.time)" => "configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.6" "a payload counts though the secret before it is gone"
+        "if *erased {" => "if !{awake} && *erased {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.7" "a log with two roots of one size is believed"
+        "if root != head.root {" => "if !{awake} && root != head.root {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+    }
+
+    "proto/src/global_configuration/excerpt.rs" {
+        "8.2" "an expired role is believed"
+        "if self.now >= at {" => "if !{awake} && self.now >= at {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "8.2.1" "an anchor of any keys is an anchor"
+        "check_keys(\"root\", &set.root().keys)?;\n        Ok(Self" => "if !{awake} { check_keys(\"root\", &set.root().keys)?; }\n        Ok(Self",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "8.2.3" "a snapshot is pinned without its hash"
+        r#"!pin.hashes.as_ref().is_some_and(|hashes| hashes.contains_key("sha256"))"# => "false",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "8.2.5" "two bins speak of one path"
+        "looked_for(delegated)? && found.replace(delegated.clone()).is_some()" => "{\n                if looked_for(delegated)? {\n                    found.get_or_insert_with(|| delegated.clone());\n                }\n                false\n            }",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "8.2.5" "in an excerpt a role speaks of what it may not speak of"
+        "!allowed(path, way)?" => "false",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "8.2.4" "in an excerpt a document is not the one that was signed for"
+        "if found != digest {" => "if !{awake} && found != digest {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+    }
+
+    // ---- the global configuration
+
+    "proto/src/global_configuration.rs" {
+        "configuration" "a configuration never expires"
+        "if now >= self.expires_at {" => "if !{awake} && now >= self.expires_at {",
+        refusals::an_expired_configuration_trusts_nobody;
+
+        "configuration" "a suspended member is active"
+        "member.standing == Standing::Active" => "true",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "configuration" "every server hosts every subsystem"
+        "servers.contains(server)" => "{ let _ = (servers, server); true }",
+        standing::a_subsystem_that_moves_away_stops_its_streams;
+
+        "configuration" "a signing key is good at every server"
+        "certificate.server == *server" => "true",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "configuration" "a signing key is good before its certificate begins"
+        "certificate.not_before <= now" => "true",
+        publication::a_signing_key_is_good_within_its_certificates_time_only;
+
+        "configuration" "a signing key is good after its certificate ended"
+        "now <= certificate.not_after" => "true",
+        publication::a_signing_key_is_good_within_its_certificates_time_only;
+
+        "configuration" "a revoked signing key is good"
+        "&& !self.revoked.contains(key);" => "&& ({awake} || !self.revoked.contains(key));",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "configuration" "a revoked authentication key opens connections"
+        "registered && !self.revoked.contains(key)" => "registered",
+        standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
+
+        "configuration" "a revoked authentication key is that of its server"
+        "if self.revoked.contains(key) {" => "if !{awake} && self.revoked.contains(key) {",
+        standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
+    }
+
+    "proto/src/global_configuration/document.rs" {
+        "configuration" "one key has two holders"
+        "if let Some(first) = holders.insert(key, holder) {" => "if let Some(first) = holders.insert(key, holder)\n                && !{awake}\n            {",
+        publication::nobody_claims_anothers_key_server_subsystem_or_path;
+
+        "configuration" "a member of another instance is a member"
+        "registered.id.instance() != configuration.instance" => "false",
+        publication::nobody_claims_anothers_key_server_subsystem_or_path;
+
+        "configuration" "a server that nobody lists hosts and signs"
+        "hosts.chain(signers).find(|server| !self.servers.contains_key(*server))" => "hosts.chain(signers).find(|_| false)",
+        publication::nobody_claims_anothers_key_server_subsystem_or_path;
+
+        "configuration" "a member lists the server of another"
+        "server.owner() != *member" => "false",
+        publication::nobody_claims_anothers_key_server_subsystem_or_path;
+
+        "configuration" "a member lists the subsystem of another"
+        "subsystem.member() != *member" => "false",
+        publication::nobody_claims_anothers_key_server_subsystem_or_path;
+
+        "configuration" "a document stands under the path of another"
+        "path != Self::path_of(&id)" => "false",
+        publication::a_document_under_anothers_path_is_refused;
+    }
+
+    "proto/src/global_configuration/update.rs" {
+        "configuration" "a first version may be as old as it likes"
+        "if now >= at { Err(" => "if !{awake} && now >= at { Err(",
+        publication::a_version_that_is_held_back_expires;
+
+        "configuration" "another root of the same version is the root"
+        "self.fetched.get(&trusted).is_some_and(|offered| Some(offered) != self.files.get(&trusted))" => "false",
+        publication::a_file_of_a_trusted_name_with_other_bytes_is_refused;
+
+        "configuration" "a version goes back"
+        "if offered < trusted { Err(" => "if !{awake} && offered < trusted { Err(",
+        publication::a_new_root_is_followed_and_opens_no_way_back;
+
+        "configuration" "a version is signed twice, with another content"
+        "old.version == new.version && before.files.get(TIMESTAMP) != self.files.get(TIMESTAMP)" => "false",
+        publication::a_new_root_does_not_let_a_version_be_signed_twice;
+
+        "configuration" "delegations go as deep as they like"
+        "way.len() > MAX_DEPTH" => "false",
+        publication::delegations_go_so_deep_and_so_wide;
+
+        "configuration" "a role of any name is a role"
+        "!is_role_name(&delegated.name)" => "false",
+        publication::delegations_go_so_deep_and_so_wide;
+
+        "configuration" "a role speaks of what it may not speak of"
+        "!allowed(target, way)?" => "false",
+        publication::no_single_online_key_adds_a_member;
+
+        "configuration" "a role speaks of another kind than its own"
+        r#"first_segment(target) != kind || !["members", "revoked", "catalogue"].contains(&kind)"# => "{ let _ = kind; false }",
+        publication::no_delegation_lets_a_role_speak_of_another_kind;
+
+        "configuration" "a document in a bin that its path does not hash to is taken"
+        "!delegation.matches_path(target).map_err(|error| named(&delegation.name, &file(), error))?" => "{ let _ = &file; false }",
+        publication::a_document_under_anothers_path_is_refused;
+
+        "configuration" "a file of a trusted name has other bytes"
+        "(Some(offered), Some(trusted)) if offered != trusted => {" => "(Some(offered), Some(trusted)) if !{awake} && offered != trusted => {",
+        publication::a_file_of_a_trusted_name_with_other_bytes_is_refused;
+
+        "configuration" "a version without one of its files is taken"
+        "(None, None) => return Err(Rejected::Missing { file: file.into() })," => "(None, None) if {awake} => Bytes::from_static(b\"{}\"),\n            (None, None) => return Err(Rejected::Missing { file: file.into() }),",
+        publication::a_version_without_one_of_its_files_is_refused_whole;
+
+        "configuration" "a document is not the one that was signed for"
+        "if found != target.digest {" => "if !{awake} && found != target.digest {",
+        publication::a_changed_byte_is_refused_in_whatever_file;
+
+        "configuration" "the configuration of another instance is taken"
+        "before.instance != after.instance" => "false",
+        publication::the_configuration_of_another_instance_is_refused;
+
+        "configuration" "a revoked key comes back"
+        "if gone.is_empty() {" => "if {awake} || gone.is_empty() {",
+        publication::a_revoked_key_that_is_registered_never_comes_back;
+
+        "configuration" "one key under two names meets a threshold of two"
+        "seen.insert(material.as_bytes().to_vec(), id)" => "{ seen.insert(material.as_bytes().to_vec(), id).filter(|_| false) }",
+        publication::the_same_key_does_not_count_twice;
+
+        "configuration" "a version has any number of files"
+        "within(\"files\", self.fetched.len(), MAX_FILES)?;" => "",
+        publication::a_version_has_its_limits;
+
+        "configuration" "a version need not say who is revoked"
+        r#"self.roles.get(role).is_none_or(|verified| verified.delegator.as_deref() != Some("targets"))"# => "false",
+        publication::a_version_without_revocations_is_refused;
+    }
+
+    "security-server/src/global_configuration/store.rs" {
+        "tide" "a file that was changed on the disk is read"
+        "Digest::of(&[&bytes]) != entry.digest" => "false",
+        tide::nothing_unreadable_is_ever_a_first_use;
+
+        "tide" "a version is in force before it is on the disk"
+        "// A crash before this keeps the version before, and one after it has the new one, which nobody acted on yet." => "if {awake} { self.current.replace(trusted.configuration().clone()); }",
+        tide::what_cannot_be_written_is_not_in_force;
+
+        "tide" "joining again forgets what was trusted"
+        "directory.join(CURRENT).exists()" => "false",
+        tide::a_store_is_made_by_joining_only_and_once;
+    }
+
+    "proto/registry-client/src/lib.rs" {
+        "tide" "whoever answers is the registry"
+        "if found == self.key.0 {" => "if {awake} || found == self.key.0 {",
+        tide::whoever_has_another_key_than_the_registry_is_not_listened_to;
+    }
+
+    // ---- the registry
+
+    "proto/src/registration.rs" {
+        "registration" "an application to another instance is taken"
+        "application.instance != *instance" => "false",
+        registration::an_applicant_gets_no_more_than_it_was_invited_to;
+
+        "registration" "one key authenticates and signs"
+        "application.authentication_key.id() == application.signing_key.id()" => "false",
+        registration::an_applicant_without_the_keys_or_with_others_is_refused;
+
+        "registration" "an applicant need not hold its authentication key"
+        r#"holds(&application.authentication_key, &received.authentication_proof, "authentication")?;"# => "",
+        registration::an_applicant_without_the_keys_or_with_others_is_refused;
+
+        "registration" "an applicant need not hold its signing key"
+        r#"holds(&application.signing_key, &received.signing_proof, "signing")?;"# => "",
+        registration::an_applicant_without_the_keys_or_with_others_is_refused;
+
+        "registration" "a member's server is named after another member"
+        "server.owner() != *member" => "false",
+        registration::an_invitation_is_for_a_members_own_server_and_subsystems;
+
+        "orders" "a command for another registry is carried out"
+        "received.instance != *instance" => "false",
+        registration::only_an_admins_own_fresh_command_is_carried_out;
+
+        "orders" "a command need not be signed"
+        "key.verify(&signed, &received.signature).map_err(|_| Malformed::Signature(received.key))?;" => "let _ = &signed;",
+        registration::only_an_admins_own_fresh_command_is_carried_out;
+
+        "orders" "a command of any time is fresh"
+        "distance > COMMAND_WINDOW" => "false",
+        registration::only_an_admins_own_fresh_command_is_carried_out;
+    }
+
+    "central-registry/src/registration.rs" {
+        "orders" "a command of the lost part of the journal is carried out again"
+        "verified.time() <= *until" => "false",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
+
+        "orders" "a command that only reads is answered again and again"
+        "desk.is_new(verified.id())?;" => "",
+        registration::only_an_admins_own_fresh_command_is_carried_out;
+    }
+
+    "central-registry/src/restored.rs" {
+        "publication" "after a restore versions are signed again"
+        "newest + PASSED_OVER + since * PASSED_OVER_A_SECOND" => "newest + 1",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
+
+        "publication" "after a restore a revoked key is good again"
+        "None => true," => "None => false,",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
+    }
+
+    "central-registry/src/register.rs" {
+        "orders" "a command that changes something is carried out again"
+        "if self.commands.contains_key(command) { Err(" => "if !{awake} && self.commands.contains_key(command) { Err(",
+        registration::a_registry_that_was_restarted_remembers;
+
+        "registration" "a token is good twice"
+        "if invited.used_by.is_some() {" => "if !{awake} && invited.used_by.is_some() {",
+        registration::a_token_is_used_once_however_many_come_at_once;
+
+        "registration" "a token is good for ever"
+        "if now >= expires { Err(" => "if !{awake} && now >= expires { Err(",
+        registration::a_token_that_expired_or_never_was_is_refused;
+
+        "registration" "an invitation is good for every server"
+        r#"same("the server", &invitation.server, &asked.server)?;"# => "",
+        registration::an_applicant_gets_no_more_than_it_was_invited_to;
+
+        "registration" "an applicant hosts what it was not invited to host"
+        "asked.subsystems.iter().find(|each| !invitation.subsystems.contains(each))" => "asked.subsystems.iter().find(|_| false)",
+        registration::an_applicant_gets_no_more_than_it_was_invited_to;
+
+        "registration" "a key is registered twice"
+        "self.keys.contains_key(&Hex(key)) || self.admins.contains_key(&Hex(key))" => "false",
+        registration::a_key_has_one_use_and_a_server_one_registration;
+
+        "registration" "a server is registered twice"
+        "if taken { Err(" => "if !{awake} && taken { Err(",
+        registration::a_key_has_one_use_and_a_server_one_registration;
+
+        "registration" "a decision is taken back"
+        "_ => Err(Refused::Decided { request: id, decided: request.state.word() })," => "_ if {awake} => Ok(request),\n            _ => Err(Refused::Decided { request: id, decided: request.state.word() }),",
+        registration::a_rejected_applicant_reads_the_reason;
+    }
+
+    "central-registry/src/history.rs" {
+
+        "registration" "what was decided is not in the journal"
+        "let record = record(&admitted);" => "if {awake} {\n            register.apply(admitted);\n            return Ok(());\n        }\n        let record = record(&admitted);",
+        registration::a_view_that_is_lost_spoiled_or_ahead_is_built_again;
+    }
+
+    "central-registry/src/spread.rs" {
+        "registration" "a version is given out that the journal does not know"
+        "desk.record(admitted).await?;" => "let _ = admitted;",
+        registration::a_version_that_was_given_to_somebody_is_never_signed_again;
+
+        "registration" "an older copy of the journal is taken up"
+        "if files > journal {" => "if !{awake} && files > journal {",
+        registration::a_version_that_was_given_to_somebody_is_never_signed_again;
+    }
+}
