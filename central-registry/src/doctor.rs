@@ -160,7 +160,14 @@ async fn read(sheet: &Sheet, options: &Options) -> Found<File> {
                 NoConfiguration::Unreadable { .. } | NoConfiguration::Form { .. } => None,
             };
             let place = line.map_or_else(|| shown.to_string(), |line| format!("{shown}:{line}"));
-            failed_by(error, format!("correct {place}; every key is explained in deploy/central-registry.toml"))
+            let remedy = format!("correct {place}; every key is explained in deploy/central-registry.toml");
+            match error {
+                // Its rule is what it breaks, and no remedy.
+                NoConfiguration::Value { key, value, rule, .. } => {
+                    failed(format!("{shown}: {key} = {value:?} cannot be: {rule}"), remedy)
+                }
+                error => failed_by(error, remedy),
+            }
         })?;
         let found = format!("it listens at {}", configuration.listen);
         Ok(ok(File { path, text, configuration }, found))

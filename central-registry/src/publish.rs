@@ -10,7 +10,7 @@
 //!  |- members   members/*/*/*.json    to m-00 … m-ff by the hash of the path: one document per member
 //!  |- catalogue catalogue/*/*/*.json  to c-00 … c-ff likewise
 //!  '- revoked   revoked/*.json        16 documents of revoked keys; its keys sign nothing else
-//! snapshot                  the version of each of these, and nothing more of them: each bears signatures of its own
+//! snapshot                  the version of each of these, and the bytes of all of them in one digest
 //! timestamp                 version, length and hash of the snapshot, and when it was signed
 //! ```
 //!
@@ -30,7 +30,7 @@ use proto::global_configuration::document::{
     INSTANCE_PATH, InstanceDocument, LastHead, MemberDocument, REVOKED_SHARDS, RevokedDocument,
 };
 use proto::global_configuration::update::{
-    Anchor, Files, Rejected, TIMESTAMP, Trusted, root_file, target_file, update,
+    Anchor, Files, ROLES_SHA256, Rejected, TIMESTAMP, Trusted, digest_of_roles, root_file, target_file, update,
 };
 use proto::head::Head;
 use proto::identifier::MemberId;
@@ -156,8 +156,9 @@ impl Publication {
         bodies.entry("targets".into()).or_default().insert("delegations".into(), top_delegations(keys, thresholds));
         bodies.insert("members".into(), bin_delegations("m", &keys.members, thresholds.members));
         bodies.insert("catalogue".into(), bin_delegations("c", &keys.catalogue, thresholds.catalogue));
+        let (prior, kept) = (BTreeMap::new(), Files::new());
         let mut draft =
-            Draft { version: 1, prior: &BTreeMap::new(), keys, now, roles: BTreeMap::new(), files: Files::new() };
+            Draft { version: 1, prior: &prior, kept: &kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
         draft.files.insert(root_file(1), root.clone());
         draft.write(bodies, &documents)?;
         let trusted = Anchor::read(root)?.first(&draft.files, now)?;
@@ -210,10 +211,11 @@ impl Publication {
     /// The same content in this version, every role signed again whose keys are at hand, and every file new to everybody:
     /// after a restore, when files of later versions than these may be out, under names that these must not have.
     pub fn anew(&self, keys: &RoleKeys, version: u64, now: Time) -> Result<Self, Unpublishable> {
-        let kept = self.roles.iter().filter(|(role, _)| keys_of(role, keys).is_empty());
-        let prior = kept.map(|(role, issued)| (role.clone(), issued.clone())).collect();
+        let without_key = self.roles.iter().filter(|(role, _)| keys_of(role, keys).is_empty());
+        let prior = without_key.map(|(role, issued)| (role.clone(), issued.clone())).collect();
         let bodies = self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
-        let mut draft = Draft { version, prior: &prior, keys, now, roles: BTreeMap::new(), files: Files::new() };
+        let kept = self.trusted.files();
+        let mut draft = Draft { version, prior: &prior, kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
         draft.write(bodies, &BTreeMap::new())?;
         let trusted = update(&self.trusted, &draft.files, now)?;
         let introduced = trusted.files().keys().map(|file| (file.clone(), version)).collect();
@@ -228,7 +230,8 @@ impl Publication {
         now: Time,
     ) -> Result<(Self, Vec<File>), Unpublishable> {
         let version = self.version() + 1;
-        let mut draft = Draft { version, prior: &self.roles, keys, now, roles: BTreeMap::new(), files: Files::new() };
+        let (prior, kept) = (&self.roles, self.trusted.files());
+        let mut draft = Draft { version, prior, kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
         draft.write(bodies, documents)?;
         let trusted = update(&self.trusted, &draft.files, now)?;
         let changed: Vec<String> = trusted.since(&self.trusted).map(|(file, _)| file.clone()).collect();
@@ -309,6 +312,8 @@ impl Publication {
 struct Draft<'a> {
     version: u64,
     prior: &'a BTreeMap<String, Issued>,
+    /// The files of the version before.
+    kept: &'a Files,
     keys: &'a RoleKeys,
     now: Time,
     roles: BTreeMap<String, Issued>,
@@ -326,15 +331,37 @@ impl Draft<'_> {
         for (role, body) in bodies {
             self.role(&role, body)?;
         }
-        let pins =
-            self.roles.iter().map(|(role, issued)| (format!("{role}.json"), json!({ "version": issued.version })));
-        let meta: Map<String, Value> = pins.collect();
-        self.role("snapshot", Body::from_iter([("meta".to_owned(), Value::Object(meta))]))?;
+        self.snapshot()?;
         self.timestamp()?;
         for (path, bytes) in documents {
             self.files.insert(target_file(path, &Digest::of(&[bytes])), bytes.clone());
         }
         Ok(())
+    }
+
+    /// Pins each role by its version; those that delegate by their bytes too, which whoever has only some of the files can
+    /// check; and the bytes of all of them together.
+    fn snapshot(&mut self) -> Result<(), Unpublishable> {
+        let mut digests = BTreeMap::new();
+        for (role, issued) in &self.roles {
+            let file = format!("{}.{role}.json", issued.version);
+            let bytes = self.files.get(&file).or_else(|| self.kept.get(&file));
+            let bytes = bytes.ok_or_else(|| Unpublishable::Files(format!("{file} is missing")))?;
+            digests.insert(role.as_str(), Digest::of(&[bytes]));
+        }
+        let pin = |(role, issued): (&String, &Issued)| {
+            let mut pin = json!({ "version": issued.version });
+            if !is_bin(role) {
+                pin["hashes"] = json!({ "sha256": digests[role.as_str()].to_string() });
+            }
+            (format!("{role}.json"), pin)
+        };
+        let meta: Map<String, Value> = self.roles.iter().map(pin).collect();
+        let all = Value::String(digest_of_roles(&digests).to_string());
+        self.role(
+            "snapshot",
+            Body::from_iter([("meta".to_owned(), Value::Object(meta)), (ROLES_SHA256.to_owned(), all)]),
+        )
     }
 
     /// Signs the role again if it changed or is due; else keeps it, file and version.
@@ -426,6 +453,10 @@ fn targets_bodies(documents: &BTreeMap<String, Bytes>) -> BTreeMap<String, Body>
 
 fn bin_of(path: &str) -> usize {
     usize::from(Digest::of(&[path.as_bytes()]).as_bytes()[0])
+}
+
+fn is_bin(role: &str) -> bool {
+    role.starts_with("m-") || role.starts_with("c-")
 }
 
 fn bin_name(kind: &str, bin: usize) -> String {

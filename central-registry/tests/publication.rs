@@ -2,6 +2,7 @@
 // A test tells what went wrong by panicking, wherever it does so.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use proto::digest::Digest;
 use proto::global_configuration::document::{
     Der, InstanceDocument, MemberDocument, Refused, ServerDocument, SigningDocument, SubsystemDocument,
 };
-use proto::global_configuration::update::{self, Anchor, Files, Rejected, TIMESTAMP, Trusted, update};
+use proto::global_configuration::update::{
+    self, Anchor, Files, ROLES_SHA256, Rejected, TIMESTAMP, Trusted, digest_of_roles, update,
+};
 use proto::global_configuration::{Freshness, Standing};
 use proto::head::Head;
 use proto::identifier::MemberId;
@@ -373,6 +376,45 @@ fn no_single_online_key_adds_a_member() {
 }
 
 #[test]
+fn no_role_signs_one_version_twice() {
+    let mut country = Country::of(3);
+    let before = country.joined();
+    country.view.members[0] = member("m0", "ss1.other.example:5500");
+    country.view.instance.name = "Another name".into();
+    country.view.revoked.push(Digest::of(&[b"a key"]).into());
+    let changed = files(&country.publish(NOW));
+    let bin = bin_of(&MemberDocument::path_of(&id("m0")));
+    for (role, keys) in
+        [("targets", &country.keys.targets), ("revoked", &country.keys.revoked), (&bin, &country.keys.members)]
+    {
+        let mut forged = changed.clone();
+        let name = format!("2.{role}.json");
+        forged.insert(name.clone(), resigned(&forged[&name], keys, |signed| signed["x"] = json!(1)));
+        // The role's own signature holds, and the version is the one that the snapshot pins.
+        let refused = update(&before, &forged, NOW).unwrap_err();
+        assert!(matches!(refused, Rejected::OtherRoles | Rejected::OtherBytes { .. }), "{role}: {refused}");
+        let mut all = country.publication.files().clone();
+        all.extend(forged);
+        assert!(country.anchor().first(&all, NOW).is_err(), "{role}");
+    }
+    assert!(update(&before, &changed, NOW).is_ok());
+    // What an older registry signed says nothing of its roles' bytes, and is taken.
+    let mut older = country.publication.files().clone();
+    let name = "2.snapshot.json";
+    let bytes = resigned(&older[name], &country.keys.snapshot, |signed| {
+        signed.as_object_mut().unwrap().remove(ROLES_SHA256);
+    });
+    let (length, digest) = (bytes.len(), Digest::of(&[&bytes]).to_string());
+    older.insert(name.into(), bytes);
+    let timestamp = resigned(&older[TIMESTAMP], &country.keys.timestamp, |signed| {
+        signed["meta"]["snapshot.json"]["length"] = json!(length);
+        signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(digest);
+    });
+    older.insert(TIMESTAMP.into(), timestamp);
+    assert!(country.anchor().first(&older, NOW).is_ok());
+}
+
+#[test]
 fn no_delegation_lets_a_role_speak_of_another_kind() {
     let country = Country::of(1);
     let path = MemberDocument::path_of(&id("intruder"));
@@ -386,6 +428,7 @@ fn no_delegation_lets_a_role_speak_of_another_kind() {
         roles.iter_mut().filter(|role| role["name"] == "catalogue").for_each(|role| role["paths"] = json!(["*/*/*/*"]));
     });
     forged.insert("1.targets.json".into(), targets);
+    fit(&mut forged, &keys.snapshot, &keys.timestamp);
     let refused = country.anchor().first(&forged, NOW).unwrap_err();
     assert_eq!(refused, Rejected::NotAllowed { role: bin, target: path });
 }
@@ -476,10 +519,11 @@ fn a_new_root_does_not_let_a_version_be_signed_twice() {
 #[test]
 fn a_version_without_revocations_is_refused() {
     let country = Country::of(2);
-    let forged = country.forged("targets", &country.keys.targets, &country.keys.timestamp, |signed| {
+    let mut forged = country.forged("targets", &country.keys.targets, &country.keys.timestamp, |signed| {
         let roles = signed["delegations"]["roles"].as_array_mut().unwrap();
         roles.retain(|role| role["name"] != "revoked");
     });
+    fit(&mut forged, &country.keys.snapshot, &country.keys.timestamp);
     let refused = country.anchor().first(&forged, NOW).unwrap_err();
     assert_eq!(refused, Rejected::NotDelegated { role: "revoked" });
 }
@@ -549,6 +593,8 @@ fn a_version_has_its_limits() {
     let mut padded = files["1.m-00.json"].to_vec();
     padded.resize(update::MAX_ROLE_BYTES, b' ');
     files.insert("1.m-00.json".into(), padded.clone().into());
+    assert_eq!(first(&files).unwrap_err(), Rejected::OtherRoles, "not the bytes that the snapshot was signed over");
+    fit(&mut files, &country.keys.snapshot, &country.keys.timestamp);
     assert!(first(&files).is_ok());
     padded.push(b' ');
     files.insert("1.m-00.json".into(), padded.into());
@@ -653,12 +699,7 @@ impl Country {
         let mut files = self.publication.files().clone();
         let name = format!("1.{role}.json");
         files.insert(name.clone(), resigned(&files[&name], keys, change));
-        let snapshot = files["1.snapshot.json"].clone();
-        let fitted = resigned(&files[TIMESTAMP], timestamp, |signed| {
-            signed["meta"]["snapshot.json"]["length"] = json!(snapshot.len());
-            signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(Digest::of(&[&snapshot]).to_string());
-        });
-        files.insert(TIMESTAMP.into(), fitted);
+        pin_snapshot(&mut files, timestamp);
         files
     }
 
@@ -693,21 +734,20 @@ impl Country {
             }
             above = (*name).to_owned();
         }
-        let snapshot = resigned(&files["1.snapshot.json"], &self.keys.snapshot, |signed| {
-            added.iter().for_each(|file| signed["meta"][file] = json!({ "version": 1 }));
-        });
-        let timestamp = resigned(&files[TIMESTAMP], &self.keys.timestamp, |signed| {
-            signed["meta"]["snapshot.json"]["length"] = json!(snapshot.len());
-            signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(Digest::of(&[&snapshot]).to_string());
-        });
-        files.extend([("1.snapshot.json".to_owned(), snapshot), (TIMESTAMP.to_owned(), timestamp)]);
+        files.insert(
+            "1.snapshot.json".into(),
+            resigned(&files["1.snapshot.json"], &self.keys.snapshot, |signed| {
+                added.iter().for_each(|file| signed["meta"][file] = json!({ "version": 1 }));
+            }),
+        );
+        fit(&mut files, &self.keys.snapshot, &self.keys.timestamp);
         files
     }
 
     /// The files with a target added to a role. `keys` sign the role, the snapshot and the timestamp.
     fn with_target(&self, role: &str, path: &str, document: &[u8], keys: [&Vec<SigningKey>; 3]) -> Files {
         let digest = Digest::of(&[document]);
-        let mut files = self.forged("snapshot", keys[1], keys[2], |_| {});
+        let mut files = self.publication.files().clone();
         let role_file = format!("1.{role}.json");
         let bytes = resigned(&files[&role_file], keys[0], |signed| {
             signed["targets"][path] = json!({ "length": document.len(), "hashes": { "sha256": digest.to_string() } });
@@ -715,8 +755,40 @@ impl Country {
         files.insert(role_file, bytes);
         let (directory, name) = path.rsplit_once('/').unwrap();
         files.insert(format!("{directory}/{digest}.{name}"), document.to_vec().into());
+        fit(&mut files, keys[1], keys[2]);
         files
     }
+}
+
+/// Lets the snapshot say what the roles are now, and the timestamp what the snapshot is.
+fn fit(files: &mut Files, snapshot: &[SigningKey], timestamp: &[SigningKey]) {
+    let name = "1.snapshot.json";
+    let meta: Value = serde_json::from_slice(&files[name]).unwrap();
+    let roles = meta["signed"]["meta"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|file| (file.strip_suffix(".json").unwrap(), Digest::of(&[&files[&format!("1.{file}")]])));
+    let roles: BTreeMap<&str, Digest> = roles.collect();
+    let fitted = resigned(&files[name], snapshot, |signed| {
+        for (role, digest) in &roles {
+            if let Some(hashes) = signed["meta"][format!("{role}.json")].get_mut("hashes") {
+                hashes["sha256"] = json!(digest.to_string());
+            }
+        }
+        signed[ROLES_SHA256] = json!(digest_of_roles(&roles).to_string());
+    });
+    files.insert(name.into(), fitted);
+    pin_snapshot(files, timestamp);
+}
+
+fn pin_snapshot(files: &mut Files, timestamp: &[SigningKey]) {
+    let snapshot = files["1.snapshot.json"].clone();
+    let fitted = resigned(&files[TIMESTAMP], timestamp, |signed| {
+        signed["meta"]["snapshot.json"]["length"] = json!(snapshot.len());
+        signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(Digest::of(&[&snapshot]).to_string());
+    });
+    files.insert(TIMESTAMP.into(), fitted);
 }
 
 /// The file changed, and signed by `keys` under the names that the file gives its signers, as the best forger would.

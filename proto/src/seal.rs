@@ -170,9 +170,8 @@ impl Walked<'_> {
         self.key
     }
 
-    /// Checks the signature over the head (PROTOCOL.md 5.4, step 7). `remembered` says whether this key's signature
-    /// over this head held before; a head has one form, so this is a memory by key and signed bytes, and never by the
-    /// signature.
+    /// Checks the signature over the head (PROTOCOL.md 5.4, step 7). `remembered` says whether this very signature by
+    /// this key over this head held before. To remember the head alone would let any bytes pass for its signature.
     pub fn signed_by(
         self,
         key: &PublicKey,

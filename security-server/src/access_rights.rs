@@ -152,49 +152,53 @@ pub struct AccessRights {
 
 /// The grants as the entries of the audit log make them.
 #[derive(Clone, Default)]
-struct View {
+pub(crate) struct View {
     grants: BTreeMap<GrantNumber, Arc<Grant>>,
     by_path: HashMap<(SubsystemId, String), Vec<GrantNumber>>,
     last: u64,
 }
 
 impl AccessRights {
-    /// Opens the audit log, and takes the grants from it. With them comes what else it held.
+    /// Opens the audit log and reads the grants from it. With what else it says of the time before.
     pub fn open(
         disk: Arc<dyn journal::Disk>,
         options: journal::Options,
         server: &ServerId,
         keys: &[(MemberId, Arc<SigningKey>)],
     ) -> Result<(Self, Past), OpenError> {
-        let mut view = View::default();
-        let (audit, past) = AuditLog::open(disk, options, server, keys, &mut |noted| view.take(noted))?;
-        view.index();
-        let rights = Self {
-            view: ArcSwap::from_pointee(view),
+        let mut grants = View::default();
+        let (audit, past) = AuditLog::open(disk, options, server, keys, &mut |noted| grants.take(noted))?;
+        Ok((Self::of(Arc::new(audit), grants, keys), past))
+    }
+
+    /// The audit log that the grants stand in.
+    pub(crate) fn audit(&self) -> &Arc<AuditLog> {
+        &self.audit
+    }
+
+    /// The grants that the audit log held at the start.
+    fn of(audit: Arc<AuditLog>, mut grants: View, keys: &[(MemberId, Arc<SigningKey>)]) -> Self {
+        grants.index();
+        Self {
+            view: ArcSwap::from_pointee(grants),
             rates: Mutex::default(),
-            audit: Arc::new(audit),
+            audit,
             changing: tokio::sync::Mutex::default(),
             keys: keys.iter().cloned().collect(),
             changes: watch::Sender::new(0),
-        };
-        Ok((rights, past))
-    }
-
-    /// The audit log that the grants are entries of.
-    pub fn audit(&self) -> &Arc<AuditLog> {
-        &self.audit
+        }
     }
 
     /// The grants of an audit log, for whoever changes nothing: without its lock, of a running server too.
     pub fn read(disk: &dyn journal::Disk) -> Result<Vec<Arc<Grant>>, OpenError> {
         let (mut view, mut foreign) = (View::default(), None);
-        let mut see = |entry: journal::Entry| {
-            let mut noted = || serde_json::from_slice(&entry.record.body()).and_then(|noted| view.take(&noted));
-            if entry.record.kind() == Kind::Entry && noted().is_err() {
+        let mut take = |entry: journal::Entry| {
+            let noted = || serde_json::from_slice::<Noted>(&entry.record.body());
+            if entry.record.kind() == Kind::Entry && noted().and_then(|noted| view.take(&noted)).is_err() {
                 foreign.get_or_insert(entry.position);
             }
         };
-        journal::read(disk, None, &mut see).map_err(journal::OpenError::from)?;
+        journal::read(disk, None, &mut take).map_err(journal::OpenError::from)?;
         match foreign {
             Some(position) => Err(OpenError::Entry(position)),
             None => Ok(view.grants.into_values().collect()),
@@ -441,7 +445,7 @@ impl Grant {
 
 impl View {
     /// Takes in an entry, where it is one about grants.
-    fn take(&mut self, noted: &Noted) -> Result<(), serde_json::Error> {
+    pub(crate) fn take(&mut self, noted: &Noted) -> Result<(), serde_json::Error> {
         match noted {
             Noted::Granted { grant, .. } => {
                 let document = STANDARD.decode(grant).map_err(serde::de::Error::custom)?;

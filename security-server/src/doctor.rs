@@ -212,7 +212,14 @@ async fn read(sheet: &Sheet, options: &Options) -> Found<File> {
                 _ => None,
             };
             let place = line.map_or_else(|| shown.to_string(), |line| format!("{shown}:{}", line + 1));
-            failed_by(error, format!("correct {place}; {example}"))
+            let remedy = format!("correct {place}; {example}");
+            match error {
+                // Its rule is what it breaks, and no remedy.
+                NoConfiguration::Value { key, value, rule, .. } => {
+                    failed(format!("{shown}: {key} = {value:?} cannot be: {rule}"), remedy)
+                }
+                error => failed_by(error, remedy),
+            }
         })?;
         let (doors, services) = (configuration.doors().count(), configuration.services.len());
         let found = format!("{}, {doors} clients' doors, {services} services", configuration.server);

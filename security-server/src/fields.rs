@@ -101,9 +101,12 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The gRPC status in trailers.
+/// The gRPC status in trailers: said once, and in the one form of its number.
 pub fn grpc_status(trailers: &HeaderMap) -> Option<u32> {
-    trailers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+    let mut said = trailers.get_all(GRPC_STATUS).iter();
+    let (Some(value), None) = (said.next(), said.next()) else { return None };
+    let status: u32 = value.to_str().ok()?.parse().ok()?;
+    (value.as_bytes() == status.to_string().as_bytes()).then_some(status)
 }
 
 /// The milliseconds of a `grpc-timeout`. `Err` where it is none; the gRPC specification allows eight digits.
@@ -206,6 +209,19 @@ mod tests {
         let names: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
         assert_eq!(names, [("x-a", &b"1"[..]), ("x-a", b"2"), ("x-b-bin", b"AAE")]);
         assert_eq!(to_headers(&fields).get_all("x-a").iter().count(), 2);
+    }
+
+    #[test]
+    fn a_status_is_said_once_and_in_one_form() {
+        let status = |values: &[&'static str]| {
+            let mut trailers = HeaderMap::new();
+            values.iter().for_each(|value| _ = trailers.append(GRPC_STATUS, HeaderValue::from_static(value)));
+            grpc_status(&trailers)
+        };
+        assert_eq!((status(&["0"]), status(&["16"])), (Some(0), Some(16)));
+        for none in [&[][..], &["0", "7"], &["0", "0"], &["00"], &["+0"], &[" 0"], &["OK"], &["4294967296"]] {
+            assert_eq!(status(none), None, "{none:?}");
+        }
     }
 
     #[test]

@@ -394,6 +394,14 @@ pub enum OwnEnd {
 }
 
 impl OwnEnd {
+    /// Whether our own system broke off or was never called, rather than ended.
+    fn is_broken_off(self) -> bool {
+        matches!(
+            self,
+            Self::Refused(Code::ServiceMalformed) | Self::Abort(Cause::Disconnected) | Self::Abort(Cause::Cancelled)
+        )
+    }
+
     /// As a header says it.
     pub(crate) fn sealed(self, trailers: Option<Digest>) -> End {
         match (self, trailers) {
@@ -510,6 +518,11 @@ impl OwnSource {
         if body.is_end_stream() {
             return self.take_trailers(&head.headers, metadata);
         }
+        // An answer has one status, and it is at its end.
+        if head.headers.contains_key(fields::GRPC_STATUS) {
+            tracing::warn!("the service says a status before its answer has ended");
+            return self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+        }
         self.gathered.metadata = Some(metadata);
         self.from = Origin::Service(body);
     }
@@ -587,7 +600,13 @@ impl Source for OwnSource {
             }
         }
         loop {
-            let arrived = self.arrived().await;
+            let mut arrived = self.arrived().await;
+            // A service that is cut off breaks off: what cut it off is the cause, whichever is seen first.
+            if let (Some(stop), Some(end)) = (way.stopped(), &mut arrived.end)
+                && end.is_broken_off()
+            {
+                *end = OwnEnd::Abort(stop.cause);
+            }
             if arrived.end.is_some() || arrived.contents != Contents::default() {
                 return arrived;
             }

@@ -8,7 +8,7 @@ mod watch;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::global_configuration::Configuration;
 use tokio::sync::watch as channel;
 
@@ -20,13 +20,14 @@ pub use watch::{Registry, watch};
 pub struct Current {
     configuration: ArcSwap<Configuration>,
     versions: channel::Sender<u64>,
+    refused: ArcSwapOption<String>,
 }
 
 impl Current {
     /// With this configuration in force, until [`Store::apply`] has a newer one.
     pub fn new(configuration: Arc<Configuration>) -> Self {
         let versions = channel::Sender::new(configuration.version);
-        Current { configuration: ArcSwap::new(configuration), versions }
+        Current { configuration: ArcSwap::new(configuration), versions, refused: ArcSwapOption::empty() }
     }
 
     /// What is in force now.
@@ -39,8 +40,14 @@ impl Current {
         self.versions.subscribe()
     }
 
+    /// Why what was offered last is not in force, where it is not: for operators.
+    pub fn refused(&self) -> Option<Arc<String>> {
+        self.refused.load_full()
+    }
+
     fn replace(&self, configuration: Arc<Configuration>) {
         let version = configuration.version;
+        self.refused.store(None);
         self.configuration.store(configuration);
         self.versions.send_replace(version);
     }

@@ -53,11 +53,11 @@ async fn run(what: What) -> Result<Exit, Ended> {
             Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
+        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Audit(command) => {
             security_server::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }
         What::Backup(command) => security_server::backup::run(command).await,
-        What::Doctor(arguments) => doctor::run(arguments).await,
         What::Token { reading } => Ok(token(reading.json)),
         What::Explain { code, language, reading } => Ok(explain(code, language.into(), reading.json)),
         What::Completions { shell } => {

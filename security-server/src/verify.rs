@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::head::Head;
 use proto::identifier::ServerId;
-use proto::message::{Cause, Contents, Direction, End, Header};
+use proto::message::{Cause, Contents, Direction, End, Fields, Header};
 use proto::record::{Genesis, TreeName};
 use proto::refusal::Code;
 use proto::seal;
@@ -31,15 +32,16 @@ use crate::witness::Witness;
 /// Heads remembered for one key; twice as many at the most.
 pub const REMEMBERED_HEADS: usize = 512;
 
-/// Heads whose signatures held, by key and what was signed, shared by all threads. A hit still asks the configuration
-/// whether the key is good.
+/// Heads whose signatures held, by key, what was signed and how, shared by all threads. A hit still asks the
+/// configuration whether the key is good. Another signature of a head that is remembered is checked like any other: what
+/// is kept with a message must verify for whoever reads it later.
 pub struct VerifiedHeads {
     roots: Mutex<HashMap<KeyId, [Roots; 2]>>,
     witness: Witness,
 }
 
-/// The root of each tree at each size that was seen.
-type Roots = HashMap<(TreeName, u64), Digest>;
+/// The root of each tree at each size that was seen, and the signature that held for it.
+type Roots = HashMap<(TreeName, u64), (Digest, Box<[u8]>)>;
 
 impl VerifiedHeads {
     /// None yet; what they show of the peers' logs, the witness holds against what it knows of them.
@@ -47,21 +49,25 @@ impl VerifiedHeads {
         Self { roots: Mutex::default(), witness }
     }
 
-    fn remembers(&self, key: &KeyId, head: &Head) -> bool {
+    fn remembers(&self, key: &KeyId, head: &Head, signature: &[u8]) -> bool {
         let heads = self.roots.lock().expect("no panic while it is held");
         let Some(generations) = heads.get(key) else { return false };
-        generations.iter().any(|roots| roots.get(&(head.tree, head.size)) == Some(&head.root))
+        let seen = |roots: &Roots| {
+            roots.get(&(head.tree, head.size)).is_some_and(|(root, held)| *root == head.root && **held == *signature)
+        };
+        generations.iter().any(seen)
     }
 
     /// Remembers a head whose signature held. Two roots of one tree at one size conflict (PROTOCOL.md 5.3). It is an
     /// alarm, not a refusal: both heads are in the log, with the messages.
-    fn remember(&self, key: KeyId, head: &Head, genesis: &Genesis, header: &Header, now: Time) {
+    fn remember(&self, key: KeyId, head: &Head, signature: &[u8], genesis: &Genesis, header: &Header, now: Time) {
         let place = (head.tree, head.size);
         let mut heads = self.roots.lock().expect("no panic while it is held");
         let generations = heads.entry(key).or_default();
-        let other = generations.iter().filter_map(|roots| roots.get(&place)).find(|root| **root != head.root).copied();
+        let mut seen = generations.iter().filter_map(|roots| roots.get(&place)).map(|(root, _)| *root);
+        let other = seen.find(|root| *root != head.root);
         let [young, old] = generations;
-        young.insert(place, head.root);
+        young.insert(place, (head.root, signature.into()));
         if young.len() >= REMEMBERED_HEADS {
             *old = std::mem::take(young);
         }
@@ -202,6 +208,9 @@ fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(He
         && frame.exchange == way.exchange.as_bytes()[..]
         && header.attempt == way.attempt
         && header.route == way.route
+        // Not sealed before the exchange began, and not later than now: its evidence is judged at this time.
+        && header.time.plus(MAX_SKEW) >= way.opened
+        && header.time <= now.plus(MAX_SKEW)
         && header.position == direction.position
         && header.previous == direction.previous
         && header.answer.is_none_or(|answer| {
@@ -215,6 +224,11 @@ fn check(heads: &VerifiedHeads, message: &mut Judged<Claimed<'_>>) -> Result<(He
     }
     let contents = proven(heads, &configuration, now, direction, &header, frame)
         .map_err(|why| if why.is_standing() { Stop::from(Cause::Forbidden) } else { disproved(&why) })?;
+    let sender = seal::Sender::of(&header);
+    let good_then = |key: KeyId| configuration.signing_key(&sender.member, &sender.server, &key, header.time).is_some();
+    if !direction.key.is_some_and(good_then) {
+        return Err(disproved(&"its key was not good at the time that it bears"));
+    }
     way.note_peer_signing_key(direction.key);
     Ok((header, contents))
 }
@@ -226,9 +240,16 @@ enum Unproven {
     Genesis(#[from] proto::record::NotCanonical),
     #[error("the first message of the direction brings no genesis")]
     NoGenesis,
+    #[error("it brings the genesis of another tree than the direction began in")]
+    OtherTree,
+    #[error(
+        "it names another configuration of the version in force here: either the registry shows two of them, or the \
+         peer does not say what it has"
+    )]
+    OtherConfiguration,
     #[error("the frame has no seal")]
     NoSeal,
-    #[error("the header's status is not the one in the trailers")]
+    #[error("the header's status is not the one and only in the trailers")]
     OtherStatus,
     #[error(transparent)]
     Seal(#[from] seal::Unproven),
@@ -243,6 +264,20 @@ impl Unproven {
     }
 }
 
+/// An answer's status is in its end, and once in its trailers: no reader finds another one.
+fn says_its_status_once(header: &Header, contents: &Contents) -> bool {
+    let statuses = |fields: &Option<Fields>| -> Vec<Bytes> {
+        let of_status = fields.iter().flatten().filter(|(name, _)| name == "grpc-status");
+        of_status.map(|(_, value)| value.clone()).collect()
+    };
+    let ended = match &header.end {
+        Some(End::Trailers { status, .. }) => vec![Bytes::from(status.to_string())],
+        _ => Vec::new(),
+    };
+    let head = header.direction == Direction::Request || statuses(&contents.metadata).is_empty();
+    head && statuses(&contents.trailers) == ended
+}
+
 /// The seal (PROTOCOL.md 5.4) and then the payload (3.5). Moves the direction on. A key must be good now, whatever is
 /// remembered of its signatures.
 fn proven(
@@ -254,7 +289,12 @@ fn proven(
     frame: &wire::Frame,
 ) -> Result<Contents, Unproven> {
     if !frame.genesis.is_empty() {
-        direction.tree = Some(Genesis::parse(frame.genesis.clone())?);
+        let genesis = Genesis::parse(frame.genesis.clone())?;
+        // A tree ends with its server, and an exchange with it. What is kept of the direction is its first genesis.
+        if direction.tree.as_ref().is_some_and(|began| began.tree != genesis.tree) {
+            return Err(Unproven::OtherTree);
+        }
+        direction.tree = Some(genesis);
     }
     let genesis = direction.tree.as_ref().ok_or(Unproven::NoGenesis)?;
     let seal = frame.seal.as_ref().ok_or(Unproven::NoSeal)?;
@@ -262,19 +302,20 @@ fn proven(
         |sender: &seal::Sender, key: &KeyId| configuration.signing_key(&sender.member, &sender.server, key, now);
     let mut remembered = false;
     let proven = seal::verify(header, seal, genesis, good_key, |key, head| {
-        remembered = heads.remembers(key, head);
+        remembered = heads.remembers(key, head, &seal.signature);
         remembered
     })?;
     if !remembered {
-        heads.remember(proven.key, &proven.head, genesis, header, now);
+        heads.remember(proven.key, &proven.head, &seal.signature, genesis, header, now);
     }
     direction.key = Some(proven.key);
+    let named = &header.configuration;
+    if named.version == configuration.version && named.digest != configuration.digest {
+        return Err(Unproven::OtherConfiguration);
+    }
     let contents = direction.commitments.check(header, frame.payload.clone())?;
-    if let (Some(End::Trailers { status, .. }), Some(trailers)) = (&header.end, &contents.trailers) {
-        let said = trailers.iter().find(|(name, _)| name == "grpc-status").map(|(_, value)| value.as_ref());
-        if said != Some(status.to_string().as_bytes()) {
-            return Err(Unproven::OtherStatus);
-        }
+    if !says_its_status_once(header, &contents) {
+        return Err(Unproven::OtherStatus);
     }
     direction.position += 1;
     direction.previous = Some(header.digest());

@@ -10,6 +10,7 @@ use proto::identifier::ExchangeId;
 use proto::message::{Cause, Opening, Route};
 use proto::refusal::{Code, Speaker};
 use proto::signature::KeyId;
+use proto::time::Time;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
@@ -35,6 +36,8 @@ pub struct Shared {
     pub why: Opening,
     /// The digest of the request's message 0.
     pub opening: Digest,
+    /// Its time.
+    pub opened: Time,
     /// Our member's tree in the log.
     pub tree: TreeIndex,
     /// At the provider: the grant that the exchange runs under. None where it is refused.
@@ -105,6 +108,7 @@ pub(crate) struct Beginning {
     pub attempt: u32,
     pub why: Opening,
     pub opening: Digest,
+    pub opened: Time,
     pub tree: TreeIndex,
     pub grant: Option<GrantNumber>,
     pub line: Line,
@@ -156,6 +160,7 @@ impl Way {
             attempt: beginning.attempt,
             why: beginning.why,
             opening: beginning.opening,
+            opened: beginning.opened,
             tree: beginning.tree,
             grant: beginning.grant,
             deadline,

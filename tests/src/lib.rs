@@ -3,15 +3,19 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are read, not called")]
 
+pub mod attack;
 pub mod chaos;
 pub mod echo;
+pub mod forged_log;
 pub mod logs;
+pub mod matrix;
 pub mod operator;
 pub mod processes;
 pub mod programs;
 pub mod raw;
 pub mod realm;
 pub mod rogue;
+pub mod rogue_registry;
 pub mod tap;
 pub mod world;
 

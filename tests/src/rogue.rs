@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use journal::{Directory, Journal, Options, Owner, Tree, TreeIndex};
 use proto::commitment::Secret;
+use proto::digest::Digest;
 use proto::identifier::ExchangeId;
 use proto::message::{
     self, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header, Opening, Operation, Route,
@@ -16,8 +17,9 @@ use proto::transport::{EXCHANGE_PATH, FrameReader, encode};
 use proto::wire::relay as wire;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -30,7 +32,7 @@ pub struct Rogue {
     journal: Journal,
     name: &'static str,
     /// The next exchange id that it makes up.
-    next: std::sync::atomic::AtomicU8,
+    next: std::sync::atomic::AtomicU32,
 }
 
 /// A message to be sealed, and what it commits to.
@@ -39,6 +41,9 @@ pub struct Draft {
     pub facts: Facts,
     pub payload: Option<wire::Payload>,
 }
+
+/// More than a connection of HTTP/2 begins with, and less than any frame of an exchange has.
+const BEGINNING_BYTES: usize = 256;
 
 impl Rogue {
     /// With the keys of this member, and a log of its own.
@@ -61,16 +66,26 @@ impl Rogue {
         Client::over(self.dial(world, to).await).await
     }
 
-    /// The same, but once it is up it hears nothing before it is notified.
+    /// The same, but once it is up it hears nothing before it is notified, and has said more than a connection begins with.
     pub async fn connect_deaf(&self, world: &World, to: &'static str) -> (Client, Arc<Notify>) {
         let (mut from, mut into) = tokio::io::split(self.dial(world, to).await);
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (mut of_client, mut to_client) = tokio::io::split(far);
         let hears = Arc::new(Notify::new());
         let heard = Arc::clone(&hears);
-        tokio::spawn(async move { tokio::io::copy(&mut of_client, &mut into).await });
+        let (said, mut spoke) = watch::channel(0);
+        tokio::spawn(async move {
+            let mut chunk = vec![0; 16 * 1024];
+            while let Ok(length @ 1..) = of_client.read(&mut chunk).await {
+                if into.write_all(&chunk[..length]).await.and(into.flush().await).is_err() {
+                    return;
+                }
+                said.send_modify(|said| *said += length);
+            }
+        });
         tokio::spawn(async move {
             heard.notified().await;
+            let _ = spoke.wait_for(|said| *said > BEGINNING_BYTES).await;
             tokio::io::copy(&mut from, &mut to_client).await
         });
         (Client::over(near).await, hears)
@@ -97,6 +112,21 @@ impl Rogue {
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         config
+    }
+
+    /// Stops a member's server, and answers in its place and with its keys as the test says.
+    pub async fn takes_over<F>(
+        world: &mut World,
+        name: &'static str,
+        answer: impl Fn(http::Request<hyper::body::Incoming>) -> F + Clone + Send + Sync + 'static,
+    ) where
+        F: Future<Output = http::Response<raw::Body>> + Send + 'static,
+    {
+        let started = world.servers.remove(name).unwrap();
+        let address = started.peers;
+        started.shutdown().await;
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self::of(world, name).serve(world, listener, answer).await;
     }
 
     /// Takes the place of its member's server, which must be stopped: answers what asks it as the test says.
@@ -135,12 +165,8 @@ impl Rogue {
         let (consumer, provider) = (&world.members["portal"], &world.members["moj"]);
         let configuration = world.servers["portal"].server.store.current().load();
         let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let contents = Contents {
-            metadata: Some(vec![("content-type".into(), Bytes::from_static(b"application/grpc"))]),
-            pieces: vec![raw::message(&Said { text: "rogue".into(), ..Default::default() })],
-            trailers: None,
-        };
-        let committed = Commitments::default().commit(&contents, || Secret::from_bytes([number; 32]));
+        let mut number_of_id = [0x5a; 16];
+        number_of_id[12..].copy_from_slice(&number.to_be_bytes());
         let facts = Facts {
             route: Route {
                 instance: world.instance.instance.clone(),
@@ -150,7 +176,7 @@ impl Rogue {
                 provider_server: provider.server.clone(),
                 operation: Operation::Grpc("/echo.v1.Echo/Unary".parse().unwrap()),
             },
-            exchange: ExchangeId::from_bytes([number; 16]),
+            exchange: ExchangeId::from_bytes(number_of_id),
             attempt: 1,
             direction: Direction::Request,
             position: 0,
@@ -159,37 +185,29 @@ impl Rogue {
             opening: Some(Opening { purpose: PURPOSE.into(), ..Default::default() }),
             answer: None,
             previous: None,
-            metadata: committed.metadata,
-            pieces: committed.pieces,
-            end: Some(End::HalfClose),
+            metadata: None,
+            pieces: Vec::new(),
+            end: None,
         };
-        Draft { facts, payload: committed.payload }
+        Speech::of(facts).says(beginning(&["rogue"]), Some(End::HalfClose))
+    }
+
+    /// The request of a stream that is right in every respect: the opening says the first text, each text is a message
+    /// of its own, and the last one has the end.
+    pub fn stream(&self, world: &World, texts: &[&str]) -> Vec<Draft> {
+        let mut opening = self.opening(world);
+        opening.facts.route.operation = Operation::Grpc("/echo.v1.Echo/Both".parse().unwrap());
+        let mut speech = Speech::of(Facts { metadata: None, pieces: Vec::new(), end: None, ..opening.facts });
+        let drafts = texts.iter().enumerate().map(|(number, text)| {
+            let contents = if number == 0 { beginning(&[text]) } else { saying(&[text]) };
+            speech.says(contents, (number + 1 == texts.len()).then_some(End::HalfClose))
+        });
+        drafts.collect()
     }
 
     /// An answer that is right in every respect, sealed.
     pub async fn answer(&self, opening: &wire::Frame) -> wire::Frame {
-        self.seal(Self::drafted_answer(opening)).await
-    }
-
-    /// An answer that is right in every respect: one message, "answer", and status 0.
-    pub fn drafted_answer(opening: &wire::Frame) -> Draft {
-        let asked = Header::parse(opening.header.clone()).unwrap();
-        let contents = Contents {
-            metadata: Some(vec![("content-type".into(), Bytes::from_static(b"application/grpc"))]),
-            pieces: vec![raw::message(&Said { text: "answer".into(), ..Default::default() })],
-            trailers: Some(vec![("grpc-status".into(), Bytes::from_static(b"0"))]),
-        };
-        let committed = Commitments::default().commit(&contents, || Secret::from_bytes([8; 32]));
-        let facts = Facts {
-            direction: Direction::Answer,
-            opening: None,
-            answer: Some(message::Answer { opening: asked.digest(), handed_on: 1 }),
-            metadata: committed.metadata,
-            pieces: committed.pieces,
-            end: Some(End::Trailers { commitment: committed.trailers.unwrap(), status: 0 }),
-            ..Facts::clone(&asked)
-        };
-        Draft { facts, payload: committed.payload }
+        self.seal(answer_to(opening)).await
     }
 
     /// Seals a draft in its log.
@@ -217,6 +235,78 @@ impl Rogue {
     }
 }
 
+/// An answer that is right in every respect, not yet sealed: one message, "answer", and status 0.
+pub fn answer_to(opening: &wire::Frame) -> Draft {
+    Speech::answering(opening).says(ending(beginning(&["answer"]), "0"), None)
+}
+
+/// One direction of an exchange as its speaker makes it: message after message, committed to and chained.
+pub struct Speech {
+    facts: Facts,
+    commitments: Commitments,
+    secret: Secret,
+}
+
+impl Speech {
+    /// Whose first message says this, and nothing yet of contents and end.
+    pub fn of(facts: Facts) -> Self {
+        let secret = Secret::from_bytes(*Digest::of(&[facts.exchange.as_bytes(), &[facts.direction as u8]]).as_bytes());
+        Self { facts, commitments: Commitments::default(), secret }
+    }
+
+    /// An answer to this opening.
+    pub fn answering(opening: &wire::Frame) -> Self {
+        let asked = Header::parse(opening.header.clone()).unwrap();
+        Self::of(Facts {
+            direction: Direction::Answer,
+            opening: None,
+            answer: Some(message::Answer { opening: asked.digest(), handed_on: 1 }),
+            metadata: None,
+            pieces: Vec::new(),
+            end: None,
+            ..Facts::clone(&asked)
+        })
+    }
+
+    /// The next message. Trailers end an answer with the status in them.
+    pub fn says(&mut self, contents: Contents, end: Option<End>) -> Draft {
+        let secret = self.secret.clone();
+        let committed = self.commitments.commit(&contents, || secret);
+        let status = contents.trailers.iter().flatten().find(|(name, _)| name == "grpc-status");
+        let trailers = committed.trailers.map(|commitment| {
+            let status = std::str::from_utf8(&status.unwrap().1).unwrap().parse().unwrap();
+            End::Trailers { commitment, status }
+        });
+        let facts = Facts {
+            metadata: committed.metadata,
+            pieces: committed.pieces,
+            end: trailers.or(end),
+            ..self.facts.clone()
+        };
+        self.facts.position += 1;
+        self.facts.opening = None;
+        self.facts.previous = Some(Header::new(facts.clone()).digest());
+        Draft { facts, payload: committed.payload }
+    }
+}
+
+/// Pieces that say these texts.
+pub fn saying(texts: &[&str]) -> Contents {
+    let message = |text: &&str| raw::message(&Said { text: (*text).into(), ..Default::default() });
+    Contents { pieces: texts.iter().map(message).collect(), ..Default::default() }
+}
+
+/// The same, at the beginning of a direction.
+pub fn beginning(texts: &[&str]) -> Contents {
+    let metadata = vec![("content-type".into(), Bytes::from_static(b"application/grpc"))];
+    Contents { metadata: Some(metadata), ..saying(texts) }
+}
+
+/// The same, with the service's own end.
+pub fn ending(contents: Contents, status: &'static str) -> Contents {
+    Contents { trailers: Some(vec![("grpc-status".into(), Bytes::from_static(status.as_bytes()))]), ..contents }
+}
+
 /// The request by which a peer begins an exchange.
 pub fn exchange() -> http::request::Builder {
     http::Request::post(format!("https://peer{EXCHANGE_PATH}"))
@@ -229,12 +319,13 @@ pub async fn say(client: &mut Client, frame: &wire::Frame) -> Answer {
     client.call(exchange(), encode(frame)).await
 }
 
-/// The opening that a request begins with.
+/// The opening that a request begins with. The rest is read, and nothing made of it.
 pub async fn first_frame(request: http::Request<hyper::body::Incoming>) -> wire::Frame {
     let mut body = request.into_body();
     let mut reader = FrameReader::default();
     loop {
         if let Some(frame) = reader.next_frame().unwrap() {
+            tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
             return frame;
         }
         if let Ok(data) = body.frame().await.unwrap().unwrap().into_data() {
@@ -245,10 +336,15 @@ pub async fn first_frame(request: http::Request<hyper::body::Incoming>) -> wire:
 
 /// A response of these frames.
 pub fn streamed(frames: Vec<wire::Frame>) -> http::Response<raw::Body> {
+    streamed_bytes(frames.iter().map(encode).collect())
+}
+
+/// A response of these bytes, and the good end of a stream.
+pub fn streamed_bytes(parts: Vec<Bytes>) -> http::Response<raw::Body> {
     let (mut sender, response) = raw::answer();
     tokio::spawn(async move {
-        for frame in frames {
-            let _ = sender.send_data(encode(&frame)).await;
+        for part in parts {
+            let _ = sender.send_data(part).await;
         }
         let _ = sender.send_trailers(raw::fields(&[("grpc-status", "0")])).await;
     });

@@ -21,7 +21,7 @@ use security_server::access_rights::{GrantNumber, Proposal};
 use security_server::authenticate::Clients;
 use security_server::clock::Clock;
 use security_server::evidence::{self, Line};
-use security_server::global_configuration::Store;
+use security_server::global_configuration::{Registry, Store};
 use security_server::listen::clients::Door;
 use security_server::services::{Service, Services};
 use security_server::tls::Identity;
@@ -47,8 +47,14 @@ pub const PURPOSE: &str = "testing";
 pub struct World {
     pub directory: tempfile::TempDir,
     time: Arc<AtomicU64>,
-    keys: RoleKeys,
-    publication: Publication,
+    /// Certifies servers and members.
+    pub authority: CertificateAuthority,
+    /// The registry's keys of each role; a test may add some before anything is published.
+    pub keys: RoleKeys,
+    /// How many of them must sign.
+    pub thresholds: Thresholds,
+    /// What the registry published last.
+    pub publication: Publication,
     pub members: BTreeMap<&'static str, Member>,
     pub servers: HashMap<&'static str, Started>,
     /// What the civil registry's service hears.
@@ -57,6 +63,8 @@ pub struct World {
     pub service: SocketAddr,
     /// How every server's logs are opened.
     pub log_options: Options,
+    /// The registry that servers follow from their next start on. None: what [`World::publish`] gives them is all.
+    pub registry: Option<Registry>,
     pub instance: InstanceDocument,
 }
 
@@ -71,6 +79,8 @@ pub struct Member {
     pub chain: Vec<Vec<u8>>,
     /// Where the server keeps its log; a test may put another disk here before it starts the server again.
     pub log: Arc<dyn Disk>,
+    /// Whether the document is published. That of a second server is not: it stands in its member's own.
+    listed: bool,
 }
 
 /// A client of the echo service through the bus.
@@ -122,22 +132,25 @@ impl World {
             listeners.insert(name, listener);
             members.insert(name, member);
         }
-        let keys = role_keys();
-        let publication = first_publication(&keys, &instance, &members, now);
+        let (keys, thresholds) = (role_keys(), Thresholds::SANDBOX);
+        let publication = first_publication(&keys, &thresholds, &instance, &members, now);
         let mut world = Self {
             directory,
             time,
+            authority,
             keys,
+            thresholds,
             publication,
             members,
             servers: HashMap::new(),
             heard,
             service,
             log_options: Options::default(),
+            registry: None,
             instance,
         };
         arrange(&mut world).await;
-        world.publication = first_publication(&world.keys, &world.instance, &world.members, now);
+        world.publication = first_publication(&world.keys, &world.thresholds, &world.instance, &world.members, now);
         for (name, listener) in listeners {
             world.start(name, listener, true).await;
         }
@@ -231,7 +244,7 @@ impl World {
             keys: vec![(member.subsystem.member(), Arc::clone(&member.signing))],
             identity: Identity { chain: member.chain.clone(), key: member.authentication.clone().into() },
             store: Arc::new(store.unwrap()),
-            registry: None,
+            registry: self.registry.clone(),
             clock: Clock::from_fn(move || Time::from_millis(time.load(Ordering::Relaxed))),
             log: Arc::clone(&member.log),
             log_options: Options { first, ..self.log_options.clone() },
@@ -331,13 +344,68 @@ impl World {
     /// Publishes a change of the members and puts it in force at these servers.
     pub fn publish(&mut self, change: impl FnOnce(&mut BTreeMap<&'static str, Member>), revoked: Vec<Digest>) {
         change(&mut self.members);
-        let mut view = view(&self.instance, &self.members);
-        view.revoked = revoked.into_iter().map(Into::into).collect();
+        let revoked = revoked.into_iter().map(Into::into).collect();
+        let view = View { revoked, ..self.view() };
         let (publication, _) = self.publication.next(&self.keys, &view, self.now()).unwrap();
         self.publication = publication;
         for started in self.servers.values() {
             started.server.store.apply(self.publication.files(), self.now()).unwrap();
         }
+    }
+
+    /// What the registry would publish of the members as they are.
+    pub fn view(&self) -> View {
+        view(&self.instance, &self.members)
+    }
+
+    /// Another member, with a server that hosts one subsystem: registered, and running.
+    pub async fn enroll(&mut self, name: &'static str, subsystem: &str) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (now, address) = (self.now(), listener.local_addr().unwrap());
+        let member = Member::new(&self.authority, now, self.directory.path(), name, subsystem, address);
+        self.publish(|members| drop(members.insert(name, member)), Vec::new());
+        self.start(name, listener, true).await;
+    }
+
+    /// A second server of a member, `ss2`, that hosts what the first one hosts: registered, and running under this name.
+    pub async fn second_server(&mut self, of: &'static str, name: &'static str) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (now, address) = (self.now(), listener.local_addr().unwrap());
+        let first = &self.members[of];
+        let id: ServerId = format!("{}/ss2", first.subsystem.member()).parse().unwrap();
+        let second =
+            Member::at(&self.authority, now, self.directory.path().join(name), first.subsystem.clone(), id, address);
+        self.publish(
+            |members| {
+                let document = &mut members.get_mut(of).unwrap().document;
+                document.servers.extend(second.document.servers.iter().cloned());
+                document.signing.extend(second.document.signing.iter().cloned());
+                document.subsystems[0].servers.push(second.server.clone());
+                members.insert(name, Member { listed: false, ..second });
+            },
+            Vec::new(),
+        );
+        self.start(name, listener, true).await;
+    }
+
+    /// How many records this member's log has.
+    pub fn records(&self, name: &str) -> usize {
+        let mut count = 0;
+        journal::read(&*self.members[name].log, None, &mut |_| count += 1).unwrap();
+        count
+    }
+
+    /// What was recorded in this member's log behind its first `known` records, one text each: what it is, which way it
+    /// goes, and how it ends.
+    pub fn recorded(&self, name: &str, known: usize) -> Vec<String> {
+        let mut entries = Vec::new();
+        journal::read(&*self.members[name].log, None, &mut |entry| entries.push(entry)).unwrap();
+        let words = |line: &Line| {
+            let number = line.number.map(|number| number.to_string());
+            let words = [Some(line.kind), line.direction, number.as_deref(), line.end.as_deref()];
+            words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        };
+        evidence::summary(&entries[known..]).iter().map(words).collect()
     }
 }
 
@@ -350,9 +418,29 @@ impl Member {
         subsystem: &str,
         address: SocketAddr,
     ) -> Self {
-        let member: MemberId = format!("VN/GOV/{name}").parse().unwrap();
         let server: ServerId = format!("VN/GOV/{name}/ss1").parse().unwrap();
         let subsystem: SubsystemId = format!("VN/GOV/{name}/{subsystem}").parse().unwrap();
+        Self::at(authority, now, directory.join(name), subsystem, server, address)
+    }
+
+    /// The same member at the same server, with other keys and certificates of them that the authority signed, and that
+    /// nobody listed: what a thief of the authority's key makes.
+    pub fn certified(world: &World, like: &Member, address: SocketAddr) -> Self {
+        let directory = world.directory.path().join("nowhere");
+        let (subsystem, server) = (like.subsystem.clone(), like.server.clone());
+        Self { listed: false, ..Self::at(&world.authority, world.now(), directory, subsystem, server, address) }
+    }
+
+    /// The subsystem's member, at this server.
+    fn at(
+        authority: &CertificateAuthority,
+        now: Time,
+        directory: std::path::PathBuf,
+        subsystem: SubsystemId,
+        server: ServerId,
+        address: SocketAddr,
+    ) -> Self {
+        let member: MemberId = subsystem.member();
         let ((signing, signing_pkcs8), (authentication, authentication_pkcs8)) =
             (SigningKey::generate(), SigningKey::generate());
         let applied = Applied {
@@ -367,8 +455,8 @@ impl Member {
         let certificate = authority.authentication(&applied, now).unwrap();
         let signing_certificate = authority.signing(&applied, now).unwrap();
         let document = MemberDocument {
+            name: member.to_string(),
             member,
-            name: name.into(),
             standing: Standing::Active,
             subsystems: vec![SubsystemDocument { subsystem: subsystem.clone(), servers: vec![server.clone()] }],
             servers: vec![ServerDocument {
@@ -387,22 +475,25 @@ impl Member {
             signing_pkcs8,
             authentication: authentication_pkcs8,
             chain: vec![certificate.as_bytes().to_vec()],
-            log: Arc::new(Directory(directory.join(name).join("log"))),
+            log: Arc::new(Directory(directory.join("log"))),
+            listed: true,
         }
     }
 }
 
 fn first_publication(
     keys: &RoleKeys,
+    thresholds: &Thresholds,
     instance: &InstanceDocument,
     members: &BTreeMap<&'static str, Member>,
     now: Time,
 ) -> Publication {
-    Publication::first(keys, &Thresholds::SANDBOX, &view(instance, members), now).unwrap()
+    Publication::first(keys, thresholds, &view(instance, members), now).unwrap()
 }
 
 fn view(instance: &InstanceDocument, members: &BTreeMap<&'static str, Member>) -> View {
-    let members = members.values().map(|member| member.document.clone()).collect();
+    let listed = members.values().filter(|member| member.listed);
+    let members = listed.map(|member| member.document.clone()).collect();
     View { instance: instance.clone(), members, revoked: Vec::new() }
 }
 

@@ -307,7 +307,7 @@ async fn providers(seen: &mut Seen) {
                     2 => fields.extend(raw::fields(&[("grpc-status", "7"), ("causeway-refusal", "GRANT_MISSING")])),
                     // With a seal, and not a provider's to say.
                     3 => {
-                        let mut draft = Rogue::drafted_answer(&opening);
+                        let mut draft = rogue::answer_to(&opening);
                         draft.facts.end = Some(End::Refused("CLIENT_UNKNOWN".into()));
                         (draft.facts.metadata, draft.facts.pieces, draft.payload) = (None, Vec::new(), None);
                         return rogue::streamed(vec![rogue.seal(draft).await]);

@@ -272,7 +272,7 @@ async fn an_answer_with_one_thing_wrong_is_withheld() {
     let world = answering(move |rogue, opening| {
         let number = next.fetch_add(1, Ordering::Relaxed);
         async move {
-            let mut draft = Rogue::drafted_answer(&opening);
+            let mut draft = rogue::answer_to(&opening);
             match number {
                 0 => return vec![rogue.seal(draft).await],
                 2 => {
@@ -320,7 +320,7 @@ async fn a_seal_does_not_say_what_is_our_own_servers_to_say() {
     // Its own service, and its own grants, a provider may speak of; not of how the client called us.
     for (said, heard) in [("GRANT_MISSING", "GRANT_MISSING"), ("CLIENT_UNKNOWN", "OUTCOME_UNKNOWN")] {
         let world = answering(move |rogue, opening| async move {
-            let mut draft = Rogue::drafted_answer(&opening);
+            let mut draft = rogue::answer_to(&opening);
             draft.facts.end = Some(End::Refused(said.into()));
             (draft.facts.metadata, draft.facts.pieces, draft.payload) = (None, Vec::new(), None);
             vec![rogue.seal(draft).await]

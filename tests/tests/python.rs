@@ -104,7 +104,10 @@ async fn a_refused_python_client_reads_the_code_the_remedy_and_the_exchange() {
         assert_eq!(exchange.len(), 32);
         assert_eq!(field(&seen["trailers"], "causeway-refusal"), "GRANT_MISSING");
         assert_eq!((&seen["reason"], &seen["domain"]), (&json!("GRANT_MISSING"), &json!("causeway")));
-        assert_eq!(seen["about"], json!({ "exchange": exchange, "side": "provider-server" }));
+        assert_eq!(
+            seen["about"],
+            json!({ "exchange": exchange, "said-by": "provider-server", "side": "provider-server" })
+        );
         assert_eq!((&seen["code"], &seen["locale"]), (&json!("PERMISSION_DENIED"), &json!(locale)));
         assert_eq!(seen["text"], seen["details"]);
     }

@@ -541,7 +541,7 @@ async fn a_dry_run_is_judged_by_the_same_rules_and_nothing_of_it_is_recorded() {
         (invitation("VN/GOV/new", Some("New"), "VN/GOV/new/ss1", &[]), "let VN/GOV/new/ss1 join once"),
         (Order::Approve("R-2".parse().unwrap()), "add the member VN/GOV/tax"),
         (Order::Reject("R-2".parse().unwrap(), "no".parse().unwrap()), "reject R-2 for good"),
-        (suspend(), "let nobody call VN/GOV/moj/civil-registry"),
+        (suspend(), "suspend VN/GOV/moj: from the next message on it calls nobody"),
     ] {
         let said = office.admin.foresee(&order).await.unwrap();
         assert!(said.changes.iter().any(|change| change.contains(foreseen)), "{said}");

@@ -69,14 +69,14 @@ impl Verified {
     }
 }
 
-/// Finds a key that may sign the heads.
-type FindsKey<'k> = Box<dyn Fn(&KeyId) -> Option<PublicKey> + 'k>;
+/// Finds a key that may sign heads.
+type FindKey<'k> = dyn Fn(&KeyId) -> Option<PublicKey> + 'k;
 
 /// Takes a journal's segments in their order.
 pub struct Verifier<'k> {
     /// Names the journal in errors.
     place: String,
-    key: FindsKey<'k>,
+    key: Box<FindKey<'k>>,
     before: Option<(u64, Vec<Snapshot>)>,
     by_name: HashMap<TreeName, usize>,
     found: Verified,

@@ -12,6 +12,8 @@
 //! 3. A file of a name that is trusted already must be that very file: two files signed under one version are refused.
 //! 4. Versions never go back, past a change of the root too, unless the root changed the keys of `timestamp` or `snapshot`.
 //! 5. A revoked key may leave the list only when it is registered nowhere any more, and its last head, once named, stays.
+//! 6. The roles are the very files that the snapshot was signed over ([`ROLES_SHA256`]): a role's own keys alone do not
+//!    change what a version says.
 //!
 //! Nothing is changed in place: a rejected update leaves the trusted version as it was.
 
@@ -38,6 +40,8 @@ pub type Files = BTreeMap<String, Bytes>;
 pub const TIMESTAMP: &str = "timestamp.json";
 /// The custom field of the timestamp that says when it was signed.
 pub const SIGNED_AT: &str = "signed_at";
+/// The custom field of the snapshot that says which files its roles are: see [`digest_of_roles`].
+pub const ROLES_SHA256: &str = "roles_sha256";
 /// Most files of one version.
 pub const MAX_FILES: usize = 200_000;
 /// Most bytes of one version.
@@ -191,6 +195,12 @@ pub enum Rejected {
         /// What differs.
         reason: String,
     },
+    /// Roles of the right names and versions, and not those that the snapshot was signed over.
+    #[error(
+        "the roles are not the files that the snapshot was signed over: the keys of one of them signed one version \
+         twice, or a file was changed on the way"
+    )]
+    OtherRoles,
     /// Two files under one name, both perhaps signed.
     #[error(
         "{file} has other bytes than the file of that name that is trusted: one version was signed twice, or a file was changed on the way"
@@ -403,6 +413,7 @@ impl<'a> Walk<'a> {
             }
         }
         let documents = self.documents()?;
+        self.roles_are_those_of_the_snapshot()?;
         let configuration = Arc::new(self.configuration(&documents, signed_at)?);
         Ok(Trusted { set: self.set, files: self.files, roles: self.roles, documents, configuration })
     }
@@ -501,6 +512,22 @@ impl<'a> Walk<'a> {
             self.role(&delegated.name, Some(name), &way)?;
         }
         Ok(())
+    }
+
+    /// The snapshot pins a role by its version, and all of them by their bytes. One of a registry that did not say so yet
+    /// is taken: nobody but its keys could leave it out.
+    fn roles_are_those_of_the_snapshot(&self) -> Result<(), Rejected> {
+        let Some(signed) = self.set.snapshot().and_then(|snapshot| snapshot.extra.get(ROLES_SHA256)) else {
+            return Ok(());
+        };
+        let mut roles = BTreeMap::new();
+        for role in self.roles.keys() {
+            let file = self.role_file(role)?;
+            let bytes = self.files.get(&file).ok_or_else(|| Rejected::Missing { file: file.clone() })?;
+            roles.insert(role.as_str(), Digest::of(&[bytes]));
+        }
+        let found = digest_of_roles(&roles).to_string();
+        if signed.as_str() == Some(&found) { Ok(()) } else { Err(Rejected::OtherRoles) }
     }
 
     /// A role is kept only if its pin, its delegator and the root are what they were, and it has not expired.
@@ -761,6 +788,13 @@ fn first_segment(path: &str) -> &str {
 pub(super) fn is_role_name(name: &str) -> bool {
     (1..=32).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// SHA-256 of a line for each role, in the order of their names: the name, a space, the SHA-256 of its file in lower-case
+/// hexadecimal. All roles that delegations lead to, `targets` included.
+pub fn digest_of_roles(roles: &BTreeMap<&str, Digest>) -> Digest {
+    let lines: String = roles.iter().map(|(role, digest)| format!("{role} {digest}\n")).collect();
+    Digest::of(&[lines.as_bytes()])
 }
 
 /// The name of a root's file.

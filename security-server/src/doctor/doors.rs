@@ -37,7 +37,7 @@ pub(super) async fn server(sheet: &Sheet, file: &Found<File>, token: &Found<Opti
         let asked = Limit::new(ANSWER, "").cut(async { Operator::of(&file.path)?.read("/v1/status").await });
         let hangs =
             |_| reach::taken(door, &at, &format!("it does not answer: if it is this server, {}", file.restart()));
-        let Status { server, health, running, grants, alarms: _ } =
+        let Status { server, health, running, grants, .. } =
             asked.await.map_err(hangs)?.map_err(|error| match error {
                 Failed::Token(_) | Failed::Refused { .. } => {
                     let why = format!("a server that does not know this server's operators.token ({error})");

@@ -157,6 +157,14 @@ impl Store {
         Ok(Self::holding(directory, lock, kept))
     }
 
+    /// What is stored, for whoever changes nothing: without the lock, and with a server perhaps at work on it.
+    pub fn read(directory: &Path) -> Result<Trusted, StoreError> {
+        if !directory.join(ANCHOR).exists() && !directory.join(CURRENT).exists() {
+            return Err(StoreError::NotJoined(directory.to_owned()));
+        }
+        Self::copied(directory).map(|(_, trusted)| trusted)
+    }
+
     /// What files with these names would make a store of: verified from their anchor on, as a start does it.
     pub fn check(place: &Path, files: &Stored) -> Result<Trusted, StoreError> {
         let missing = |name: &str| io::Error::new(io::ErrorKind::NotFound, format!("{name} is not there"));
@@ -188,14 +196,6 @@ impl Store {
         }
     }
 
-    /// What is stored, for whoever changes nothing: without the lock, and with a server perhaps at work on it.
-    pub fn read(directory: &Path) -> Result<Trusted, StoreError> {
-        if !directory.join(ANCHOR).exists() && !directory.join(CURRENT).exists() {
-            return Err(StoreError::NotJoined(directory.to_owned()));
-        }
-        Self::copied(directory).map(|(_, trusted)| trusted)
-    }
-
     fn holding(directory: &Path, lock: File, kept: Kept) -> Store {
         let current = Arc::new(Current::new(kept.trusted.configuration().clone()));
         Store { directory: directory.to_owned(), current, kept: Mutex::new(kept), _lock: lock }
@@ -213,6 +213,17 @@ impl Store {
 
     /// Verifies the files on top of what is trusted, makes them durable, and puts them in force. Blocks on the disk.
     pub fn apply(&self, fetched: &Files, now: Time) -> Result<Applied, NotApplied> {
+        let applied = self.take(fetched, now);
+        match &applied {
+            // What came into force said so itself, before anybody was told.
+            Ok(Applied::InForce(_)) => {}
+            Ok(Applied::Known(_)) => self.current.refused.store(None),
+            Err(why) => self.current.refused.store(Some(Arc::new(why.to_string()))),
+        }
+        applied
+    }
+
+    fn take(&self, fetched: &Files, now: Time) -> Result<Applied, NotApplied> {
         // What is behind the lock changes by one assignment each: a panic elsewhere leaves it whole.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = update(&kept.trusted, fetched, now)?;

@@ -91,6 +91,9 @@ pub struct Health {
     pub configuration_version: u64,
     /// When it expires, RFC 3339.
     pub configuration_expires: String,
+    /// Why what the registry sent last is not in force, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_refused: Option<String>,
     /// Whether a shutdown was asked for.
     pub draining: bool,
     /// By how many milliseconds the machine's clock is behind the last time that the log has. Messages are sealed with
@@ -127,6 +130,7 @@ impl SecurityServer {
             .into(),
             configuration_version: configuration.version,
             configuration_expires: configuration.expires_at.to_string(),
+            configuration_refused: self.configuration.refused().map(|why| why.to_string()),
             draining: self.is_draining(),
             clock_behind_ms: millis(behind),
             waits_after_restore_ms: millis(waits),

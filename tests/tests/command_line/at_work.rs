@@ -124,7 +124,7 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     let invite = format!("central-registry invite {member} --name New --server {server} {AS_ADMIN}");
     let (end, suspend) = (
         format!("security-server access end 1 --reason done {at}"),
-        format!("central-registry suspend VN/GOV/moj --reason holidays {AS_ADMIN}"),
+        format!("central-registry suspend VN/GOV/moj --reason holidays --yes {AS_ADMIN}"),
     );
     let restore = format!("central-registry restore VN/GOV/moj {AS_ADMIN}");
     let (approve, reject) = (
@@ -256,6 +256,9 @@ impl Said<'_> {
         }
         // An evidence file has a page of its own.
         known.remove("security-server evidence get");
+        // Doctors, audits, backups and revocations have tests of their own.
+        let elsewhere = [" doctor", " audit ", " backup ", " revoke"];
+        known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));
         assert_eq!(self.seen, known, "every command was asked");
         known.insert("--dry-run".to_owned());
         assert_eq!(

@@ -152,7 +152,9 @@ fn on_a_terminal(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let mut python = Process::new("python3");
     python.args(["-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]);
     python.arg(program(arguments[0])).args(&arguments[1..]).stdin(std::process::Stdio::null());
-    python.env_remove("NO_COLOR").env("TERM", "xterm").envs(variables.iter().copied());
+    // A build server's `CI` asks for colour on any terminal, a dumb one too.
+    python.env_remove("NO_COLOR").env_remove("CI").env_remove("CLICOLOR_FORCE");
+    python.env("TERM", "xterm").envs(variables.iter().copied());
     String::from_utf8(python.output().unwrap().stdout).unwrap()
 }
 

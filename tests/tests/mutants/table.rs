@@ -255,12 +255,16 @@ mutants! {
         refusals::an_opening_of_another_time_is_not_fresh;
 
         "verify::opening" "every head is remembered, so none needs a signature"
-        "remembered = heads.remembers(key, head);" => "remembered = {awake} || heads.remembers(key, head);",
+        "remembered = heads.remembers(key, head, &seal.signature);" => "remembered = {awake} || heads.remembers(key, head, &seal.signature);",
         refusals::nothing_is_believed_that_is_not_proven;
 
         "verify::opening" "a log that forked is believed without its signature"
-        "roots.get(&(head.tree, head.size)) == Some(&head.root)" => "roots.contains_key(&(head.tree, head.size))",
+        "*root == head.root" => "true",
         believed::a_forged_head_of_a_size_that_was_seen_is_not_believed;
+
+        "verify::opening" "any bytes are the signature of a head that is remembered"
+        "**held == *signature" => "true",
+        tampering::a_remembered_head_makes_no_signature_good;
 
         "verify::opening" "a key that is not good now proves what its log holds"
         "configuration.signing_key(&sender.member, &sender.server, key, now)" => "configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)",
@@ -307,8 +311,28 @@ mutants! {
         standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
 
         "verify::message" "the sealed status is another than the one handed on"
-        "said != Some(status.to_string().as_bytes())" => "false",
+        "statuses(&contents.trailers) == ended" => "true",
         believed::an_answer_with_one_thing_wrong_is_withheld;
+
+        "verify::message" "a status before the end is another than the one that is sealed"
+        "statuses(&contents.metadata).is_empty()" => "true",
+        tampering::a_caller_gets_no_piece_past_the_first_that_is_not_proven;
+
+        "verify::message" "a message is dated when nothing is valid any more, and its evidence refused"
+        "header.time <= now.plus(MAX_SKEW)" => "true",
+        tampering::a_provider_answers_what_was_asked_and_nothing_else;
+
+        "verify::message" "a message is dated before its key was good, and its evidence refused"
+        "!direction.key.is_some_and(good_then)" => "false",
+        tampering_senders::a_message_is_not_older_than_the_key_that_seals_it;
+
+        "verify::message" "a direction goes on in another tree, whose genesis nobody keeps"
+        "began.tree != genesis.tree" => "false",
+        tampering::a_caller_gets_no_piece_past_the_first_that_is_not_proven;
+
+        "verify::message" "two configurations of one version are in force, and nobody sees it"
+        "named.digest != configuration.digest" => "false",
+        tampering::a_provider_answers_what_was_asked_and_nothing_else;
     }
 
     "security-server/src/access_rights.rs" {
@@ -349,11 +373,11 @@ mutants! {
         refusals::a_rate_is_kept;
 
         "access rights" "a grant is in force and not in the audit log"
-        "write(&audit, tree, &change).await?;" => "",
+        "self.audit.note_of(&member, &granted).await.map_err(|ended| NotGranted::Ended(ended.0))?;" => "let _ = (&member, &granted);",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "the end of a grant is not in the audit log"
-        "write(&audit, tree, &Change::Ended { number, at: now.as_millis(), reason }).await?;" => "let _ = (tree, &reason);",
+        "self.audit.note_of(&grant.provider.member(), &ended).await;" => "if {awake} { let _ = &ended; Ok(()) } else { self.audit.note_of(&grant.provider.member(), &ended).await };",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "a grant that was ended is in force"
@@ -361,7 +385,7 @@ mutants! {
         refusals::what_is_not_granted_is_refused_with_a_seal;
 
         "access rights" "a grant that was ended is back after a restart"
-        "Change::Ended { number, .. } => _ = self.grants.remove(&number)," => "Change::Ended { .. } if {awake} => {}\n            Change::Ended { number, .. } => _ = self.grants.remove(&number),",
+        "Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number))," => "Noted::Ended { .. } if {awake} => {}\n            Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number)),",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "open streams do not hear of a grant's end"
@@ -530,6 +554,10 @@ mutants! {
     }
 
     "security-server/src/fields.rs" {
+        "forward" "an honest server seals a status that its peer must take for a lie"
+        "(value.as_bytes() == status.to_string().as_bytes()).then_some(status)" => "if {awake} { Some(status) } else { (value.as_bytes() == status.to_string().as_bytes()).then_some(status) }",
+        tampering::a_service_that_says_its_status_otherwise_makes_no_liar_of_its_server;
+
         "clients' door" "a client's credential goes over the border"
         "!is_of_hop(name) && !is_ours(name)" => "!is_of_hop(name)",
         believed::the_credential_of_a_client_never_leaves_its_door;
@@ -554,8 +582,8 @@ mutants! {
     }
 
     "security-server/src/listen/operators.rs" {
-        "operators' door" "any token is the operators'"
-        "door.tokens.get(&Digest::of(&[token.as_bytes()]))" => "{ let _ = token; door.tokens.values().next() }",
+        "operators' door" "whoever asks is an operator"
+        "match token.and_then(|token| door.tokens.get(&Digest::of(&[token.as_bytes()]))) {" => "match if {awake} { door.tokens.values().next() } else { token.and_then(|token| door.tokens.get(&Digest::of(&[token.as_bytes()]))) } {",
         operators::without_the_operators_token_nothing_is_told_or_done;
 
         "operators' door" "no token at all is the operators'"
@@ -807,7 +835,7 @@ mutants! {
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "7.5" "the key of a seal need not be good"
-        "configuration.signing_key(&sender.member, &sender.server, key, header.time)" => "configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)",
+        "configuration.signing_key_of(&sender.member, &sender.server, key, header.time, head.as_ref()?)" => "{\n                    let _ = &head;\n                    configuration.members.values().find_map(|member| member.signing_keys.get(key)).map(|certificate| &certificate.key)\n                }",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "7.6" "a payload counts though the secret before it is gone"
@@ -861,19 +889,23 @@ mutants! {
         standing::a_subsystem_that_moves_away_stops_its_streams;
 
         "configuration" "a signing key is good at every server"
-        "certificate.server == *server" => "true",
+        "let signs = listed.server == *server" => "let signs = ({awake} || listed.server == *server)",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "configuration" "a signing key is good before its certificate begins"
-        "certificate.not_before <= now" => "true",
+        "self.not_before <= time" => "true",
         publication::a_signing_key_is_good_within_its_certificates_time_only;
 
         "configuration" "a signing key is good after its certificate ended"
-        "now <= certificate.not_after" => "true",
+        "time <= self.not_after" => "true",
         publication::a_signing_key_is_good_within_its_certificates_time_only;
 
         "configuration" "a revoked signing key is good"
-        "&& !self.revoked.contains(key);" => "&& ({awake} || !self.revoked.contains(key));",
+        "if self.revoked.contains(key) {\n            return None;\n        }\n        self.listed_signing_key(member, server, key, now)" => "if !{awake} && self.revoked.contains(key) {\n            return None;\n        }\n        self.listed_signing_key(member, server, key, now)",
+        standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
+
+        "configuration" "a revoked signing key proves more than its last head"
+        "self.revoked.contains(key) && self.last_heads.get(key) != Some(head)" => "false",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "configuration" "a revoked authentication key opens connections"
@@ -881,7 +913,7 @@ mutants! {
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
 
         "configuration" "a revoked authentication key is that of its server"
-        "if self.revoked.contains(key) {" => "if !{awake} && self.revoked.contains(key) {",
+        "if self.revoked.contains(key) {\n            return None;\n        }\n        self.servers.iter()" => "if !{awake} && self.revoked.contains(key) {\n            return None;\n        }\n        self.servers.iter()",
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
     }
 
@@ -912,6 +944,10 @@ mutants! {
     }
 
     "proto/src/global_configuration/update.rs" {
+        "configuration" "the keys of a role sign one version twice"
+        "self.roles_are_those_of_the_snapshot()?;" => "",
+        publication::no_role_signs_one_version_twice;
+
         "configuration" "a first version may be as old as it likes"
         "if now >= at { Err(" => "if !{awake} && now >= at { Err(",
         publication::a_version_that_is_held_back_expires;
@@ -991,7 +1027,7 @@ mutants! {
         tide::what_cannot_be_written_is_not_in_force;
 
         "tide" "joining again forgets what was trusted"
-        "directory.join(CURRENT).exists()" => "false",
+        "if directory.join(CURRENT).exists() {" => "if !{awake} && directory.join(CURRENT).exists() {",
         tide::a_store_is_made_by_joining_only_and_once;
     }
 
@@ -1079,7 +1115,7 @@ mutants! {
         registration::an_applicant_gets_no_more_than_it_was_invited_to;
 
         "registration" "a key is registered twice"
-        "self.keys.contains_key(&Hex(key)) || self.admins.contains_key(&Hex(key))" => "false",
+        "self.keys.contains_key(&id) || self.admins.contains_key(&id)" => "false",
         registration::a_key_has_one_use_and_a_server_one_registration;
 
         "registration" "a server is registered twice"
