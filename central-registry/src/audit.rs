@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use command_line::{Exit, Progress, Reading, file_remedy, say, show};
 use journal::{Directory, ReadError, Verified};
@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use crate::configuration::{Configuration, NoConfiguration};
 use crate::history::JOURNAL;
 use crate::journal_key::{self, JOURNAL_KEY};
-use crate::register::{By, Entry, Event, Register};
+use crate::publish::Publication;
+use crate::register::{By, Entry, Event, Lost, Register};
+use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::usage::ConfigurationFile;
 
 /// What is asked of the journal.
@@ -43,6 +45,10 @@ pub enum Command {
         /// The key that must have signed the journal, as it was noted elsewhere: sha256:...
         #[arg(long, value_name = "sha256:...")]
         key: Option<Fingerprint>,
+        /// A copy of what was published, from elsewhere: a mirror's public/, or global-configuration/ of a security server.
+        /// The journal must know its version, with just its content. The registry's own is always held against it.
+        #[arg(long, value_name = "DIRECTORY")]
+        published: Vec<PathBuf>,
         /// Which registry.
         #[command(flatten)]
         registry: ConfigurationFile,
@@ -77,6 +83,14 @@ pub enum AuditError {
         /// What was noted elsewhere.
         wanted: Fingerprint,
     },
+    /// What is published cannot be read.
+    #[error("{}: {why}; give another copy of {PUBLIC}/, or global-configuration/ of any security server", .path.display())]
+    Published {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        why: NotTakenUp,
+    },
     /// It does not hold.
     #[error("the audit journal does not hold: {0}; keep it as it is, and compare it with a backup")]
     DoesNotHold(String),
@@ -88,7 +102,8 @@ impl AuditError {
         match self {
             Self::Configuration(_) => Exit::Usage,
             Self::Journal(ReadError::Disk(_)) | Self::File { .. } => Exit::Failed,
-            Self::Journal(_) | Self::OtherKey { .. } | Self::DoesNotHold(_) => Exit::CheckFailed,
+            Self::Published { .. } => Exit::CheckFailed,
+            Self::Journal(_) | Self::OtherKey { .. } | Self::DoesNotHold(_) => Exit::EvidenceInvalid,
         }
     }
 }
@@ -99,10 +114,10 @@ pub fn run(command: Command) -> Result<(), AuditError> {
         Command::List { last, versions, registry, reading } => {
             list(&Configuration::read(&registry.config)?, last, versions, reading.json)
         }
-        Command::Verify { key, registry, reading } => {
+        Command::Verify { key, published, registry, reading } => {
             let found = {
                 let _shown = Progress::of("verifying the audit journal");
-                verify(&Configuration::read(&registry.config)?, key)?
+                verify(&Configuration::read(&registry.config)?, key, &published)?
             };
             show(reading.json, &found.to_json(), || found.to_string());
             found.holds()
@@ -223,8 +238,10 @@ impl Event {
                 let what = if document.is_some() { "as" } else { "no more, as" };
                 format!("took {member} up {what} version {version} had said before the restore")
             }
-            Self::PutBack { backup, passes_over } => {
-                format!("started after it was put back: {backup}; no version up to {passes_over} is signed again")
+            Self::PutBack { backup, taken_up, passes_over } => {
+                format!(
+                    "started after it was put back: {backup}; version {taken_up} was taken up, and no version up to {passes_over} is signed again"
+                )
             }
             Self::Published { version, .. } => format!("signed version {version}"),
         }
@@ -232,15 +249,24 @@ impl Event {
 }
 
 /// Verifies the journal of the registry with this configuration.
-pub fn verify(configuration: &Configuration, wanted: Option<Fingerprint>) -> Result<Found, AuditError> {
+pub fn verify(
+    configuration: &Configuration,
+    wanted: Option<Fingerprint>,
+    copies: &[PathBuf],
+) -> Result<Found, AuditError> {
     let directory = &configuration.directory;
     let key = journal_key::read(directory)
         .map_err(|source| AuditError::File { path: directory.join(JOURNAL_KEY), source })?;
     if let Some(wanted) = wanted.filter(|wanted| wanted.0 != key.id()) {
         return Err(AuditError::OtherKey { found: key.id(), wanted });
     }
-    let mut replayed = Replayed::default();
+    // Read before the journal: a registry that runs records a version before it writes it.
+    let own = directory.join(PUBLIC);
+    let told: Result<Vec<Told>, AuditError> = [&own].into_iter().chain(copies).map(|place| Told::at(place)).collect();
     let disk = Directory(directory.join(JOURNAL));
+    // What was published after the backup is taken up by the next start.
+    let waits = directory.join(JOURNAL).join(journal::RESTORED_FILE).exists();
+    let mut replayed = Replayed { told: told?, waits, ..Replayed::default() };
     let known = |id: &Digest| (*id == key.id()).then(|| key.clone());
     let journal = journal::verify(&disk, &known, &mut |entry| drop(replayed.see(&entry)))?;
     Ok(replayed.found(journal))
@@ -253,10 +279,63 @@ pub(crate) struct Replayed {
     entries: u64,
     orders: u64,
     unsigned: u64,
+    told: Vec<Told>,
+    /// It was put back, and has not started since.
+    waits: bool,
     wrong: Vec<String>,
 }
 
+/// A version that somebody was told, and what the journal says of it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Where it is.
+    pub place: PathBuf,
+    /// Which.
+    pub version: u64,
+    timestamp: Digest,
+    recorded: Option<Digest>,
+}
+
+impl Told {
+    fn at(place: &Path) -> Result<Self, AuditError> {
+        let failed = |why| AuditError::Published { path: place.to_owned(), why };
+        spread::copied(place).map_err(failed).map(|publication| Self::of(place, &publication))
+    }
+
+    fn of(place: &Path, publication: &Publication) -> Self {
+        let (version, timestamp) = (publication.version(), spread::timestamp(publication));
+        Self { place: place.to_owned(), version, timestamp, recorded: None }
+    }
+
+    /// What contradicts the journal that made this register.
+    fn contradicts(&self, register: &Register, waits: bool) -> Option<String> {
+        let (version, known) = (self.version, register.published());
+        let place = self.place.display();
+        match self.recorded {
+            Some(recorded) if recorded == self.timestamp => None,
+            Some(_) => Some(format!("{place} holds version {version} with another content than the one recorded here")),
+            None if self.is_lost(register, waits) => None,
+            None if version > known => {
+                Some(format!("{place} holds version {version}, and {known} is the last one here: the end was cut off"))
+            }
+            None => Some(format!("{place} holds version {version}, which is not recorded here")),
+        }
+    }
+
+    /// Whether it was signed after the backup from which the journal was put back.
+    fn is_lost(&self, register: &Register, waits: bool) -> bool {
+        let is_within = |lost: &Lost| lost.known < self.version && self.version <= lost.passes_over;
+        self.recorded.is_none()
+            && (waits && self.version > register.published() || register.lost().iter().any(is_within))
+    }
+}
+
 impl Replayed {
+    /// Holds this version against the entries that come.
+    pub fn hold(&mut self, place: &Path, publication: &Publication) {
+        self.told.push(Told::of(place, publication));
+    }
+
     /// Takes the next entry; returns what it says, where it says anything.
     pub fn see(&mut self, entry: &journal::Entry) -> Option<Entry> {
         if entry.record.kind() != Kind::Entry {
@@ -283,6 +362,10 @@ impl Replayed {
                 Err(why) => self.wrong.push(wrong(&why)),
             }
         }
+        if let Event::Published { version, timestamp } = &read.event {
+            let told = self.told.iter_mut().filter(|told| told.version == *version);
+            told.for_each(|told| told.recorded = Some(timestamp.0));
+        }
         match self.register.admit(read.clone()) {
             Ok(admitted) => self.register.apply(admitted),
             Err(refused) => self.wrong.push(wrong(&refused)),
@@ -303,12 +386,14 @@ impl Replayed {
     }
 
     pub fn found(self, journal: Verified) -> Found {
-        let Self { entries, orders, unsigned, mut wrong, .. } = self;
+        let Self { register, entries, orders, unsigned, told, waits, mut wrong } = self;
+        wrong.extend(told.iter().filter_map(|told| told.contradicts(&register, waits)));
+        let told = told.into_iter().map(|told| (told.is_lost(&register, waits), told)).collect();
         let unproven: Vec<_> = journal.unproven().map(|tree| tree.head.tree.to_string()).collect();
         if !unproven.is_empty() {
             wrong.push(format!("no head of {} is signed by the key of {JOURNAL_KEY}", unproven.join(", ")));
         }
-        Found { journal, entries, orders, unsigned, wrong }
+        Found { journal, entries, orders, unsigned, told, wrong }
     }
 }
 
@@ -323,6 +408,8 @@ pub struct Found {
     pub orders: u64,
     /// Orders whose signature was not kept: of a version that kept none.
     pub unsigned: u64,
+    /// The versions that were held against it, and whether each is of the time that a restore lost.
+    pub told: Vec<(bool, Told)>,
     /// What does not hold.
     pub wrong: Vec<String>,
 }
@@ -342,7 +429,11 @@ impl Found {
                 "by": tree.signatures.keys().map(ToString::to_string).collect::<Vec<_>>(),
             })
         });
+        let told = self.told.iter().map(|(lost, told)| {
+            json!({ "place": told.place, "version": told.version, "recorded": told.recorded.is_some(), "lost": lost })
+        });
         json!({
+            "published": told.collect::<Vec<_>>(),
             "holds": self.wrong.is_empty(), "wrong": self.wrong, "entries": self.entries, "orders": self.orders,
             "orders_without_signature": self.unsigned, "records": self.journal.records,
             "segments": self.journal.segments, "torn_bytes": self.journal.torn_bytes, "trees": trees.collect::<Vec<_>>(),
@@ -364,6 +455,14 @@ impl Found {
             text += &format!("\n  from  tree {}\n  to    tree {tree}: {size} commits, root {root}", first.head.tree);
             let keys: Vec<_> = last.signatures.keys().map(|key| format!("sha256:{key}")).collect();
             text += &format!("\n  signed by {}", keys.join(", "));
+        }
+        for (lost, told) in &self.told {
+            let found = match told.recorded {
+                Some(_) => "which is recorded here",
+                None if *lost => "which was signed after the backup that this journal was put back from",
+                None => "which is not recorded here",
+            };
+            text += &format!("\n  {} holds version {}, {found}", told.place.display(), told.version);
         }
         if self.unsigned > 0 {
             text += &format!("\n  {} orders are of a version that did not keep their signatures", self.unsigned);

@@ -20,7 +20,7 @@ use journal::{Directory, Disk, NotCopied, Segments, Verifier};
 use keystore::Passphrase;
 use prost::Message;
 use proto::digest::Digest;
-use proto::global_configuration::update::{Files, MAX_TOTAL_BYTES, TIMESTAMP, root_file};
+use proto::global_configuration::update::{Files, MAX_TOTAL_BYTES};
 use proto::signature::PublicKey;
 use proto::time::Time;
 use proto::wire::registry::{File as WireFile, Version};
@@ -35,7 +35,7 @@ use crate::init::{ANCHOR, AUTHORITY, CONFIGURATION, KEYS, TLS};
 use crate::journal_key::{self, JOURNAL_KEY};
 use crate::local::{self, Note};
 use crate::publish::Publication;
-use crate::spread::{self, PUBLIC};
+use crate::spread::{self, NotTakenUp, PUBLIC};
 
 /// What is published, in one part.
 const PUBLISHED: &str = "public.pack";
@@ -45,8 +45,6 @@ const TLS_KEY: &str = "tls.pem";
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 /// Longest segment that is read: a full one, its last batch and its header stay below it.
 const MAX_SEGMENT_BYTES: u64 = 256 << 20;
-/// How often what is published is read again where it changed meanwhile.
-const READ_AGAIN: usize = 16;
 
 /// Why there is no backup, or none that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +74,12 @@ pub enum BackupError {
         /// Why.
         why: String,
     },
+    /// Nothing of what is at hand was published by this instance as late as the backup was made.
+    #[error(
+        "without what was published after the backup, its members, suspensions and revocations would be forgotten: give \
+         --published a mirror's copy of {PUBLIC}/, or global-configuration/ of any security server"
+    )]
+    NothingPublished,
     /// The file is no backup that holds.
     #[error("{}: {why}", .path.display())]
     Backup {
@@ -95,7 +99,7 @@ impl BackupError {
         match self {
             Self::Configuration(_) => Exit::Usage,
             Self::NotNoted(_) => Exit::Unreachable,
-            Self::NotRestored(NotRestored::NotEmpty(_)) => Exit::Refused,
+            Self::NothingPublished | Self::NotRestored(NotRestored::NotEmpty(_)) => Exit::Refused,
             Self::Journal(NotCopied::Unreadable(journal::ReadError::Damaged(_) | journal::ReadError::Missing(_))) => {
                 Exit::CheckFailed
             }
@@ -137,7 +141,7 @@ pub fn create(
         }
         Err(source) => return Err(BackupError::File { path: directory.join(JOURNAL), source }),
     };
-    let published = published(&directory.join(PUBLIC))?;
+    let published = published_in(&directory.join(PUBLIC))?;
     let about = about(&published, signing_keys, clock);
     let file = |source| BackupError::File { path: to.to_owned(), source };
     let mut writer = Writer::begin(NewFile::create(to).map_err(file)?, passphrase, about.clone()).map_err(file)?;
@@ -153,7 +157,7 @@ pub fn create(
 /// What a backup would hold now. Writes nothing, and tells nobody.
 pub fn would_create(config: &Path, signing_keys: bool, clock: &Clock) -> Result<Made, BackupError> {
     let configuration = Configuration::read(config)?;
-    let published = published(&configuration.directory.join(PUBLIC))?;
+    let published = published_in(&configuration.directory.join(PUBLIC))?;
     let mut parts = Vec::new();
     gather(&configuration, config, &published, signing_keys, &mut |name, content| {
         parts.push((name, content.len() as u64));
@@ -175,42 +179,9 @@ fn about(published: &Publication, signing_keys: bool, clock: &Clock) -> About {
     }
 }
 
-/// What is published in a directory: plain files as a registry or a mirror has them, or the store of a security server. Read
-/// beside whoever writes it: the timestamp first, since all that it names was there before it.
-fn published(directory: &Path) -> Result<Publication, BackupError> {
-    let failed = |why: String| BackupError::Published { path: directory.to_owned(), why };
-    let mut left = READ_AGAIN;
-    loop {
-        let read = if directory.join("current").exists() { stored(directory) } else { plain(directory) };
-        let read = read.map_err(|error| error.to_string());
-        match read.and_then(|files| Publication::read(&files).map_err(|error| error.to_string())) {
-            Ok(publication) => return Ok(publication),
-            Err(_) if left > 0 => left -= 1,
-            Err(why) => return Err(failed(why)),
-        }
-    }
-}
-
-fn plain(directory: &Path) -> io::Result<Files> {
-    let timestamp = fs::read(directory.join(TIMESTAMP))?;
-    let mut files = spread::files(directory)?;
-    files.insert(TIMESTAMP.to_owned(), timestamp.into());
-    Ok(files)
-}
-
-/// `current` names the anchor and the packs that count, in their order.
-fn stored(directory: &Path) -> io::Result<Files> {
-    let mut files = Files::new();
-    let current = fs::read_to_string(directory.join("current"))?;
-    for name in current.lines().filter_map(|line| line.split_once("  ").map(|(_, name)| name)) {
-        if name == ANCHOR {
-            files.insert(root_file(1), fs::read(directory.join(ANCHOR))?.into());
-        } else if let Ok(name) = name.parse::<PartName>() {
-            let pack = Version::decode(&fs::read(directory.join(name.as_str()))?[..]).map_err(io::Error::other)?;
-            files.extend(pack.files.into_iter().map(|file| (file.name, file.content)));
-        }
-    }
-    Ok(files)
+fn published_in(directory: &Path) -> Result<Publication, BackupError> {
+    let failed = |error: NotTakenUp| BackupError::Published { path: directory.to_owned(), why: error.to_string() };
+    spread::copied(directory).map_err(failed)
 }
 
 /// Every part in the order of [`Place`], one in memory at a time. What is published was read before the journal is, so that
@@ -277,30 +248,26 @@ pub fn verify(file: &Path, passphrase: &Passphrase) -> Result<Found, BackupError
     read(file, passphrase, &mut |_, _| Ok(()))
 }
 
-/// What the world was told last, for the registry that is put back.
-#[derive(Clone, Debug)]
-pub enum Newest {
-    /// A directory with what was published last, or later than the backup at the least.
-    In(PathBuf),
-    /// Nothing is at hand but what the backup holds: what was decided since is undone until it is decided again.
-    InTheBackup,
-}
-
 /// Puts a backup into this directory, which must be empty or not there.
 ///
-/// All of it is checked as [`verify`] does before the directory gets its name. The journal gets word that it was put back: the
-/// next start takes up what was published since, and signs no version again that may have been given to anybody.
+/// All of it is checked as [`verify`] does before the directory gets its name. `published` are copies of what the world was
+/// told last, from mirrors or security servers: the newest is put in the place of the backup's own. The journal gets word
+/// that it was put back: the next start takes up what was published since, and signs no version again that may have been
+/// given to anybody.
 pub fn restore(
     file: &Path,
     directory: &Path,
     passphrase: &Passphrase,
-    newest: &Newest,
-) -> Result<(Found, u64), BackupError> {
+    published: &[PathBuf],
+) -> Result<(Found, Publication), BackupError> {
+    if published.is_empty() {
+        return Err(BackupError::NothingPublished);
+    }
     let aside = Aside::beside(directory)?;
     let found = read(file, passphrase, &mut |name, content| {
         if name.as_str() == PUBLISHED { Ok(()) } else { aside.write(name, content) }
     })?;
-    let newest = newest_of(&found, newest)?;
+    let newest = newest_of(&found, published)?;
     let public = aside.path().join(PUBLIC);
     let written = fs::create_dir(&public).and_then(|()| spread::write(&public, &newest.since(0)));
     written.map_err(|source| BackupError::File { path: public, source })?;
@@ -310,7 +277,7 @@ pub fn restore(
     let name = format!("{JOURNAL}/{}", journal::RESTORED_FILE);
     aside.write(&name.parse().expect("a name like any other"), word.as_bytes())?;
     aside.become_it()?;
-    Ok((found, newest.version()))
+    Ok((found, newest))
 }
 
 /// Whether [`restore`] would do it. Writes nothing.
@@ -318,27 +285,33 @@ pub fn would_restore(
     file: &Path,
     directory: &Path,
     passphrase: &Passphrase,
-    newest: &Newest,
-) -> Result<(Found, u64), BackupError> {
+    published: &[PathBuf],
+) -> Result<(Found, Publication), BackupError> {
+    if published.is_empty() {
+        return Err(BackupError::NothingPublished);
+    }
     Aside::may_become(directory)?;
     let found = read(file, passphrase, &mut |_, _| Ok(()))?;
-    let newest = newest_of(&found, newest)?;
-    Ok((found, newest.version()))
+    let newest = newest_of(&found, published)?;
+    Ok((found, newest))
 }
 
-/// What was published last, of the same instance and not before the backup.
-fn newest_of(found: &Found, newest: &Newest) -> Result<Publication, BackupError> {
-    let Newest::In(directory) = newest else { return Ok(found.published.clone()) };
-    let publication = published(directory)?;
-    let failed = |why: String| Err(BackupError::Published { path: directory.clone(), why });
-    if publication.anchor() != found.published.anchor() {
-        return failed("it is of another instance than the backup".into());
-    }
-    let (there, backed_up) = (publication.version(), found.published.version());
-    if there < backed_up {
-        return failed(format!("it is version {there}, and the backup itself holds version {backed_up}"));
-    }
-    Ok(publication)
+/// The newest of these copies. Each is of the same instance and not before the backup.
+fn newest_of(found: &Found, copies: &[PathBuf]) -> Result<Publication, BackupError> {
+    let check = |directory: &PathBuf| {
+        let publication = published_in(directory)?;
+        let failed = |why: String| Err(BackupError::Published { path: directory.clone(), why });
+        if publication.anchor() != found.published.anchor() {
+            return failed("it is of another instance than the backup".into());
+        }
+        let (there, backed_up) = (publication.version(), found.published.version());
+        if there < backed_up {
+            return failed(format!("it is version {there}, and the backup itself holds version {backed_up}"));
+        }
+        Ok(publication)
+    };
+    let checked: Vec<Publication> = copies.iter().map(check).collect::<Result<_, _>>()?;
+    checked.into_iter().max_by_key(Publication::version).ok_or(BackupError::NothingPublished)
 }
 
 fn read(
@@ -453,6 +426,7 @@ impl Checking {
                 if self.anchor.as_ref() != Some(publication.anchor()) {
                     return Err(damaged(&format_args!("it does not verify from {ANCHOR}")));
                 }
+                self.replayed.hold(Path::new(PUBLISHED), &publication);
                 self.published = Some(publication);
             }
             Place::Journal => {
@@ -474,7 +448,6 @@ impl Checking {
         let published = self.published.ok_or_else(|| missing(PUBLISHED))?;
         let journal = self.journal.ok_or_else(|| missing(JOURNAL))?.finish();
         let founded = self.replayed.register.instance().map(|founded| founded.instance.clone());
-        let known = self.replayed.register.published();
         let members = self.replayed.register.members().count();
         let audited = self.replayed.found(journal);
         audited.holds().map_err(|error| NotABackup::Damaged(error.to_string()))?;
@@ -482,10 +455,6 @@ impl Checking {
             && founded.as_ref() == Some(&self.about.instance);
         if !is_one || audited.journal.torn_bytes > 0 {
             return Err(NotABackup::Damaged("its journal is not the one of what it says was published".into()));
-        }
-        if published.version() > known {
-            let version = published.version();
-            return Err(NotABackup::Damaged(format!("version {version} is in it, and its journal knows only {known}")));
         }
         Ok(Found { manifest, keys: self.keys, published, audited, members })
     }

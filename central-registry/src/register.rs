@@ -229,6 +229,8 @@ pub enum Event {
     PutBack {
         /// From which backup.
         backup: String,
+        /// The version that was taken up: what was published up to it counts.
+        taken_up: u64,
         /// No version up to this one is ever signed again: one of them may have been signed since.
         passes_over: u64,
     },
@@ -419,6 +421,18 @@ pub struct Revoked {
     pub not_after: u64,
 }
 
+/// Versions that may have been signed and are not in the journal, since it was put back from a backup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// The last one that the journal in the backup knew.
+    pub known: u64,
+    /// The one that was taken up: what came later is forgotten.
+    pub taken_up: u64,
+    /// The last one that is passed over.
+    pub passes_over: u64,
+}
+
 /// An admin as registered.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Admin {
@@ -446,6 +460,9 @@ pub struct Register {
     /// When the registry was put back from a backup, the last time.
     #[serde(default)]
     put_back: u64,
+    /// What each restore lost.
+    #[serde(default)]
+    lost: Vec<Lost>,
     /// What it was started with, the last time.
     #[serde(default)]
     settings: BTreeMap<String, String>,
@@ -557,6 +574,11 @@ impl Register {
     /// Up to when a command may have been signed that the lost part of the journal holds; none: no part was lost.
     pub fn lost_commands_until(&self) -> Option<Time> {
         (self.put_back > 0).then(|| Time::from_millis(self.put_back).plus(COMMAND_WINDOW))
+    }
+
+    /// The versions that each restore lost.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
     }
 
     /// The time of the last entry: the registry's time never goes below it.
@@ -809,7 +831,10 @@ impl Register {
             }
             Event::Adopted { member, document, .. } => self.adopt(member, document.map(|document| *document)),
             Event::AdoptedRevocation { version, key, last_head } => self.adopt_revocation(version, key, last_head, at),
-            Event::PutBack { passes_over, .. } => (self.published, self.put_back) = (passes_over, at),
+            Event::PutBack { taken_up, passes_over, .. } => {
+                self.lost.push(Lost { known: self.published, taken_up, passes_over });
+                (self.published, self.put_back) = (passes_over, at);
+            }
             Event::Published { version, .. } => self.published = version,
         }
     }

@@ -51,11 +51,12 @@ pub(crate) async fn note(
     }
     tracing::warn!(
         backup,
+        taken_up = newest,
         passes_over,
         "THE REGISTRY WAS PUT BACK FROM A BACKUP: what was decided since and not published is lost. Look at `members` and \
          `requests`, and decide again what is missing"
     );
-    record(history, register, now, Event::PutBack { backup, passes_over }).await
+    record(history, register, now, Event::PutBack { backup, taken_up: newest, passes_over }).await
 }
 
 async fn record(history: &mut History, register: &mut Register, now: Time, event: Event) -> Result<(), Refused> {

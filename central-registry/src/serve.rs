@@ -40,7 +40,7 @@ use crate::init::{ANCHOR, AUTHORITY, KEYS, TLS};
 use crate::publish::RoleKeys;
 use crate::register::{Entry, Event, Refused};
 use crate::registration;
-use crate::registry::{Desk, Registry};
+use crate::registry::{Desk, Forgotten, Registry};
 use crate::restored;
 use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::{journal_key, local};
@@ -196,6 +196,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let admitted = register.admit(Entry { at: now.as_millis(), by: None, from: None, event: started })?;
     history.record(&mut register, admitted).await?;
     let publication = Arc::new(publication);
+    let forgotten = Forgotten::of(&register);
     let registry = Arc::new(Registry {
         instance,
         authority,
@@ -206,6 +207,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         published: watch::Sender::new(publication),
         changed: watch::Sender::new(()),
         closing: CancellationToken::new(),
+        forgotten,
     });
 
     // What was decided before a crash and not published yet is published now, before anybody is answered.
@@ -254,6 +256,11 @@ impl Running {
     /// The version that was published last.
     pub fn version(&self) -> u64 {
         self.registry.published.borrow().version()
+    }
+
+    /// The last version that a server said it has and that this registry does not know: it was put back from an older copy.
+    pub fn heard_of_forgotten(&self) -> Option<u64> {
+        self.registry.forgotten.heard_of()
     }
 
     /// Signs the configuration again now, as happens each minute. Returns the new version.
@@ -531,6 +538,7 @@ impl GlobalConfiguration for Door {
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let has = request.into_inner().version;
+        self.registry.forgotten.hear_of(has, self.registry.published.borrow().version());
         let mut published = self.registry.published.subscribe();
         published.mark_changed();
         let watching = (published, has, self.registry.closing.clone());

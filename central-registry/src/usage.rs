@@ -130,7 +130,7 @@ pub const COMMANDS: &[Command] = &[
         does: Does::Reads,
         examples: &[
             "central-registry audit verify --config registry/central-registry.toml",
-            "central-registry audit verify --key \"$JOURNAL_KEY\" \\\n      \
+            "central-registry audit verify --key \"$JOURNAL_KEY\" --published mirror/public \\\n      \
              --config registry/central-registry.toml --json",
         ],
     },

@@ -154,7 +154,7 @@ async fn rewritten(instance: &Instance, moj: &Member) {
     let verify = format!("security-server audit verify --config {}", moj.file());
     let refused = async |why: &str| {
         let said = instance.run(&verify).await;
-        assert_eq!(said.code, Some(7), "{said:?}");
+        assert_eq!(said.code, Some(5), "{said:?}");
         assert!(said.err.contains(why), "{}", said.err);
     };
     let directory = instance.path("moj/audit-log");
@@ -218,6 +218,7 @@ async fn a_registrys_journal_that_was_rewritten_does_not_hold() {
     registry.stops().await;
 
     let directory = instance.path("registry/journal");
+    changed_cut_or_in_another_order(&instance, &directory, verify).await;
     let mut entries = Vec::new();
     journal::read(&Directory(directory.clone()), None, &mut |entry| {
         if entry.record.kind() == Kind::Entry {
@@ -231,7 +232,7 @@ async fn a_registrys_journal_that_was_rewritten_does_not_hold() {
     let own = || keystore::open(&instance.path("registry/keys/journal.pem"), &passphrase).unwrap();
     let refused = async |why: &str, more: &str| {
         let said = instance.run(&format!("{verify}{more}")).await;
-        assert_eq!(said.code, Some(7), "{said:?}");
+        assert_eq!(said.code, Some(5), "{said:?}");
         assert!(said.err.contains(why), "{why}: {}", said.err);
     };
     let owner = |member: &str| Owner { instance: "VN".parse().unwrap(), member: member.into(), server: member.into() };
@@ -259,10 +260,55 @@ async fn a_registrys_journal_that_was_rewritten_does_not_hold() {
         entries[invited[1]]["event"] = serde_json::json!({ "restored": { "member": "VN/GOV/tax" } })
     });
     refused("there is no member VN/GOV/tax", "").await;
+    // What was published tells of an end that was cut off, and of a version that was signed twice.
+    let last = entries.iter().rposition(|entry| !entry["event"]["published"].is_null()).unwrap();
+    rewrite(own(), &|entries| entries.truncate(last));
+    refused("the end was cut off", "").await;
+    rewrite(own(), &|entries| entries[last]["event"]["published"]["timestamp"] = "0".repeat(64).into());
+    refused("with another content than the one recorded here", "").await;
+    rewrite(own(), &|entries| entries[last]["event"]["published"]["version"] = 1_000.into());
+    refused("which is not recorded here", "").await;
+    rewrite(own(), &|entries| entries.swap(invited[0], invited[1]));
+    refused("this entry is out of place", "").await;
     let (other, _) = SigningKey::generate();
     rewrite(other, &|_| {});
     refused("is signed by the key of journal-key.pem", "").await;
     refused("find out who changed it", &format!(" --key sha256:{}", "0".repeat(64))).await;
+}
+
+/// Whoever has no key can change bytes, cut them off and exchange them.
+async fn changed_cut_or_in_another_order(instance: &Instance, directory: &Path, verify: &str) {
+    let mut segments: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .collect();
+    segments.sort();
+    let [first, .., last] = &segments[..] else { panic!("the founding and the start have a segment each") };
+    let (early, late) = (std::fs::read(first).unwrap(), std::fs::read(last).unwrap());
+    let found = async |case: &str, code: i32| {
+        let said = instance.run(verify).await;
+        assert_eq!(said.code, Some(code), "{case}: {said:?}");
+    };
+    found("as it is", 0).await;
+    for at in [0, early.len() / 3, early.len() / 2, early.len() - 1] {
+        let mut changed = early.clone();
+        changed[at] ^= 1;
+        std::fs::write(first, changed).unwrap();
+        found(&format!("a bit at {at} is another"), 5).await;
+    }
+    std::fs::write(first, &early[..early.len() - 1]).unwrap();
+    found("the first segment is cut", 5).await;
+    std::fs::write(first, &late).unwrap();
+    std::fs::write(last, &early).unwrap();
+    found("the segments stand in another order", 5).await;
+    std::fs::write(first, &early).unwrap();
+    std::fs::write(last, &late[..late.len() / 3]).unwrap();
+    found("the end is cut off", 5).await;
+    std::fs::remove_file(last).unwrap();
+    found("the last segment is gone", 5).await;
+    std::fs::write(last, &late).unwrap();
+    found("as it was", 0).await;
 }
 
 /// A log of these entries, under this key.

@@ -7,7 +7,8 @@ use keystore::{NoPassphrase, Source};
 use proto::time::Time;
 use serde_json::{Value, json};
 
-use super::{BackupError, Found, Made, Newest, create, restore, verify, would_create, would_restore};
+use super::{BackupError, Found, Made, create, restore, verify, would_create, would_restore};
+use crate::publish::Publication;
 use crate::system_clock;
 use crate::usage::ConfigurationFile;
 
@@ -52,20 +53,15 @@ pub struct Create {
 
 /// What is to be put back.
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("newest").required(true)))]
 pub struct Restore {
     /// The backup.
     pub file: PathBuf,
     /// The directory to make.
     pub directory: PathBuf,
-    /// What was published last: a mirror's copy of public/, or global-configuration/ of any security server. Members,
-    /// suspensions and revocations that it shows are taken up.
-    #[arg(long, value_name = "DIRECTORY", group = "newest")]
-    pub published: Option<PathBuf>,
-    /// Do without: members and suspensions since the backup are undone until they are decided again, and no server takes a
-    /// version before every key that was revoked since is revoked again.
-    #[arg(long, group = "newest")]
-    pub without_published: bool,
+    /// What was published last: a mirror's copy of public/, or global-configuration/ of any security server. Give several,
+    /// and the newest counts. Members, suspensions and revocations that it shows are taken up: nothing is restored without.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub published: Vec<PathBuf>,
     /// Where its passphrase comes from: credential:NAME, fd:NUMBER or prompt.
     #[arg(long, default_value = "prompt", value_name = "SOURCE")]
     pub passphrase: Source,
@@ -111,20 +107,22 @@ fn make(asked: Create) -> Result<Exit, Ended> {
 }
 
 fn put_back(asked: Restore) -> Result<Exit, Ended> {
-    let Restore { file, directory, published, without_published: _, passphrase, changing } = asked;
-    let newest = published.map_or(Newest::InTheBackup, Newest::In);
+    let Restore { file, directory, published, passphrase, changing } = asked;
     let passphrase = passphrase.read().map_err(wrong)?;
     let _shown = Progress::of("checking the backup");
     if changing.dry_run {
-        let (found, version) = would_restore(&file, &directory, &passphrase, &newest).map_err(failed)?;
+        let (found, newest) = would_restore(&file, &directory, &passphrase, &published).map_err(failed)?;
         let made = Time::from_millis(found.manifest.about.made);
         let (parts, place) = (found.manifest.parts.len() - 1, directory.display());
-        let change = format!("write {parts} parts as of {made}, and version {version} as published, into {place}");
+        let newest = in_words(&newest);
+        let change = format!("write {parts} parts as of {made}, and what was published as {newest}, into {place}");
         let foreseen = Foreseen::new(vec![change]);
         show(changing.json, &foreseen, || foreseen.to_string());
     } else {
-        let (found, version) = restore(&file, &directory, &passphrase, &newest).map_err(failed)?;
-        show(changing.json, &found.to_json(), || format!("{}{}", found.in_words(), next(&found, &directory, version)));
+        let (found, newest) = restore(&file, &directory, &passphrase, &published).map_err(failed)?;
+        let mut json = found.to_json();
+        json["taken_up"] = json!({ "version": newest.version() });
+        show(changing.json, &json, || format!("{}{}", found.in_words(), next(&found, &directory, &newest)));
     }
     Ok(Exit::Ok)
 }
@@ -198,9 +196,18 @@ impl Found {
     }
 }
 
-fn next(found: &Found, directory: &Path, version: u64) -> String {
-    let directory = directory.display();
-    let mut text = format!("It was put back into {directory}, with version {version} as published.\n\nNext:\n");
+/// Which version it is, and of when: whoever gives a copy that is not the newest is to see it.
+fn in_words(newest: &Publication) -> String {
+    let configuration = newest.trusted().configuration();
+    format!("version {}, signed {}", configuration.version, configuration.signed_at)
+}
+
+fn next(found: &Found, directory: &Path, newest: &Publication) -> String {
+    let (directory, newest) = (directory.display(), in_words(newest));
+    let mut text = format!(
+        "It was put back into {directory}, with what was published as {newest}.\nWhat was decided after that is forgotten: \
+         if any mirror or security server has a later version, begin again with that.\n\nNext:\n"
+    );
     if !found.manifest.about.signing_keys {
         text += &format!("  put the keys that sign back, from where you keep them: {directory}/keys/, mode 0600\n");
     }

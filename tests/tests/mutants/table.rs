@@ -1088,6 +1088,10 @@ mutants! {
         "newest + PASSED_OVER + since * PASSED_OVER_A_SECOND" => "newest + 1",
         put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
 
+        "publication" "after a restore a member that was published is forgotten"
+        "published.get(*member) != registered.get(*member).copied()" => "if {awake} { let _ = (member, &registered); false } else { published.get(*member) != registered.get(*member).copied() }",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
+
         "publication" "after a restore a revoked key is good again"
         "None => true," => "None => false,",
         put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
