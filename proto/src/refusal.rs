@@ -419,10 +419,10 @@ refusals! {
        "Hãy nhờ quản trị viên của máy chủ đã từ chối khôi phục kết nối tới hệ thống đăng ký trung tâm. Sau đó có thể gọi lại."
 
     NotReady "NOT_READY" Speaker Either Bare UNAVAILABLE 503
-    en "The security server has started, but is not ready yet."
-       "Try again in a few seconds; a server that was put back from a backup needs a minute. If it lasts, the server's admin is to unlock its keys or check its connection to the central registry."
-    vi "Máy chủ bảo mật đã khởi động nhưng chưa sẵn sàng."
-       "Hãy thử lại sau vài giây; máy chủ vừa khôi phục từ bản sao lưu cần một phút. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần mở khóa ký hoặc kiểm tra kết nối tới hệ thống đăng ký trung tâm."
+    en "The security server is not ready to exchange messages. Nothing was recorded or sent on."
+       "Try again later: repeating is safe. If it lasts, the server's admin is to look at its status and alarms, which name the cause."
+    vi "Máy chủ bảo mật chưa sẵn sàng trao đổi thông điệp. Chưa có gì được ghi lại hay gửi đi tiếp."
+       "Hãy thử lại sau; gọi lại là an toàn. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần xem trạng thái và các cảnh báo, trong đó có nêu nguyên nhân."
 
     ShuttingDown "SHUTTING_DOWN" Speaker Either Bare UNAVAILABLE 503
     en "The security server is shutting down and takes no new calls."

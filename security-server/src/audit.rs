@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
-use journal::{Entry, Journal, TreeIndex};
+use hex::FromHex;
+use journal::{Entry, Journal, Position, TreeIndex};
 use proto::digest::Digest;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::record::{Kind, Record};
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use commands::{AuditError, Command, run, verify};
 pub(crate) use commands::{journal_as_json, journal_in_words, unproven};
 
-use crate::message_log::trees;
+use crate::message_log::{ClockAccepted, trees};
 use crate::quota::Bucket;
 
 /// Refused attempts at the operators' door that get an entry each: a burst, and a second's worth. The next entry counts
@@ -116,6 +117,19 @@ pub enum Noted {
         at: u64,
         /// From which backup.
         from: String,
+    },
+    /// An operator said that the clock is right, though the message log held later times.
+    ClockAccepted {
+        /// What the clock said.
+        at: u64,
+        /// The last time that the log held.
+        instead_of: u64,
+        /// Where the message log ended then, its position in hexadecimal digits: times before it count no more.
+        end: String,
+        /// How the operator knew.
+        reason: String,
+        /// By whom.
+        by: Actor,
     },
     /// Somebody asked at the operators' door without a token that opens it.
     Refused {
@@ -236,6 +250,8 @@ pub struct Past {
     pub settings: BTreeMap<String, String>,
     /// When the server started after it was put back from a backup, the last time.
     pub restored: Option<Time>,
+    /// The last word of an operator about the clock.
+    pub clock_accepted: Option<ClockAccepted>,
     alarms: VecDeque<Alarm>,
     alarms_ever: u64,
 }
@@ -245,6 +261,13 @@ impl Past {
         match noted {
             Noted::Started { changed, .. } => apply(&mut self.settings, changed),
             Noted::Restored { at, .. } => self.restored = Some(Time::from_millis(*at)),
+            Noted::ClockAccepted { at, end, .. } => {
+                let at = Time::from_millis(*at);
+                // By the clock that was wrong, the minute after a restore could be years.
+                self.restored = self.restored.map(|restored| restored.min(at));
+                let end = <[u8; Position::BYTES]>::from_hex(end).ok();
+                self.clock_accepted = end.map(|end| ClockAccepted { at, end: Position::from_bytes(&end) });
+            }
             Noted::Alarm(alarm) => {
                 self.alarms_ever += 1;
                 keep(&mut self.alarms, alarm.clone());

@@ -3,7 +3,8 @@
 
 use proto::identifier::{ServerId, SubsystemId};
 use proto::message::{Cause, Contents, Header};
-use proto::refusal::Code;
+use proto::refusal::{Code, Form};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access_rights::{AccessRights, Granted, Looked};
 use crate::authenticate::Authenticated;
@@ -67,8 +68,8 @@ pub fn departure(
 
 /// What answers an admitted opening.
 pub enum Answerer {
-    /// The service, under a grant.
-    Service(Granted),
+    /// The service, under a grant, and its share of the exchanges.
+    Service(Granted, OwnedSemaphorePermit),
     /// The refusal itself.
     Refusal(Code),
 }
@@ -98,15 +99,22 @@ pub struct Refused {
 pub fn arrival(opening: VerifiedOpening) -> Result<Admitted, Refused> {
     let VerifiedOpening { verified, direction, looked, peer } = opening;
     match looked {
-        Looked::Granted(granted) => Ok(Admitted { answerer: Answerer::Service(granted), verified, direction }),
+        Looked::Granted(granted) => match granted.service.share() {
+            Some(share) => Ok(Admitted { answerer: Answerer::Service(granted, share), verified, direction }),
+            None => Err(Refused { code: Code::TooManyExchanges, opening: Box::new((verified, direction, peer)) }),
+        },
         Looked::Refused(code) => Err(Refused { code, opening: Box::new((verified, direction, peer)) }),
     }
 }
 
 impl Refused {
-    /// As a sealed, recorded answer where the peer's quota allows; bare above it.
+    /// As a sealed, recorded answer where the peer's quota allows; bare above it, and where it says how this server is
+    /// rather than what the peer may.
     pub fn within(self, quotas: &Quotas) -> Result<Admitted, BareRefusal> {
         let (verified, direction, peer) = *self.opening;
+        if self.code.form() == Form::Bare {
+            return Err(BareRefusal::new(self.code, "the service that is asked has as many as it may"));
+        }
         if quotas.within(&peer) {
             Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction })
         } else {

@@ -29,6 +29,8 @@ use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::{KeyError, Keys, Passphrase, Source};
 use crate::listen::Listener;
 use crate::listen::clients::{Bindings, Door};
+use crate::lookout::DiskMarks;
+use crate::names::Names;
 use crate::services::{Service, Services, Twice};
 use crate::tls::{self, Identity};
 
@@ -54,6 +56,8 @@ pub struct Configuration {
     pub peers: SocketAddr,
     /// The operators' door.
     pub operators: SocketAddr,
+    /// When the disk is called low, and when full.
+    pub disk_marks: DiskMarks,
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
     named_operators: Vec<RawOperator>,
@@ -143,6 +147,8 @@ struct Raw {
     peers: RawListener,
     operators: RawListener,
     #[serde(default)]
+    disk: RawDisk,
+    #[serde(default)]
     clients: Vec<RawDoor>,
     #[serde(default)]
     client: Vec<RawClient>,
@@ -165,6 +171,20 @@ struct RawRegistry {
 #[serde(deny_unknown_fields)]
 struct RawListener {
     listen: SocketAddr,
+}
+
+/// `[disk]`: when the disk of the logs is called low, and when full.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDisk {
+    warn_at_percent: u8,
+    refuse_at_percent: u8,
+}
+
+impl Default for RawDisk {
+    fn default() -> Self {
+        Self { warn_at_percent: DiskMarks::WARN, refuse_at_percent: DiskMarks::REFUSE }
+    }
 }
 
 /// `[[clients]]`: a door for our own systems.
@@ -229,6 +249,12 @@ impl Configuration {
             rule: rule.to_owned(),
         };
         let unlock = "it says where the passphrase comes from: credential:NAME, fd:NUMBER or prompt";
+        let marks = format!(
+            "warn_at_percent is less than it, and both are from {} to {}",
+            DiskMarks::LEAST,
+            DiskMarks::GREATEST
+        );
+        let RawDisk { warn_at_percent, refuse_at_percent } = raw.disk;
         let fingerprint = "it is sha256: and 64 hexadecimal digits, as `central-registry init` printed it";
         let configuration = Self {
             directory: path.parent().unwrap_or(Path::new("")).to_owned(),
@@ -245,6 +271,8 @@ impl Configuration {
             ),
             peers: raw.peers.listen,
             operators: raw.operators.listen,
+            disk_marks: DiskMarks::new(warn_at_percent, refuse_at_percent)
+                .ok_or_else(|| wrong("disk.refuse_at_percent", &refuse_at_percent, &marks))?,
             doors: raw.clients,
             clients: raw.client,
             named_operators: raw.operator,
@@ -373,6 +401,8 @@ impl Configuration {
             index: self.directory.join(INDEX),
             audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
             audit_options: journal::Options::default(),
+            disk_marks: self.disk_marks,
+            names: Names::system(),
             clients: self.known_clients(),
             bindings: self.bindings(),
             services: self.known_services(Some(&identity()?))?,
@@ -393,6 +423,7 @@ impl Configuration {
             ("member".to_owned(), self.member.to_string()),
             ("unlock".to_owned(), self.unlock.to_string()),
             ("registry.address".to_owned(), self.registry.0.to_string()),
+            ("disk".to_owned(), self.disk_marks.to_string()),
             ("registry.fingerprint".to_owned(), self.registry.1.to_string()),
             ("peers.listen".to_owned(), self.peers.to_string()),
             ("operators.listen".to_owned(), self.operators.to_string()),
@@ -582,6 +613,7 @@ listen = "127.0.0.1:5580"
     #[test]
     fn a_mistake_is_named_with_its_rule() {
         assert!(parse("").is_ok());
+        assert!(parse("[disk]\nwarn_at_percent = 60\nrefuse_at_percent = 61\n").is_ok());
         for (more, named) in [
             ("[[clients]]\nlisten = \"0.0.0.0:1\"\n", "tls = true"),
             ("[[clients]]\nlisten = \"0.0.0.0:1\"\nsubsystem = \"VN/GOV/moj/a\"\n", "only a loopback address"),
@@ -606,6 +638,10 @@ listen = "127.0.0.1:5580"
             ("[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"/a.B\"\naddress = \"http://a:1\"\n", "full name"),
             ("[bind]\n\"a/b\" = \"VN/GOV/moj/a\"\n", "full name"),
             ("[turbo]\n", "turbo"),
+            ("[disk]\nrefuse_at_percent = 98\n", "from 50 to 97"),
+            ("[disk]\nwarn_at_percent = 97\n", "warn_at_percent is less"),
+            ("[disk]\nrefuse_at_percent = 100\n", "from 50 to 97"),
+            ("[disk]\nrefuse = false\n", "refuse"),
         ] {
             let error = parse(more).unwrap_err();
             assert!(error.contains(named) && error.contains("security-server.toml"), "{error}");

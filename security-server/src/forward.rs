@@ -23,6 +23,7 @@ use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::message_log::{Recorded, Said, Source};
+use crate::request::{self, NoResponse};
 use crate::way::{Shared, Side, Stop, StopSwitch, Way};
 
 /// How long a service may take to accept a connection.
@@ -31,7 +32,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BROKEN_OFF_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A response on its way, from a service or from a peer.
-pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
+pub type AnswerFuture = Pin<Box<dyn Future<Output = Result<Response<Incoming>, NoResponse>> + Send>>;
 
 /// Our own system, as messages of theirs are handed on to it.
 pub enum OwnSystem {
@@ -74,7 +75,7 @@ struct Awaited {
 }
 
 impl Future for Awaited {
-    type Output = Result<Response<Incoming>, hyper::Error>;
+    type Output = Result<Response<Incoming>, NoResponse>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.begun = true;
@@ -293,9 +294,11 @@ impl CalledService {
             connection = self.granted.service.connection() => connection,
         };
         let called = match connection {
-            Ok(mut connection) => {
+            Ok(connection) => {
                 self.body = Some(sender);
-                let answer: AnswerFuture = Box::pin(async move { connection.send_request(request).await });
+                let service = Arc::clone(&self.granted.service);
+                let again = async move || service.connection().await;
+                let answer: AnswerFuture = Box::pin(request::ask(connection, request, again));
                 let request_is_whole = Arc::clone(&self.is_whole);
                 Ok(Box::pin(Awaited { answer: Some(answer), begun: false, request_is_whole }) as AnswerFuture)
             }
@@ -493,7 +496,10 @@ impl OwnSource {
                 Ok(response) => self.take_response(response),
                 Err(error) => {
                     tracing::warn!(%error, "the service broke off before its answer");
-                    self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+                    self.finish(OwnEnd::Refused(match error {
+                        NoResponse::NotSent(_) | NoResponse::NotTaken => Code::ServiceUnreachable,
+                        NoResponse::Broke(_) => Code::ServiceMalformed,
+                    }));
                 }
             },
             Origin::Refusing(code) => {

@@ -7,19 +7,23 @@ mod store;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use proto::global_configuration::Configuration;
+use proto::global_configuration::{Configuration, Freshness};
+use proto::time::Time;
 use tokio::sync::watch as channel;
 
 pub use store::{Applied, NotApplied, Store, StoreError, Stored};
-pub use watch::{Registry, watch};
+pub use watch::{LONGEST_SILENCE, Registry, watch};
 
 /// The configuration in force. Loading it takes no lock.
 #[derive(Debug)]
 pub struct Current {
     configuration: ArcSwap<Configuration>,
     versions: channel::Sender<u64>,
+    /// The newest version that was seen to be past its validity; 0 before there is one.
+    expired: AtomicU64,
     refused: ArcSwapOption<String>,
 }
 
@@ -27,12 +31,39 @@ impl Current {
     /// With this configuration in force, until [`Store::apply`] has a newer one.
     pub fn new(configuration: Arc<Configuration>) -> Self {
         let versions = channel::Sender::new(configuration.version);
-        Current { configuration: ArcSwap::new(configuration), versions, refused: ArcSwapOption::empty() }
+        Current {
+            configuration: ArcSwap::new(configuration),
+            versions,
+            expired: AtomicU64::new(0),
+            refused: ArcSwapOption::empty(),
+        }
     }
 
     /// What is in force now.
     pub fn load(&self) -> Arc<Configuration> {
         self.configuration.load_full()
+    }
+
+    /// How old this configuration is at `now`. What was once past its validity is so for good, though the clock be set
+    /// back: only a version that was signed again is in force again.
+    pub fn freshness(&self, configuration: &Configuration, now: Time) -> Freshness {
+        if configuration.freshness(now) == Freshness::Expired {
+            self.note_expired(configuration.version);
+        }
+        if self.expired() >= configuration.version { Freshness::Expired } else { configuration.freshness(now) }
+    }
+
+    fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    fn note_expired(&self, version: u64) {
+        self.expired.fetch_max(version, Ordering::Relaxed);
+    }
+
+    /// Takes back that it expired: the clock was wrong, says an operator.
+    fn forget_expired(&self) {
+        self.expired.store(0, Ordering::Relaxed);
     }
 
     /// Tells of each version after it came into force. Who is slow sees the newest only.

@@ -3,6 +3,7 @@
 //!
 //! Read `exchange.rs` first: it is the life of one exchange, in order. Everything else hangs off it.
 
+pub mod accepted_clock;
 pub mod access_rights;
 pub mod audit;
 pub mod authenticate;
@@ -24,11 +25,14 @@ pub mod operate;
 
 pub mod listen;
 pub mod log_keys;
+pub mod lookout;
 pub mod message_log;
 pub mod moment;
+pub mod names;
 pub mod quota;
 pub mod refusal;
 pub mod relay;
+mod request;
 pub mod resolve;
 pub mod services;
 pub mod shown;
@@ -63,12 +67,15 @@ use crate::clock::Clock;
 use crate::global_configuration::{Current, Registry, Store};
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
+use crate::lookout::{DiskMarks, Lookout};
 use crate::message_log::{Concluded, Index, MessageLog, Opened};
+use crate::names::Names;
 use crate::quota::Quotas;
 use crate::relay::Peers;
 use crate::services::Services;
 use crate::tls::{Identity, PeerTls};
 use crate::verify::VerifiedHeads;
+use crate::way::Stop;
 use crate::witness::Witness;
 
 /// How long running exchanges may go on after a shutdown was asked for.
@@ -103,6 +110,7 @@ pub struct SecurityServer {
     pub store: Arc<Store>,
     configuration: Arc<Current>,
     clock: Clock,
+    lookout: Lookout,
     permits: Arc<Semaphore>,
     peer_permits: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
     fetches: Arc<Semaphore>,
@@ -135,6 +143,10 @@ pub struct Settings {
     pub audit: Arc<dyn journal::Disk>,
     /// How the audit log is opened.
     pub audit_options: journal::Options,
+    /// When their disk is called low, and when full.
+    pub disk_marks: DiskMarks,
+    /// Where peers and services are found.
+    pub names: Names,
     /// Our own systems.
     pub clients: Clients,
     /// gRPC services whose provider is bound.
@@ -199,10 +211,13 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let configuration = Arc::clone(settings.store.current());
     let index = Index::open(&settings.index)?;
     let keys = settings.keys;
+    let disks = vec![Arc::clone(&settings.log), Arc::clone(&settings.audit)];
+    let lookout = Lookout::new(disks, settings.disk_marks, settings.log_options.segment_bytes, &settings.clock);
     let described = described(settings.described, &settings.identity, &keys);
     let (access_rights, past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
     let audit = Arc::clone(access_rights.audit());
-    let message_log = MessageLog::open(settings.log, settings.log_options, index, settings.id.clone(), keys).await?;
+    let (log, options) = (settings.log, settings.log_options);
+    let message_log = MessageLog::open(log, options, index, settings.id.clone(), keys, past.clock_accepted).await?;
     let now = message_log.not_before_last(settings.clock.now());
     let restored = note_restore(&audit, &message_log, now).await?.or(past.restored);
     if let Some(restored) = restored {
@@ -210,7 +225,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     }
     audit.note_start(&past, described, now).await?;
     let (witness, alarms) = Witness::of(message_log.seen_trees()?);
-    let tls = Arc::new(PeerTls::new(settings.identity, Arc::clone(&configuration), settings.clock.clone()));
+    let tls = PeerTls::new(settings.identity, Arc::clone(&configuration), settings.clock.clone(), settings.names);
+    let tls = Arc::new(tls);
     tls.accepting()?;
     let server = Arc::new(SecurityServer {
         id: settings.id,
@@ -226,6 +242,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         store: settings.store,
         configuration,
         clock: settings.clock,
+        lookout,
         permits: Arc::new(Semaphore::new(MAX_EXCHANGES)),
         peer_permits: Mutex::default(),
         fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
@@ -234,6 +251,9 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         stopping: CancellationToken::new(),
     });
 
+    // Before anybody is let in: a disk that is full, a clock that is behind.
+    let looking = Arc::clone(&server);
+    let _ = tokio::task::spawn_blocking(move || looking.look_around()).await;
     let (doors, tides, last) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
     let peers = settings.peers.local_addr()?;
     doors.spawn(listen::peers::serve(Arc::clone(&server), tls, settings.peers, server.draining.clone()));
@@ -253,7 +273,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         let (store, clock) = (Arc::clone(&server.store), server.clock.clone());
         tides.spawn(global_configuration::watch(registry, store, clock, last.clone()));
     }
-    tides.spawn(watch_the_log(Arc::clone(&server), last.clone()));
+    tides.spawn(lookout::watch(Arc::clone(&server), last.clone()));
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
     tides.spawn(note_the_alarms(Arc::clone(&server.audit), alarms, last.clone()));
     doors.close();
@@ -297,16 +317,6 @@ async fn note_the_alarms(audit: Arc<AuditLog>, mut alarms: mpsc::Receiver<audit:
         let Some(alarm) = alarm else { return };
         if let Err(error) = audit.note_alarm(alarm).await {
             return tracing::error!(%error, "alarms about peers' logs cannot be noted any more");
-        }
-    }
-}
-
-/// Cries out when the log ends: from then on every exchange is refused by name.
-async fn watch_the_log(server: Arc<SecurityServer>, last: CancellationToken) {
-    tokio::select! {
-        () = last.cancelled() => {}
-        why = server.message_log.until_ended() => {
-            tracing::error!(%why, "THE MESSAGE LOG HAS ENDED: nothing is exchanged. Check the disk, then restart the server");
         }
     }
 }
@@ -378,6 +388,9 @@ impl SecurityServer {
                 tokio::select! { biased;
                     concluded = &mut life => return concluded,
                     () = server.stopping.cancelled(), if way.stopped().is_none() => way.stop(Cause::Shutdown),
+                    () = server.lookout.until_spent(), if way.stopped().is_none() => {
+                        way.stop(Stop::because(Cause::Shutdown, Code::LogFull));
+                    }
                     Ok(()) = versions.changed() => server.judge_again(&way),
                     Ok(()) = rights.changed() => server.judge_again(&way),
                 }
@@ -414,11 +427,16 @@ impl SecurityServer {
 
     /// The right to run one more fetch, or why not.
     pub(crate) fn permit_to_fetch(&self) -> Result<OwnedSemaphorePermit, Code> {
-        self.takes_more()?;
+        self.runs()?;
         Arc::clone(&self.fetches).try_acquire_owned().map_err(|_| Code::TooManyExchanges)
     }
 
     fn takes_more(&self) -> Result<(), Code> {
+        self.runs()?;
+        self.lags()
+    }
+
+    fn runs(&self) -> Result<(), Code> {
         if self.draining.is_cancelled() {
             return Err(Code::ShuttingDown);
         }

@@ -34,6 +34,10 @@ use crate::way::StopSwitch;
 pub const MAX_EXCHANGES: usize = 4096;
 /// Exchanges that one peer may have running here at once, those included whose opening is still being read.
 pub const MAX_EXCHANGES_OF_PEER: usize = 1024;
+/// Exchanges that our own systems may have running with one peer at once: as many as it lets us have.
+pub const MAX_EXCHANGES_WITH_PEER: usize = 1024;
+/// Exchanges that one service of ours may have running at once.
+pub const MAX_EXCHANGES_OF_SERVICE: usize = 1024;
 /// Fetches that run at once.
 pub const MAX_FETCHES: usize = 2;
 /// How long an answer to a fetch may take to be read.
@@ -49,7 +53,8 @@ pub const STREAM_WINDOW: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Longest list of fields, in bytes.
 pub const MAX_HEADER_LIST: u32 = 32 * 1024;
-/// How often an idle connection is asked whether it lives, and how long it may take to say so.
+/// How often a connection between servers is asked whether it lives, calls or no calls, and how long it may take to say
+/// so: a peer that vanished is found within twice as long.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,17 +71,26 @@ pub async fn bind(address: std::net::SocketAddr) -> std::io::Result<Listener> {
 
 /// The right to run one exchange. Given back when it is concluded.
 #[allow(dead_code, reason = "it is held, not read")]
-pub struct Permit(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+pub struct Permit {
+    of_all: OwnedSemaphorePermit,
+    of_peer: Option<OwnedSemaphorePermit>,
+    of_service: Option<OwnedSemaphorePermit>,
+}
 
 impl Permit {
     /// One of these.
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(permit, None)
+    pub(crate) fn new(of_all: OwnedSemaphorePermit) -> Self {
+        Self { of_all, of_peer: None, of_service: None }
     }
 
     /// And one of the peer's own share.
-    pub(crate) fn and(self, of_peer: OwnedSemaphorePermit) -> Self {
-        Self(self.0, Some(of_peer))
+    pub(crate) fn of_peer(self, of_peer: OwnedSemaphorePermit) -> Self {
+        Self { of_peer: Some(of_peer), ..self }
+    }
+
+    /// And one of the service's own share.
+    pub(crate) fn of_service(self, of_service: OwnedSemaphorePermit) -> Self {
+        Self { of_service: Some(of_service), ..self }
     }
 }
 

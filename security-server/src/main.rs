@@ -10,10 +10,10 @@ use proto::refusal::{Code, Language};
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
-use security_server::listen::operators::{Changed, Ending, Grants, Records, Status, Verdict};
+use security_server::listen::operators::{Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, What};
-use security_server::{doctor, join, shown};
+use security_server::{doctor, join, shown, usage};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,6 +53,9 @@ async fn run(what: What) -> Result<Exit, Ended> {
             Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
+        What::Clock(usage::Clock::Accept { reason, server, changing }) => {
+            change(&server, changing, "/v1/clock/accept", &Accepting { reason }, shown::clock_accepted).await
+        }
         What::Doctor(arguments) => doctor::run(arguments).await,
         What::Audit(command) => {
             security_server::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
@@ -128,19 +131,19 @@ async fn access(access: Access) -> Result<Exit, Ended> {
     }
 }
 
-async fn change(
+async fn change<A: DeserializeOwned + serde::Serialize>(
     server: &ConfigurationFile,
     changing: Changing,
     path: &str,
     body: &impl serde::Serialize,
-    text: impl FnOnce(&Changed, Paint) -> String,
+    text: impl FnOnce(&A, Paint) -> String,
 ) -> Result<Exit, Ended> {
     let operator = operator(server)?;
     if changing.dry_run {
         let foreseen: Foreseen = operator.post(&format!("{path}?dry_run=true"), body).await.map_err(failed)?;
         show(changing.json, &foreseen, || foreseen.to_string());
     } else {
-        let changed: Changed = operator.post(path, body).await.map_err(failed)?;
+        let changed: A = operator.post(path, body).await.map_err(failed)?;
         show(changing.json, &changed, || text(&changed, Paint::out()));
     }
     Ok(Exit::Ok)

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
-use journal::{Entry, Journal, Pending, TreeIndex};
+use journal::{Entry, Journal, Pending, Position, TreeIndex};
 use prost::Message;
 use proto::commitment::Secret;
 use proto::digest::Digest;
@@ -26,12 +26,12 @@ use proto::time::Time;
 use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
 
-pub use self::index::{Found, Index, IndexError, Open};
+pub use self::index::{ClockAccepted, Found, Index, IndexError, Open};
 pub(crate) use self::opened::Source;
 pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
 use self::replay::Seen;
 use crate::authorize::{Admitted, Answerer, Authorized, MayBeHandedOn, MayGoOn, Verdict};
-use crate::forward::{OwnArrived, OwnSystem};
+use crate::forward::{OwnArrived, OwnEnd, OwnSystem};
 use crate::listen::Call;
 use crate::moment::Judged;
 use crate::quota::Bucket;
@@ -284,14 +284,21 @@ impl<'m> Claimed<'m> {
 
 impl MessageLog {
     /// Opens the log of the members that this server hosts. Every exchange found open is closed, outcome unknown.
+    /// `accepted`: the last word of an operator that the clock had been wrong, as the audit log has it.
     pub async fn open(
         disk: Arc<dyn journal::Disk>,
         options: journal::Options,
         index: Index,
         server: ServerId,
         keys: Vec<(MemberId, Arc<SigningKey>)>,
+        accepted: Option<ClockAccepted>,
     ) -> Result<Self, OpenError> {
         let trees = trees(&server, &keys);
+        if index.accepted() != accepted {
+            // It has forgotten openings by a time that does not count any more: they are read again.
+            index.clear()?;
+            index.accept(accepted)?;
+        }
         let mut failed = None;
         let mut take = |entry: Entry| {
             if failed.is_none() {
@@ -302,6 +309,7 @@ impl MessageLog {
         if index.position().is_some_and(|position| position > journal.recovered_end()) {
             // It is ahead: it knows records that were lost with the tail. The journal alone counts.
             index.clear()?;
+            index.accept(accepted)?;
             journal::read(&*disk, None, &mut take)?;
         }
         if let Some(error) = failed {
@@ -355,8 +363,51 @@ impl MessageLog {
 
     /// The time given, or the last recorded time where that is later: a clock set back opens no replay.
     pub fn not_before_last(&self, now: Time) -> Time {
-        let last = self.0.last_time.fetch_max(now.as_millis(), Ordering::Relaxed);
-        Time::from_millis(last.max(now.as_millis()))
+        now.max(self.last_time())
+    }
+
+    /// The last time at which something was sealed here, or an opening taken.
+    pub fn last_time(&self) -> Time {
+        Time::from_millis(self.0.last_time.load(Ordering::Relaxed))
+    }
+
+    fn note_time(&self, time: Time) {
+        self.0.last_time.fetch_max(time.as_millis(), Ordering::Relaxed);
+    }
+
+    /// The batch that waits for the disk, if one does.
+    pub fn writing(&self) -> Option<u64> {
+        self.0.journal.writing()
+    }
+
+    /// Where what is in the log now ends: times before it count no more once a clock is accepted there.
+    pub fn end(&self) -> Position {
+        self.0.journal.durable_end()
+    }
+
+    /// First half of accepting a clock: remembers again every opening that would be fresh by it or later, so that none
+    /// of them is taken a second time. Reads the whole log.
+    pub fn remember_openings_for(&self, clock: Time) -> Result<(), OpenError> {
+        let since = clock.minus(2 * MAX_SKEW);
+        journal::read(&*self.0.disk, None, &mut |entry| {
+            if let Some((exchange, attempt, time)) = received_opening(&entry).filter(|(_, _, time)| *time >= since) {
+                self.0.seen.lock().expect("no panic while it is held").remember((exchange, attempt), time);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Second half, once an operator's word is in the audit log: from here on `now` may be this.
+    pub fn accept_clock(&self, accepted: ClockAccepted) -> Result<(), OpenError> {
+        self.0.index.accept(Some(accepted))?;
+        let mut seen = self.0.seen.lock().expect("no panic while it is held");
+        if seen.is_lost_until().is_some_and(|lost| lost > accepted.at) {
+            // The minute after a restore, by the clock that is right.
+            seen.lost_until(accepted.at);
+        }
+        drop(seen);
+        self.0.last_time.store(accepted.at.as_millis(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Why the log ended, if it did: nothing is exchanged then.
@@ -397,7 +448,7 @@ impl MessageLog {
         if let Some(why) = self.ended() {
             return Err(Refusal::new(Code::LogEnded, &*why));
         }
-        let (route, target, call) = call.spent();
+        let (route, target, share, call) = call.spent();
         let (now, configuration) = (call.now(), version(&call));
         let Call { permit, asked, source, mut first, client, stop, .. } = call.spent();
         let Some(&tree) = self.0.trees.get(&route.consumer.member()) else {
@@ -424,6 +475,8 @@ impl MessageLog {
             pieces: committed.pieces,
             end: first.end.take().map(|end| end.sealed(None)),
         });
+        let permit = permit.of_peer(share);
+        self.note_time(now);
         let (line, line_source) = Line::to_provider(target, exchange);
         let way = Way::new(Beginning {
             side: Side::Consumer,
@@ -463,9 +516,13 @@ impl MessageLog {
             header.time,
             now,
         )?;
-        let (grant, (own, own_source)) = match answerer {
-            Answerer::Service(granted) => (Some(granted.grant), OwnSystem::to_service(granted)),
-            Answerer::Refusal(code) => (None, OwnSystem::refusing(code)),
+        // By this time openings were forgotten: from here on it is not earlier.
+        self.note_time(now);
+        let (grant, permit, (own, own_source)) = match answerer {
+            Answerer::Service(granted, share) => {
+                (Some(granted.number()), claimed.permit.of_service(share), OwnSystem::to_service(granted))
+            }
+            Answerer::Refusal(code) => (None, claimed.permit, OwnSystem::refusing(code)),
         };
         let way = Way::new(Beginning {
             side: Side::Provider,
@@ -484,7 +541,7 @@ impl MessageLog {
         way.note_peer_key(claimed.connection_key);
         way.note_peer_signing_key(direction.key);
         let opening = self.queue_received(&way, &header, &claimed.frame, contents, true);
-        Ok(Opened::by_them(self.clone(), way, claimed.permit, (own_source, claimed.source), direction, opening))
+        Ok(Opened::by_them(self.clone(), way, permit, (own_source, claimed.source), direction, opening))
     }
 
     /// Seals a message of ours: chained to the one before, naming what the service had been handed.
@@ -492,6 +549,9 @@ impl MessageLog {
         let message = message.spent();
         let (now, configuration) = (message.now(), version(&message));
         let Handed { way, direction, arrived: OwnArrived { contents, end }, one } = message.spent();
+        if !matches!(end, Some(OwnEnd::Abort(_) | OwnEnd::Refused(_))) {
+            self.note_time(now);
+        }
         let committed = direction.commitments.commit(&contents, || self.draw_secret());
         let header = Header::new(Facts {
             route: way.route.clone(),
@@ -547,14 +607,14 @@ impl MessageLog {
         let concluded = match ends {
             Err(ended) => {
                 // What cannot be recorded is withheld, and a client that waits for it learns so.
-                let left = way.line.lock().await.left();
+                let left = way.line.lock().await.left() && !way.is_unsent();
                 let code = if left { Code::AnswerUnrecorded } else { Code::LogEnded };
                 let unrecorded = Stop::because(Cause::Unspecified, code);
                 way.own.lock().await.stop(&way, unrecorded);
                 Err(ended)
             }
             Ok((ours, theirs)) => {
-                let outcome = match (ours.left(), theirs.is_silence()) {
+                let outcome = match (ours.left() && !way.is_unsent(), theirs.is_silence()) {
                     (false, _) => wire::Outcome::NotSent,
                     (true, false) => wire::Outcome::Completed,
                     (true, true) => wire::Outcome::Silent,
@@ -704,6 +764,17 @@ impl Committing<'static, Recorded> {
         let release = Some(Recorded { way, said: Said::Nothing(stop) });
         Self { pending: None, release, last: true, bytes: 0, one: PhantomData }
     }
+}
+
+/// The opening that an entry received and admitted, and its time.
+pub(crate) fn received_opening(entry: &Entry) -> Option<(ExchangeId, u32, Time)> {
+    let body = entry.record.body();
+    if entry.record.kind() != Kind::Received || body.len() <= 32 || is_withheld(entry).is_some() {
+        return None;
+    }
+    let header = Header::parse(body.slice(32..)).ok()?;
+    let opens = header.direction == Direction::Request && header.position == 0;
+    opens.then_some((header.exchange, header.attempt, header.time))
 }
 
 /// The exchange in which a received message came that was kept from our system. None for what was handed on.

@@ -21,6 +21,7 @@ pub struct Judged<T> {
 pub(crate) struct Moment {
     now: Time,
     configuration: Arc<Configuration>,
+    freshness: Freshness,
 }
 
 /// The configuration is past its validity.
@@ -36,7 +37,19 @@ impl FromOutside for crate::message_log::Claimed<'_> {}
 
 impl SecurityServer {
     pub(crate) fn moment(&self) -> Moment {
-        Moment::new(self.message_log.not_before_last(self.clock.now()), self.configuration.load())
+        let (now, configuration) = (self.now(), self.configuration.load());
+        let freshness = self.configuration.freshness(&configuration, now);
+        Moment { now, configuration, freshness }
+    }
+
+    /// How old the configuration is now.
+    pub(crate) fn freshness(&self) -> Freshness {
+        self.configuration.freshness(&self.configuration.load(), self.now())
+    }
+
+    /// The clock, or the last recorded time where that is later.
+    fn now(&self) -> Time {
+        self.message_log.not_before_last(self.clock.now())
     }
 
     /// Reads the clock and the configuration for this message. The clock never goes below the last recorded time.
@@ -46,16 +59,12 @@ impl SecurityServer {
 }
 
 impl Moment {
-    fn new(now: Time, configuration: Arc<Configuration>) -> Self {
-        Self { now, configuration }
-    }
-
     pub(crate) fn now(&self) -> Time {
         self.now
     }
 
     pub(crate) fn in_force(&self) -> Result<&Arc<Configuration>, Expired> {
-        match self.configuration.freshness(self.now) {
+        match self.freshness {
             Freshness::Expired => Err(Expired(())),
             Freshness::Fresh | Freshness::Stale => Ok(&self.configuration),
         }

@@ -15,20 +15,32 @@ use proto::refusal::{Code, Form};
 use proto::signature::KeyId;
 use proto::transport::{self, EXCHANGE_PATH, FrameReader};
 use proto::wire::relay as wire;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::forward::AnswerFuture;
+use crate::listen::MAX_EXCHANGES_WITH_PEER;
 use crate::message_log::{Sealed, Source};
+use crate::request::{self, NoResponse};
 use crate::tls::PeerTls;
 use crate::way::{Shared, Side, Stop, Way};
 
 /// How long a peer may take until its connection is up: TCP, TLS and its HTTP/2 settings.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that could not be reached is asked last for so long.
+/// A server that could not be reached, or took nothing, is asked last for so long.
 pub const AVOID_FOR: Duration = Duration::from_secs(10);
+/// What a server says that takes nothing from anybody for a while: another one of its member's may.
+const TAKES_NOTHING: [Code; 7] = [
+    Code::ProviderUnreachable,
+    Code::ShuttingDown,
+    Code::LogEnded,
+    Code::LogFull,
+    Code::NotReady,
+    Code::ConfigurationExpired,
+    Code::TooManyExchanges,
+];
 /// The gRPC status of a method that a server does not know.
 const UNIMPLEMENTED: u32 = 12;
 /// How long the end of a finished stream is waited for.
@@ -99,8 +111,10 @@ impl Line {
     /// A line to this target, not yet dialled, and where its answers will come from.
     pub(crate) fn to_provider((peers, target): (Arc<Peers>, Target), exchange: ExchangeId) -> (Self, LineSource) {
         let (answer, waiting) = oneshot::channel();
+        let asked = Some((Arc::clone(&peers), target.server.clone()));
         let outward = Outward { peers, target, answer: Some(answer), body: None, left: false };
-        (Self::ToProvider(Box::new(outward)), LineSource { from: Origin::Waiting(waiting), exchange, stopped: false })
+        let source = LineSource { from: Origin::Waiting(waiting), asked, exchange, stopped: false };
+        (Self::ToProvider(Box::new(outward)), source)
     }
 
     async fn put(&mut self, way: &Shared, frame: &wire::Frame, opening: bool) -> Result<(), Stop> {
@@ -111,7 +125,9 @@ impl Line {
             Self::ToProvider(outward) => &mut outward.body,
             Self::ToConsumer(body) => body,
         };
-        let Some(sender) = body else { return Err(Stop::from(Cause::Unreachable)) };
+        let Some(sender) = body else {
+            return if self.left() { Ok(()) } else { Err(Stop::from(Cause::Unreachable)) };
+        };
         // Not even a stop takes a message out of its order: the last word is chained to it.
         let pushed = tokio::select! { biased;
             pushed = sender.data(transport::encode(frame)) => pushed,
@@ -120,7 +136,11 @@ impl Line {
         if let Err(body::Gone) = pushed {
             // Nothing goes after what did not go.
             *body = None;
-            return Err(Stop::from(Cause::Disconnected));
+            return match self {
+                // Who reads no more may have answered: what it said, or that it said nothing, ends the exchange.
+                Self::ToProvider(_) if way.stopped().is_none() => Ok(()),
+                Self::ToProvider(_) | Self::ToConsumer(_) => Err(Stop::from(Cause::Disconnected)),
+            };
         }
         if let Self::ToProvider(outward) = self {
             outward.left = true;
@@ -159,7 +179,7 @@ impl Outward {
             stop = way.until_stopped() => return Err(stop),
             connected = self.peers.connection(&self.target) => connected,
         };
-        let mut up = connected.map_err(|error| {
+        let up = connected.map_err(|error| {
             tracing::warn!(exchange = %way.exchange, peer = %self.target.server, %error, "the peer is out of reach");
             Stop::because(Cause::Unreachable, Code::ProviderUnreachable)
         })?;
@@ -170,7 +190,9 @@ impl Outward {
         *request.uri_mut() = self.target.uri(EXCHANGE_PATH);
         request.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
         request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
-        let response = up.requests.send_request(request);
+        let (peers, target) = (Arc::clone(&self.peers), self.target.clone());
+        let again = async move || peers.connection(&target).await.map(|up| up.requests);
+        let response = request::ask(up.requests, request, again);
         if let Some(answer) = self.answer.take() {
             let _ = answer.send(Box::pin(response));
         }
@@ -199,6 +221,8 @@ pub enum LineArrived {
 /// Where the peer's messages come from.
 pub struct LineSource {
     from: Origin,
+    /// The server that we asked; none where it asked us.
+    asked: Option<(Arc<Peers>, ServerId)>,
     exchange: ExchangeId,
     /// Whether it was said that the exchange is stopped.
     stopped: bool,
@@ -218,11 +242,11 @@ enum Origin {
 impl LineSource {
     /// The rest of a stream whose first frame was read at the door.
     pub(crate) fn reading(body: Incoming, frames: FrameReader, exchange: ExchangeId) -> Self {
-        Self { from: Origin::Reading(Box::new((body, frames))), exchange, stopped: false }
+        Self { from: Origin::Reading(Box::new((body, frames))), asked: None, exchange, stopped: false }
     }
 
     /// Takes in one thing more. Dropped half-way, nothing is lost.
-    async fn read(&mut self) -> Option<LineArrived> {
+    async fn read(&mut self, way: &Way) -> Option<LineArrived> {
         match &mut self.from {
             Origin::Waiting(waiting) => match waiting.await {
                 Ok(answer) => self.from = Origin::Asked(answer),
@@ -232,7 +256,10 @@ impl LineSource {
                 Ok(response) => return self.take_response(response),
                 Err(error) => {
                     tracing::warn!(exchange = %self.exchange, %error, "the line to the peer broke");
-                    return Some(LineArrived::Silence(Stop::from(Cause::Disconnected)));
+                    if matches!(error, NoResponse::NotSent(_)) {
+                        way.note_unsent();
+                    }
+                    return Some(LineArrived::Silence(self.stop_without(&error)));
                 }
             },
             Origin::Reading(reading) => {
@@ -247,9 +274,28 @@ impl LineSource {
         None
     }
 
+    fn stop_without(&self, response: &NoResponse) -> Stop {
+        let stop = match response {
+            NoResponse::NotSent(_) => Stop::because(Cause::Unreachable, Code::ProviderUnreachable),
+            NoResponse::NotTaken => Stop::refused_by_the_provider(Code::ShuttingDown),
+            NoResponse::Broke(_) => Stop::from(Cause::Disconnected),
+        };
+        self.note_refusal(&stop);
+        stop
+    }
+
+    fn note_refusal(&self, stop: &Stop) {
+        if let (Some(code), Some((peers, server))) = (stop.code, &self.asked)
+            && TAKES_NOTHING.contains(&code)
+        {
+            peers.avoid(server);
+        }
+    }
+
     fn take_response(&mut self, response: Response<Incoming>) -> Option<LineArrived> {
         let (head, body) = response.into_parts();
         if let Some(stop) = bare_refusal(&head.headers) {
+            self.note_refusal(&stop);
             return Some(LineArrived::Silence(stop));
         }
         // It does not know the method: that is how versions are negotiated.
@@ -279,7 +325,7 @@ impl Source for LineSource {
                 // A peer that never ends is given up though it goes on talking.
                 stop = way.until_given_up() => Some(LineArrived::Silence(stop)),
                 // A frame that is here is taken before a stop is heard: a last word that arrived is not lost.
-                arrived = self.read() => arrived,
+                arrived = self.read(way) => arrived,
                 stop = way.until_stopped(), if !self.stopped => {
                     self.stopped = true;
                     Some(LineArrived::Stopped(stop))
@@ -331,6 +377,8 @@ pub struct Peers {
     tls: Arc<PeerTls>,
     connections: Mutex<HashMap<ServerId, Arc<tokio::sync::Mutex<Connection>>>>,
     unreachable: Mutex<HashMap<ServerId, Instant>>,
+    /// Of registered servers only, so their number is bounded.
+    shares: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
 }
 
 #[derive(Default)]
@@ -393,24 +441,34 @@ pub enum Unreachable {
 impl Peers {
     /// No connection yet.
     pub fn new(tls: Arc<PeerTls>) -> Arc<Self> {
-        Arc::new(Self { tls, connections: Mutex::default(), unreachable: Mutex::default() })
+        Arc::new(Self { tls, connections: Mutex::default(), unreachable: Mutex::default(), shares: Mutex::default() })
     }
 
-    /// Whether this server could not be reached a moment ago.
-    pub fn is_avoided(&self, server: &ServerId) -> bool {
+    /// The right to one more exchange with this server.
+    pub(crate) fn share(&self, server: &ServerId) -> Option<OwnedSemaphorePermit> {
+        let share = {
+            let mut shares = self.shares.lock().expect("no panic while it is held");
+            let made = || Arc::new(Semaphore::new(MAX_EXCHANGES_WITH_PEER));
+            Arc::clone(shares.entry(server.clone()).or_insert_with(made))
+        };
+        share.try_acquire_owned().ok()
+    }
+
+    /// This server takes nothing at present: for a while it is asked last.
+    pub(crate) fn avoid(&self, server: &ServerId) {
         let mut unreachable = self.unreachable.lock().expect("no panic while it is held");
-        match unreachable.get(server) {
-            Some(since) if since.elapsed() < AVOID_FOR => true,
-            Some(_) => {
-                unreachable.remove(server);
-                false
-            }
-            None => false,
-        }
+        unreachable.insert(server.clone(), Instant::now());
+    }
+
+    /// Since when this server is asked last, because it took nothing a moment ago.
+    pub fn avoided_since(&self, server: &ServerId) -> Option<Instant> {
+        let mut unreachable = self.unreachable.lock().expect("no panic while it is held");
+        unreachable.retain(|_, since| since.elapsed() < AVOID_FOR);
+        unreachable.get(server).copied()
     }
 
     /// A connection that is up. The first to ask dials, the others wait for it.
-    pub(crate) async fn connection(&self, target: &Target) -> Result<Up, Unreachable> {
+    pub(crate) async fn connection(self: &Arc<Self>, target: &Target) -> Result<Up, Unreachable> {
         let asked = Instant::now();
         let slot = {
             let mut connections = self.connections.lock().expect("no panic while it is held");
@@ -437,16 +495,13 @@ impl Peers {
             }
             Err(error) => {
                 *slot = Connection { up: None, failed: Some(Instant::now()) };
-                self.unreachable
-                    .lock()
-                    .expect("no panic while it is held")
-                    .insert(target.server.clone(), Instant::now());
+                self.avoid(&target.server);
                 Err(error)
             }
         }
     }
 
-    async fn dial(&self, target: &Target) -> Result<Up, Unreachable> {
+    async fn dial(self: &Arc<Self>, target: &Target) -> Result<Up, Unreachable> {
         let address = || target.address.clone();
         let (key, stream) = self.tls.connect(target).await?;
         let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
@@ -456,15 +511,20 @@ impl Peers {
             .initial_connection_window_size(crate::listen::CONNECTION_WINDOW)
             .max_header_list_size(crate::listen::MAX_HEADER_LIST)
             .keep_alive_interval(crate::listen::KEEP_ALIVE)
-            .keep_alive_timeout(crate::listen::KEEP_ALIVE);
+            .keep_alive_timeout(crate::listen::KEEP_ALIVE)
+            .keep_alive_while_idle(true);
         let (requests, connection) = builder
             .handshake(hyper_util::rt::TokioIo::new(stream))
             .await
             .map_err(|error| Unreachable::Http { address: address(), error })?;
-        let peer = target.server.clone();
+        let (peers, peer) = (Arc::downgrade(self), target.server.clone());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::info!(%peer, %error, "connection to the peer closed");
+            }
+            // It stops, or is gone: another server of its member's may not be.
+            if let Some(peers) = peers.upgrade() {
+                peers.avoid(&peer);
             }
         });
         Ok(Up { address: target.address.clone(), key, requests })

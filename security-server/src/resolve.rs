@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use proto::message::{Operation, Route};
 use proto::refusal::Code;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::authorize::Authorized;
-use crate::listen::Call;
+use crate::listen::{Call, MAX_EXCHANGES_WITH_PEER};
 use crate::moment::Judged;
 use crate::refusal::Refusal;
 use crate::relay::{Peers, Target};
@@ -16,17 +17,19 @@ use crate::relay::{Peers, Target};
 pub struct Routed<T> {
     route: Route,
     target: (Arc<Peers>, Target),
+    share: OwnedSemaphorePermit,
     call: T,
 }
 
 impl Routed<Authorized<Judged<Call>>> {
-    /// The route, where it leads, and the call.
-    pub(crate) fn spent(self) -> (Route, (Arc<Peers>, Target), Judged<Call>) {
-        (self.route, self.target, self.call.spent())
+    /// The route, where it leads, its share of the exchanges with that server, and the call.
+    pub(crate) fn spent(self) -> (Route, (Arc<Peers>, Target), OwnedSemaphorePermit, Judged<Call>) {
+        (self.route, self.target, self.share, self.call.spent())
     }
 }
 
-/// The provider's server: one that hosts the subsystem, and was not out of reach a moment ago if there is a choice.
+/// The provider's server: one that hosts the subsystem, and took exchanges a moment ago if there is a choice; else the one
+/// that has had the longest time to come back.
 pub fn provider(
     peers: &Arc<Peers>,
     call: Authorized<Judged<Call>>,
@@ -40,7 +43,11 @@ pub fn provider(
     }
     let unknown = || Refusal::new(Code::ProviderUnknown, format!("no registered server hosts {}", asked.provider));
     let hosts = configuration.servers_of(&asked.provider).ok_or_else(unknown)?;
-    let chosen = hosts.iter().find(|server| !peers.is_avoided(server)).or_else(|| hosts.first()).ok_or_else(unknown)?;
+    let chosen = hosts.iter().min_by_key(|server| peers.avoided_since(server)).ok_or_else(unknown)?;
+    // A provider that hangs must not take the exchanges with all others.
+    let share = peers.share(chosen).ok_or_else(|| {
+        Refusal::new(Code::TooManyExchanges, format!("{MAX_EXCHANGES_WITH_PEER} exchanges run with {chosen}"))
+    })?;
     let address = configuration.servers.get(chosen).ok_or_else(unknown)?.address.clone();
     let route = Route {
         instance: configuration.instance.clone(),
@@ -51,5 +58,5 @@ pub fn provider(
         operation: Operation::Grpc(asked.path.clone()),
     };
     let target = (Arc::clone(peers), Target { server: chosen.clone(), address });
-    Ok(Routed { route, target, call })
+    Ok(Routed { route, target, share, call })
 }

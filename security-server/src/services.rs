@@ -3,18 +3,28 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proto::identifier::{MethodPath, SubsystemId};
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::body::Outgoing;
 use crate::forward::CONNECT_TIMEOUT;
+use crate::listen::{KEEP_ALIVE, MAX_EXCHANGES_OF_SERVICE};
+use crate::names::Names;
+
+/// How often a service is asked by HTTP/2 whether it lives, while a call runs. The gRPC libraries close a connection on
+/// which they are asked more often than every five minutes.
+pub const PING_INTERVAL: Duration = Duration::from_secs(310);
+/// How often TCP asks again, once an idle connection did not answer for [`KEEP_ALIVE`].
+const TCP_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The services of the subsystems that this server hosts.
 #[derive(Debug, Default)]
@@ -26,7 +36,9 @@ pub struct Service {
     name: String,
     host: String,
     tls: Option<Arc<rustls::ClientConfig>>,
+    names: Names,
     connection: tokio::sync::Mutex<Kept>,
+    share: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -63,7 +75,19 @@ impl Services {
 impl Service {
     /// At `host` (host and port), over TLS where there is a configuration for it, else over plain HTTP/2.
     pub fn new(subsystem: SubsystemId, name: String, host: String, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
-        Self { subsystem, name, host, tls, connection: tokio::sync::Mutex::default() }
+        let share = Arc::new(Semaphore::new(MAX_EXCHANGES_OF_SERVICE));
+        let (names, connection) = (Names::system(), tokio::sync::Mutex::default());
+        Self { subsystem, name, host, tls, names, connection, share }
+    }
+
+    /// The same, found by these names.
+    pub fn found_by(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
+    /// The right to one more exchange with this service: one that hangs must not take those of the others.
+    pub(crate) fn share(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.share).try_acquire_owned().ok()
     }
 
     /// Its full name.
@@ -105,8 +129,14 @@ impl Service {
     }
 
     async fn connect(&self) -> std::io::Result<SendRequest<Outgoing>> {
-        let stream = TcpStream::connect(&self.host).await?;
-        stream.set_nodelay(true)?;
+        let stream = self.names.connect(&self.host).await?;
+        // A machine that vanished is found by TCP: a service need not like being asked by HTTP/2 so often.
+        let socket = SockRef::from(&stream);
+        let keep_alive =
+            TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(TCP_KEEP_ALIVE_INTERVAL).with_retries(2);
+        socket.set_tcp_keepalive(&keep_alive)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(2 * KEEP_ALIVE))?;
         match &self.tls {
             None => self.speak(stream).await,
             Some(tls) => {
@@ -128,8 +158,8 @@ impl Service {
             .initial_stream_window_size(crate::listen::STREAM_WINDOW)
             .initial_connection_window_size(crate::listen::CONNECTION_WINDOW)
             .max_header_list_size(crate::listen::MAX_HEADER_LIST)
-            .keep_alive_interval(crate::listen::KEEP_ALIVE)
-            .keep_alive_timeout(crate::listen::KEEP_ALIVE);
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE);
         let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         let service = self.name.clone();
         tokio::spawn(async move {

@@ -5,7 +5,8 @@ use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::access_rights::Grant;
-use crate::listen::operators::{Changed, Grants, Records, Status, Verdict};
+use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
+use crate::lookout::Room;
 
 /// How the server is.
 pub fn status(status: &Status, paint: Paint) -> String {
@@ -33,6 +34,15 @@ pub fn status(status: &Status, paint: Paint) -> String {
     if health.clock_behind_ms > 0 {
         let behind = format!("{} ms behind the log's last time: set the clock", health.clock_behind_ms);
         text += &format!("  clock          {}\n", paint.bad(&behind));
+    }
+    let free = health.disk_free_bytes >> 20;
+    match health.disk {
+        Room::Ample => {}
+        Room::Low => text += &format!("  disk           {}, {free} MiB are free\n", paint.doubtful("low")),
+        Room::Full | Room::Spent => text += &format!("  disk           {}, {free} MiB are free\n", paint.bad("full")),
+    }
+    for alarm in &health.raised {
+        text += &format!("  alarm          {}\n", paint.bad(alarm));
     }
     if health.waits_after_restore_ms > 0 {
         let waits = format!("calls of peers are refused for {} ms more", health.waits_after_restore_ms);
@@ -82,6 +92,12 @@ pub fn granted(changed: &Changed, paint: Paint) -> String {
 /// A grant that was ended.
 pub fn ended(changed: &Changed, paint: Paint) -> String {
     format!("{}\n{}", paint.good("Ended, for running exchanges too."), grant(&changed.grant))
+}
+
+/// A clock that was accepted, and now counts.
+pub fn clock_accepted(accepted: &Accepted, paint: Paint) -> String {
+    let done = paint.good("Accepted, and recorded.");
+    format!("{done}\n  the clock    {}\n  the log had  {}\n", accepted.clock, accepted.log_had)
 }
 
 /// Whether a call would be allowed.

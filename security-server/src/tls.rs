@@ -17,11 +17,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::clock::Clock;
 use crate::global_configuration::Current;
+use crate::names::Names;
 use crate::relay::{Target, Unreachable};
 
 /// A server's own certificate and key for TLS.
@@ -47,6 +47,7 @@ pub struct PeerTls {
     identity: Identity,
     configuration: Arc<Current>,
     clock: Clock,
+    names: Names,
     accepting: ArcSwapOption<(u64, Arc<ServerConfig>)>,
 }
 
@@ -63,8 +64,8 @@ pub enum TlsError {
 
 impl PeerTls {
     /// With this server's identity; the configuration is asked anew for each connection.
-    pub fn new(identity: Identity, configuration: Arc<Current>, clock: Clock) -> Self {
-        Self { identity, configuration, clock, accepting: ArcSwapOption::empty() }
+    pub fn new(identity: Identity, configuration: Arc<Current>, clock: Clock, names: Names) -> Self {
+        Self { identity, configuration, clock, names, accepting: ArcSwapOption::empty() }
     }
 
     /// What the peers' door accepts with: made anew when the configuration changed.
@@ -98,8 +99,7 @@ impl PeerTls {
         let tls = |error: std::io::Error| Unreachable::Tls { address: target.address.clone(), error };
         let config = self.connecting(&target.server).map_err(|error| tls(std::io::Error::other(error)))?;
         let connect = |error| Unreachable::Connect { address: target.address.clone(), error };
-        let stream = TcpStream::connect(&target.address).await.map_err(connect)?;
-        stream.set_nodelay(true).map_err(connect)?;
+        let stream = self.names.connect(&target.address).await.map_err(connect)?;
         let name = ServerName::try_from(certificate::dns_name(&target.server))
             .map_err(|error| tls(std::io::Error::other(error)))?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(tls)?;

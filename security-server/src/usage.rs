@@ -121,6 +121,23 @@ pub const COMMANDS: &[Command] = &[
         examples: &["security-server status", "security-server status --check && echo ready"],
     },
     Command {
+        name: "clock",
+        does: Does::Groups,
+        examples: &[
+            "security-server clock accept --reason \"the NTP source was wrong\"",
+            "security-server clock accept --reason \"the NTP source was wrong\" --dry-run",
+        ],
+    },
+    Command {
+        name: "clock accept",
+        does: Does::Changes,
+        examples: &[
+            "security-server clock accept \\\n      \
+             --reason \"the NTP source was wrong until 09:25; checked by the radio clock\"",
+            "security-server clock accept --reason \"the NTP source was wrong\" --dry-run",
+        ],
+    },
+    Command {
         name: "doctor",
         does: Does::Reads,
         examples: &["security-server doctor", "security-server doctor --no-passphrase --json"],
@@ -240,6 +257,9 @@ pub enum What {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Say that the clock is right, where it had been wrong.
+    #[command(subcommand)]
+    Clock(Clock),
     /// Look at this server and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
     Doctor(doctor::Arguments),
     /// Show who changed what here and when, and verify that record.
@@ -373,6 +393,24 @@ pub enum Access {
         /// How it is shown.
         #[command(flatten)]
         reading: Reading,
+    },
+}
+
+/// Commands about the clock.
+#[derive(Subcommand)]
+pub enum Clock {
+    /// Accept the clock as it is now, though the log holds later times: it was wrong then. Recorded in the audit log; what
+    /// was received meanwhile is not taken a second time.
+    Accept {
+        /// How it is known that the clock is right now.
+        #[arg(long)]
+        reason: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
     },
 }
 

@@ -1,6 +1,6 @@
 //! The way of one exchange: what both of its directions share. The line to the peer, our own system, why it stopped.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub struct Shared {
     stop: watch::Sender<Option<Stopped>>,
     handed_on: AtomicU64,
     sealed: AtomicU64,
+    unsent: AtomicBool,
     peer_key: OnceLock<KeyId>,
     peer_signing_key: OnceLock<KeyId>,
 }
@@ -169,6 +170,7 @@ impl Way {
             stop: beginning.stop.0,
             handed_on: AtomicU64::new(0),
             sealed: AtomicU64::new(0),
+            unsent: AtomicBool::new(false),
             peer_key: OnceLock::new(),
             peer_signing_key: OnceLock::new(),
         }))
@@ -230,6 +232,15 @@ impl Shared {
 
     pub(crate) fn note_handed_on(&self) {
         self.handed_on.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether it turned out that no byte of our request left, though a connection was given it.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_unsent(&self) {
+        self.unsent.store(true, Ordering::Release);
     }
 
     /// How many messages of ours were sealed.

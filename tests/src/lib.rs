@@ -16,6 +16,7 @@ pub mod raw;
 pub mod realm;
 pub mod rogue;
 pub mod rogue_registry;
+pub mod roomy;
 pub mod tap;
 pub mod world;
 

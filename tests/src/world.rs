@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use central_registry::authority::CertificateAuthority;
 use central_registry::publish::{Publication, RoleKeys, Thresholds, View};
 use central_registry::register::{Applied, Hex};
-use journal::{Directory, Disk, Options};
+use journal::{Disk, Options};
 use proto::digest::Digest;
 use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
@@ -23,6 +24,8 @@ use security_server::clock::Clock;
 use security_server::evidence::{self, Line};
 use security_server::global_configuration::{Registry, Store};
 use security_server::listen::clients::Door;
+use security_server::lookout::DiskMarks;
+use security_server::names::Names;
 use security_server::services::{Service, Services};
 use security_server::tls::Identity;
 use security_server::{Settings, Started};
@@ -34,6 +37,7 @@ use tonic::transport::Channel;
 
 use crate::echo::{Heard, Parrot};
 use crate::raw;
+use crate::roomy::Roomy;
 use crate::wire::echo_client::EchoClient;
 
 /// The token of the consumer's system.
@@ -47,6 +51,8 @@ pub const PURPOSE: &str = "testing";
 pub struct World {
     pub directory: tempfile::TempDir,
     time: Arc<AtomicU64>,
+    ticks: Arc<AtomicU64>,
+    skews: Mutex<HashMap<&'static str, Arc<AtomicI64>>>,
     /// Certifies servers and members.
     pub authority: CertificateAuthority,
     /// The registry's keys of each role; a test may add some before anything is published.
@@ -63,6 +69,8 @@ pub struct World {
     pub service: SocketAddr,
     /// How every server's logs are opened.
     pub log_options: Options,
+    /// Where every server finds hosts.
+    pub names: Names,
     /// The registry that servers follow from their next start on. None: what [`World::publish`] gives them is all.
     pub registry: Option<Registry>,
     pub instance: InstanceDocument,
@@ -137,6 +145,8 @@ impl World {
         let mut world = Self {
             directory,
             time,
+            ticks: Arc::default(),
+            skews: Mutex::default(),
             authority,
             keys,
             thresholds,
@@ -146,6 +156,7 @@ impl World {
             heard,
             service,
             log_options: Options::default(),
+            names: Names::system(),
             registry: None,
             instance,
         };
@@ -182,6 +193,13 @@ impl World {
         self.grant_as(self.proposal(methods)).await
     }
 
+    /// Lets this member be called by the portal: every method of the echo service, for [`PURPOSE`].
+    pub async fn grant_to(&self, provider: &str) {
+        let methods = ["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"];
+        let proposal = Proposal { provider: self.members[provider].subsystem.clone(), ..self.proposal(&methods) };
+        self.servers[provider].server.access_rights.grant(proposal, self.now()).await.unwrap();
+    }
+
     /// Grants what is proposed.
     pub async fn grant_as(&self, proposal: Proposal) -> GrantNumber {
         self.servers["moj"].server.access_rights.grant(proposal, self.now()).await.unwrap().number
@@ -216,6 +234,20 @@ impl World {
         self.time.store(time.as_millis(), Ordering::Relaxed);
     }
 
+    /// From now on the clock of this server is wrong by so many seconds.
+    pub fn skew(&self, name: &'static str, seconds: i64) {
+        self.skew_of(name).store(seconds * 1000, Ordering::Relaxed);
+    }
+
+    fn skew_of(&self, name: &'static str) -> Arc<AtomicI64> {
+        Arc::clone(self.skews.lock().unwrap().entry(name).or_default())
+    }
+
+    /// The machines of all servers have run for so long; their clocks stay where they are.
+    pub fn machines_run(&self, duration: Duration) {
+        self.ticks.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
     /// Starts a member's server on this listener, with its configuration, log and grants as they are on disk.
     pub async fn start(&mut self, name: &'static str, peers: TcpListener, first: bool) {
         let settings = self.settings(name, peers, first).await;
@@ -234,7 +266,7 @@ impl World {
         } else {
             Store::open(&configuration)
         };
-        let time = Arc::clone(&self.time);
+        let (time, skew, ticks) = (Arc::clone(&self.time), self.skew_of(name), Arc::clone(&self.ticks));
         let service = Service::new(member.subsystem.clone(), "echo.v1.Echo".into(), self.service.to_string(), None);
         let (subsystem, token) = (member.subsystem.clone(), Digest::of(&[TOKEN.as_bytes()]));
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -245,15 +277,23 @@ impl World {
             identity: Identity { chain: member.chain.clone(), key: member.authentication.clone().into() },
             store: Arc::new(store.unwrap()),
             registry: self.registry.clone(),
-            clock: Clock::from_fn(move || Time::from_millis(time.load(Ordering::Relaxed))),
+            clock: Clock::from_fns(
+                move || {
+                    let (time, skew) = (time.load(Ordering::Relaxed), skew.load(Ordering::Relaxed));
+                    Time::from_millis(time.saturating_add_signed(skew))
+                },
+                move || Duration::from_millis(ticks.load(Ordering::Relaxed)),
+            ),
             log: Arc::clone(&member.log),
             log_options: Options { first, ..self.log_options.clone() },
             index: directory.join("index"),
-            audit: Arc::new(Directory(directory.join("audit"))),
+            audit: Arc::new(Roomy::at(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
+            disk_marks: DiskMarks::default(),
+            names: self.names.clone(),
             clients: Clients { tokens: HashMap::from([(token, subsystem.clone())]), certificates: HashMap::new() },
             bindings: HashMap::new(),
-            services: Services::new([service]).unwrap(),
+            services: Services::new([service.found_by(self.names.clone())]).unwrap(),
             peers,
             client_doors: vec![
                 (door, Door { bound: None, tls: None }),
@@ -336,6 +376,14 @@ impl World {
             .max_encoding_message_size(64 << 20)
     }
 
+    /// An ordinary client of the portal's that names this member.
+    pub async fn client_to(&self, provider: &str) -> Client {
+        let mut fields = self.fields();
+        fields.retain(|(name, _)| *name != "causeway-service");
+        fields.push(("causeway-service", self.members[provider].subsystem.to_string()));
+        self.client_with(fields).await
+    }
+
     /// An ordinary client of the portal's that names the civil registry.
     pub async fn client(&self) -> Client {
         self.client_with(self.fields()).await
@@ -360,11 +408,25 @@ impl World {
 
     /// Another member, with a server that hosts one subsystem: registered, and running.
     pub async fn enroll(&mut self, name: &'static str, subsystem: &str) {
+        self.enroll_before(self.service, name, subsystem, |_| {}).await;
+    }
+
+    /// The same, arranged by the test, and before a service of its own.
+    pub async fn enroll_before(
+        &mut self,
+        service: SocketAddr,
+        name: &'static str,
+        subsystem: &str,
+        arrange: impl FnOnce(&mut Member),
+    ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (now, address) = (self.now(), listener.local_addr().unwrap());
-        let member = Member::new(&self.authority, now, self.directory.path(), name, subsystem, address);
+        let mut member = Member::new(&self.authority, now, self.directory.path(), name, subsystem, address);
+        arrange(&mut member);
         self.publish(|members| drop(members.insert(name, member)), Vec::new());
+        let others = std::mem::replace(&mut self.service, service);
         self.start(name, listener, true).await;
+        self.service = others;
     }
 
     /// A second server of a member, `ss2`, that hosts what the first one hosts: registered, and running under this name.
@@ -475,7 +537,7 @@ impl Member {
             signing_pkcs8,
             authentication: authentication_pkcs8,
             chain: vec![certificate.as_bytes().to_vec()],
-            log: Arc::new(Directory(directory.join("log"))),
+            log: Arc::new(Roomy::at(directory.join("log"))),
             listed: true,
         }
     }

@@ -614,7 +614,14 @@ async fn a_clock_set_back_while_the_server_runs_opens_no_replay() {
     later.facts.time = world.now();
     assert_eq!(rogue::say(&mut client, &rogue.seal(later).await).await.refusal(), None, "the first is forgotten now");
     world.set_time(began);
-    is_bare(&rogue::say(&mut client, &frame).await, Code::NotFresh);
+    is_bare(&rogue::say(&mut client, &frame).await, Code::NotReady);
+    // A little back, it goes on, and its own time does not go back.
+    world.set_time(began.plus(Duration::from_secs(3570)));
+    let mut again = rogue.opening(&world);
+    again.facts.time = began.plus(Duration::from_secs(3600));
+    let answer = rogue::say(&mut client, &rogue.seal(again).await).await;
+    let sealed = rogue::frames(&answer).pop().unwrap();
+    assert_eq!(Header::parse(sealed.header).unwrap().time, began.plus(Duration::from_secs(3600)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,9 @@
 // A test tells what went wrong by panicking, wherever it does so.
 #![allow(clippy::unwrap_used)]
 
+#[path = "outages/held_time.rs"]
+mod held_time;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,12 +25,14 @@ use proto::wire::registry::{File, Version, WatchRequest};
 use registry_client::Fingerprint;
 use rustls::pki_types::PrivateKeyDer;
 use security_server::clock::Clock;
-use security_server::global_configuration::{Applied, NotApplied, Registry, Store, StoreError, watch};
+use security_server::global_configuration::{Applied, LONGEST_SILENCE, NotApplied, Registry, Store, StoreError, watch};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::held_time::HeldTime;
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -64,6 +69,28 @@ async fn a_registry_that_was_gone_is_followed_again_from_where_it_was() {
     let registry = stopped.start_again().await;
     tokio::time::timeout(SOON, versions.wait_for(|version| *version == 3)).await.unwrap().unwrap();
     assert_eq!(registry.asked(), [1, 1]);
+}
+
+/// Connected as it is, it may have forgotten its watchers, or a box in between may hold the line without a far end.
+#[tokio::test]
+async fn a_registry_that_says_nothing_for_minutes_is_asked_anew() {
+    let time = HeldTime::begin();
+    let country = Country::founded();
+    let registry = Pushing::start(&country).await;
+    let server = Watching::start(&country, registry.registry());
+    let mut versions = server.store.current().versions();
+    time.comes(registry.watched(1)).await;
+    for _ in 0..LONGEST_SILENCE.as_secs() / 5 - 2 {
+        time.pass(Duration::from_secs(5)).await;
+    }
+    assert_eq!(registry.asked(), [1], "not yet");
+    for _ in 0..5 {
+        time.pass(Duration::from_secs(5)).await;
+    }
+    time.comes(registry.watched(2)).await;
+    assert_eq!(registry.asked(), [1, 1]);
+    registry.publish(&country, "m1");
+    time.comes(versions.wait_for(|version| *version == 2)).await.unwrap();
 }
 
 #[tokio::test]

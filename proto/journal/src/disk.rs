@@ -22,6 +22,17 @@ pub trait Disk: Send + Sync + fmt::Display {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Returns when creations, renames and removals up to now would survive a power cut.
     fn sync_directory(&self) -> io::Result<()>;
+    /// The room on its file system, as this process may use it.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// The room on a file system, in bytes, as `df` reckons it: what is kept for root is neither used nor free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Used or free.
+    pub total: u64,
+    /// Free.
+    pub free: u64,
 }
 
 /// A file being written.
@@ -98,6 +109,13 @@ impl Disk for Directory {
         let sync = || fs::File::open(&self.0)?.sync_all();
         sync().map_err(|error| self.naming("", &error))
     }
+
+    fn space(&self) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(&self.0).map_err(|error| self.naming("", &error.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        Ok(Space { total: bytes(used.saturating_add(stat.f_bavail)), free: bytes(stat.f_bavail) })
+    }
 }
 
 /// What is in a journal is nobody's business but its owner's.
@@ -126,5 +144,19 @@ impl File for AppendedFile {
     fn sync(&mut self) -> io::Result<()> {
         // fdatasync: the data and the length, not the times.
         self.file.sync_data().map_err(|error| self.directory.naming(&self.name, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_says_how_much_room_its_file_system_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let space = Directory(directory.path().to_owned()).space().unwrap();
+        assert!(0 < space.free && space.free <= space.total, "{space:?}");
+        let error = Directory(directory.path().join("nowhere")).space().unwrap_err();
+        assert!(error.to_string().contains("nowhere"), "{error}");
     }
 }

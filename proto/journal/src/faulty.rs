@@ -2,14 +2,15 @@
 //! leave. It keeps everything in memory and is never used by a server.
 //!
 //! Each write and each sync is an operation with a number; [`Faulty::fail`] gives one of them a [`Fault`]. Bytes that
-//! were written reach the cache, and the disk when a sync says so; names likewise with the directory's sync.
+//! were written reach the cache, and the disk when a sync says so; names likewise with the directory's sync. It is as
+//! large as a test says ([`Faulty::limit`]), and takes part of what does not fit, as a file system does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, File, Lock};
+use crate::disk::{Disk, File, Lock, Space};
 
 /// What a power cut leaves whole or takes: a disk writes no less than this at once.
 const SECTOR_BYTES: usize = 512;
@@ -90,9 +91,24 @@ struct State {
     changes: Vec<Change>,
     locked: bool,
     dead: bool,
+    read_only: bool,
+    size: Size,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
     observer: Option<Observer>,
+}
+
+/// How large the disk is, and how much of it something else has taken, in bytes.
+#[derive(Clone, Copy)]
+struct Size {
+    total: u64,
+    taken: u64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { total: 1 << 40, taken: 0 }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -125,6 +141,16 @@ impl Faulty {
         let mut state = self.state();
         let number = state.operations + skipped;
         state.faults.insert(number, fault);
+    }
+
+    /// It is so large, and something else on it takes so much, in bytes.
+    pub fn limit(&self, total: u64, taken: u64) {
+        self.state().size = Size { total, taken };
+    }
+
+    /// From now on it is mounted read-only, or no longer.
+    pub fn mount_read_only(&self, read_only: bool) {
+        self.state().read_only = read_only;
     }
 
     /// How many operations there were.
@@ -189,6 +215,12 @@ impl State {
         self
     }
 
+    fn free(&self) -> u64 {
+        let named: BTreeSet<_> = self.cached.values().collect();
+        let used: u64 = named.into_iter().map(|inode| self.inodes[*inode].cached.len() as u64).sum();
+        self.size.total.saturating_sub(self.size.taken).saturating_sub(used)
+    }
+
     fn inode(&self, name: &str) -> io::Result<usize> {
         self.cached.get(name).copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, name.to_owned()))
     }
@@ -222,7 +254,10 @@ fn operate(
     let result = {
         let mut state = lock(state);
         let verdict = state.verdict();
-        let done = effect(&mut state, verdict.happens);
+        let done = match state.read_only {
+            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            false => effect(&mut state, verdict.happens),
+        };
         done.and_then(|()| match verdict.returns_well {
             true => Ok(()),
             false => Err(io::Error::other(format!("{operation:?}: a test made it fail"))),
@@ -350,6 +385,9 @@ impl Random {
 impl Disk for Faulty {
     fn lock(&self) -> io::Result<Box<dyn Lock>> {
         let mut state = self.state();
+        if state.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if std::mem::replace(&mut state.locked, true) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -408,6 +446,11 @@ impl Disk for Faulty {
             Ok(())
         })
     }
+
+    fn space(&self) -> io::Result<Space> {
+        let state = self.state();
+        Ok(Space { total: state.size.total, free: state.free() })
+    }
 }
 
 struct Held(Arc<Mutex<State>>);
@@ -437,8 +480,9 @@ impl FaultyFile {
 impl File for FaultyFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         operate(&self.state, &Operation::Append(self.name(), bytes.len()), |state, happens| {
-            state.inodes[self.inode].append(bytes, happens);
-            Ok(())
+            let fits = usize::try_from(state.free()).unwrap_or(usize::MAX).min(bytes.len());
+            state.inodes[self.inode].append(&bytes[..fits], happens);
+            if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         })
     }
 
@@ -492,6 +536,17 @@ mod tests {
         let disk = disk.kill();
         assert_eq!(disk.read("file").unwrap().len(), 600);
         assert_eq!(disk.power_cut(Survival::Everything).read("file").unwrap(), b"");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_taken_in_part_and_refused() {
+        let (disk, mut file) = disk_with(b"one");
+        disk.limit(100, 95);
+        assert_eq!(disk.space().unwrap(), Space { total: 100, free: 2 });
+        assert_eq!(file.append(b"two").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.read("file").unwrap(), b"onetw");
+        disk.mount_read_only(true);
+        assert_eq!(file.sync().unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
     }
 
     #[test]

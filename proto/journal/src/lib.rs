@@ -32,7 +32,7 @@ use proto::signature::SigningKey;
 use proto::wire::relay::Seal;
 
 pub use copy::{NotCopied, Segments, copy};
-pub use disk::{Directory, Disk};
+pub use disk::{Directory, Disk, Space};
 pub use pending::{Committed, Ended, Pending};
 pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
 pub use recover::{OpenError, RESTORED_FILE};
@@ -157,6 +157,12 @@ impl Journal {
     /// or past this position must not be given to anybody: its sync has not returned, or has failed.
     pub fn durable_end(&self) -> Position {
         self.shared.durable_end()
+    }
+
+    /// The batch that is being written and synced right now, by a number that no other batch has. `None`: nothing waits
+    /// for the disk.
+    pub fn writing(&self) -> Option<u64> {
+        self.shared.writing()
     }
 
     /// What the word of a restore says (FORMAT.md 1.5), where the directory was put back from a backup and nobody has

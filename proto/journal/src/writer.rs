@@ -2,6 +2,7 @@
 //! releases it.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,12 +73,24 @@ pub(crate) struct Shared {
     ended: OnceLock<Arc<str>>,
     watch: watch::Sender<Option<Arc<str>>>,
     durable_end: Mutex<Position>,
+    /// Counted up when a batch begins to be written and when its sync returned: odd in between.
+    written: AtomicU64,
 }
 
 impl Shared {
     /// Where what is durable ends now.
     pub fn new(durable_end: Position) -> Self {
-        Self { ended: OnceLock::new(), watch: watch::Sender::new(None), durable_end: Mutex::new(durable_end) }
+        let durable_end = Mutex::new(durable_end);
+        Self { ended: OnceLock::new(), watch: watch::Sender::new(None), durable_end, written: AtomicU64::new(0) }
+    }
+
+    /// The batch that is being written, if one is.
+    pub fn writing(&self) -> Option<u64> {
+        Some(self.written.load(Ordering::Relaxed)).filter(|written| written % 2 == 1)
+    }
+
+    fn count_writing(&self) {
+        self.written.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Every entry before it is durable; one at or past it may yet be lost.
@@ -297,6 +310,7 @@ impl Writing {
         if idle && self.trees.iter().all(|tree| tree.unsigned.is_none()) {
             return Ok(());
         }
+        shared.count_writing();
         if self.length >= self.options.segment_bytes && !idle {
             self.begin_next_segment()?;
         }
@@ -325,6 +339,7 @@ impl Writing {
             shared.end(&error.to_string());
             return Err(error);
         }
+        shared.count_writing();
         self.length += self.batch.len() as u64;
         shared.is_durable_up_to(self.end());
         let unsigned = self.trees.iter().any(|tree| tree.unsigned.is_some());

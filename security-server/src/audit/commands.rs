@@ -185,6 +185,10 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
             let keys = if *signing_keys { "with the signing keys" } else { "without signing keys" };
             (Some(*at), format!("made a backup, {keys}"), Some(by))
         }
+        Noted::ClockAccepted { at, instead_of, reason, by, .. } => {
+            let was = Time::from_millis(*instead_of);
+            (Some(*at), format!("accepted the clock, though the message log held {was}: {reason}"), Some(by))
+        }
         Noted::Restored { at, from } => (Some(*at), format!("started after it was put back: {from}"), None),
         Noted::Refused { at, from, attempts } => {
             (Some(*at), format!("refused {attempts} at the operators' door without a token, last from {from}"), None)

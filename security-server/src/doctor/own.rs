@@ -77,7 +77,7 @@ pub(super) fn tls(
             |error: &dyn std::fmt::Display| failed(error.to_string(), "put certificates/ and keys/ back from one copy");
         let identity = file.configuration.identity(keys).map_err(|error| wrong(&error))?;
         let current = Arc::new(Current::new(Arc::clone(stored.configuration())));
-        let tls = PeerTls::new(identity, current, clock.clone());
+        let tls = PeerTls::new(identity, current, clock.clone(), crate::names::Names::system());
         tls.accepting().map_err(|error| wrong(&error))?;
         Ok(ok(Peers::new(Arc::new(tls)), "certificate and key fit, the authorities are taken"))
     };

@@ -4,6 +4,7 @@
 //! anchor.json   the root that was handed over at joining
 //! 57.0.pack     files of the configuration: all of one version, or what a later version changed
 //! current       which of these count, each with its SHA-256, as `sha256sum --check` reads it; replaced by renaming
+//! expired       the newest version that was seen to be past its validity: setting the clock back does not revive it
 //! lock          held while a process uses the directory
 //! ```
 //!
@@ -29,6 +30,8 @@ use super::Current;
 const ANCHOR: &str = "anchor.json";
 const CURRENT: &str = "current";
 const CURRENT_NEW: &str = "current.new";
+const EXPIRED: &str = "expired";
+const EXPIRED_NEW: &str = "expired.new";
 const LOCK: &str = "lock";
 /// How often a store is read again that changed while it was copied.
 const READ_AGAIN: usize = 16;
@@ -53,6 +56,8 @@ struct Kept {
     trusted: Trusted,
     anchor: Entry,
     packs: Vec<Entry>,
+    /// What the file `expired` says; 0 where there is none.
+    expired: u64,
 }
 
 /// A file that the pointer names.
@@ -142,7 +147,7 @@ impl Store {
         let packs = vec![pack(directory, trusted.version(), trusted.files().iter())?];
         point(directory, &anchor, &packs)?;
         sync_directory(directory.parent().unwrap_or(directory))?;
-        Ok(Self::holding(directory, lock, Kept { trusted, anchor, packs }))
+        Ok(Self::holding(directory, lock, Kept { trusted, anchor, packs, expired: 0 }))
     }
 
     /// Takes up what was stored. That it expired meanwhile is no fault: the configuration itself says so.
@@ -152,7 +157,7 @@ impl Store {
             return Err(StoreError::NotJoined(directory.to_owned()));
         }
         let lock = locked(directory)?;
-        let kept = load(directory, &|name| read(directory, name))?;
+        let kept = Kept { expired: expired(directory)?, ..load(directory, &|name| read(directory, name))? };
         remove_unnamed(directory, &kept.packs);
         Ok(Self::holding(directory, lock, kept))
     }
@@ -198,6 +203,7 @@ impl Store {
 
     fn holding(directory: &Path, lock: File, kept: Kept) -> Store {
         let current = Arc::new(Current::new(kept.trusted.configuration().clone()));
+        current.note_expired(kept.expired);
         Store { directory: directory.to_owned(), current, kept: Mutex::new(kept), _lock: lock }
     }
 
@@ -209,6 +215,33 @@ impl Store {
     /// The files of the version in force, as they were published.
     pub fn files(&self) -> Files {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.files().clone()
+    }
+
+    /// Makes durable that the version in force was seen to be past its validity. Blocks on the disk, once a version.
+    pub fn keep_that_it_expired(&self) -> Result<(), StoreError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let expired = self.current.expired();
+        if expired > kept.expired {
+            // A crash before this: the clock alone says so at the next start.
+            self.write_expired(expired)?;
+            kept.expired = expired;
+        }
+        Ok(())
+    }
+
+    /// Takes back that it expired, where the clock that said so was wrong.
+    pub fn take_back_that_it_expired(&self) -> Result<(), StoreError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A crash before this: it is expired still, and can be taken back again.
+        self.write_expired(0)?;
+        kept.expired = 0;
+        self.current.forget_expired();
+        Ok(())
+    }
+
+    fn write_expired(&self, version: u64) -> Result<(), StoreError> {
+        replace(&self.directory, (EXPIRED, EXPIRED_NEW), &format!("{version}\n"))?;
+        sync_directory(&self.directory)
     }
 
     /// Verifies the files on top of what is trusted, makes them durable, and puts them in force. Blocks on the disk.
@@ -276,7 +309,7 @@ fn load(directory: &Path, read: &dyn Fn(&str) -> Result<Bytes, StoreError>) -> R
         files.extend(version.files.into_iter().map(|file| (file.name, file.content)));
     }
     let trusted = Trusted::load(&root, &files).map_err(|error| damaged(&pointer, error.to_string()))?;
-    Ok(Kept { trusted, anchor, packs })
+    Ok(Kept { trusted, anchor, packs, expired: 0 })
 }
 
 fn damaged(path: &Path, reason: String) -> StoreError {
@@ -312,13 +345,28 @@ fn point(directory: &Path, anchor: &Entry, packs: &[Entry]) -> Result<(), StoreE
     sync_directory(directory)?;
     let line = |entry: &Entry| format!("{}  {}\n", entry.digest, entry.name);
     let text: String = std::iter::once(anchor).chain(packs).map(line).collect();
-    let path = directory.join(CURRENT_NEW);
+    replace(directory, (CURRENT, CURRENT_NEW), &text)?;
+    sync_directory(directory)
+}
+
+/// Puts a file with this text in place of another, by way of one with a name of its own.
+fn replace(directory: &Path, (name, new): (&str, &str), text: &str) -> Result<(), StoreError> {
+    let path = directory.join(new);
     let written = File::create(&path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.and_then(|()| fs::rename(&path, directory.join(CURRENT))).map_err(|error| write_error(&path, error))?;
-    sync_directory(directory)
+    written.and_then(|()| fs::rename(&path, directory.join(name))).map_err(|error| write_error(&path, error))
+}
+
+/// The newest version that was seen to be past its validity; 0 where none was.
+fn expired(directory: &Path) -> Result<u64, StoreError> {
+    let path = directory.join(EXPIRED);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim_end().parse().map_err(|_| damaged(&path, format!("{text:?} is no version"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(damaged(&path, error.to_string())),
+    }
 }
 
 fn entries(text: &str) -> Result<Vec<Entry>, String> {

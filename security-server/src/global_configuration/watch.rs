@@ -18,6 +18,8 @@ use crate::clock::Clock;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A registry that is connected and says nothing for so long is asked anew: it signs again every minute.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 
 /// The registry, as this server was told of it when it joined.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ pub async fn watch(registry: Registry, store: Arc<Store>, clock: Clock, stop: Ca
         };
         follower.report(&interrupted);
         let wait = jittered(follower.wait);
-        follower.wait = (follower.wait * 2).min(LONGEST_WAIT);
+        follower.wait = longer(follower.wait);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
@@ -55,6 +57,8 @@ enum Interrupted {
     Ended(#[from] tonic::Status),
     #[error("the registry closed the watch")]
     Closed,
+    #[error("the registry has said nothing for {LONGEST_SILENCE:?}")]
+    Silent,
     #[error(transparent)]
     NotApplied(#[from] NotApplied),
 }
@@ -80,9 +84,9 @@ impl Follower {
         let channel = registry_client::connect(&self.registry.address, self.registry.key).await?;
         let mut client = GlobalConfigurationClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         let version = if self.from_nothing { 0 } else { self.store.current().load().version };
-        let mut versions = client.watch(WatchRequest { version }).await?.into_inner();
+        let mut versions = heard(client.watch(WatchRequest { version })).await??.into_inner();
         tracing::info!(version, "watching the registry");
-        while let Some(pushed) = versions.message().await? {
+        while let Some(pushed) = heard(versions.message()).await?? {
             self.take(pushed).await?;
             self.wait = FIRST_WAIT;
         }
@@ -114,9 +118,35 @@ impl Follower {
     }
 }
 
+async fn heard<F: Future>(what: F) -> Result<F::Output, Interrupted> {
+    tokio::time::timeout(LONGEST_SILENCE, what).await.map_err(|_| Interrupted::Silent)
+}
+
+/// The wait after this one.
+fn longer(wait: Duration) -> Duration {
+    (wait * 2).min(LONGEST_WAIT)
+}
+
 /// Between half of the wait and all of it, so that a country's servers do not come back at one instant.
 fn jittered(wait: Duration) -> Duration {
     let mut random = [0; 2];
     rand::fill(&mut random).expect("the system's random source works, or nothing does");
     wait.mul_f64(0.5 + 0.5 * f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_spaced_further_and_further_up_to_a_bound_and_never_all_at_one_instant() {
+        let waits: Vec<_> = std::iter::successors(Some(FIRST_WAIT), |wait| Some(longer(*wait))).take(12).collect();
+        assert!(waits.windows(2).all(|pair| pair[1] == (pair[0] * 2).min(LONGEST_WAIT)), "{waits:?}");
+        assert_eq!(waits.last(), Some(&LONGEST_WAIT));
+        for wait in waits {
+            let drawn: Vec<_> = (0..100).map(|_| jittered(wait)).collect();
+            assert!(drawn.iter().all(|drawn| (wait / 2..=wait).contains(drawn)), "{wait:?}: {drawn:?}");
+            assert!(drawn.iter().any(|other| *other != drawn[0]), "{wait:?}: always the same");
+        }
+    }
 }

@@ -18,15 +18,16 @@ use proto::digest::Digest;
 use proto::global_configuration::Freshness;
 use proto::identifier::{ExchangeId, MethodPath, ServerId, SubsystemId};
 use proto::refusal::{Code, Language};
-use proto::transport::MAX_SKEW;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::SecurityServer;
+use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
 use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
 use crate::evidence::Line;
+use crate::lookout::Room;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -51,6 +52,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/grants", get(grants).post(grant))
         .route("/v1/grants/{number}/end", post(end))
         .route("/v1/access/why", get(why))
+        .route("/v1/clock/accept", post(accept_clock))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .route("/v1/backup", post(backup))
@@ -99,6 +101,12 @@ pub struct Health {
     /// By how many milliseconds the machine's clock is behind the last time that the log has. Messages are sealed with
     /// the log's time until the clock has caught up.
     pub clock_behind_ms: u64,
+    /// How much room the disk of the logs has.
+    pub disk: Room,
+    /// Bytes that are free on it.
+    pub disk_free_bytes: u64,
+    /// The alarms that are raised: what needs somebody, as the last look found it.
+    pub raised: Vec<String>,
     /// For how many milliseconds more calls of peers are refused, because the server was put back from a backup.
     pub waits_after_restore_ms: u64,
     /// Alarms about peers' logs that the audit log holds; `status` shows the newest.
@@ -108,20 +116,17 @@ pub struct Health {
 impl SecurityServer {
     /// How this server is, now.
     pub fn health(&self) -> Health {
-        let (clock, configuration) = (self.clock.now(), self.configuration.load());
-        let now = self.message_log.not_before_last(clock);
-        let behind = now.distance(clock);
-        let freshness = configuration.freshness(now);
+        let (configuration, freshness) = (self.configuration.load(), self.freshness());
         let ended = self.message_log.ended();
-        let waits = self.message_log.waits_after_restore(now);
+        let waits = self.message_log.waits_after_restore(self.message_log.not_before_last(self.clock.now()));
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let running = if self.lookout.hangs() { "waiting for the disk" } else { "running" };
         Health {
-            ready: ended.is_none()
+            ready: self.takes_more().is_ok()
                 && freshness != Freshness::Expired
-                && behind <= MAX_SKEW
                 && waits.is_zero()
-                && !self.is_draining(),
-            message_log: ended.map_or("running".into(), |why| format!("ended: {why}")),
+                && !self.lookout.hangs(),
+            message_log: ended.map_or(running.into(), |why| format!("ended: {why}")),
             configuration: match freshness {
                 Freshness::Fresh => "fresh",
                 Freshness::Stale => "stale",
@@ -132,7 +137,10 @@ impl SecurityServer {
             configuration_expires: configuration.expires_at.to_string(),
             configuration_refused: self.configuration.refused().map(|why| why.to_string()),
             draining: self.is_draining(),
-            clock_behind_ms: millis(behind),
+            clock_behind_ms: millis(self.clock_behind()),
+            disk: self.lookout.room(),
+            disk_free_bytes: self.lookout.free_bytes(),
+            raised: self.lookout.raised(),
             waits_after_restore_ms: millis(waits),
             alarms: self.audit.alarms().1,
         }
@@ -256,6 +264,40 @@ async fn end(
     let ended = tokio::spawn(async move { server.access_rights.end_for(by, number, reason, now).await });
     let grant = (*ended.await??).clone();
     Ok(Json(Changed { grant, note: None }).into_response())
+}
+
+/// How an operator knows that the clock is right.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepting {
+    /// For the audit log.
+    pub reason: String,
+}
+
+async fn accept_clock(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Query(asked): Query<Asked>,
+    Json(Accepting { reason }): Json<Accepting>,
+) -> Result<Response, Problem> {
+    if asked.dry_run {
+        let would = door.server.may_accept_clock(&reason)?;
+        let line = format!("accept {} as the time, though the log holds {}", would.clock, would.log_had);
+        return Ok(Json(Foreseen::new(vec![line])).into_response());
+    }
+    let accepted = tokio::spawn(async move { door.server.accept_clock(reason, by).await });
+    let accepted = accepted.await??;
+    let accepted = Accepted { clock: accepted.clock.to_string(), log_had: accepted.log_had.to_string() };
+    Ok(Json(accepted).into_response())
+}
+
+/// The clock that was accepted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What it says.
+    pub clock: String,
+    /// The last time that the log had.
+    pub log_had: String,
 }
 
 /// Who would call what, for which purpose.
@@ -402,6 +444,21 @@ impl From<NotGranted> for Problem {
             NotGranted::Ended(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, not_granted.to_string())
+    }
+}
+
+impl From<NotAccepted> for Problem {
+    fn from(not_accepted: NotAccepted) -> Self {
+        let status = match not_accepted {
+            NotAccepted::NotBehind
+            | NotAccepted::NoReason
+            | NotAccepted::BeforeConfiguration { .. }
+            | NotAccepted::Expired { .. }
+            | NotAccepted::Running(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            NotAccepted::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            NotAccepted::Log(_) | NotAccepted::Store(_) | NotAccepted::Thread(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, not_accepted.to_string())
     }
 }
 

@@ -80,7 +80,7 @@ async fn open(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> R
         Err(_) => return Err(BareRefusal::unproven("the opening took too long")),
     };
     let exchange = ExchangeId::try_from(frame.exchange.as_ref()).map_err(BareRefusal::unproven)?;
-    let permit = server.permit().map_err(|code| BareRefusal::new(code, "at the peers' door"))?.and(of_peer);
+    let permit = server.permit().map_err(|code| BareRefusal::new(code, "at the peers' door"))?.of_peer(of_peer);
     let stop = StopSwitch::default();
     let gone = stop.clone();
     let (sender, outgoing) = body::outgoing(Some(Box::new(move || gone.stop(Stop::from(Cause::Disconnected)))));

@@ -11,7 +11,7 @@ use journal::{Entry, Position};
 use proto::digest::Digest;
 use proto::head::Head;
 use proto::identifier::{ExchangeId, MemberId};
-use proto::message::{Direction, Header};
+use proto::message::{Direction, End, Header};
 use proto::record::{Genesis, Kind};
 use proto::time::Time;
 use proto::wire::relay::{self as wire, Side};
@@ -20,13 +20,15 @@ use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 
 /// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
 /// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `h` tree: what was
-/// seen of a peer's tree. `p`: how far it reads. `t`: the last time.
+/// seen of a peer's tree. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
+/// that was accepted there.
 const RECORD: u8 = b'x';
 const OPEN: u8 = b'o';
 const RECEIVED: u8 = b'r';
 const SEEN_TREE: u8 = b'h';
 const POSITION: &[u8] = b"p";
 const LAST_TIME: &[u8] = b"t";
+const ACCEPTED: &[u8] = b"a";
 
 /// See the module.
 #[derive(Clone)]
@@ -38,6 +40,15 @@ pub struct Index(sled::Db);
     "the message log's index cannot be used ({0}); stop the server and delete its directory, it is rebuilt at the next start"
 )]
 pub struct IndexError(#[from] sled::Error);
+
+/// An operator's word that the clock is right though the log holds later times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockAccepted {
+    /// What the clock said.
+    pub at: Time,
+    /// Where the log ended then: times before it count no more.
+    pub end: Position,
+}
 
 /// An exchange without an end in the log.
 pub struct Open {
@@ -72,6 +83,23 @@ impl Index {
     /// Forgets everything: the journal is read again from its beginning.
     pub fn clear(&self) -> Result<(), IndexError> {
         Ok(self.0.clear()?)
+    }
+
+    /// The operator's word that it reckons with.
+    pub fn accepted(&self) -> Option<ClockAccepted> {
+        let bytes = self.0.get(ACCEPTED).ok().flatten()?;
+        let (end, at) = bytes.split_first_chunk::<{ Position::BYTES }>()?;
+        let at = Time::from_millis(u64::from_be_bytes(at.try_into().ok()?));
+        Some(ClockAccepted { at, end: Position::from_bytes(end) })
+    }
+
+    /// From here on the last time is the accepted one, and later ones.
+    pub fn accept(&self, accepted: Option<ClockAccepted>) -> Result<(), IndexError> {
+        let Some(ClockAccepted { at, end }) = accepted else { return Ok(()) };
+        let millis = at.as_millis().to_be_bytes();
+        self.0.insert(ACCEPTED, [&end.to_bytes()[..], &millis].concat())?;
+        self.0.insert(LAST_TIME, &millis)?;
+        Ok(())
     }
 
     /// Takes in one entry of the journal. A crash between any two of its writes is mended by reading the entry again:
@@ -117,8 +145,12 @@ impl Index {
                 self.0.insert(key, &[][..])?;
             }
         }
-        // Our own clock only: a peer's may be up to a minute ahead.
-        if !received && header.time > self.last_time()? {
+        // Our own clock only: a peer's may be up to a minute ahead. Off-spec: an end that we gave in another's place does
+        // not count. It is sealed though the configuration expired, so a clock that is years ahead for a moment would be
+        // the last time; and it opens nothing that could be replayed.
+        let given_up = matches!(header.end, Some(End::Abort(_) | End::Refused(_)));
+        let counts = !received && !given_up && self.accepted().is_none_or(|accepted| entry.position >= accepted.end);
+        if counts && header.time > self.last_time()? {
             self.0.insert(LAST_TIME, &header.time.as_millis().to_be_bytes())?;
         }
         Ok(())

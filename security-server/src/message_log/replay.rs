@@ -65,6 +65,11 @@ impl Seen {
         Ok(())
     }
 
+    /// Notes an opening that was forgotten by a clock that was wrong.
+    pub(super) fn remember(&mut self, opening: (ExchangeId, u32), time: Time) {
+        self.insert(opening, time);
+    }
+
     fn insert(&mut self, opening: (ExchangeId, u32), time: Time) {
         if self.openings.insert(opening) {
             self.by_time.entry(time).or_default().push(opening);
