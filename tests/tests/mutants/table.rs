@@ -318,6 +318,10 @@ mutants! {
         "statuses(&contents.metadata).is_empty()" => "true",
         tampering::a_caller_gets_no_piece_past_the_first_that_is_not_proven;
 
+        "verify::message" "a message is dated before its exchange began, and its evidence refused"
+        "header.time.plus(MAX_SKEW) >= way.opened" => "true",
+        tampering_senders::a_message_is_not_older_than_the_exchange_that_it_is_of;
+
         "verify::message" "a message is dated when nothing is valid any more, and its evidence refused"
         "header.time <= now.plus(MAX_SKEW)" => "true",
         tampering::a_provider_answers_what_was_asked_and_nothing_else;
