@@ -450,7 +450,7 @@ async fn no_request_is_taken_twice() {
     world.set_time(began);
     family.refused(
         "when the clock was set back",
-        "NOT_FRESH",
+        "REPLAYED",
         &[],
         came(&mut world, "moj", &mut client, &original).await,
     );
