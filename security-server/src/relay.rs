@@ -376,11 +376,14 @@ fn bare_refusal(fields: &HeaderMap) -> Option<Stop> {
 pub struct Peers {
     tls: Arc<PeerTls>,
     /// Each lane's own, by its number.
-    connections: Mutex<HashMap<(usize, ServerId), Arc<tokio::sync::Mutex<Connection>>>>,
+    connections: Mutex<HashMap<(usize, ServerId), Slot>>,
     unreachable: Mutex<HashMap<ServerId, Instant>>,
     /// Of registered servers only, so their number is bounded.
     shares: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
 }
+
+/// Held by whoever dials, so that nobody else does.
+type Slot = Arc<tokio::sync::Mutex<Connection>>;
 
 #[derive(Default)]
 struct Connection {

@@ -163,7 +163,7 @@ fn open(shared: &Arc<Shared>, doors: &[SendRequest<Full<Bytes>>], rate: f64) -> 
                 break;
             }
             let due = (began.elapsed().as_secs_f64() * rate) as u64;
-            for _ in begun..due {
+            while begun < due {
                 let (shared, mut door) = (Arc::clone(&shared), doors[begun as usize % doors.len()].clone());
                 begun += 1;
                 let called = Instant::now();

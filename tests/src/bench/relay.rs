@@ -57,7 +57,7 @@ pub struct Arguments {
 
 /// What stands between, or nothing.
 enum Between {
-    Stack(Stack),
+    Stack(Box<Stack>),
     Nothing(&'static str, Door),
 }
 
@@ -109,7 +109,7 @@ pub async fn run(arguments: Arguments, itself: PathBuf) {
                 other => panic!("{other} is no stack: causeway, nginx, haproxy, straight"),
             };
             match stack {
-                Some(stack) => between.push(Between::Stack(stack)),
+                Some(stack) => between.push(Between::Stack(Box::new(stack))),
                 None => missing.push(name.clone()),
             }
         }

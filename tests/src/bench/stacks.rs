@@ -29,7 +29,7 @@ pub struct Stack {
 /// What must not go before the hops do.
 #[allow(dead_code, reason = "it is held, not read")]
 enum Alive {
-    Servers(Two, Process),
+    Servers(Box<(Two, Process)>),
     Gateways(TempDir),
 }
 
@@ -43,7 +43,7 @@ impl Stack {
         let fields = vec![("causeway-service", two.moj.subsystem.clone()), ("causeway-purpose", PURPOSE.to_owned())];
         let door = Door { address: two.portal.clients, fields };
         let operators = Some([two.portal.operators, two.moj.operators]);
-        let _alive = Alive::Servers(two, registry);
+        let _alive = Alive::Servers(Box::new((two, registry)));
         Self { name: "causeway", door, hops: [consumer, provider], operators, _alive }
     }
 
