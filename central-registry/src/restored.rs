@@ -68,9 +68,8 @@ async fn record(history: &mut History, register: &mut Register, now: Time, event
 fn revocations(register: &Register, found: &Publication) -> Vec<(KeyId, Option<String>)> {
     let configuration = found.trusted().configuration();
     let said = configuration.revoked.iter().map(|key| (*key, configuration.last_heads.get(key).map(Head::to_text)));
-    let is_new = |(key, last_head): &(KeyId, Option<String>)| match register.revoked(*key) {
-        None => true,
-        Some(known) => last_head.is_some() && known.last_head != *last_head,
+    let is_new = |(key, last_head): &(KeyId, Option<String>)| {
+        register.revoked(*key).is_none_or(|known| last_head.is_some() && known.last_head != *last_head)
     };
     said.filter(is_new).collect()
 }

@@ -296,19 +296,14 @@ fn contradictions(known: &mut [SeenTree], new: &SeenTree) -> Vec<(Finding, Strin
     // A server's time never goes back, not by a restart neither: what it sealed after the tree that the new one names as
     // the one before, and before the new one, is in no past of the new one.
     let after = known[at].last;
-    leave_behind(known, new, Some((before, after)), &mut found);
+    leave_behind(known, new, Some(after), &mut found);
     found
 }
 
-fn leave_behind(
-    known: &mut [SeenTree],
-    new: &SeenTree,
-    after: Option<(Digest, Time)>,
-    found: &mut Vec<(Finding, String)>,
-) {
+fn leave_behind(known: &mut [SeenTree], new: &SeenTree, after: Option<Time>, found: &mut Vec<(Finding, String)>) {
     let is_between = |tree: &SeenTree| match after {
         None => tree.first < new.first,
-        Some((before, after)) => tree.tree != before && after < tree.first && tree.first < new.first,
+        Some(after) => after < tree.first && tree.first < new.first,
     };
     for tree in known.iter_mut().filter(|tree| is_between(tree)) {
         found.push((tree.lost(0, new), tree.exchange.clone()));
