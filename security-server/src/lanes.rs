@@ -1,6 +1,9 @@
 //! Lanes: one runtime of one thread for each core, to which connections are dealt in turn. What a connection brings is done
 //! in its lane, with connections of the lane's own to peers and services: no task moves from core to core, and few wake one
 //! on another. Nothing else knows of them: without lanes everything runs in the runtime that it was begun in.
+//!
+//! Calls a second against the runtime that steals: 1.1 times with 1 or 16 at once, 1.4 with 256, undecided with 64 (medians of
+//! four rounds, on a machine that others used).
 
 use std::cell::Cell;
 use std::future::Future;
