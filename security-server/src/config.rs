@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::global_configuration::{Registry, Store, StoreError};
 use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::{KeyError, Keys, Passphrase, Source};
+use crate::lanes::Lanes;
 use crate::listen::Listener;
 use crate::listen::clients::{Bindings, Door};
 use crate::lookout::DiskMarks;
@@ -395,6 +396,7 @@ impl Configuration {
             keys: vec![(self.member.clone(), Arc::clone(&keys.signing))],
             registry: Some(Registry { address: self.registry.0.clone(), key: self.registry.1 }),
             store,
+            lanes: Lanes::default(),
             clock,
             log: Arc::new(Directory(self.directory.join(MESSAGE_LOG))),
             log_options: journal::Options::default(),

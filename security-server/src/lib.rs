@@ -23,6 +23,7 @@ pub mod join;
 pub mod keys;
 pub mod operate;
 
+pub mod lanes;
 pub mod listen;
 pub mod log_keys;
 pub mod lookout;
@@ -65,6 +66,7 @@ use crate::audit::{AuditLog, Noted};
 use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Current, Registry, Store};
+use crate::lanes::Lanes;
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
 use crate::lookout::{DiskMarks, Lookout};
@@ -106,6 +108,8 @@ pub struct SecurityServer {
     pub message_log: MessageLog,
     /// The other security servers.
     pub peers: Arc<Peers>,
+    /// Where what connections bring is done.
+    lanes: Lanes,
     /// The global configuration, kept on disk.
     pub store: Arc<Store>,
     configuration: Arc<Current>,
@@ -133,6 +137,8 @@ pub struct Settings {
     pub registry: Option<Registry>,
     /// Its clock.
     pub clock: Clock,
+    /// Where what connections bring is done. The default: where they are accepted.
+    pub lanes: Lanes,
     /// The message log's files.
     pub log: Arc<dyn journal::Disk>,
     /// How the message log is opened.
@@ -239,6 +245,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         verified_heads: VerifiedHeads::shown_to(witness),
         message_log,
         peers: Peers::new(Arc::clone(&tls)),
+        lanes: settings.lanes,
         store: settings.store,
         configuration,
         clock: settings.clock,

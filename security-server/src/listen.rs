@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{self, Outgoing};
 use crate::forward::{Client, OwnArrived, OwnSource};
+use crate::lanes::Lanes;
 use crate::relay::LineSource;
 use crate::way::StopSwitch;
 
@@ -144,10 +145,12 @@ pub struct ClaimedOpening {
 /// Accepts until it is told to stop, then waits for the connections' own endings. A failed accept is not the end: a
 /// server out of descriptors goes on when it has some again.
 pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
+    lanes: &Lanes,
     listener: TcpListener,
     shutdown: CancellationToken,
-    serve: impl Fn(TcpStream) -> F,
+    serve: impl Fn(TcpStream) -> F + Send + Sync + 'static,
 ) {
+    let serve = Arc::new(serve);
     let connections = TaskTracker::new();
     let permits = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -161,10 +164,14 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
         match accepted {
             Ok((permit, stream)) => {
                 // Nagle and delayed acknowledgements together cost 50 ms a call.
-                if stream.set_nodelay(true).is_ok() {
-                    let served = serve(stream);
-                    connections.spawn(async move {
-                        served.await;
+                if let (Ok(()), Ok(stream)) = (stream.set_nodelay(true), stream.into_std()) {
+                    let serve = Arc::clone(&serve);
+                    lanes.spawn(&connections, async move {
+                        // Its lane's own runtime reads it from here on.
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => serve(stream).await,
+                            Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
+                        }
                         drop(permit);
                     });
                 }

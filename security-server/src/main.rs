@@ -10,6 +10,7 @@ use proto::refusal::{Code, Language};
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
+use security_server::lanes::Lanes;
 use security_server::listen::operators::{Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, What};
@@ -76,7 +77,8 @@ async fn serve(server: ConfigurationFile, log_format: LogFormat) -> Result<Exit,
     let configuration = Configuration::read(&server.config).map_err(|error| wrong(&error))?;
     let passphrase = configuration.unlock.read().map_err(|error| wrong(&error))?;
     let settings = configuration.settings(&passphrase, Clock::system()).await;
-    let settings = settings.map_err(|error| Ended::new(error.exit(), error))?;
+    let mut settings = settings.map_err(|error| Ended::new(error.exit(), error))?;
+    settings.lanes = Lanes::one_per_core().map_err(|error| Ended::new(Exit::Failed, error))?;
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| Ended::new(Exit::Failed, error))?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| Ended::new(Exit::Failed, error))?;
     let started = security_server::start(settings).await.map_err(|error| Ended::new(Exit::Failed, error))?;

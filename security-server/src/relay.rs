@@ -19,13 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::body::{self, Outgoing};
-use crate::fields;
 use crate::forward::AnswerFuture;
 use crate::listen::MAX_EXCHANGES_WITH_PEER;
 use crate::message_log::{Sealed, Source};
 use crate::request::{self, NoResponse};
 use crate::tls::PeerTls;
 use crate::way::{Shared, Side, Stop, Way};
+use crate::{fields, lanes};
 
 /// How long a peer may take until its connection is up: TCP, TLS and its HTTP/2 settings.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -375,11 +375,15 @@ fn bare_refusal(fields: &HeaderMap) -> Option<Stop> {
 /// The other security servers: connections that are kept and shared by many exchanges.
 pub struct Peers {
     tls: Arc<PeerTls>,
-    connections: Mutex<HashMap<ServerId, Arc<tokio::sync::Mutex<Connection>>>>,
+    /// Each lane's own, by its number.
+    connections: Mutex<HashMap<(usize, ServerId), Slot>>,
     unreachable: Mutex<HashMap<ServerId, Instant>>,
     /// Of registered servers only, so their number is bounded.
     shares: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
 }
+
+/// Held by whoever dials, so that nobody else does.
+type Slot = Arc<tokio::sync::Mutex<Connection>>;
 
 #[derive(Default)]
 struct Connection {
@@ -472,7 +476,7 @@ impl Peers {
         let asked = Instant::now();
         let slot = {
             let mut connections = self.connections.lock().expect("no panic while it is held");
-            Arc::clone(connections.entry(target.server.clone()).or_default())
+            Arc::clone(connections.entry((lanes::current(), target.server.clone())).or_default())
         };
         let mut slot = slot.lock().await;
         // A connection is held against the configuration each time, not only when it was made.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::body::Outgoing;
 use crate::forward::CONNECT_TIMEOUT;
+use crate::lanes;
 use crate::listen::{KEEP_ALIVE, MAX_EXCHANGES_OF_SERVICE};
 use crate::names::Names;
 
@@ -37,7 +38,8 @@ pub struct Service {
     host: String,
     tls: Option<Arc<rustls::ClientConfig>>,
     names: Names,
-    connection: tokio::sync::Mutex<Kept>,
+    /// Each lane's own, by its number.
+    connections: Mutex<HashMap<usize, Arc<tokio::sync::Mutex<Kept>>>>,
     share: Arc<Semaphore>,
 }
 
@@ -76,8 +78,8 @@ impl Service {
     /// At `host` (host and port), over TLS where there is a configuration for it, else over plain HTTP/2.
     pub fn new(subsystem: SubsystemId, name: String, host: String, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
         let share = Arc::new(Semaphore::new(MAX_EXCHANGES_OF_SERVICE));
-        let (names, connection) = (Names::system(), tokio::sync::Mutex::default());
-        Self { subsystem, name, host, tls, names, connection, share }
+        let (names, connections) = (Names::system(), Mutex::default());
+        Self { subsystem, name, host, tls, names, connections, share }
     }
 
     /// The same, found by these names.
@@ -111,7 +113,11 @@ impl Service {
     /// A connection that is up. The first to ask connects, the others wait for it.
     pub(crate) async fn connection(&self) -> std::io::Result<SendRequest<Outgoing>> {
         let asked = Instant::now();
-        let mut kept = self.connection.lock().await;
+        let slot = {
+            let mut connections = self.connections.lock().expect("no panic while it is held");
+            Arc::clone(connections.entry(lanes::current()).or_default())
+        };
+        let mut kept = slot.lock().await;
         if let Some(connection) = kept.up.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }

@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests are read, not called")]
 
 pub mod attack;
+pub mod bench;
 pub mod chaos;
 pub mod echo;
 pub mod forged_log;

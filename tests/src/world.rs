@@ -23,6 +23,7 @@ use security_server::authenticate::Clients;
 use security_server::clock::Clock;
 use security_server::evidence::{self, Line};
 use security_server::global_configuration::{Registry, Store};
+use security_server::lanes::Lanes;
 use security_server::listen::clients::Door;
 use security_server::lookout::DiskMarks;
 use security_server::names::Names;
@@ -272,6 +273,7 @@ impl World {
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bound = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Settings {
+            lanes: Lanes::default(),
             id: member.server.clone(),
             keys: vec![(member.subsystem.member(), Arc::clone(&member.signing))],
             identity: Identity { chain: member.chain.clone(), key: member.authentication.clone().into() },

@@ -61,7 +61,7 @@ pub fn copy(
             ReadError::Disk(named)
         })?;
         let scanned = match scan::scan(number, &file) {
-            Ok(scanned) if scanned.torn && number != last => {
+            Ok(scanned) if scanned.torn_bytes > 0 && number != last => {
                 Err(("it cannot be read from here on, and is not the last", scanned.end as u64))
             }
             Ok(scanned) => Ok(scanned),

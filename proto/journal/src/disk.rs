@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 /// A directory that one journal owns. Its `Display` is how error messages name it.
@@ -91,8 +91,14 @@ impl Disk for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        match owner_only().append(true).create_new(true).open(self.0.join(name)) {
-            Ok(file) => Ok(Box::new(AppendedFile { file, directory: self.clone(), name: name.to_owned() })),
+        match owner_only().write(true).create_new(true).open(self.0.join(name)) {
+            Ok(file) => Ok(Box::new(AppendedFile {
+                file,
+                length: 0,
+                ahead: None,
+                directory: self.clone(),
+                name: name.to_owned(),
+            })),
             Err(error) => Err(self.naming(name, &error)),
         }
     }
@@ -130,20 +136,63 @@ fn owner_only() -> fs::OpenOptions {
 struct LockedFile(#[expect(dead_code, reason = "held, never read")] fs::File);
 impl Lock for LockedFile {}
 
+/// So many zeros are written ahead of what is appended. A sync of a file that did not grow writes its data and nothing of
+/// the file system's own: 0.16 ms in place of 0.27 (ext4 on a virtual disk, alone). More at once makes the sync that has
+/// them with it longer, fewer make more of those.
+const AHEAD_BYTES: u64 = 256 << 10;
+
 struct AppendedFile {
     file: fs::File,
+    /// What was appended, which is where the file's cursor stands.
+    length: u64,
+    /// Where the zeros end. `None`: nothing is written ahead, before the first sync and after a failure.
+    ahead: Option<u64>,
     directory: Directory,
     name: String,
 }
 
+impl AppendedFile {
+    /// A crash at any time leaves zeros at the end, or none of them: what is read is the same (FORMAT.md 2.4).
+    fn write_ahead(&mut self) -> io::Result<()> {
+        let written = self.file.write_all(&[0; AHEAD_BYTES as usize]);
+        self.file.seek(SeekFrom::Start(self.length))?;
+        // Where there is no room for them, there is still some for what was appended.
+        self.ahead = written.ok().map(|()| self.length + AHEAD_BYTES);
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &io::Error) -> io::Error {
+        // The file is left as it is, for the next start to see.
+        self.ahead = None;
+        self.directory.naming(&self.name, error)
+    }
+}
+
 impl File for AppendedFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes).map_err(|error| self.directory.naming(&self.name, &error))
+        self.file.write_all(bytes).map_err(|error| self.failed(&error))?;
+        self.length += bytes.len() as u64;
+        if self.ahead.is_some_and(|ahead| ahead < self.length) {
+            self.write_ahead().map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
         // fdatasync: the data and the length, not the times.
-        self.file.sync_data().map_err(|error| self.directory.naming(&self.name, &error))
+        self.file.sync_data().map_err(|error| self.failed(&error))?;
+        // A file that is written once and synced once is as long as what is in it.
+        self.ahead = self.ahead.or(Some(self.length));
+        Ok(())
+    }
+}
+
+/// A file that was closed well has nothing behind what was appended. Nobody depends on it.
+impl Drop for AppendedFile {
+    fn drop(&mut self) {
+        if self.ahead.is_some_and(|ahead| ahead > self.length) {
+            let _ = self.file.set_len(self.length);
+        }
     }
 }
 

@@ -37,6 +37,7 @@ pub use pending::{Committed, Ended, Pending};
 pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
 pub use recover::{OpenError, RESTORED_FILE};
 pub use verify::{Verified, VerifiedTree, Verifier, verify};
+pub use writer::RIDES_WITHIN;
 use writer::{Request, Shared};
 
 /// Whose tree it is: goes into the genesis.
@@ -84,6 +85,17 @@ impl Default for Options {
 
 /// Largest record with what lies beside it, in bytes. Messages are far smaller; a larger one is a mistake of the caller.
 pub const MAX_RECORD_BYTES: usize = 64 << 20;
+
+/// What a journal has done since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Batches written, each with one sync.
+    pub syncs: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Heads signed.
+    pub heads_signed: u64,
+}
 
 /// An open journal. Dropping it closes it.
 pub struct Journal {
@@ -137,6 +149,19 @@ impl Journal {
         pending
     }
 
+    /// Queues a record for which nothing waits that leaves: it rides with the next commit, in its place in the queue, or has
+    /// one of its own within [`RIDES_WITHIN`].
+    ///
+    /// # Panics
+    /// As [`Journal::append`].
+    pub fn append_riding(&self, tree: TreeIndex, record: Record) -> Pending {
+        assert!(tree.0 < self.geneses.len(), "tree {} is none of this journal's {}", tree.0, self.geneses.len());
+        assert!(record.as_bytes().len() <= MAX_RECORD_BYTES, "a record of more than 64 MiB");
+        let (request, pending) = Request::riding(tree, record, self.shared.clone());
+        let _ = self.queue.as_ref().expect("taken only by drop").send(request);
+        pending
+    }
+
     /// The genesis record of a tree.
     pub fn genesis(&self, tree: TreeIndex) -> &Record {
         &self.geneses[tree.0].1
@@ -157,6 +182,11 @@ impl Journal {
     /// or past this position must not be given to anybody: its sync has not returned, or has failed.
     pub fn durable_end(&self) -> Position {
         self.shared.durable_end()
+    }
+
+    /// What was done since it was opened.
+    pub fn counts(&self) -> Counts {
+        self.shared.counts()
     }
 
     /// The batch that is being written and synced right now, by a number that no other batch has. `None`: nothing waits

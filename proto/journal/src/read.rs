@@ -50,7 +50,7 @@ pub fn read(disk: &dyn Disk, from: Option<Position>, each: &mut dyn FnMut(Entry)
         Err(Unreadable::Damaged(offset, what)) => return Err(damage(disk, *last, offset, what).into()),
     };
     check_follows(disk, before.as_ref(), &scanned)?;
-    if scanned.torn {
+    if scanned.torn_bytes > 0 {
         tracing::warn!(file = file_name(*last), offset = scanned.end, "the journal's tail is not whole");
     }
     scanned.entries(&file, from, each);
@@ -79,7 +79,7 @@ pub fn tail(disk: &dyn Disk, each: &mut dyn FnMut(Entry)) -> Result<Option<Tail>
         let file = segment(disk, number)?;
         match scan::scan(number, &file) {
             Ok(scanned) => {
-                torn_bytes += (file.len() - scanned.end) as u64;
+                torn_bytes += scanned.torn_bytes as u64;
                 scanned.entries(&file, None, each);
                 return Ok(Some(Tail { segments, torn_bytes, failed }));
             }
@@ -137,9 +137,9 @@ pub(crate) fn read_whole(
     let mut before: Option<Vec<Snapshot>> = None;
     for number in numbers.iter().copied().filter(|number| from.is_none_or(|from| *number >= from.segment)) {
         let file = segment(disk, number)?;
-        let scanned = scan::scan(number, &file).and_then(|scanned| match scanned.torn {
-            false => Ok(scanned),
-            true => Err(Unreadable::Damaged(scanned.end as u64, "it cannot be read from here on, and is not the last")),
+        let scanned = scan::scan(number, &file).and_then(|scanned| match scanned.torn_bytes {
+            0 => Ok(scanned),
+            _ => Err(Unreadable::Damaged(scanned.end as u64, "it cannot be read from here on, and is not the last")),
         });
         let scanned = scanned.map_err(|error| match error {
             Unreadable::Unfinished => damage(disk, number, 0, "its header is not whole, and it is not the last"),

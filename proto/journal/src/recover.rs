@@ -155,7 +155,7 @@ fn find(
         match scan::scan(number, &file) {
             Ok(scanned) => {
                 // 8.3 The scan refused damage with a later batch behind it; what is left to cut is the last batch.
-                cut += (file.len() - scanned.end) as u64;
+                cut += scanned.torn_bytes as u64;
                 break Last { file, scanned };
             }
             Err(Unreadable::Unfinished) if !unfinished_last => {

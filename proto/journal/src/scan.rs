@@ -18,8 +18,8 @@ pub(crate) struct Scanned {
     pub trees: Vec<Snapshot>,
     /// Length of the whole beginning.
     pub end: usize,
-    /// Whether something that is not whole follows, and nothing else.
-    pub torn: bool,
+    /// Bytes that follow and are not whole. Zeros to the end of the file are none: they were written ahead (2.4).
+    pub torn_bytes: usize,
     commits: Vec<FoundCommit>,
 }
 
@@ -61,9 +61,10 @@ pub(crate) fn scan(number: u64, file: &Bytes) -> Result<Scanned, Unreadable> {
         follows.map_err(|what| Unreadable::Damaged(end as u64, what))?;
         end += length;
     }
-    let torn = end < file.len();
+    let written = file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let torn_bytes = written.saturating_sub(end);
     refuse_damage_before_a_whole_batch(file, end, &header.mark)?;
-    Ok(Scanned { trees: found.trees, commits: found.commits, header, end, torn })
+    Ok(Scanned { trees: found.trees, commits: found.commits, header, end, torn_bytes })
 }
 
 /// "A readable block whose batch begins after X proves that X was once whole and synced" (4.2).

@@ -133,8 +133,8 @@ impl<'k> Verifier<'k> {
         }
         self.succeed(&scanned.header.trees);
         self.found.segments += 1;
-        self.found.bytes += file.len() as u64;
-        self.found.torn_bytes = (file.len() - scanned.end().offset as usize) as u64;
+        self.found.bytes += scanned.end().offset + scanned.torn_bytes as u64;
+        self.found.torn_bytes = scanned.torn_bytes as u64;
         scanned.entries(file, None, each);
         self.before = Some((number, scanned.trees));
         Ok(())

@@ -37,8 +37,8 @@ pub type Bindings = HashMap<String, SubsystemId>;
 
 /// Serves the door until shutdown; then finishes what runs.
 pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Door, shutdown: CancellationToken) {
-    let stopping = shutdown.clone();
-    accept(listener, shutdown, move |stream| {
+    let (stopping, serving) = (shutdown.clone(), Arc::clone(&server));
+    accept(&serving.lanes, listener, shutdown, move |stream| {
         let (server, door, stopping) = (Arc::clone(&server), door.clone(), stopping.clone());
         async move {
             match &door.tls {

@@ -160,8 +160,12 @@ async fn ready(State(door): State<Door>) -> Response {
 }
 
 async fn counters(State(door): State<Door>) -> String {
-    metrics::gauge!("causeway_exchanges_running", "server" => door.server.id.to_string())
-        .set(door.server.running() as f64);
+    let server = || door.server.id.to_string();
+    metrics::gauge!("causeway_exchanges_running", "server" => server()).set(door.server.running() as f64);
+    let journal::Counts { syncs, records, heads_signed } = door.server.message_log.counts();
+    metrics::counter!("causeway_log_syncs_total", "server" => server()).absolute(syncs);
+    metrics::counter!("causeway_log_records_total", "server" => server()).absolute(records);
+    metrics::counter!("causeway_log_heads_signed_total", "server" => server()).absolute(heads_signed);
     door.metrics.render()
 }
 

@@ -22,8 +22,8 @@ use crate::{SecurityServer, exchange, fields};
 
 /// Serves the door until shutdown; then finishes what runs.
 pub async fn serve(server: Arc<SecurityServer>, tls: Arc<PeerTls>, listener: TcpListener, shutdown: CancellationToken) {
-    let stopping = shutdown.clone();
-    accept(listener, shutdown, move |stream| {
+    let (stopping, serving) = (shutdown.clone(), Arc::clone(&server));
+    accept(&serving.lanes, listener, shutdown, move |stream| {
         let (server, tls, stopping) = (Arc::clone(&server), Arc::clone(&tls), stopping.clone());
         async move {
             let config = match tls.accepting() {

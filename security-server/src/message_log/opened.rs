@@ -204,7 +204,8 @@ struct Half<S, D, Out> {
 
 impl<S: Source, D, Out: Release> Half<S, D, Out> {
     fn new(source: S, direction: D, way: Way) -> Self {
-        let window = VecDeque::with_capacity(WINDOW_MESSAGES);
+        // Nearly every direction has one message: it is not given room for a full window.
+        let window = VecDeque::new();
         Self { source, direction, way, window, bytes_in_flight: 0, ended: false }
     }
 

@@ -1,59 +1,39 @@
-//! How many calls a second the relay carries, beside the same calls made straight to the service. Prints; asserts nothing.
+//! What a call costs. Prints; asserts only that answers are right.
 //!
-//! `cargo run --release --package tests --bin bench` — two security servers, the service and the clients share this one
-//! process and its cores, and every message is signed and synced to the disk of the temporary directory at both servers
-//! (`TMPDIR` chooses it). So the figures compare with each other, and with nothing that was measured elsewhere.
+//! `cargo run --release -p tests --bin bench -- relay`: two security servers, each a process, with the service and the load,
+//! beside two hops of nginx and of HAProxy where they are installed. `TMPDIR` chooses the disk.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
 
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
 
-use tests::wire::Said;
-use tests::wire::echo_client::EchoClient;
-use tests::world::{Client, Fields, World};
-use tokio::task::JoinSet;
-use tonic::transport::Channel;
+use clap::{Parser, Subcommand};
+use tests::bench::{relay, service};
 
-/// Bytes of a message's text.
-const MESSAGE_BYTES: usize = 1024;
-/// Calls of one row.
-const CALLS: usize = 4000;
+/// What a call costs.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct CommandLine {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Unary calls through two security servers, two hops of nginx and two of HAProxy, in turn.
+    Relay(relay::Arguments),
+    /// The service that is asked: for a real pair of servers, on the provider's host.
+    Service {
+        /// Where it listens.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
 
 #[tokio::main]
 async fn main() {
-    let world = World::new().await;
-    let straight = Channel::from_shared(format!("http://{}", world.service)).unwrap().connect().await.unwrap();
-    let straight = EchoClient::with_interceptor(straight, Fields(Vec::new()));
-    let relayed = world.client().await;
-    println!("unary calls of {MESSAGE_BYTES} bytes both ways, {CALLS} a row, one client connection");
-    println!("{:<10} {:>10} {:>10} {:>10} {:>10}", "", "at once", "calls/s", "p50 us", "p99 us");
-    for at_once in [1, 16, 64, 256] {
-        for (name, client) in [("straight", &straight), ("relayed", &relayed)] {
-            let (took, mut each) = run(client, at_once).await;
-            each.sort_unstable();
-            let at = |share: usize| each[(each.len() - 1) * share / 100].as_micros();
-            let rate = each.len() as f64 / took.as_secs_f64();
-            println!("{name:<10} {at_once:>10} {rate:>10.0} {:>10} {:>10}", at(50), at(99));
-        }
+    match CommandLine::parse().what {
+        What::Relay(arguments) => relay::run(arguments, std::env::current_exe().unwrap()).await,
+        What::Service { listen } => service::serve(listen).await,
     }
-}
-
-async fn run(client: &Client, at_once: usize) -> (Duration, Vec<Duration>) {
-    let mut callers = JoinSet::new();
-    let began = Instant::now();
-    for _ in 0..at_once {
-        let mut client = client.clone();
-        callers.spawn(async move {
-            let mut each = Vec::with_capacity(CALLS / at_once);
-            for _ in 0..CALLS / at_once {
-                let said = Said { text: "x".repeat(MESSAGE_BYTES), ..Default::default() };
-                let called = Instant::now();
-                client.unary(said).await.unwrap();
-                each.push(called.elapsed());
-            }
-            each
-        });
-    }
-    let each = callers.join_all().await.into_iter().flatten().collect();
-    (began.elapsed(), each)
 }

@@ -66,7 +66,11 @@ fn a_torn_tail_is_cut_and_told() {
         for disk in [
             changed(&disk, FIRST, |bytes| bytes.truncate(torn)),
             changed(&disk, FIRST, |bytes| bytes[torn..].fill(0)),
-            changed(&disk, FIRST, |bytes| bytes[last..torn].fill(0)),
+            changed(&disk, FIRST, |bytes| {
+                bytes[last..torn].fill(0);
+                // What is nothing but zeros was written ahead.
+                bytes[length - 1] |= 1;
+            }),
         ] {
             let found = ledger::read_all(&*disk);
             assert!(whole.starts_with(&found) || found.len() == whole.len(), "the whole beginning is read");
@@ -79,6 +83,29 @@ fn a_torn_tail_is_cut_and_told() {
             drop(journal);
             assert_eq!(disk.read(FIRST).unwrap().len() as u64, end.offset, "the file ends where it was accepted");
         }
+    }
+}
+
+#[test]
+fn zeros_that_were_written_ahead_are_no_tail_in_the_last_segment_or_an_older_one() {
+    let (disk, begins) = closed();
+    let whole = ledger::read_all(&*disk);
+    for ahead in [1, 511, 512, 300_000] {
+        let disk = changed(&disk, FIRST, |bytes| bytes.resize(bytes.len() + ahead, 0));
+        assert_eq!(ledger::read_all(&*disk), whole);
+        assert_eq!(journal::tail(&*disk, &mut |_| {}).unwrap().unwrap().torn_bytes, 0);
+        let (journal, recovered) = ledger::open(&disk, ledger::options()).unwrap();
+        assert_eq!((&recovered, cut_bytes(&journal)), (&whole, 0));
+        journal.close();
+        // A crash after the next segment was begun, and before the zeros of the one before were cut off.
+        let older = changed(&disk, FIRST, |bytes| bytes.resize(bytes.len() + ahead, 0));
+        assert_eq!(ledger::open(&older, ledger::options()).unwrap().1[..whole.len()], whole);
+        // A batch that is there is not cut because zeros follow it, or stand where it should begin.
+        let torn = changed(&disk, FIRST, |bytes| {
+            bytes.resize(bytes.len() + ahead, 0);
+            bytes[begins[5] as usize + 40] ^= 1;
+        });
+        assert!(ledger::open(&torn, ledger::options()).is_err(), "its successor names what is missing");
     }
 }
 

@@ -93,6 +93,32 @@ fn two_trees_share_one_write_and_one_sync() {
 }
 
 #[test]
+fn what_rides_keeps_its_place_and_costs_no_sync_where_a_commit_comes() {
+    let disk = Faulty::new();
+    let (journal, _) = ledger::open(&disk, ledger::first()).unwrap();
+    let gate = Gate::on(&disk);
+    let held = journal.append(TreeIndex(0), ledger::record(0), Bytes::new(), false);
+    gate.wait_for_a_sync();
+    let before = disk.operations();
+    let mut riding = journal.append_riding(TreeIndex(0), ledger::record(1));
+    let urgent = journal.append(TreeIndex(0), ledger::record(2), Bytes::new(), true);
+    gate.let_it_sync();
+    held.wait().unwrap();
+    gate.wait_for_a_sync();
+    assert!(riding.now().is_none(), "it is released with its commit and no sooner");
+    gate.let_it_sync();
+    let (riding, urgent) = (riding.wait().unwrap(), urgent.wait().unwrap());
+    assert!(riding.position() < urgent.position() && riding.head() == urgent.head(), "one commit, in their order");
+    assert_eq!(disk.operations() - before, 3, "the first batch's sync, then one write and one sync for both");
+    drop(gate);
+    // Alone, it is written all the same.
+    journal.append_riding(TreeIndex(1), ledger::record(3)).wait().unwrap();
+    let last = journal.append_riding(TreeIndex(1), ledger::record(4));
+    journal.close();
+    assert!(last.wait().is_ok(), "what rides when the journal is closed is durable");
+}
+
+#[test]
 fn a_tail_that_nothing_leaving_signed_is_signed_soon() {
     let disk = Faulty::new();
     let options = Options { tail_signed_within: Some(Duration::ZERO), ..ledger::first() };

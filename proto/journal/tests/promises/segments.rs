@@ -100,6 +100,9 @@ fn a_kill_of_the_whole_process_is_a_start_like_any_other() {
         fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
     }
     let clone = Arc::new(Directory(copy.path().to_owned()));
+    let written_ahead = fs::metadata(copy.path().join("0000000001.segment")).unwrap().len();
+    assert!(written_ahead > committed.position().offset + 100_000, "there are zeros behind it: {written_ahead}");
+    assert_eq!(journal::tail(&*clone, &mut |_| {}).unwrap().unwrap().torn_bytes, 0, "and they are no tail");
     let (cloned, recovered) = ledger::open(&clone, ledger::options()).unwrap();
     assert_eq!(recovered.last().unwrap().seal, committed.seal());
     assert_ne!(cloned.name(TreeIndex(0)), journal.name(TreeIndex(0)), "a clone signs under a name of its own");
