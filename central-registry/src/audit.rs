@@ -171,7 +171,7 @@ impl Line {
         match (&self.read, &self.opened) {
             (Some(read), _) => json!({
                 "position": self.position, "at": Time::from_millis(read.at).to_string(), "from": read.from,
-                "admin": self.admin, "by": read.by, "event": read.event,
+                "admin": self.admin, "by": read.by, "asked": read.asked, "event": read.event,
             }),
             (None, opened) => json!({ "position": self.position, "opened": opened }),
         }
@@ -191,7 +191,9 @@ impl Line {
             format!("by {} (key {}{signed})", self.admin.as_deref().unwrap_or("nobody known"), admin.0)
         });
         let from = from.map(|from| format!("from {from}"));
-        let who: Vec<String> = by.into_iter().chain(from).collect();
+        let asked = self.read.as_ref().and_then(|read| read.asked.as_ref());
+        let asked = asked.map(|asked| format!("as {} asked (key {})", asked.server, asked.key.0));
+        let who: Vec<String> = by.into_iter().chain(asked).chain(from).collect();
         if !who.is_empty() {
             text += &format!("\n{:26}{}", "", who.join(", "));
         }
@@ -221,6 +223,18 @@ impl Event {
             Self::Revoked { key, reason, last_head: Some(head) } => {
                 format!("revoked the key {}, with its last head {}: {reason}", key.0, head.replace('\n', " "))
             }
+            Self::Renewed { for_what, certificate } => {
+                let key = proto::certificate::public_key(certificate.as_bytes());
+                let key = key.map_or_else(|_| "that cannot be read".to_owned(), |key| key.id().to_string());
+                format!("certified the key {key}, {for_what}")
+            }
+            Self::Moved { server, address } => format!("published that {server} is reached at {address}"),
+            Self::Maintained { server, notice: Some(notice) } => format!("{server} is in maintenance: {notice}"),
+            Self::Maintained { server, notice: None } => format!("{server} is back from maintenance"),
+            Self::Hosted { subsystem, server } => format!("let {server} speak for {subsystem}"),
+            Self::Unhosted { subsystem, server } => format!("let {server} speak for {subsystem} no more"),
+            Self::Leaving { member, reason } => format!("{member} asked to leave: {reason}"),
+            Self::Removed { what, reason } => format!("removed {what}: {reason}"),
             Self::AdoptedRevocation { version, key, .. } => {
                 format!("took up that the key {} is revoked, as version {version} had said before the restore", key.0)
             }

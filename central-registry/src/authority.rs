@@ -16,12 +16,12 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use crate::register::Applied;
+use crate::register::{Applied, KeyUse};
 
 /// How long the authority's own certificate is good.
 pub const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How long an authentication certificate is good. Long for one that is pinned, until renewal is automatic.
-pub const AUTHENTICATION_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long an authentication certificate is good. Its server renews it each day.
+pub const AUTHENTICATION_VALIDITY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a signing certificate is good.
 pub const SIGNING_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Certificates begin this much earlier, for clocks that are behind.
@@ -58,33 +58,45 @@ impl CertificateAuthority {
         Ok(Self { issuer: Issuer::from_ca_cert_der(&der, Signer(key))? })
     }
 
-    /// Certifies the key by which a server is known in TLS.
+    /// Certifies the key of an applicant by which its server is to be known in TLS.
     pub fn authentication(&self, applied: &Applied, now: Time) -> Result<Der, NotCertified> {
-        let mut params = params(now, AUTHENTICATION_VALIDITY, last_segment(applied.server.as_str()))?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        params.subject_alt_names = vec![
-            SanType::DnsName(dns_name(&applied.server).try_into()?),
-            SanType::URI(format!("{SERVER_URI}{}", applied.server).try_into()?),
-        ];
-        self.certify(params, &applied.authentication_key)
+        let server = applied.server.clone();
+        self.certify(&KeyUse::Authentication { server }, &key(&applied.authentication_key)?, now)
     }
 
-    /// Certifies the key by which a member seals its messages at a server.
+    /// Certifies the key of an applicant by which the member is to seal its messages at the server.
     pub fn signing(&self, applied: &Applied, now: Time) -> Result<Der, NotCertified> {
-        let mut params = params(now, SIGNING_VALIDITY, last_segment(applied.member.as_str()))?;
-        params.subject_alt_names = vec![
-            SanType::URI(format!("{MEMBER_URI}{}", applied.member).try_into()?),
-            SanType::URI(format!("{SERVER_URI}{}", applied.server).try_into()?),
-        ];
-        self.certify(params, &applied.signing_key)
+        let (member, server) = (applied.member.clone(), applied.server.clone());
+        self.certify(&KeyUse::Signing { member, server }, &key(&applied.signing_key)?, now)
     }
 
-    fn certify(&self, mut params: CertificateParams, spki: &Der) -> Result<Der, NotCertified> {
+    /// Certifies a key for this use. Nothing in the certificate but the key comes from whoever asks for it.
+    pub fn certify(&self, for_what: &KeyUse, key: &PublicKey, now: Time) -> Result<Der, NotCertified> {
+        let mut params = match for_what {
+            KeyUse::Forgotten => return Err(NotCertified::Key),
+            KeyUse::Authentication { server } => {
+                let mut params = params(now, AUTHENTICATION_VALIDITY, last_segment(server.as_str()))?;
+                params.extended_key_usages =
+                    vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+                params.subject_alt_names = vec![
+                    SanType::DnsName(dns_name(server).try_into()?),
+                    SanType::URI(format!("{SERVER_URI}{server}").try_into()?),
+                ];
+                params
+            }
+            KeyUse::Signing { member, server } => {
+                let mut params = params(now, SIGNING_VALIDITY, last_segment(member.as_str()))?;
+                params.subject_alt_names = vec![
+                    SanType::URI(format!("{MEMBER_URI}{member}").try_into()?),
+                    SanType::URI(format!("{SERVER_URI}{server}").try_into()?),
+                ];
+                params
+            }
+        };
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        let key = PublicKey::from_spki(spki.as_bytes()).map_err(|_| NotCertified::Key)?;
-        Ok(params.signed_by(&Subject(key), &self.issuer)?.der().to_vec().into())
+        Ok(params.signed_by(&Subject(key.clone()), &self.issuer)?.der().to_vec().into())
     }
 }
 
@@ -96,6 +108,10 @@ pub fn self_signed_for_tls(instance: &InstanceId, key: SigningKey, now: Time) ->
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.subject_alt_names = vec![SanType::DnsName("registry.causeway.invalid".try_into()?)];
     Ok(params.self_signed(&Signer(key))?.der().to_vec().into())
+}
+
+fn key(spki: &Der) -> Result<PublicKey, NotCertified> {
+    PublicKey::from_spki(spki.as_bytes()).map_err(|_| NotCertified::Key)
 }
 
 fn params(now: Time, validity: Duration, name: &str) -> Result<CertificateParams, NotCertified> {

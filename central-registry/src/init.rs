@@ -244,7 +244,7 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
     let admin = keep.key(&format!("admin-{}.pem", options.admin))?;
     let founded = Event::Founded { instance, admin: options.admin.clone(), key: admin.public().to_spki().into() };
     let published = spread::published(&publication);
-    let entries = [founded, published].map(|event| Entry { at: now.as_millis(), by: None, from: None, event });
+    let entries = [founded, published].map(|event| Entry::of(now.as_millis(), None, event));
     let journal = keep.online("journal")?;
     let path = directory.join(JOURNAL_KEY);
     journal_key::write(directory, journal.public()).map_err(|source| InitError::File { path, source })?;

@@ -34,6 +34,7 @@ use proto::global_configuration::update::{
 };
 use proto::head::Head;
 use proto::identifier::MemberId;
+use proto::server_request::SETTLED_AFTER;
 use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
 use proto::wire::registry::File;
@@ -41,8 +42,13 @@ use serde_json::{Map, Value, json};
 
 use metadata::{Body, Issued, key_table, sign};
 
-/// How long the timestamp, the snapshot and the list of revoked keys hold.
+/// How long the timestamp holds, and with it the version: so long a registry may be gone, and so long a newer version can be
+/// held back.
 pub const ONLINE_VALIDITY: Duration = Duration::from_secs(72 * 3600);
+const _: () = assert!(ONLINE_VALIDITY.as_secs() < SETTLED_AFTER.as_secs());
+/// How long the snapshot and the list of revoked keys hold. They are signed again when half of it is over: what is left is
+/// never less than the timestamp's, so that a version holds for as long as its timestamp says.
+pub const SNAPSHOT_VALIDITY: Duration = Duration::from_secs(2 * ONLINE_VALIDITY.as_secs());
 /// How long the roles hold that say who is a member.
 pub const TARGETS_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a root holds.
@@ -522,7 +528,7 @@ fn keys_of<'a>(role: &str, keys: &'a RoleKeys) -> &'a [SigningKey] {
 
 fn validity_of(role: &str) -> Duration {
     match role {
-        "revoked" | "snapshot" | "timestamp" => ONLINE_VALIDITY,
+        "revoked" | "snapshot" => SNAPSHOT_VALIDITY,
         _ => TARGETS_VALIDITY,
     }
 }

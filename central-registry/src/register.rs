@@ -18,14 +18,15 @@ use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::digest::{Digest, NotADigest};
 use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
-    Der, InstanceDocument, MAX_SERVERS, MAX_SUBSYSTEMS, MemberDocument, ServerDocument, SigningDocument,
-    SubsystemDocument,
+    Der, InstanceDocument, MAX_AUTHENTICATION, MAX_SERVERS, MAX_SIGNING, MAX_SUBSYSTEMS, MemberDocument,
+    ServerDocument, SigningDocument, SubsystemDocument,
 };
 use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::registration::{
     Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, RequestId, Text, VerifiedCommand,
 };
+use proto::server_request::{ENDED_AT_MOST, REPLACED_AFTER};
 use proto::signature::{KeyId, PublicKey};
 use proto::time::Time;
 use proto::wire::registry::SignedCommand;
@@ -39,6 +40,8 @@ pub use refused::Refused;
 pub const MAX_MEMBERS: usize = 100_000;
 /// Most invitations that are open at a time.
 pub const MAX_OPEN_INVITATIONS: usize = 10_000;
+/// Most signing keys of one member at one server that may sign at a time: the one in use, and those that wait.
+pub const MAX_SIGNING_AT_ONCE: usize = 4;
 /// Most revoked keys of which everybody is told.
 pub const MAX_REVOKED: usize = 50_000;
 /// A command's id is remembered twice as long as a command is fresh, so that no order of clocks lets one in again.
@@ -53,11 +56,40 @@ pub struct Entry {
     /// By which admin's command; none: by an applicant, or by the registry itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
+    /// By which request of which server; none: not by a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// From which address it was asked, or by whom on the registry's own machine; none: the registry did it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// What.
     pub event: Event,
+}
+
+impl Entry {
+    /// What happened, by an admin's command or by the registry itself.
+    pub fn of(at: u64, by: Option<By>, event: Event) -> Self {
+        Self { at, by, asked: None, from: None, event }
+    }
+}
+
+/// The request of a registered server that an entry carries out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// The server.
+    pub server: ServerId,
+    /// The key that signed the request.
+    pub key: Hex,
+    /// The request's id, in hexadecimal.
+    pub request: String,
+}
+
+impl Asked {
+    /// The server, its key, and the request that the key signed.
+    pub fn new(server: ServerId, key: KeyId, request: CommandId) -> Self {
+        Self { server, key: Hex(key), request: hex::encode(request) }
+    }
 }
 
 /// The command that an entry carries out.
@@ -192,6 +224,56 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_head: Option<String>,
     },
+    /// A server renewed a key: another one is certified for the same use, beside those that are.
+    Renewed {
+        /// The use.
+        for_what: KeyUse,
+        /// The new key's certificate.
+        certificate: Der,
+    },
+    /// A server is reached elsewhere.
+    Moved {
+        /// Which.
+        server: ServerId,
+        /// Its peers' door from now on.
+        address: Address,
+    },
+    /// A server goes into maintenance, or comes back from it.
+    Maintained {
+        /// Which.
+        server: ServerId,
+        /// What its peers are told; none: it is back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notice: Option<Text>,
+    },
+    /// A server hosts a subsystem from now on.
+    Hosted {
+        /// The subsystem; it is new, or known at other servers.
+        subsystem: SubsystemId,
+        /// The server.
+        server: ServerId,
+    },
+    /// A server hosts a subsystem no more. The subsystem stays registered.
+    Unhosted {
+        /// The subsystem.
+        subsystem: SubsystemId,
+        /// The server.
+        server: ServerId,
+    },
+    /// A member asks to leave. It stays until it is removed.
+    Leaving {
+        /// Which.
+        member: MemberId,
+        /// Why.
+        reason: Text,
+    },
+    /// Somebody or something is registered no more.
+    Removed {
+        /// What.
+        what: Registered,
+        /// Why.
+        reason: Text,
+    },
     /// The registry started with these settings and keys.
     Started {
         /// The program's version.
@@ -241,6 +323,18 @@ pub enum Event {
         /// SHA-256 of its timestamp document.
         timestamp: Hex,
     },
+}
+
+/// What is registered, and can be removed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Registered {
+    /// A member, with its subsystems and servers, and what others have at those.
+    Member(MemberId),
+    /// A server, with what is hosted and signed there.
+    Server(ServerId),
+    /// A subsystem.
+    Subsystem(SubsystemId),
 }
 
 /// A setting, or the name of a key, that changed.
@@ -313,6 +407,44 @@ pub enum KeyUse {
     },
     /// Of a registration that was lost with a part of the journal.
     Forgotten,
+}
+
+impl KeyUse {
+    /// The server at which the key is held, if that is known.
+    pub fn server(&self) -> Option<&ServerId> {
+        match self {
+            Self::Authentication { server } | Self::Signing { server, .. } => Some(server),
+            Self::Forgotten => None,
+        }
+    }
+
+    /// The key of a certificate for this use, and the certificate's last instant.
+    pub fn read(&self, certificate: &Der) -> Result<(PublicKey, Time), NotACertificate> {
+        let other =
+            || NotACertificate::Profile { profile: "a certificate for this use", rule: "it names another holder" };
+        match self {
+            Self::Authentication { server } => {
+                let read = Authentication::parse(certificate.as_bytes())?;
+                if read.server == *server { Ok((read.key, read.not_after)) } else { Err(other()) }
+            }
+            Self::Signing { member, server } => {
+                let read = Signing::parse(certificate.as_bytes())?;
+                let same = read.member == *member && read.server == *server;
+                if same { Ok((read.key, read.not_after)) } else { Err(other()) }
+            }
+            Self::Forgotten => Err(other()),
+        }
+    }
+}
+
+/// The certificate has ended, or another took its key's place.
+fn has_ended(listed: &SigningDocument, at: u64) -> bool {
+    let not_after = Signing::parse(listed.certificate.as_bytes()).map_or(0, |read| read.not_after.as_millis());
+    listed.until.map_or(not_after, |until| until.min(not_after)) < at
+}
+
+fn is_of(certificate: &Der, key: KeyId) -> bool {
+    proto::certificate::public_key(certificate.as_bytes()).is_ok_and(|read| read.id() == key)
 }
 
 /// A digest as text: a key of a JSON map.
@@ -453,6 +585,9 @@ pub struct Register {
     keys: BTreeMap<Hex, Held>,
     /// Keys that were revoked: never again anybody's.
     revoked: BTreeMap<Hex, Revoked>,
+    /// Members that asked to leave, and why.
+    #[serde(default)]
+    leaving: BTreeMap<MemberId, Text>,
     /// Ids of commands that changed something lately, and when.
     commands: BTreeMap<String, u64>,
     published: u64,
@@ -499,6 +634,51 @@ impl Register {
         self.revoked.iter().filter(told).map(|(key, revoked)| RevokedKey {
             key: key.0,
             last_head: revoked.last_head.as_ref().and_then(|text| text.parse().ok()),
+        })
+    }
+
+    /// The certificate of this key for this use, if it was certified for it already.
+    pub fn certified_as(&self, for_what: &KeyUse, key: KeyId) -> Option<&Der> {
+        let held = self.keys.get(&Hex(key)).filter(|held| held.for_what == *for_what && held.waiting.is_none());
+        held.and_then(|_| self.listed(for_what).map(|(der, _)| der).find(|der| is_of(der, key)))
+    }
+
+    /// The key of this name, if its server may ask with it for what wants this use of it (PROTOCOL.md 14.3).
+    pub fn asks_with(&self, for_what: &KeyUse, key: KeyId, now: Time) -> Result<PublicKey, Refused> {
+        let server = for_what.server().ok_or(Refused::OutOfPlace)?;
+        self.server(server)?;
+        let not_its = || Refused::NotTheServersKey { server: server.clone(), key };
+        if self.revoked.contains_key(&Hex(key)) {
+            return Err(not_its());
+        }
+        let (der, until) = self.listed(for_what).find(|(der, _)| is_of(der, key)).ok_or_else(not_its)?;
+        let (public, not_after) = for_what.read(der).map_err(|_| not_its())?;
+        let asks = now <= not_after.plus(ENDED_AT_MOST) && until.is_none_or(|until| now.as_millis() <= until);
+        if asks { Ok(public) } else { Err(not_its()) }
+    }
+
+    /// The certificates that are listed for this use, the oldest first, and until when each is used.
+    fn listed(&self, for_what: &KeyUse) -> impl Iterator<Item = (&Der, Option<u64>)> {
+        let (authentication, signing) = match for_what {
+            KeyUse::Authentication { server } => (self.server(server).ok(), None),
+            KeyUse::Signing { member, server } => (None, self.members.get(member).map(|member| (member, server))),
+            KeyUse::Forgotten => (None, None),
+        };
+        let authentication = authentication.into_iter().flat_map(|server| &server.authentication);
+        let signing = signing.into_iter().flat_map(|(member, server)| {
+            member.signing.iter().filter(move |each| each.server == *server).map(|each| (&each.certificate, each.until))
+        });
+        authentication.map(|der| (der, None)).chain(signing)
+    }
+
+    /// The server as registered.
+    pub fn server(&self, server: &ServerId) -> Result<&ServerDocument, Refused> {
+        let owner = self.members.get(&server.owner());
+        let found = owner.and_then(|member| member.servers.iter().find(|each| each.server == *server));
+        found.ok_or_else(|| {
+            let known = self.members.values().flat_map(|member| &member.servers).map(|each| each.server.as_str());
+            let remedy = did_you_mean(server.as_str(), known, "`central-registry members` shows those that there are");
+            Refused::NoServer { server: server.clone(), remedy }
         })
     }
 
@@ -594,22 +774,44 @@ impl Register {
         if founded != self.instance.is_none() || entry.at < self.last {
             return Err(Refused::OutOfPlace);
         }
+        let now = Time::from_millis(entry.at);
         if let Some(by) = &entry.by {
             self.admin(by.admin.0)?;
             self.is_new(&by.command)?;
         }
-        let now = Time::from_millis(entry.at);
+        if let Some(asked) = &entry.asked {
+            self.may_ask(asked, &entry.event, now)?;
+            self.is_new(&asked.request)?;
+        }
         match &entry.event {
             Event::Founded { key, .. } => self.may_found(key)?,
-            Event::Invited { token, invitation } => self.may_invite(*token, invitation)?,
+            Event::Invited { token, invitation } => self.may_invite(*token, invitation, now)?,
             Event::Applied { request, token, application } => self.may_apply(*request, *token, application, now)?,
             Event::Approved { request, authentication, signing } => {
-                self.may_approve(*request, authentication, signing)?;
+                self.may_approve(*request, authentication, signing, now)?;
             }
             Event::Rejected { request, .. } => self.waiting(*request).map(drop)?,
             Event::Suspended { member, .. } => self.may_become(member, Standing::Suspended)?,
+            // Who asked to leave may stay after all.
+            Event::Restored { member } if self.leaving.contains_key(member) => {}
             Event::Restored { member } => self.may_become(member, Standing::Active)?,
             Event::Revoked { key, last_head, .. } => self.may_revoke(*key, last_head.as_deref())?,
+            Event::Renewed { for_what, certificate } => self.may_renew(for_what, certificate, now)?,
+            Event::Moved { server, address } => {
+                let same = self.server(server)?.address == address.as_str();
+                no_change(same, &format!("{server} is registered at {address} already"))?;
+            }
+            Event::Maintained { server, notice } => {
+                let same = self.server(server)?.maintenance == *notice;
+                no_change(same, &format!("{server} says so already"))?;
+            }
+            Event::Hosted { subsystem, server } => self.may_host(subsystem, server)?,
+            Event::Unhosted { subsystem, server } => self.may_unhost(subsystem, server)?,
+            Event::Leaving { member, .. } => {
+                self.member(member)?;
+                no_change(self.leaving.contains_key(member), &format!("{member} asked to leave already"))?;
+            }
+            Event::Removed { what, .. } => self.may_remove(what)?,
             Event::Published { version: next, .. } | Event::PutBack { passes_over: next, .. }
                 if *next <= self.published =>
             {
@@ -633,7 +835,7 @@ impl Register {
         PublicKey::from_spki(key.as_bytes()).map(drop).map_err(|_| Refused::OutOfPlace)
     }
 
-    fn may_invite(&self, token: Hex, invitation: &Invitation) -> Result<(), Refused> {
+    fn may_invite(&self, token: Hex, invitation: &Invitation, now: Time) -> Result<(), Refused> {
         let open = self.invitations.values().filter(|each| each.used_by.is_none()).count();
         if open >= MAX_OPEN_INVITATIONS {
             return Err(Refused::Limit { what: "open invitations", limit: MAX_OPEN_INVITATIONS });
@@ -645,7 +847,7 @@ impl Register {
         if self.instance().is_none_or(|own| own.instance != member.instance()) {
             return Err(self.of_another_instance(member));
         }
-        self.is_free(&invitation.server)?;
+        self.is_free(&invitation.server, now)?;
         match (self.members.get(member), &invitation.name) {
             (None, None) => Err(Refused::NameWanted(member.clone())),
             (None, Some(_)) if self.members.len() >= MAX_MEMBERS => {
@@ -676,7 +878,7 @@ impl Register {
         if let Some(foreign) = asked.subsystems.iter().find(|each| !invitation.subsystems.contains(each)) {
             return Err(Refused::SubsystemNotInvited(foreign.clone()));
         }
-        self.is_free(&asked.server)?;
+        self.is_free(&asked.server, now)?;
         let same_server = |request: &Request| request.application.server == asked.server;
         if let Some((request, _)) =
             self.requests().find(|(_, each)| matches!(each.state, State::Waiting) && same_server(each))
@@ -724,11 +926,12 @@ impl Register {
         Ok(())
     }
 
-    fn may_approve(&self, id: RequestId, authentication: &Der, signing: &Der) -> Result<(), Refused> {
+    fn may_approve(&self, id: RequestId, authentication: &Der, signing: &Der, now: Time) -> Result<(), Refused> {
         let request = &self.waiting(id)?.application;
-        self.is_free(&request.server)?;
+        self.is_free(&request.server, now)?;
         let member = self.members.get(&request.member);
-        if member.is_some_and(|member| member.servers.len() >= MAX_SERVERS) {
+        let is_new = self.server(&request.server).is_err();
+        if is_new && member.is_some_and(|member| member.servers.len() >= MAX_SERVERS) {
             return Err(Refused::Limit { what: "servers of one member", limit: MAX_SERVERS });
         }
         let new = |each: &&SubsystemId| {
@@ -743,15 +946,18 @@ impl Register {
             .map_err(|reason| Refused::Certificate { request: id, reason: reason.to_string() })
     }
 
+    /// An authority of ours issued it.
+    fn is_ours(&self, certificate: &Der) -> Result<(), NotACertificate> {
+        let authorities = self.instance().map_or(&[][..], |instance| &instance.authorities);
+        let issued = |authority: &Der| Authority::parse(authority.as_bytes())?.issued(certificate.as_bytes());
+        let ours = authorities.iter().any(|authority| issued(authority).is_ok());
+        if ours { Ok(()) } else { Err(NotACertificate::Issuer) }
+    }
+
     /// The certificates say what the register says, of the keys that were applied for, by an authority of ours.
     fn certified(&self, request: &Applied, authentication: &Der, signing: &Der) -> Result<(), NotACertificate> {
-        let authorities = self.instance().map_or(&[][..], |instance| &instance.authorities);
-        for certificate in [authentication, signing] {
-            let issued = |authority: &Der| Authority::parse(authority.as_bytes())?.issued(certificate.as_bytes());
-            if !authorities.iter().any(|authority| issued(authority).is_ok()) {
-                return Err(NotACertificate::Issuer);
-            }
-        }
+        self.is_ours(authentication)?;
+        self.is_ours(signing)?;
         let authentication = Authentication::parse(authentication.as_bytes())?;
         let signing = Signing::parse(signing.as_bytes())?;
         let right = authentication.server == request.server
@@ -766,35 +972,149 @@ impl Register {
         }
     }
 
-    fn may_become(&self, member: &MemberId, standing: Standing) -> Result<(), Refused> {
-        let registered = self.members.get(member).ok_or_else(|| {
+    /// What a server asks it asks for itself, with a key of the use that this wants.
+    fn may_ask(&self, asked: &Asked, event: &Event, now: Time) -> Result<(), Refused> {
+        let server = asked.server.clone();
+        let for_what = match event {
+            Event::Renewed { for_what, .. } => for_what.clone(),
+            Event::Moved { server, .. } | Event::Maintained { server, .. } => {
+                KeyUse::Authentication { server: server.clone() }
+            }
+            Event::Unhosted { subsystem, server } => {
+                KeyUse::Signing { member: subsystem.member(), server: server.clone() }
+            }
+            Event::Leaving { member, .. } => KeyUse::Signing { member: member.clone(), server: server.clone() },
+            _ => return Err(Refused::NotTheServersKey { server, key: asked.key.0 }),
+        };
+        if for_what.server() != Some(&server) {
+            return Err(Refused::NotTheServersKey { server, key: asked.key.0 });
+        }
+        self.asks_with(&for_what, asked.key.0, now).map(drop)
+    }
+
+    fn may_host(&self, subsystem: &SubsystemId, server: &ServerId) -> Result<(), Refused> {
+        let member = self.member(&subsystem.member())?;
+        self.server(server)?;
+        let known = member.subsystems.iter().find(|each| each.subsystem == *subsystem);
+        let hosted = known.is_some_and(|known| known.servers.contains(server));
+        no_change(hosted, &format!("{server} hosts {subsystem} already"))?;
+        if !member.signing.iter().any(|each| each.server == *server) {
+            return Err(Refused::SealsNothingThere { member: member.member.clone(), server: server.clone() });
+        }
+        if known.is_none() && member.subsystems.len() >= MAX_SUBSYSTEMS {
+            return Err(Refused::Limit { what: "subsystems of one member", limit: MAX_SUBSYSTEMS });
+        }
+        if known.is_some_and(|known| known.servers.len() >= MAX_SERVERS) {
+            return Err(Refused::Limit { what: "servers of one subsystem", limit: MAX_SERVERS });
+        }
+        Ok(())
+    }
+
+    fn may_unhost(&self, subsystem: &SubsystemId, server: &ServerId) -> Result<(), Refused> {
+        self.server(server)?;
+        let listed = self.subsystem(subsystem)?;
+        no_change(!listed.servers.contains(server), &format!("{server} does not host {subsystem}"))
+    }
+
+    fn may_remove(&self, what: &Registered) -> Result<(), Refused> {
+        match what {
+            Registered::Member(member) => self.member(member).map(drop),
+            Registered::Server(server) => self.server(server).map(drop),
+            Registered::Subsystem(subsystem) => self.subsystem(subsystem).map(drop),
+        }
+    }
+
+    fn may_renew(&self, for_what: &KeyUse, certificate: &Der, now: Time) -> Result<(), Refused> {
+        self.server(for_what.server().ok_or(Refused::OutOfPlace)?)?;
+        let wrong = |error: NotACertificate| Refused::WrongCertificate {
+            for_what: for_what.to_string(),
+            reason: error.to_string(),
+        };
+        self.is_ours(certificate).map_err(wrong)?;
+        let (key, _) = for_what.read(certificate).map_err(wrong)?;
+        self.is_unused(key.id())?;
+        let good = self.listed(for_what).filter(|(der, until)| {
+            let holds = for_what
+                .read(der)
+                .is_ok_and(|(key, not_after)| now <= not_after && !self.revoked.contains_key(&Hex(key.id())));
+            holds && until.is_none_or(|until| now.as_millis() <= until)
+        });
+        let limit = match for_what {
+            KeyUse::Authentication { .. } => MAX_AUTHENTICATION,
+            KeyUse::Signing { .. } => MAX_SIGNING_AT_ONCE,
+            KeyUse::Forgotten => 0,
+        };
+        if good.count() >= limit || !self.has_room(for_what, now) {
+            return Err(Refused::KeysEnough { for_what: for_what.to_string(), limit });
+        }
+        Ok(())
+    }
+
+    /// Whether the document takes one more signing certificate, perhaps in the place of one that has ended.
+    fn has_room(&self, for_what: &KeyUse, now: Time) -> bool {
+        let KeyUse::Signing { member, .. } = for_what else { return true };
+        self.members.get(member).is_some_and(|member| {
+            let ended = |each: &SigningDocument| has_ended(each, now.as_millis());
+            member.signing.len() < MAX_SIGNING || member.signing.iter().any(ended)
+        })
+    }
+
+    /// The member as registered.
+    pub fn member(&self, member: &MemberId) -> Result<&MemberDocument, Refused> {
+        self.members.get(member).ok_or_else(|| {
             let known = self.members.keys().map(MemberId::as_str);
             let remedy = did_you_mean(member.as_str(), known, "`central-registry members` shows those that there are");
             Refused::NoMember { member: member.clone(), remedy }
-        })?;
+        })
+    }
+
+    /// Why a member asked to leave, if it did.
+    pub fn leaves(&self, member: &MemberId) -> Option<&Text> {
+        self.leaving.get(member)
+    }
+
+    fn subsystem(&self, subsystem: &SubsystemId) -> Result<&SubsystemDocument, Refused> {
+        let member = self.member(&subsystem.member())?;
+        member.subsystems.iter().find(|each| each.subsystem == *subsystem).ok_or_else(|| {
+            let known = member.subsystems.iter().map(|each| each.subsystem.as_str());
+            let otherwise = "`central-registry members` shows those that there are";
+            let remedy = did_you_mean(subsystem.as_str(), known, otherwise);
+            Refused::NoSubsystem { subsystem: subsystem.clone(), remedy }
+        })
+    }
+
+    fn may_become(&self, member: &MemberId, standing: Standing) -> Result<(), Refused> {
+        let registered = self.member(member)?;
         if registered.standing != standing {
             return Ok(());
         }
         Err(Refused::StandingAlready { member: member.clone(), standing: standing_word(standing) })
     }
 
-    fn is_free(&self, server: &ServerId) -> Result<(), Refused> {
-        let taken = self
-            .members
-            .get(&server.owner())
-            .is_some_and(|member| member.servers.iter().any(|each| each.server == *server));
-        if taken { Err(Refused::ServerRegistered(server.clone())) } else { Ok(()) }
+    /// Nobody has this name; or a server has it that cannot ask for new keys any more, and is to be given some.
+    fn is_free(&self, server: &ServerId, now: Time) -> Result<(), Refused> {
+        let uses = [
+            KeyUse::Authentication { server: server.clone() },
+            KeyUse::Signing { member: server.owner(), server: server.clone() },
+        ];
+        let asks = uses.iter().all(|for_what| {
+            let mut keys =
+                self.listed(for_what).filter_map(|(der, _)| proto::certificate::public_key(der.as_bytes()).ok());
+            keys.any(|key| self.asks_with(for_what, key.id(), now).is_ok())
+        });
+        if asks { Err(Refused::ServerRegistered(server.clone())) } else { Ok(()) }
     }
 
     // ---- what an entry changes
 
     /// Makes it so. The entry is durable by now, or is being read back.
     pub fn apply(&mut self, admitted: Admitted) {
-        let Admitted(Entry { at, by, from: _, event }) = admitted;
+        let Admitted(Entry { at, by, asked, from: _, event }) = admitted;
         self.last = at;
         let remembered = Time::from_millis(at).minus(COMMAND_REMEMBERED).as_millis();
         self.commands.retain(|_, time| *time >= remembered);
-        self.commands.extend(by.map(|by| (by.command, at)));
+        let command = by.map(|by| by.command).into_iter().chain(asked.map(|asked| asked.request));
+        self.commands.extend(command.map(|command| (command, at)));
         match event {
             Event::Founded { instance, admin, key } => {
                 let id = Hex(Digest::of(&[key.as_bytes()]));
@@ -809,7 +1129,7 @@ impl Register {
                 self.invitations.insert(token, Invited { invitation, expires, used_by: None });
             }
             Event::Applied { request, token, application } => self.enter(request, token, application, at),
-            Event::Approved { request, authentication, signing } => self.enrol(request, authentication, signing),
+            Event::Approved { request, authentication, signing } => self.enrol(request, authentication, signing, at),
             Event::Rejected { request, reason } => {
                 // Its keys are free again: nothing was ever certified for them.
                 self.keys.retain(|_, held| held.waiting != Some(request));
@@ -818,8 +1138,30 @@ impl Register {
                 }
             }
             Event::Suspended { member, .. } => self.stand(&member, Standing::Suspended),
-            Event::Restored { member } => self.stand(&member, Standing::Active),
+            Event::Restored { member } => {
+                self.leaving.remove(&member);
+                self.stand(&member, Standing::Active);
+            }
             Event::Revoked { key, reason, last_head } => self.revoke(key, reason, last_head, at),
+            Event::Renewed { for_what, certificate } => self.renew(&for_what, certificate, at),
+            Event::Moved { server, address } => {
+                if let Some(server) = self.server_mut(&server) {
+                    server.address = address.to_string();
+                }
+            }
+            Event::Maintained { server, notice } => {
+                if let Some(server) = self.server_mut(&server) {
+                    server.maintenance = notice;
+                }
+            }
+            Event::Hosted { subsystem, server } => self.host(subsystem, &server),
+            Event::Unhosted { subsystem, server } => {
+                if let Some(listed) = self.subsystem_mut(&subsystem) {
+                    listed.servers.retain(|each| *each != server);
+                }
+            }
+            Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
+            Event::Removed { what, .. } => self.remove(&what),
             Event::BackedUp { .. } => {}
             Event::Started { changed, .. } => {
                 for Changed { setting, after, .. } in changed {
@@ -855,7 +1197,7 @@ impl Register {
         self.requests.insert(id, Request { application, name, received: at, state: State::Waiting });
     }
 
-    fn enrol(&mut self, id: RequestId, authentication: Der, signing: Der) {
+    fn enrol(&mut self, id: RequestId, authentication: Der, signing: Der, at: u64) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.state = State::Approved { authentication: authentication.clone(), signing: signing.clone() };
         for held in self.keys.values_mut().filter(|held| held.waiting == Some(id)) {
@@ -864,23 +1206,90 @@ impl Register {
         let Applied { member, server, address, subsystems, .. } = request.application.clone();
         let name = request.name.as_ref().map_or_else(|| member.to_string(), Text::to_string);
         let document = self.members.entry(member.clone()).or_insert_with(|| MemberDocument {
-            member,
+            member: member.clone(),
             name,
             standing: Standing::Active,
             subsystems: Vec::new(),
             servers: Vec::new(),
             signing: Vec::new(),
         });
-        for subsystem in subsystems {
-            match document.subsystems.iter_mut().find(|each| each.subsystem == subsystem) {
-                Some(known) => known.servers.push(server.clone()),
-                None => document.subsystems.push(SubsystemDocument { subsystem, servers: vec![server.clone()] }),
+        // A server that is given new keys: what its old ones may still do ends here.
+        for before in document.signing.iter_mut().filter(|each| each.server == server) {
+            before.until = Some(before.until.map_or(at, |until| until.min(at)));
+        }
+        document.signing.push(SigningDocument { server: server.clone(), certificate: signing, until: None });
+        self.let_go(&KeyUse::Signing { member, server: server.clone() }, at);
+        self.let_go(&KeyUse::Authentication { server: server.clone() }, at);
+        let address = address.to_string();
+        match self.server_mut(&server) {
+            Some(known) => {
+                known.address = address;
+                known.authentication.push(authentication);
+            }
+            None => {
+                let authentication = vec![authentication];
+                let new = ServerDocument { server: server.clone(), address, authentication, maintenance: None };
+                if let Some(document) = self.members.get_mut(&server.owner()) {
+                    document.servers.push(new);
+                }
             }
         }
+        for subsystem in subsystems {
+            self.host(subsystem, &server);
+        }
+    }
+
+    fn host(&mut self, subsystem: SubsystemId, server: &ServerId) {
+        if let Some(known) = self.subsystem_mut(&subsystem) {
+            if !known.servers.contains(server) {
+                known.servers.push(server.clone());
+            }
+            return;
+        }
+        let Some(document) = self.members.get_mut(&subsystem.member()) else { return };
+        document.subsystems.push(SubsystemDocument { subsystem, servers: vec![server.clone()] });
         document.subsystems.sort_by(|a, b| a.subsystem.cmp(&b.subsystem));
-        let (address, authentication) = (address.to_string(), vec![authentication]);
-        document.servers.push(ServerDocument { server: server.clone(), address, authentication, maintenance: None });
-        document.signing.push(SigningDocument { server, certificate: signing, until: None });
+    }
+
+    fn subsystem_mut(&mut self, subsystem: &SubsystemId) -> Option<&mut SubsystemDocument> {
+        let member = self.members.get_mut(&subsystem.member())?;
+        member.subsystems.iter_mut().find(|each| each.subsystem == *subsystem)
+    }
+
+    /// With a server goes what others have there: no document names what is not registered.
+    fn remove(&mut self, what: &Registered) {
+        let servers: BTreeSet<ServerId> = match what {
+            Registered::Subsystem(subsystem) => {
+                if let Some(document) = self.members.get_mut(&subsystem.member()) {
+                    document.subsystems.retain(|each| each.subsystem != *subsystem);
+                }
+                return;
+            }
+            Registered::Server(server) => BTreeSet::from([server.clone()]),
+            Registered::Member(member) => {
+                self.leaving.remove(member);
+                // A token of before its removal lets nobody in again.
+                self.invitations.retain(|_, each| each.used_by.is_some() || each.invitation.member != *member);
+                let document = self.members.remove(member);
+                document.into_iter().flat_map(|document| document.servers).map(|each| each.server).collect()
+            }
+        };
+        for document in self.members.values_mut() {
+            document.servers.retain(|each| !servers.contains(&each.server));
+            document.signing.retain(|each| !servers.contains(&each.server));
+            for subsystem in &mut document.subsystems {
+                subsystem.servers.retain(|each| !servers.contains(each));
+            }
+        }
+        let members = &self.members;
+        self.keys.retain(|_, held| {
+            held.waiting.is_some()
+                || match &held.for_what {
+                    KeyUse::Authentication { server } => !servers.contains(server),
+                    KeyUse::Signing { member, server } => members.contains_key(member) && !servers.contains(server),
+                    KeyUse::Forgotten => true,
+                }
+        });
     }
 
     /// PROTOCOL.md 13.2: "The certificate stays in its member's document until another takes its place."
@@ -895,19 +1304,71 @@ impl Register {
     }
 
     fn not_after(&self, for_what: &KeyUse, key: KeyId) -> Option<u64> {
+        let (_, not_after) = for_what.read(self.certified_as(for_what, key)?).ok()?;
+        Some(not_after.as_millis())
+    }
+
+    /// PROTOCOL.md 15.5: "The certificates before it stay as long as they hold, and signing certificates as long as there is
+    /// room, with the instant at which another took their place."
+    fn renew(&mut self, for_what: &KeyUse, certificate: Der, at: u64) {
+        let Ok((key, _)) = for_what.read(&certificate) else { return };
         match for_what {
             KeyUse::Authentication { server } => {
-                let listed = self.members.get(&server.owner())?.servers.iter().find(|each| each.server == *server)?;
-                let read = listed.authentication.iter().filter_map(|der| Authentication::parse(der.as_bytes()).ok());
-                read.into_iter().find(|read| read.key.id() == key).map(|read| read.not_after.as_millis())
+                self.let_go(for_what, at);
+                if let Some(document) = self.server_mut(server) {
+                    document.authentication.push(certificate);
+                }
             }
-            KeyUse::Forgotten => None,
-            KeyUse::Signing { member, .. } => {
-                let listed = self.members.get(member)?.signing.iter();
-                let mut read = listed.filter_map(|each| Signing::parse(each.certificate.as_bytes()).ok());
-                read.find(|read| read.key.id() == key).map(|read| read.not_after.as_millis())
+            KeyUse::Signing { member, server } => {
+                let replaced = Time::from_millis(at).plus(REPLACED_AFTER).as_millis();
+                if let Some(document) = self.members.get_mut(member) {
+                    for before in document.signing.iter_mut().filter(|each| each.server == *server) {
+                        before.until = Some(before.until.map_or(replaced, |until| until.min(replaced)));
+                    }
+                    document.signing.push(SigningDocument { server: server.clone(), certificate, until: None });
+                }
+                self.let_go(for_what, at);
             }
+            KeyUse::Forgotten => return,
         }
+        self.keys.insert(Hex(key.id()), Held { for_what: for_what.clone(), waiting: None });
+    }
+
+    /// Certificates that are of no use any more leave the document, and their keys are forgotten.
+    fn let_go(&mut self, for_what: &KeyUse, at: u64) {
+        let mut gone = Vec::new();
+        match for_what {
+            KeyUse::Authentication { server } => {
+                let revoked: BTreeSet<Hex> = self.revoked.keys().copied().collect();
+                let Some(document) = self.server_mut(server) else { return };
+                document.authentication.retain(|der| {
+                    let holds = for_what
+                        .read(der)
+                        .is_ok_and(|(key, not_after)| at <= not_after.as_millis() && !revoked.contains(&Hex(key.id())));
+                    if !holds {
+                        gone.extend(proto::certificate::public_key(der.as_bytes()).ok());
+                    }
+                    holds
+                });
+            }
+            KeyUse::Signing { member, .. } => {
+                let Some(document) = self.members.get_mut(member) else { return };
+                // What a replaced key sealed is proven by its certificate: the oldest goes only where there is no room.
+                while document.signing.len() > MAX_SIGNING {
+                    let Some(oldest) = document.signing.iter().position(|each| has_ended(each, at)) else { break };
+                    let oldest = document.signing.remove(oldest);
+                    gone.extend(proto::certificate::public_key(oldest.certificate.as_bytes()).ok());
+                }
+            }
+            KeyUse::Forgotten => {}
+        }
+        for key in gone {
+            self.keys.remove(&Hex(key.id()));
+        }
+    }
+
+    fn server_mut(&mut self, server: &ServerId) -> Option<&mut ServerDocument> {
+        self.members.get_mut(&server.owner())?.servers.iter_mut().find(|each| each.server == *server)
     }
 
     /// The keys of what was published are registered, whatever waited with them here.
@@ -953,6 +1414,11 @@ impl Register {
     }
 }
 
+/// What is so already is refused by name: whoever asked thinks that it is otherwise.
+fn no_change(same: bool, why: &str) -> Result<(), Refused> {
+    if same { Err(Refused::SoAlready(why.to_owned())) } else { Ok(()) }
+}
+
 /// A member's standing in a word.
 pub fn standing_word(standing: Standing) -> &'static str {
     match standing {
@@ -990,7 +1456,7 @@ mod tests {
             key: key.public().to_spki().into(),
         };
         let mut register = Register::default();
-        let founded = register.admit(Entry { at: NOW, by: None, from: None, event }).unwrap();
+        let founded = register.admit(Entry::of(NOW, None, event)).unwrap();
         register.apply(founded);
         (register, By::new(key.public().id(), [1; 16]))
     }
@@ -1021,7 +1487,7 @@ mod tests {
     }
 
     fn follow(register: &mut Register, at: u64, by: Option<By>, event: Event) -> Result<(), Refused> {
-        let admitted = register.admit(Entry { at, by, from: None, event })?;
+        let admitted = register.admit(Entry::of(at, by, event))?;
         register.apply(admitted);
         Ok(())
     }
@@ -1206,7 +1672,7 @@ mod tests {
         let (ss1, ss2): (ServerId, ServerId) = ("VN/GOV/moj/ss1".parse().unwrap(), "VN/GOV/moj/ss2".parse().unwrap());
         let births: SubsystemId = "VN/GOV/moj/births".parse().unwrap();
         let foresee = |register: &Register, event: Event| {
-            register.taken_by(&register.admit(Entry { at: NOW, by: None, from: None, event }).unwrap())
+            register.taken_by(&register.admit(Entry::of(NOW, None, event)).unwrap())
         };
         let nothing = Taken::default();
         let foreseen = foresee(&register, revoked(first[0], None));
@@ -1238,7 +1704,7 @@ mod tests {
     fn register_and_entries_read_as_they_are_written() {
         let (mut register, by) = founded();
         for (by, event) in [(Some(by), invited(1)), (None, applied(1, 1))] {
-            let entry = Entry { at: NOW, by, from: None, event };
+            let entry = Entry::of(NOW, by, event);
             let read: Entry = serde_json::from_slice(&serde_json::to_vec(&entry).unwrap()).unwrap();
             assert_eq!(read, entry);
             let admitted = register.admit(read).unwrap();

@@ -7,6 +7,8 @@
 //! wait  <---------------------- waiting
 //!                               authenticate, decide, record, publish <----  order
 //! certificates <--------------- approved, and in the configuration
+//! server
+//! ask    ----------------------> receive, recognise, grant, record, publish
 //! ```
 //!
 //! Each step takes what only an earlier step can make. Nothing is answered before it is durable. Each call runs in a
@@ -24,13 +26,16 @@ use proto::registration::{
     Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Revocation, Text, Token,
     VerifiedApplication, VerifiedCommand,
 };
+use proto::server_request::{ReceivedServerRequest, ServerRequest, Signer, VerifiedServerRequest, Wish};
 use proto::signature::KeyId;
 use proto::time::Time;
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
 use proto::wire::registry::join_state::State as Standing;
 
-use crate::register::{Admitted, Applied, By, Event, Hex, Refused, Register, Request, State, standing_word};
+use crate::register::{
+    Admitted, Applied, Asked as AskedBy, By, Event, Hex, KeyUse, Refused, Register, Request, State, standing_word,
+};
 use crate::registry::{Desk, Registry};
 use crate::spread;
 
@@ -91,6 +96,29 @@ pub(crate) async fn order(
     };
     registry.changed.send_replace(());
     Ok(wire::CommandResult { result: Some(answer) })
+}
+
+/// A registered server asks something for itself (PROTOCOL.md 14).
+pub(crate) async fn ask(
+    registry: Arc<Registry>,
+    request: wire::SignedServerRequest,
+    from: String,
+) -> Result<wire::ServerAnswer, Refused> {
+    let request = ReceivedServerRequest::parse(request, &registry.instance)?;
+    let mut desk = registry.desk.lock().await;
+    let now = registry.now(&desk);
+    let request = match recognise(&desk, request, now)? {
+        Recognised::Certified(certificate) => return Ok(wire::ServerAnswer { version: 0, certificate }),
+        Recognised::New(request) => request,
+    };
+    let Granted { admitted, certificate } = grant(&registry, &desk, &request, from, now)?;
+    // A crash before the record leaves nothing: the server asks again with the same key. After it, the next start publishes.
+    desk.record(admitted).await?;
+    desk.unpublished = true;
+    let version = spread::publish(&registry, &mut desk, now).await?;
+    registry.changed.send_replace(());
+    tracing::info!(server = %request.request().server, version, "a server was given what it asked for itself");
+    Ok(wire::ServerAnswer { version, certificate })
 }
 
 /// Where the request stands that this application made. Asked under the desk's lock, so that what is said to be approved
@@ -250,6 +278,65 @@ fn certify(registry: &Registry, register: &Register, request: RequestId, now: Ti
     let authentication = registry.authority.authentication(applied, now).map_err(failed)?;
     let signing = registry.authority.signing(applied, now).map_err(failed)?;
     Ok((authentication, signing))
+}
+
+// ---- the steps of what a server asks
+
+enum Recognised {
+    /// The server lost our answer and asks again: its new key was certified, and it holds it.
+    Certified(Bytes),
+    /// A request that a key of this server signed just now, and that was not carried out yet.
+    New(VerifiedServerRequest),
+}
+
+/// Who asks: a key that is registered for this server and for this use (PROTOCOL.md 14.3).
+fn recognise(desk: &Desk, received: ReceivedServerRequest, now: Time) -> Result<Recognised, Refused> {
+    let request = received.request();
+    let for_what = use_wanted(request);
+    if let Some(certificate) = request.wish.new_key().and_then(|key| desk.register.certified_as(&for_what, key.id())) {
+        return Ok(Recognised::Certified(Bytes::copy_from_slice(certificate.as_bytes())));
+    }
+    let key = desk.register.asks_with(&for_what, received.key(), now)?;
+    let verified = VerifiedServerRequest::verify(received, &key, now)?;
+    desk.is_new(verified.request().id)?;
+    Ok(Recognised::New(verified))
+}
+
+fn use_wanted(request: &ServerRequest) -> KeyUse {
+    let server = request.server.clone();
+    match request.wish.signer() {
+        Signer::Authentication => KeyUse::Authentication { server },
+        Signer::Signing(member) => KeyUse::Signing { member, server },
+    }
+}
+
+/// What may follow, and the certificate where one was made.
+struct Granted {
+    admitted: Admitted,
+    certificate: Bytes,
+}
+
+fn grant(
+    registry: &Registry,
+    desk: &Desk,
+    request: &VerifiedServerRequest,
+    from: String,
+    now: Time,
+) -> Result<Granted, Refused> {
+    let asked = request.request();
+    let by = AskedBy::new(asked.server.clone(), request.key(), asked.id);
+    match &asked.wish {
+        // PROTOCOL.md 15.2: "everything but the key comes from the register."
+        Wish::RenewAuthentication(key) | Wish::RenewSigning(_, key) => {
+            let for_what = use_wanted(asked);
+            let certificate = registry.authority.certify(&for_what, key, now).map_err(|error| {
+                Refused::WrongCertificate { for_what: for_what.to_string(), reason: error.to_string() }
+            })?;
+            let der = Bytes::copy_from_slice(certificate.as_bytes());
+            let admitted = desk.admit_asked(from, now, by, Event::Renewed { for_what, certificate })?;
+            Ok(Granted { admitted, certificate: der })
+        }
+    }
 }
 
 fn drawn() -> Token {

@@ -60,7 +60,7 @@ pub(crate) async fn note(
 }
 
 async fn record(history: &mut History, register: &mut Register, now: Time, event: Event) -> Result<(), Refused> {
-    let admitted = register.admit(Entry { at: now.as_millis(), by: None, from: None, event })?;
+    let admitted = register.admit(Entry::of(now.as_millis(), None, event))?;
     history.record(register, admitted).await
 }
 

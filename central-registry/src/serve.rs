@@ -193,7 +193,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         }
     };
     let started = Event::Started { program: env!("CARGO_PKG_VERSION").into(), changed: register.changed_to(&settings) };
-    let admitted = register.admit(Entry { at: now.as_millis(), by: None, from: None, event: started })?;
+    let admitted = register.admit(Entry::of(now.as_millis(), None, started))?;
     history.record(&mut register, admitted).await?;
     let publication = Arc::new(publication);
     let forgotten = Forgotten::of(&register);
@@ -476,6 +476,12 @@ impl Registration for Door {
         joined.map(Response::new).map_err(|refused| status(&refused))
     }
 
+    async fn ask(&self, request: Request<wire::SignedServerRequest>) -> Result<Response<wire::ServerAnswer>, Status> {
+        let from = address(&request);
+        let asked = detached(registration::ask(self.registry.clone(), request.into_inner(), from)).await;
+        asked.map(Response::new).map_err(|refused| status(&refused))
+    }
+
     type JoinStatusStream = Answers<wire::JoinState>;
 
     async fn join_status(
@@ -581,7 +587,9 @@ async fn detached<T: Send + 'static>(
 fn status(refused: &Refused) -> Status {
     let code = match refused {
         Refused::Malformed(Malformed::Possession(_)) => Code::PermissionDenied,
-        Refused::Malformed(Malformed::Signature(_) | Malformed::Time(_)) | Refused::NoAdmin(_) => Code::Unauthenticated,
+        Refused::Malformed(Malformed::Signature(_) | Malformed::Time(_))
+        | Refused::NoAdmin(_)
+        | Refused::NotTheServersKey { .. } => Code::Unauthenticated,
         Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
             Code::InvalidArgument
         }
@@ -590,21 +598,31 @@ fn status(refused: &Refused) -> Status {
         | Refused::TokenExpired(_)
         | Refused::NotAsInvited { .. }
         | Refused::SubsystemNotInvited(_) => Code::PermissionDenied,
-        Refused::CommandRepeated(_) | Refused::KeyInUse(_) | Refused::ServerRegistered(_) => Code::AlreadyExists,
-        Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } | Refused::NoKey(_) => {
-            Code::NotFound
-        }
+        Refused::CommandRepeated(_)
+        | Refused::KeyInUse(_)
+        | Refused::LooksLike { .. }
+        | Refused::ServerRegistered(_) => Code::AlreadyExists,
+        Refused::NoRequest { .. }
+        | Refused::NoApplication
+        | Refused::NoMember { .. }
+        | Refused::NoServer { .. }
+        | Refused::NoSubsystem { .. }
+        | Refused::NoKey(_) => Code::NotFound,
         Refused::AfterRestore(_) => Code::FailedPrecondition,
         Refused::ServerWaiting { .. }
         | Refused::Decided { .. }
         | Refused::StandingAlready { .. }
         | Refused::RevokedAlready(_)
+        | Refused::SoAlready(_)
+        | Refused::SealsNothingThere { .. }
         | Refused::KeyWaits { .. } => Code::FailedPrecondition,
-        Refused::Limit { .. } => Code::ResourceExhausted,
+        Refused::Limit { .. } | Refused::KeysEnough { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
-        Refused::Certificate { .. } | Refused::OutOfPlace | Refused::VersionPublished(_) | Refused::Failed(_) => {
-            Code::Internal
-        }
+        Refused::Certificate { .. }
+        | Refused::WrongCertificate { .. }
+        | Refused::OutOfPlace
+        | Refused::VersionPublished(_)
+        | Refused::Failed(_) => Code::Internal,
     };
     Status::new(code, refused.to_string())
 }

@@ -134,6 +134,11 @@ pub fn public_key(der: &[u8]) -> Result<PublicKey, NotACertificate> {
     Read::of(der, "a certificate")?.key()
 }
 
+/// The last instant of any certificate's validity, whatever its profile.
+pub fn not_after(der: &[u8]) -> Result<Time, NotACertificate> {
+    Ok(Read::of(der, "a certificate")?.not_after())
+}
+
 /// The name that TLS asks a server for: 128 bits of the hash of its id, because an id may hold what a DNS name may not.
 pub fn dns_name(server: &ServerId) -> String {
     let digest = Digest::of(&[b"causeway/v1/server-name\n", server.as_str().as_bytes()]);

@@ -16,6 +16,7 @@ pub mod record;
 pub mod refusal;
 pub mod registration;
 pub mod seal;
+pub mod server_request;
 pub mod signature;
 pub mod time;
 pub mod transport;

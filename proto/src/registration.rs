@@ -77,7 +77,7 @@ pub enum Malformed {
     Time(Duration),
 }
 
-fn rule(what: &'static str, value: &str, rule: &'static str) -> Malformed {
+pub(crate) fn rule(what: &'static str, value: &str, rule: &'static str) -> Malformed {
     Malformed::Rule { what, value: value.chars().take(120).collect(), rule }
 }
 
@@ -284,8 +284,8 @@ impl ReceivedApplication {
             token: Token::from_bytes(
                 read.token[..].try_into().map_err(|_| rule("the token", "(not shown)", "it is 32 bytes"))?,
             ),
-            authentication_key: key("the authentication key", &read.authentication_key)?,
-            signing_key: key("the signing key", &read.signing_key)?,
+            authentication_key: key_of("the authentication key", &read.authentication_key)?,
+            signing_key: key_of("the signing key", &read.signing_key)?,
         };
         Ok(Self {
             application,
@@ -699,15 +699,15 @@ impl Invitation {
 // ---- shared by both
 
 /// What a key signs: the line that names the purpose, and the bytes.
-fn signed_bytes(line: &str, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn signed_bytes(line: &str, bytes: &[u8]) -> Vec<u8> {
     [line.as_bytes(), bytes].concat()
 }
 
-fn within(what: &'static str, length: usize, limit: usize) -> Result<(), Malformed> {
+pub(crate) fn within(what: &'static str, length: usize, limit: usize) -> Result<(), Malformed> {
     if length <= limit { Ok(()) } else { Err(Malformed::TooLong { what, length, limit }) }
 }
 
-fn key(what: &'static str, spki: &[u8]) -> Result<PublicKey, Malformed> {
+pub(crate) fn key_of(what: &'static str, spki: &[u8]) -> Result<PublicKey, Malformed> {
     PublicKey::from_spki(spki).map_err(|_| rule(what, &hex::encode(spki), "it is a P-256 SubjectPublicKeyInfo in DER"))
 }
 

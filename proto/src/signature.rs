@@ -19,6 +19,8 @@ pub mod purpose {
     pub const JOIN: &str = "causeway/v1/join\n";
     /// An admin's decision at the registry.
     pub const COMMAND: &str = "causeway/v1/command\n";
+    /// What a registered server asks of the registry for itself.
+    pub const SERVER: &str = "causeway/v1/server\n";
     /// An access right that a provider grants or ends.
     pub const GRANT: &str = "causeway/v1/grant\n";
     /// A member's own entry in the catalogue.

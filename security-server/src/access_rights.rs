@@ -5,7 +5,7 @@
 //! audit log, durable before they are answered; what is in memory is a view of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use base64::Engine;
@@ -15,7 +15,7 @@ use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Header, Operation};
 use proto::record::Kind;
 use proto::refusal::Code;
-use proto::signature::{SigningKey, purpose};
+use proto::signature::{KeyId, SigningKey, purpose};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -146,7 +146,7 @@ pub struct AccessRights {
     audit: Arc<AuditLog>,
     /// Held while a change is made: they get their numbers one after another.
     changing: tokio::sync::Mutex<()>,
-    keys: HashMap<MemberId, Arc<SigningKey>>,
+    keys: Mutex<HashMap<MemberId, Arc<SigningKey>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -184,7 +184,7 @@ impl AccessRights {
             rates: Mutex::default(),
             audit,
             changing: tokio::sync::Mutex::default(),
-            keys: keys.iter().cloned().collect(),
+            keys: Mutex::new(keys.iter().cloned().collect()),
             changes: watch::Sender::new(0),
         }
     }
@@ -380,11 +380,24 @@ impl AccessRights {
         Ok(grant)
     }
 
-    fn key_of(&self, member: &MemberId) -> Result<&SigningKey, NotGranted> {
-        let key = self.keys.get(member).ok_or_else(|| {
+    /// From here on grants and the audit log's heads are signed with this key.
+    pub(crate) async fn change_key(
+        &self,
+        member: &MemberId,
+        before: KeyId,
+        key: &Arc<SigningKey>,
+    ) -> Result<(), journal::Ended> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.audit.change_key(member, before, key).await?;
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(member.clone(), Arc::clone(key));
+        Ok(())
+    }
+
+    fn key_of(&self, member: &MemberId) -> Result<Arc<SigningKey>, NotGranted> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.get(member).cloned().ok_or_else(|| {
             NotGranted::Rule(format!("this server holds no signing key of {member}: name a provider that it hosts"))
-        })?;
-        Ok(key)
+        })
     }
 
     fn put_in_force(&self, mut view: View) {

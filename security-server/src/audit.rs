@@ -16,15 +16,16 @@ use hex::FromHex;
 use journal::{Entry, Journal, Position, TreeIndex};
 use proto::digest::Digest;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
-use proto::record::{Kind, Record};
-use proto::signature::SigningKey;
+use proto::record::{Kind, NONCE_BYTES, Record};
+use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
 pub use commands::{AuditError, Command, run, verify};
 pub(crate) use commands::{journal_as_json, journal_in_words, unproven};
 
-use crate::message_log::{ClockAccepted, trees};
+use crate::keys::ring::Use;
+use crate::message_log::{ClockAccepted, key_change, trees};
 use crate::quota::Bucket;
 
 /// Refused attempts at the operators' door that get an entry each: a burst, and a second's worth. The next entry counts
@@ -139,6 +140,42 @@ pub enum Noted {
         from: String,
         /// How often since the entry before of this kind.
         attempts: u64,
+    },
+    /// An operator wanted another key to follow.
+    KeyWanted {
+        /// When.
+        at: u64,
+        /// By whom.
+        by: Actor,
+        /// Of which use.
+        what: Use,
+        /// As soon as it is published, or when everybody knows it.
+        at_once: bool,
+    },
+    /// The registry certified another key of this server.
+    KeyCertified {
+        /// When.
+        at: u64,
+        /// For which use.
+        what: Use,
+        /// The key.
+        key: String,
+        /// The last instant of its certificate, RFC 3339.
+        not_after: String,
+    },
+    /// Another key is in use, and the one before is erased after this.
+    KeyTakenUp {
+        /// When.
+        at: u64,
+        /// For which use.
+        what: Use,
+        /// The key before.
+        before: String,
+        /// The key in use from here on.
+        key: String,
+        /// Of a signing key: the last head of the message log that the key before has signed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_head: Option<String>,
     },
     /// A peer's log contradicts what this server holds of it. No refusal: the messages are in this log, and are evidence.
     Alarm(Alarm),
@@ -336,11 +373,21 @@ impl AuditLog {
     }
 
     async fn write(&self, tree: TreeIndex, noted: &Noted) -> Result<(), journal::Ended> {
-        let mut nonce = [0; proto::record::NONCE_BYTES];
-        SystemRandom::new().fill(&mut nonce).expect("the system's random source works, or nothing does");
         let body = serde_json::to_vec(noted).expect("an entry has string keys only");
-        let record = Record::new(Kind::Entry, &nonce, &[&body]);
+        let record = Record::new(Kind::Entry, &nonce(), &[&body]);
         self.journal.append(tree, record, Bytes::new(), false).await.map(drop)
+    }
+
+    /// From here on heads of this member's tree are signed with this key. The tree goes on, and a `key` record names both.
+    pub(crate) async fn change_key(
+        &self,
+        member: &MemberId,
+        before: KeyId,
+        key: &Arc<SigningKey>,
+    ) -> Result<(), journal::Ended> {
+        let Some(tree) = self.trees.get(member).copied() else { return Ok(()) };
+        let record = key_change(&nonce(), before, key.public().id());
+        self.journal.change_key(tree, Arc::clone(key), record).await.map(drop)
     }
 
     /// Notes the settings that the server starts with.
@@ -381,6 +428,12 @@ impl AuditLog {
         let newest = self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
         (newest, self.alarms_ever.load(Ordering::Relaxed))
     }
+}
+
+fn nonce() -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    SystemRandom::new().fill(&mut nonce).expect("the system's random source works, or nothing does");
+    nonce
 }
 
 fn keep(alarms: &mut VecDeque<Alarm>, alarm: Alarm) {

@@ -215,6 +215,6 @@ pub(crate) fn still(rights: &AccessRights, moment: &Moment, way: &Way) -> Result
     };
     let (connection, signing) = way.peer_keys();
     let known = connection.is_none_or(|key| configuration.authenticates(peer, key))
-        && signing.is_none_or(|key| configuration.signing_key(&member, peer, key, moment.now()).is_some());
+        && signing.iter().all(|key| configuration.stands_by(&member, peer, key, moment.now()));
     if hosted && granted && known { Ok(()) } else { Err(Stop::because(Cause::Forbidden, Code::AccessEnded)) }
 }

@@ -25,15 +25,17 @@ use crate::audit::MAX_NAME_BYTES;
 use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Registry, Store, StoreError};
-use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
-use crate::keys::{KeyError, Keys, Passphrase, Source};
+use crate::join::{AUDIT_LOG, GLOBAL_CONFIGURATION, MESSAGE_LOG};
+use crate::keys::ring::{self, Ring, RingError, Use};
+use crate::keys::{Keys, Passphrase, Source};
 use crate::lanes::Lanes;
 use crate::listen::Listener;
 use crate::listen::clients::{Bindings, Door};
 use crate::lookout::DiskMarks;
 use crate::names::Names;
+use crate::renewal::{self, Renewal};
 use crate::services::{Service, Services, Twice};
-use crate::tls::{self, Identity};
+use crate::tls::{self, Identity, Own};
 
 /// Where the index of the message log stands: a view, which may be deleted while the server is stopped.
 pub const INDEX: &str = "index";
@@ -105,9 +107,9 @@ pub enum NoConfiguration {
         /// What it must be.
         rule: String,
     },
-    /// The keys.
+    /// The keys and their certificates.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Ring(#[from] RingError),
     /// The global configuration.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -379,12 +381,21 @@ impl Configuration {
 
     /// What a server is started with: keys unlocked, listeners bound, the global configuration read.
     pub async fn settings(&self, passphrase: &Passphrase, clock: Clock) -> Result<Settings, NoConfiguration> {
-        let keys = Keys::open(&self.directory, passphrase)?;
-        let identity = || self.identity(&keys);
+        let mut ring = Ring::open(&self.directory, passphrase)?;
         let store = Arc::new(Store::open(&self.directory.join(GLOBAL_CONFIGURATION))?);
+        for what in Use::ALL {
+            // A server that was off goes on with the key that its peers expect by now.
+            let configuration = store.current().load();
+            if let Some(next) = renewal::next_in_use(&ring, &configuration, &self.server, what, clock.now(), false) {
+                ring.take_up(&next)?;
+            }
+        }
+        let own = Own::new(&renewal::identity(ring.in_use(Use::Authentication)))?;
+        let signing = Arc::clone(&ring.in_use(Use::Signing).key);
+        let registry = Registry { address: self.registry.0.clone(), key: self.registry.1 };
         let mut client_doors = Vec::new();
         for door in &self.doors {
-            let tls = if door.tls { Some(tls::for_clients(&identity()?)?) } else { None };
+            let tls = if door.tls { Some(tls::for_clients(Arc::clone(&own))?) } else { None };
             client_doors.push((listen(door.listen).await?, Door { bound: door.subsystem.clone(), tls }));
         }
         let token = match operators_token(&self.directory)? {
@@ -393,8 +404,9 @@ impl Configuration {
         };
         Ok(Settings {
             id: self.server.clone(),
-            keys: vec![(self.member.clone(), Arc::clone(&keys.signing))],
-            registry: Some(Registry { address: self.registry.0.clone(), key: self.registry.1 }),
+            keys: vec![(self.member.clone(), signing)],
+            renewal: Some(Renewal::new(self.server.clone(), registry.clone(), ring, Arc::clone(&own))),
+            registry: Some(registry),
             store,
             lanes: Lanes::default(),
             clock,
@@ -407,8 +419,8 @@ impl Configuration {
             names: Names::system(),
             clients: self.known_clients(),
             bindings: self.bindings(),
-            services: self.known_services(Some(&identity()?))?,
-            identity: identity()?,
+            services: self.known_services(Some(&own))?,
+            identity: own,
             peers: listen(self.peers).await?,
             client_doors,
             operators: (listen(self.operators).await?, Digest::of(&[token.as_bytes()])),
@@ -463,14 +475,15 @@ impl Configuration {
         known.filter_map(|operator| Some((operator.token_sha256.parse().ok()?, operator.name.clone()))).collect()
     }
 
-    /// Who this server is in TLS.
-    pub(crate) fn identity(&self, keys: &Keys) -> Result<Identity, NoConfiguration> {
-        Ok(Identity { chain: self.chain("authentication")?, key: keys.authentication.clone() })
+    /// Who this server is in TLS, with the keys in use: for whoever only looks.
+    pub(crate) fn identity(&self, keys: &Keys) -> Result<Arc<Own>, NoConfiguration> {
+        let identity = Identity { chain: self.chain(Use::Authentication)?, key: keys.authentication.clone() };
+        Ok(Own::new(&identity)?)
     }
 
-    /// The certificates in a file of the directory that `join` filled, DER.
-    pub(crate) fn chain(&self, name: &str) -> Result<Vec<Vec<u8>>, NoConfiguration> {
-        let path = self.directory.join(CERTIFICATES).join(format!("{name}.pem"));
+    /// The certificates of the key in use, DER.
+    pub(crate) fn chain(&self, what: Use) -> Result<Vec<Vec<u8>>, NoConfiguration> {
+        let path = ring::certificate_in_use(&self.directory, what);
         let unreadable = |source| NoConfiguration::Unreadable { path: path.clone(), source };
         let text = fs::read(&path).map_err(unreadable)?;
         let chain: Vec<_> = rustls_pki_types::pem::PemObject::pem_slice_iter(&text)
@@ -511,8 +524,8 @@ impl Configuration {
     }
 
     /// Our services. Those that want to see our certificate are shown this identity.
-    pub(crate) fn known_services(&self, identity: Option<&Identity>) -> Result<Services, NoConfiguration> {
-        let called = |listed: &RawService| listed.called_by(identity);
+    pub(crate) fn known_services(&self, own: Option<&Arc<Own>>) -> Result<Services, NoConfiguration> {
+        let called = |listed: &RawService| listed.called_by(own);
         let services: Vec<_> = self.services.iter().map(called).collect::<Result<_, _>>()?;
         Services::new(services).map_err(|Twice(service)| NoConfiguration::Value {
             path: self.directory.join(crate::join::CONFIGURATION_FILE),
@@ -525,9 +538,9 @@ impl Configuration {
 
 impl RawService {
     /// The service as this server calls it. It is shown the identity if it wants to see one.
-    pub(crate) fn called_by(&self, identity: Option<&Identity>) -> Result<Service, rustls::Error> {
+    pub(crate) fn called_by(&self, own: Option<&Arc<Own>>) -> Result<Service, rustls::Error> {
         let pin = self.certificate_key_sha256.as_ref().and_then(|pin| pin.parse().ok());
-        let client = identity.filter(|_| self.mutual_tls);
+        let client = own.filter(|_| self.mutual_tls).cloned();
         let tls = pin.map(|pin| tls::to_service(pin, client)).transpose()?;
         let (_, host) = endpoint(&self.address).unwrap_or_default();
         Ok(Service::new(self.subsystem.clone(), self.name.clone(), host, tls))

@@ -16,6 +16,7 @@ mod reflection;
 mod registry;
 mod services;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::clock::Clock;
 use crate::config::{Configuration, INDEX, NoConfiguration, OPERATORS_TOKEN, operators_token};
 use crate::global_configuration::{Store, StoreError};
 use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION, MESSAGE_LOG};
+use crate::keys::ring::{self, Use};
 use crate::keys::{KEYS, Keys};
 use crate::relay::Peers;
 
@@ -238,10 +240,17 @@ async fn disk(sheet: &Sheet, file: &Found<File>) -> Found<Option<String>> {
     let ours = disk::lines(sheet, Part::Disk, file, &directory, &kept).await;
     let keys = directory.join(KEYS);
     let line = sheet.line(Part::Disk, "key files", keys.display().to_string());
-    let files = Keys::files(&directory);
+    let (listed, place) = (directory.clone(), keys.clone());
     let looked = async {
         ours.get()?;
-        blocking(move || keys::private(files)).await
+        blocking(move || {
+            let back = || format!("put {} back from a copy", place.display());
+            let mut files = ring::key_files(&listed).map_err(|error| failed(error.to_string(), back()))?;
+            // Those in use are missed by name.
+            files.extend(Use::ALL.map(|what| ring::key_in_use(&listed, what)));
+            keys::private(BTreeSet::from_iter(files))
+        })
+        .await
     };
     line.looks(disk::slow(&keys), looked).await;
     let token = directory.join(OPERATORS_TOKEN);
@@ -268,7 +277,7 @@ async fn keys(sheet: &Sheet, options: &Options, file: &Found<File>) -> Found<Key
     let looked = async {
         file.get()?;
         let passphrase = passphrase.get()?.clone();
-        blocking(move || Ok(ok(Keys::open(&directory, &passphrase).map_err(keys::key)?, "both open"))).await
+        blocking(move || Ok(ok(Keys::in_use(&directory, &passphrase).map_err(keys::key)?, "both open"))).await
     };
     sheet.line(Part::Keys, "keys", keys.display().to_string()).looks(disk::slow(&keys), looked).await
 }

@@ -15,6 +15,7 @@ use proto::time::Time;
 use tokio::sync::watch as channel;
 
 pub use store::{Applied, NotApplied, Store, StoreError, Stored};
+pub(crate) use watch::jittered;
 pub use watch::{LONGEST_SILENCE, Registry, watch};
 
 /// The configuration in force. Loading it takes no lock.

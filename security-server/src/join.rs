@@ -15,14 +15,11 @@
 mod arguments;
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use command_line::{Exit, Foreseen, file_remedy};
 use journal::{Directory, Journal, Owner, Tree};
@@ -43,6 +40,7 @@ use tonic::{Code, Streaming};
 pub use arguments::{Arguments, run};
 
 use crate::clock::Clock;
+use crate::files::{self, pem};
 use crate::global_configuration::{Store, StoreError};
 use crate::keys::{Cost, KeyError, Keys, NoPassphrase, Passphrase, Source};
 
@@ -615,18 +613,8 @@ fn refused(status: &tonic::Status) -> JoinError {
 
 // ---- files
 
-/// Writes a whole file or none: beside it, synced, renamed.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), JoinError> {
-    let new = path.with_extension("new");
-    let write = || {
-        remove_entry(&new)?;
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|source| JoinError::File { path: path.to_owned(), source })
+    files::write(path, bytes, mode).map_err(|source| JoinError::File { path: path.to_owned(), source })
 }
 
 fn create_directory(path: &Path) -> Result<(), JoinError> {
@@ -634,21 +622,7 @@ fn create_directory(path: &Path) -> Result<(), JoinError> {
 }
 
 fn remove(path: &Path) -> Result<(), JoinError> {
-    remove_entry(path).map_err(|source| JoinError::File { path: path.to_owned(), source })
-}
-
-fn remove_entry(path: &Path) -> io::Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    files::remove(path).map_err(|source| JoinError::File { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! This server's private keys: made on this machine, encrypted at rest, and nowhere else.
 
+pub mod ring;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use proto::signature::SigningKey;
@@ -11,12 +13,14 @@ use zeroize::Zeroizing;
 
 pub use keystore::{Cost, KeyError, NoPassphrase, Passphrase, Source};
 
+use crate::keys::ring::Use;
+
 /// Where the keys stand in the server's directory.
 pub const KEYS: &str = "keys";
 const AUTHENTICATION: &str = "authentication.pem";
 const SIGNING: &str = "signing.pem";
 
-/// The keys of a server, in use.
+/// The two keys with which a server joins.
 pub struct Keys {
     /// The key by which the server is known in TLS, as the PKCS#8 document that rustls takes.
     pub authentication: Zeroizing<Vec<u8>>,
@@ -46,14 +50,17 @@ impl Keys {
         Ok(Self { authentication, signing: Arc::new(signing) })
     }
 
-    /// The files of both keys.
-    pub(crate) fn files(directory: &Path) -> [PathBuf; 2] {
-        [AUTHENTICATION, SIGNING].map(|name| directory.join(KEYS).join(name))
+    /// Opens both keys, as joining made them.
+    pub fn open(directory: &Path, passphrase: &Passphrase) -> Result<Self, KeyError> {
+        let [authentication, signing] = [AUTHENTICATION, SIGNING].map(|name| directory.join(KEYS).join(name));
+        let authentication = keystore::open_pkcs8(&authentication, passphrase)?;
+        let signing = Arc::new(keystore::open(&signing, passphrase)?);
+        Ok(Self { authentication, signing })
     }
 
-    /// Opens both keys.
-    pub fn open(directory: &Path, passphrase: &Passphrase) -> Result<Self, KeyError> {
-        let [authentication, signing] = Self::files(directory);
+    /// Opens the two keys in use, whatever certificates are beside them: for whoever only looks.
+    pub(crate) fn in_use(directory: &Path, passphrase: &Passphrase) -> Result<Self, KeyError> {
+        let [authentication, signing] = Use::ALL.map(|what| ring::key_in_use(directory, what));
         let authentication = keystore::open_pkcs8(&authentication, passphrase)?;
         let signing = Arc::new(keystore::open(&signing, passphrase)?);
         Ok(Self { authentication, signing })

@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod evidence;
 pub mod exchange;
 mod fields;
+mod files;
 pub mod forward;
 pub mod global_configuration;
 pub mod join;
@@ -33,6 +34,7 @@ pub mod names;
 pub mod quota;
 pub mod refusal;
 pub mod relay;
+pub mod renewal;
 mod request;
 pub mod resolve;
 pub mod services;
@@ -74,8 +76,9 @@ use crate::message_log::{Concluded, Index, MessageLog, Opened};
 use crate::names::Names;
 use crate::quota::Quotas;
 use crate::relay::Peers;
+use crate::renewal::Renewal;
 use crate::services::Services;
-use crate::tls::{Identity, PeerTls};
+use crate::tls::{Own, PeerTls};
 use crate::verify::VerifiedHeads;
 use crate::way::Stop;
 use crate::witness::Witness;
@@ -112,6 +115,9 @@ pub struct SecurityServer {
     lanes: Lanes,
     /// The global configuration, kept on disk.
     pub store: Arc<Store>,
+    /// What renews its keys. None: they stay as they are.
+    pub renewal: Option<Renewal>,
+    own: Arc<Own>,
     configuration: Arc<Current>,
     clock: Clock,
     lookout: Lookout,
@@ -130,7 +136,9 @@ pub struct Settings {
     /// The members that it hosts, and their signing keys.
     pub keys: Vec<(MemberId, Arc<SigningKey>)>,
     /// Its certificate and key for TLS.
-    pub identity: Identity,
+    pub identity: Arc<Own>,
+    /// What renews its keys. None: they stay as they are.
+    pub renewal: Option<Renewal>,
     /// The global configuration, kept on disk.
     pub store: Arc<Store>,
     /// Where new versions come from. None: the configuration stays as it is.
@@ -231,7 +239,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     }
     audit.note_start(&past, described, now).await?;
     let (witness, alarms) = Witness::of(message_log.seen_trees()?);
-    let tls = PeerTls::new(settings.identity, Arc::clone(&configuration), settings.clock.clone(), settings.names);
+    let (own, names) = (Arc::clone(&settings.identity), settings.names);
+    let tls = PeerTls::new(own, Arc::clone(&configuration), settings.clock.clone(), names);
     let tls = Arc::new(tls);
     tls.accepting()?;
     let server = Arc::new(SecurityServer {
@@ -247,6 +256,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         peers: Peers::new(Arc::clone(&tls)),
         lanes: settings.lanes,
         store: settings.store,
+        renewal: settings.renewal,
+        own: settings.identity,
         configuration,
         clock: settings.clock,
         lookout,
@@ -280,6 +291,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         let (store, clock) = (Arc::clone(&server.store), server.clock.clone());
         tides.spawn(global_configuration::watch(registry, store, clock, last.clone()));
     }
+    tides.spawn(renewal::renew(Arc::clone(&server), last.clone()));
     tides.spawn(lookout::watch(Arc::clone(&server), last.clone()));
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
     tides.spawn(note_the_alarms(Arc::clone(&server.audit), alarms, last.clone()));
@@ -291,11 +303,10 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
 /// What the audit log is to hold of the keys, besides the configuration.
 fn described(
     mut settings: BTreeMap<String, String>,
-    identity: &Identity,
+    own: &Own,
     keys: &[(MemberId, Arc<SigningKey>)],
 ) -> BTreeMap<String, String> {
-    let authentication = identity.chain.first().and_then(|leaf| proto::certificate::public_key(leaf).ok());
-    settings.extend(authentication.map(|key| ("key authentication".to_owned(), key.id().to_string())));
+    settings.insert("key authentication".to_owned(), own.key().to_string());
     settings.extend(keys.iter().map(|(member, key)| (format!("key signing {member}"), key.public().id().to_string())));
     settings
 }

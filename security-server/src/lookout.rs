@@ -116,11 +116,15 @@ pub enum Alarm {
     ConfigurationStale,
     /// The configuration is past its validity.
     ConfigurationExpired,
+    /// A key is not renewed for a day, and its certificate ends.
+    KeysNotRenewed,
+    /// Nobody speaks with the keys in use.
+    KeysUnusable,
 }
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Alarm; 9] = [
+    pub const ALL: [Alarm; 11] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::LogHangs,
@@ -130,6 +134,8 @@ impl Alarm {
         Self::ClockStuck,
         Self::ConfigurationStale,
         Self::ConfigurationExpired,
+        Self::KeysNotRenewed,
+        Self::KeysUnusable,
     ];
 
     /// In health and metrics.
@@ -144,6 +150,8 @@ impl Alarm {
             Self::ClockStuck => "clock_stuck",
             Self::ConfigurationStale => "configuration_stale",
             Self::ConfigurationExpired => "configuration_expired",
+            Self::KeysNotRenewed => "keys_not_renewed",
+            Self::KeysUnusable => "keys_unusable",
         }
     }
 
@@ -175,6 +183,10 @@ impl Alarm {
             Self::ConfigurationExpired => {
                 "THE GLOBAL CONFIGURATION HAS EXPIRED: nothing is exchanged until the registry is reached"
             }
+            Self::KeysNotRenewed => {
+                "A KEY OF THIS SERVER IS NOT RENEWED for a day, and its certificate ends: `status` says why"
+            }
+            Self::KeysUnusable => "PEERS DO NOT SPEAK WITH THIS SERVER'S KEYS: `status` says why, and what to do",
         }
     }
 }
@@ -355,6 +367,8 @@ impl SecurityServer {
             Alarm::ClockStuck => self.lookout.is_stuck(),
             Alarm::ConfigurationStale => freshness != Freshness::Fresh,
             Alarm::ConfigurationExpired => freshness == Freshness::Expired,
+            Alarm::KeysNotRenewed => self.renewal.as_ref().is_some_and(|renewal| renewal.is_overdue(self.clock.now())),
+            Alarm::KeysUnusable => self.keys_are_unusable(),
         };
         Alarm::ALL.into_iter().filter(needs).collect()
     }

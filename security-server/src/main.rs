@@ -11,9 +11,9 @@ use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::lanes::Lanes;
-use security_server::listen::operators::{Accepting, Ending, Grants, Records, Status, Verdict};
+use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::operate::{Failed, Operator, encoded};
-use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, What};
+use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, Keys, What};
 use security_server::{doctor, join, shown, usage};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +54,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
             Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
+        What::Keys(keys) => self::keys(keys).await,
         What::Clock(usage::Clock::Accept { reason, server, changing }) => {
             change(&server, changing, "/v1/clock/accept", &Accepting { reason }, shown::clock_accepted).await
         }
@@ -129,6 +130,20 @@ async fn access(access: Access) -> Result<Exit, Ended> {
             let verdict: Verdict = ask(&server, &query).await?;
             show(reading.json, &verdict, || shown::verdict(&verdict, Paint::out()));
             Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn keys(keys: Keys) -> Result<Exit, Ended> {
+    match keys {
+        Keys::List { server, reading } => {
+            let keys: operators::keys::Keys = ask(&server, "/v1/keys").await?;
+            show(reading.json, &keys, || shown::keys(&keys, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Keys::Rotate { what, now, server, changing } => {
+            let rotation = operators::keys::Rotation { what, now };
+            change(&server, changing, "/v1/keys/rotate", &rotation, shown::rotated).await
         }
     }
 }

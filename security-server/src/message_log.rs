@@ -16,9 +16,10 @@ use journal::{Entry, Journal, Pending, Position, TreeIndex};
 use prost::Message;
 use proto::commitment::Secret;
 use proto::digest::Digest;
+use proto::head::Head;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::message::{Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header};
-use proto::record::{Kind, Record};
+use proto::record::{Kind, NONCE_BYTES, Record};
 use proto::refusal::Code;
 use proto::seal;
 use proto::signature::{KeyId, SigningKey};
@@ -214,6 +215,12 @@ pub(crate) fn trees(server: &ServerId, keys: &[(MemberId, Arc<SigningKey>)]) -> 
         key: Arc::clone(key),
     };
     keys.iter().map(tree).collect()
+}
+
+/// The record that names a key and its successor (PROTOCOL.md 15.6).
+pub(crate) fn key_change(nonce: &[u8; NONCE_BYTES], before: KeyId, after: KeyId) -> Record {
+    let change = wire::KeyChange { before: before.to_wire(), after: after.to_wire() };
+    Record::new(Kind::Key, nonce, &[&change.encode_to_vec()])
 }
 
 /// What a `closed` record ends.
@@ -632,6 +639,20 @@ impl MessageLog {
         };
         drop(permit);
         Concluded(concluded)
+    }
+
+    /// From here on the member's heads are signed with this key. The tree goes on, and a `key` record names both. Returns the
+    /// last head that the key before has signed.
+    pub(crate) async fn change_key(
+        &self,
+        member: &MemberId,
+        before: KeyId,
+        key: &Arc<SigningKey>,
+    ) -> Result<Head, LogEnded> {
+        let tree = self.0.trees.get(member).copied().unwrap_or(TreeIndex(0));
+        let record = key_change(&self.draw(), before, key.public().id());
+        let committed = self.0.journal.change_key(tree, Arc::clone(key), record).await?;
+        Ok(committed.head())
     }
 
     fn abandon(&self, way: &Way) {

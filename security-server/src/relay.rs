@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use hyper::client::conn::http2::SendRequest;
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
-use proto::signature::KeyId;
 use proto::transport::{self, EXCHANGE_PATH, FrameReader};
 use proto::wire::relay as wire;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -23,7 +23,7 @@ use crate::forward::AnswerFuture;
 use crate::listen::MAX_EXCHANGES_WITH_PEER;
 use crate::message_log::{Sealed, Source};
 use crate::request::{self, NoResponse};
-use crate::tls::PeerTls;
+use crate::tls::{Keys, PeerTls};
 use crate::way::{Shared, Side, Stop, Way};
 use crate::{fields, lanes};
 
@@ -183,7 +183,7 @@ impl Outward {
             tracing::warn!(exchange = %way.exchange, peer = %self.target.server, %error, "the peer is out of reach");
             Stop::because(Cause::Unreachable, Code::ProviderUnreachable)
         })?;
-        way.note_peer_key(up.key);
+        way.note_peer_key(up.keys.peer);
         let (sender, body) = body::outgoing(None);
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
@@ -395,9 +395,11 @@ struct Connection {
 #[derive(Clone)]
 pub(crate) struct Up {
     address: String,
-    /// The key that the peer's certificate showed.
-    key: KeyId,
+    /// The keys that it was made with.
+    keys: Keys,
     requests: SendRequest<Outgoing>,
+    /// Another one took its place, though nothing is wrong with it.
+    retired: Arc<AtomicBool>,
 }
 
 impl Up {
@@ -479,12 +481,16 @@ impl Peers {
             Arc::clone(connections.entry((lanes::current(), target.server.clone())).or_default())
         };
         let mut slot = slot.lock().await;
-        // A connection is held against the configuration each time, not only when it was made.
+        // A connection is held against the configuration each time, not only when it was made. One that is not usable any
+        // more is let go of: it closes when what runs on it has ended.
         let usable = |up: &Up| {
-            up.address == target.address && self.tls.is_registered(&target.server, &up.key) && !up.requests.is_closed()
+            up.address == target.address && self.tls.may_be_used(&target.server, &up.keys) && !up.requests.is_closed()
         };
         if let Some(up) = slot.up.as_ref().filter(|up| usable(up)) {
             return Ok(up.clone());
+        }
+        if let Some(up) = &slot.up {
+            up.retired.store(true, Ordering::Relaxed);
         }
         // Who waited while the one before dialled in vain does not dial again: a queue of tries would never end.
         if slot.failed.is_some_and(|failed| failed > asked) {
@@ -507,7 +513,7 @@ impl Peers {
 
     async fn dial(self: &Arc<Self>, target: &Target) -> Result<Up, Unreachable> {
         let address = || target.address.clone();
-        let (key, stream) = self.tls.connect(target).await?;
+        let (keys, stream) = self.tls.connect(target).await?;
         let mut builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
         builder
             .timer(hyper_util::rt::TokioTimer::new())
@@ -522,15 +528,17 @@ impl Peers {
             .await
             .map_err(|error| Unreachable::Http { address: address(), error })?;
         let (peers, peer) = (Arc::downgrade(self), target.server.clone());
+        let retired = Arc::new(AtomicBool::new(false));
+        let was_retired = Arc::clone(&retired);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::info!(%peer, %error, "connection to the peer closed");
             }
             // It stops, or is gone: another server of its member's may not be.
-            if let Some(peers) = peers.upgrade() {
+            if let Some(peers) = peers.upgrade().filter(|_| !was_retired.load(Ordering::Relaxed)) {
                 peers.avoid(&peer);
             }
         });
-        Ok(Up { address: target.address.clone(), key, requests })
+        Ok(Up { address: target.address.clone(), keys, requests, retired })
     }
 }

@@ -5,8 +5,10 @@ use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::access_rights::Grant;
+use crate::listen::operators::keys::Keys;
 use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
 use crate::lookout::Room;
+use crate::renewal::KeyState;
 
 /// How the server is.
 pub fn status(status: &Status, paint: Paint) -> String {
@@ -28,6 +30,12 @@ pub fn status(status: &Status, paint: Paint) -> String {
         status.running,
         status.grants,
     );
+    if health.keys != "good" {
+        text += &format!("  keys           {}\n", paint.bad(&health.keys));
+    }
+    if let Some(why) = &health.keys_not_renewed {
+        text += &format!("  keys           {}: {why}\n", paint.doubtful("not renewed"));
+    }
     if health.draining {
         text += &format!("  {}  it ends when what runs has ended\n", paint.doubtful("shutting down"));
     }
@@ -114,6 +122,26 @@ pub fn verdict(verdict: &Verdict, paint: Paint) -> String {
         said(&verdict.title),
         said(&verdict.remedy)
     )
+}
+
+/// This server's own keys.
+pub fn keys(keys: &Keys, paint: Paint) -> String {
+    let line = |key: &KeyState| {
+        let state = match key.state.as_str() {
+            "in use" => paint.good("in use"),
+            "revoked" => paint.bad("REVOKED"),
+            other => paint.doubtful(other),
+        };
+        let good = key.not_after.as_ref().map_or_else(|| "no certificate yet".to_owned(), |end| format!("until {end}"));
+        let from = key.used_from.as_ref().map(|from| format!(", used from {from}")).unwrap_or_default();
+        format!("{} {}  {state}  {good}{from}\n  {}\n", key.what.word(), key.number, key.key)
+    };
+    keys.keys.iter().map(line).collect()
+}
+
+/// A key that was certified, beside those before it.
+pub fn rotated(made: &Keys, paint: Paint) -> String {
+    format!("{}\n{}", paint.good("Certified. Nothing stops while it waits."), keys(made, paint))
 }
 
 fn note(note: &Option<String>, paint: Paint) -> String {

@@ -4,16 +4,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::certificate;
 use proto::global_configuration::Configuration;
 use proto::identifier::ServerId;
 use proto::signature::KeyId;
-use rustls::client::WebPkiServerVerifier;
+use proto::time::Time;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -33,18 +35,88 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
-        self.chain.iter().map(|der| CertificateDer::from(der.clone())).collect()
+    fn certified(&self) -> Result<CertifiedKey, rustls::Error> {
+        let chain = self.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.to_vec()));
+        CertifiedKey::from_der(chain, key, &provider())
+    }
+}
+
+/// This server's identity as it is now. A renewal replaces it while connections run: those that are up keep the one that
+/// they were made with, new ones show the new one.
+#[derive(Debug)]
+pub struct Own(ArcSwap<Shown>);
+
+/// One identity, as TLS shows it.
+#[derive(Debug)]
+struct Shown {
+    certified: Arc<CertifiedKey>,
+    key: KeyId,
+    not_after: Time,
+}
+
+impl Own {
+    /// Beginning with this one.
+    pub fn new(identity: &Identity) -> Result<Arc<Self>, rustls::Error> {
+        Ok(Arc::new(Self(ArcSwap::from_pointee(Shown::of(identity)?))))
     }
 
-    fn key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.to_vec()))
+    /// From now on this one.
+    pub fn replace(&self, identity: &Identity) -> Result<(), rustls::Error> {
+        self.0.store(Arc::new(Shown::of(identity)?));
+        Ok(())
+    }
+
+    /// The key that new connections show.
+    pub fn key(&self) -> KeyId {
+        self.0.load().key
+    }
+
+    /// The last instant of the certificate that they show.
+    pub fn not_after(&self) -> Time {
+        self.0.load().not_after
+    }
+}
+
+impl Shown {
+    fn of(identity: &Identity) -> Result<Self, rustls::Error> {
+        let bad = || rustls::Error::InvalidCertificate(CertificateError::BadEncoding);
+        let leaf = identity.chain.first().ok_or_else(bad)?;
+        let key = certificate::public_key(leaf).map_err(|_| bad())?.id();
+        let not_after = certificate::not_after(leaf).map_err(|_| bad())?;
+        Ok(Self { certified: Arc::new(identity.certified()?), key, not_after })
+    }
+}
+
+impl ResolvesServerCert for Own {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.load().certified))
+    }
+}
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.load().certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
 /// TLS between security servers: who we are, and whom the configuration lists.
 pub struct PeerTls {
-    identity: Identity,
+    own: Arc<Own>,
     configuration: Arc<Current>,
     clock: Clock,
     names: Names,
@@ -64,8 +136,8 @@ pub enum TlsError {
 
 impl PeerTls {
     /// With this server's identity; the configuration is asked anew for each connection.
-    pub fn new(identity: Identity, configuration: Arc<Current>, clock: Clock, names: Names) -> Self {
-        Self { identity, configuration, clock, names, accepting: ArcSwapOption::empty() }
+    pub fn new(own: Arc<Own>, configuration: Arc<Current>, clock: Clock, names: Names) -> Self {
+        Self { own, configuration, clock, names, accepting: ArcSwapOption::empty() }
     }
 
     /// What the peers' door accepts with: made anew when the configuration changed.
@@ -80,7 +152,7 @@ impl PeerTls {
         let mut config = ServerConfig::builder_with_details(provider(), self.time())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(self.identity.chain(), self.identity.key())?;
+            .with_cert_resolver(Arc::clone(&self.own) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec()];
         // A resumed session would not show its certificate again.
         config.send_tls13_tickets = 0;
@@ -90,31 +162,37 @@ impl PeerTls {
         Ok(config)
     }
 
-    /// A connection to a peer that is up: its certificate is the one registered for it, and it has sent its HTTP/2
+    /// A connection to a peer that is up: its certificate is one that is registered for it, and it has sent its HTTP/2
     /// settings, so it did not refuse ours.
     pub(crate) async fn connect(
         &self,
         target: &Target,
-    ) -> Result<(KeyId, Greeted<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>), Unreachable> {
+    ) -> Result<(Keys, Greeted<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>), Unreachable> {
         let tls = |error: std::io::Error| Unreachable::Tls { address: target.address.clone(), error };
-        let config = self.connecting(&target.server).map_err(|error| tls(std::io::Error::other(error)))?;
+        let shown = self.own.0.load_full();
+        let own = shown.key;
+        let config = self.connecting(&target.server, shown).map_err(|error| tls(std::io::Error::other(error)))?;
         let connect = |error| Unreachable::Connect { address: target.address.clone(), error };
         let stream = self.names.connect(&target.address).await.map_err(connect)?;
         let name = ServerName::try_from(certificate::dns_name(&target.server))
             .map_err(|error| tls(std::io::Error::other(error)))?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(tls)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let key = certificate.and_then(|der| certificate::public_key(der).ok()).map(|key| key.id());
-        let key = key.ok_or_else(|| tls(std::io::Error::other("the peer showed no certificate with a P-256 key")))?;
-        Ok((key, greeted(stream).await.map_err(tls)?))
+        let peer = certificate.and_then(|der| certificate::Authentication::parse(der).ok());
+        let peer = peer.ok_or_else(|| tls(std::io::Error::other("the peer showed no server's certificate")))?;
+        let keys = Keys { own, peer: peer.key.id(), until: peer.not_after.minus(NOT_USED_BEFORE_END) };
+        Ok((keys, greeted(stream).await.map_err(tls)?))
     }
 
-    /// Whether this key is registered for this server now.
-    pub(crate) fn is_registered(&self, server: &ServerId, key: &KeyId) -> bool {
-        self.configuration.load().authenticates(server, key)
+    /// Whether a connection that was made with these keys takes new exchanges now: the peer's is registered for it, and ours
+    /// is the one that we show.
+    pub(crate) fn may_be_used(&self, server: &ServerId, keys: &Keys) -> bool {
+        self.configuration.load().authenticates(server, &keys.peer)
+            && keys.own == self.own.key()
+            && self.clock.now() < keys.until
     }
 
-    fn connecting(&self, server: &ServerId) -> Result<ClientConfig, TlsError> {
+    fn connecting(&self, server: &ServerId, shown: Arc<Shown>) -> Result<ClientConfig, TlsError> {
         let configuration = self.configuration.load();
         let registered =
             configuration.servers.get(server).map(|server| server.authentication_keys.clone()).unwrap_or_default();
@@ -125,7 +203,7 @@ impl PeerTls {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
-            .with_client_auth_cert(self.identity.chain(), self.identity.key())?;
+            .with_client_cert_resolver(shown);
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
         Ok(config)
@@ -134,6 +212,21 @@ impl PeerTls {
     fn time(&self) -> Arc<dyn TimeProvider> {
         Arc::new(Ticking(self.clock.clone()))
     }
+}
+
+/// A connection takes no new exchange in the last day of its peer's certificate: by the time that the peer's key leaves the
+/// configuration, and with it what runs on the connection, only what began a day before can still run there.
+const NOT_USED_BEFORE_END: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// With which keys a connection was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Keys {
+    /// Ours.
+    pub own: KeyId,
+    /// The peer's.
+    pub peer: KeyId,
+    /// From here on it takes no new exchange.
+    pub until: Time,
 }
 
 /// The crypto provider, by name: no process-wide default is relied on.
@@ -253,14 +346,14 @@ fn require_pinned(certificate: &CertificateDer<'_>, pinned: &BTreeSet<KeyId>) ->
 }
 
 /// TLS towards a service of our own, pinned to its certificate's key; with our client certificate where it wants one.
-pub fn to_service(key: KeyId, client: Option<&Identity>) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub fn to_service(key: KeyId, client: Option<Arc<Own>>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let verifier = Arc::new(Pinned { provider: provider(), key: BTreeSet::from([key]) });
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match client {
-        Some(identity) => builder.with_client_auth_cert(identity.chain(), identity.key())?,
+        Some(own) => builder.with_client_cert_resolver(own),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -268,11 +361,11 @@ pub fn to_service(key: KeyId, client: Option<&Identity>) -> Result<Arc<ClientCon
 }
 
 /// TLS at the clients' door: any client certificate is let in, and `authenticate` says whose it is.
-pub fn for_clients(identity: &Identity) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub fn for_clients(own: Arc<Own>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(AnyClient(provider())))
-        .with_single_cert(identity.chain(), identity.key())?;
+        .with_cert_resolver(own);
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))

@@ -7,6 +7,7 @@ use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did
 use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 
+use crate::keys::ring::Use;
 use crate::{audit, backup, doctor, join};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
@@ -119,6 +120,24 @@ pub const COMMANDS: &[Command] = &[
         name: "status",
         does: Does::Reads,
         examples: &["security-server status", "security-server status --check && echo ready"],
+    },
+    Command {
+        name: "keys",
+        does: Does::Groups,
+        examples: &["security-server keys list", "security-server keys rotate signing"],
+    },
+    Command {
+        name: "keys list",
+        does: Does::Reads,
+        examples: &["security-server keys list", "security-server keys list --json"],
+    },
+    Command {
+        name: "keys rotate",
+        does: Does::Changes,
+        examples: &[
+            "security-server keys rotate signing --dry-run",
+            "security-server keys rotate authentication --now",
+        ],
     },
     Command {
         name: "clock",
@@ -257,6 +276,9 @@ pub enum What {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Show this server's own keys, or let another one follow before its time.
+    #[command(subcommand, alias = "key")]
+    Keys(Keys),
     /// Say that the clock is right, where it had been wrong.
     #[command(subcommand)]
     Clock(Clock),
@@ -393,6 +415,35 @@ pub enum Access {
         /// How it is shown.
         #[command(flatten)]
         reading: Reading,
+    },
+}
+
+/// Commands about this server's own keys.
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Show the keys, until when each is good, and which is in use.
+    List {
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How the answer is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Let another key follow now: certified, published, taken into use when everybody knows it. Nothing stops meanwhile.
+    Rotate {
+        /// Of which use.
+        #[arg(value_enum)]
+        what: Use,
+        /// Use it as soon as it is published: a peer that does not hear of the registry refuses us until it does.
+        #[arg(long)]
+        now: bool,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is changed, and shown.
+        #[command(flatten)]
+        changing: Changing,
     },
 }
 

@@ -1,7 +1,7 @@
 //! The way of one exchange: what both of its directions share. The line to the peer, our own system, why it stopped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use journal::TreeIndex;
@@ -53,7 +53,8 @@ pub struct Shared {
     sealed: AtomicU64,
     unsent: AtomicBool,
     peer_key: OnceLock<KeyId>,
-    peer_signing_key: OnceLock<KeyId>,
+    /// In the order of their first seals: few, because each is registered.
+    peer_signing_keys: std::sync::Mutex<Vec<KeyId>>,
 }
 
 /// Which side of an exchange a server is on.
@@ -172,7 +173,7 @@ impl Way {
             sealed: AtomicU64::new(0),
             unsent: AtomicBool::new(false),
             peer_key: OnceLock::new(),
-            peer_signing_key: OnceLock::new(),
+            peer_signing_keys: std::sync::Mutex::default(),
         }))
     }
 }
@@ -209,10 +210,11 @@ impl Shared {
         }
     }
 
-    /// The key of the connection to the peer, and the key that signs its messages: what `still` asks the configuration
-    /// about. Known from the first message on that shows them.
-    pub fn peer_keys(&self) -> (Option<&KeyId>, Option<&KeyId>) {
-        (self.peer_key.get(), self.peer_signing_key.get())
+    /// The key of the connection to the peer, and the keys that have signed its messages: what `still` asks the
+    /// configuration about. Known from the first message on that shows them.
+    pub fn peer_keys(&self) -> (Option<&KeyId>, Vec<KeyId>) {
+        let signing = self.peer_signing_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.peer_key.get(), signing.clone())
     }
 
     pub(crate) fn note_peer_key(&self, key: KeyId) {
@@ -221,8 +223,11 @@ impl Shared {
     }
 
     pub(crate) fn note_peer_signing_key(&self, key: Option<KeyId>) {
-        // Set once: a key that changes meanwhile is asked for with each message that it signs.
-        let _ = key.map(|key| self.peer_signing_key.set(key));
+        let Some(key) = key else { return };
+        let mut keys = self.peer_signing_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.last() != Some(&key) && !keys.contains(&key) {
+            keys.push(key);
+        }
     }
 
     /// How many request messages the service has been handed.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use central_registry::Running;
@@ -16,11 +16,15 @@ use proto::registration::{Invitation, Order};
 use proto::time::Time;
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use security_server::Started;
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::join::{self, join};
+use security_server::keys::ring::Use;
+use security_server::renewal::KeyState;
 use tempfile::TempDir;
 
 use crate::processes::{Member, PURPOSE};
@@ -96,7 +100,6 @@ impl Realm {
             }))
             .await
             .unwrap();
-        let time = Arc::clone(&self.time);
         let options = join::Options {
             directory: self.path(member.name),
             registry: invitation.registry,
@@ -109,7 +112,7 @@ impl Realm {
             passphrase: self.passphrase.clone(),
             cost: Cost::dangerously_cheap(),
             unlock: Source::Prompt,
-            clock: Clock::from_fn(move || Time::from_millis(time.load(Ordering::SeqCst))),
+            clock: self.clock(),
         };
         let asked = join::ask(&options).await.unwrap();
         self.order(Order::Approve(asked.request.parse().unwrap())).await.unwrap();
@@ -120,9 +123,7 @@ impl Realm {
     /// Starts a member's server from its directory.
     pub async fn serve(&mut self, member: &Member) {
         let configuration = Configuration::read(&self.directory.path().join(member.file())).unwrap();
-        let time = Arc::clone(&self.time);
-        let clock = Clock::from_fn(move || Time::from_millis(time.load(Ordering::SeqCst)));
-        let settings = configuration.settings(&self.passphrase, clock).await.unwrap();
+        let settings = configuration.settings(&self.passphrase, self.clock()).await.unwrap();
         self.servers.insert(member.name, security_server::start(settings).await.unwrap());
     }
 
@@ -203,9 +204,80 @@ impl Realm {
         }
     }
 
+    /// Lets a day pass, as the registry's minutes would: the configuration is signed again, and every server has renewed
+    /// what was due.
+    pub async fn day(&self) {
+        self.pass(Duration::from_secs(24 * 3600));
+        self.settled().await;
+        let day = Duration::from_secs(24 * 3600);
+        for started in self.servers.values() {
+            let began = self.now().minus(day / 2).to_string();
+            self.keys_are(started, |keys| {
+                keys.iter().any(|key| {
+                    key.what == Use::Authentication && key.not_before.as_ref().is_some_and(|since| *since > began)
+                })
+            })
+            .await;
+        }
+    }
+
+    /// Waits until this server's keys are so. It looks with each version that comes into force.
+    pub async fn keys_are(&self, started: &Started, so: impl Fn(&[KeyState]) -> bool) -> Vec<KeyState> {
+        let mut versions = started.server.store.current().versions();
+        let renewal = started.server.renewal.as_ref().unwrap();
+        let mut changes = renewal.changes();
+        let waiting = async {
+            loop {
+                let keys = renewal.keys(&started.server.store.current().load());
+                if so(&keys) {
+                    return keys;
+                }
+                tokio::select! {
+                    changed = versions.changed() => changed.unwrap(),
+                    changed = changes.changed() => changed.unwrap(),
+                }
+            }
+        };
+        soon(waiting).await
+    }
+
+    /// Waits until the last attempt to renew this server's keys failed, or did not, and says why. It looks now, and not in a
+    /// minute.
+    pub async fn renewal(&self, started: &Started, fails: bool) -> String {
+        let renewal = started.server.renewal.as_ref().unwrap();
+        let mut changes = renewal.changes();
+        renewal.look();
+        let waiting = async {
+            loop {
+                let failing = renewal.failing();
+                if failing.is_some() == fails {
+                    return failing.unwrap_or_default();
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        soon(waiting).await
+    }
+
+    /// The keys of a member's server that are in use: for TLS, and for seals.
+    pub fn in_use(&self, member: &Member) -> [String; 2] {
+        let server = &self.servers[member.name].server;
+        let keys = server.renewal.as_ref().unwrap().keys(&server.store.current().load());
+        Use::ALL.map(|what| {
+            let in_use = keys.iter().find(|key| key.what == what && key.state == "in use");
+            in_use.expect("there is always one").key.clone()
+        })
+    }
+
     /// The time that everybody sees.
     pub fn now(&self) -> Time {
         Time::from_millis(self.time.load(Ordering::SeqCst))
+    }
+
+    /// The clock that everybody has.
+    pub fn clock(&self) -> Clock {
+        let time = Arc::clone(&self.time);
+        Clock::from_fn(move || Time::from_millis(time.load(Ordering::SeqCst)))
     }
 
     /// Lets time pass for everybody.
@@ -252,4 +324,68 @@ async fn serve(directory: &TempDir, passphrase: &Passphrase, time: &Arc<AtomicU6
 fn clock(time: &Arc<AtomicU64>) -> central_registry::Clock {
     let time = Arc::clone(time);
     Arc::new(move || Time::from_millis(time.load(Ordering::SeqCst)))
+}
+
+/// The key that a server's peers' door shows to whoever connects now.
+pub async fn shown_by(member: &Member) -> String {
+    let saw = Arc::new(Saw {
+        provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        certificate: Mutex::default(),
+    });
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&saw.provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&saw) as Arc<dyn ServerCertVerifier>)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tokio::net::TcpStream::connect(member.peers).await.unwrap();
+    let name = proto::certificate::dns_name(&server_id(member)).try_into().unwrap();
+    // Without a certificate of our own we are not let in; it shows its own before that.
+    let _ = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let der = saw.certificate.lock().unwrap().take().expect("it shows a certificate");
+    proto::certificate::public_key(&der).unwrap().id().to_string()
+}
+
+/// Looks, and believes everything.
+#[derive(Debug)]
+struct Saw {
+    provider: Arc<rustls::crypto::CryptoProvider>,
+    certificate: Mutex<Option<Vec<u8>>>,
+}
+
+impl ServerCertVerifier for Saw {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.certificate.lock().unwrap() = Some(certificate.to_vec());
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not spoken".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }

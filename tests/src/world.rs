@@ -28,7 +28,7 @@ use security_server::listen::clients::Door;
 use security_server::lookout::DiskMarks;
 use security_server::names::Names;
 use security_server::services::{Service, Services};
-use security_server::tls::Identity;
+use security_server::tls::{Identity, Own};
 use security_server::{Settings, Started};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -276,7 +276,8 @@ impl World {
             lanes: Lanes::default(),
             id: member.server.clone(),
             keys: vec![(member.subsystem.member(), Arc::clone(&member.signing))],
-            identity: Identity { chain: member.chain.clone(), key: member.authentication.clone().into() },
+            identity: Own::new(&member.identity()).unwrap(),
+            renewal: None,
             store: Arc::new(store.unwrap()),
             registry: self.registry.clone(),
             clock: Clock::from_fns(
@@ -474,6 +475,11 @@ impl World {
 }
 
 impl Member {
+    /// Its certificate and key for TLS.
+    pub fn identity(&self) -> Identity {
+        Identity { chain: self.chain.clone(), key: self.authentication.clone().into() }
+    }
+
     fn new(
         authority: &CertificateAuthority,
         now: Time,

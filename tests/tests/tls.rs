@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use security_server::authenticate::Clients;
 use security_server::listen::clients::Door;
 use security_server::services::{Service, Services};
-use security_server::tls::{self, Identity};
+use security_server::tls::{self, Identity, Own};
 use tests::world::{PURPOSE, World};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -40,7 +40,7 @@ fn self_signed() -> (Identity, KeyId) {
 async fn service(identity: &Identity) -> (SocketAddr, mpsc::UnboundedReceiver<Option<KeyId>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let acceptor = TlsAcceptor::from(tls::for_clients(identity).unwrap());
+    let acceptor = TlsAcceptor::from(tls::for_clients(Own::new(identity).unwrap()).unwrap());
     let (showed, shown) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -110,7 +110,7 @@ async fn a_service_over_tls_is_known_by_its_key() {
         Identity { chain: world.members["moj"].chain.clone(), key: world.members["moj"].authentication.clone().into() };
     let own_key = public_key(&own.chain[0]).unwrap().id();
     for (client, expected) in [(None, None), (Some(&own), Some(own_key))] {
-        let tls = tls::to_service(key, client).unwrap();
+        let tls = tls::to_service(key, client.map(|client| Own::new(client).unwrap())).unwrap();
         let at = Service::new(subsystem.clone(), "echo.v1.Echo".into(), address.to_string(), Some(tls));
         restart_with(&mut world, "moj", |settings| settings.services = Services::new([at]).unwrap()).await;
         let (body, fields) = call_of_the_portal(&world).await;
@@ -142,7 +142,8 @@ async fn a_client_is_known_by_its_certificate_and_by_no_other() {
     let (own_key, subsystem) = (public_key(&own.chain[0]).unwrap().id(), member.subsystem.clone());
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     restart_with(&mut world, "portal", |settings| {
-        settings.client_doors = vec![(door, Door { bound: None, tls: Some(tls::for_clients(&own).unwrap()) })];
+        settings.client_doors =
+            vec![(door, Door { bound: None, tls: Some(tls::for_clients(Own::new(&own).unwrap()).unwrap()) })];
         settings.clients = Clients { tokens: HashMap::new(), certificates: HashMap::from([(known_key, subsystem)]) };
     })
     .await;
@@ -151,7 +152,7 @@ async fn a_client_is_known_by_its_certificate_and_by_no_other() {
     for (client, refused) in
         [(Some(&known), None), (Some(&stranger), Some("CLIENT_UNKNOWN")), (None, Some("CLIENT_UNKNOWN"))]
     {
-        let config = tls::to_service(own_key, client).unwrap();
+        let config = tls::to_service(own_key, client.map(|client| Own::new(client).unwrap())).unwrap();
         let stream = TcpStream::connect(world.servers["portal"].clients[0]).await.unwrap();
         let name = "localhost".try_into().unwrap();
         let stream = TlsConnector::from(Arc::clone(&config)).connect(name, stream).await.unwrap();
@@ -258,7 +259,7 @@ async fn who_shows_no_certificate_of_the_authority_does_not_get_in() {
     let issued = Identity { chain: portal.chain.clone(), key: portal.authentication.clone().into() };
     for (shown, gets_in) in [(None, false), (Some(&made), false), (Some(&issued), true)] {
         let stream = TcpStream::connect(world.servers["moj"].peers).await.unwrap();
-        let config = tls::to_service(own_key, shown).unwrap();
+        let config = tls::to_service(own_key, shown.map(|shown| Own::new(shown).unwrap())).unwrap();
         let name = "peer.example".try_into().unwrap();
         // With TLS 1.3 a client is up before the server has looked at its certificate.
         let stream = TlsConnector::from(config).connect(name, stream).await.unwrap();
@@ -302,7 +303,8 @@ async fn a_client_that_does_not_hold_its_key_is_nobody() {
     let subsystem = member.subsystem.clone();
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     restart_with(&mut world, "portal", |settings| {
-        settings.client_doors = vec![(door, Door { bound: None, tls: Some(tls::for_clients(&own).unwrap()) })];
+        let tls = tls::for_clients(Own::new(&own).unwrap()).unwrap();
+        settings.client_doors = vec![(door, Door { bound: None, tls: Some(tls) })];
         settings.clients = Clients { tokens: HashMap::new(), certificates: HashMap::from([(known_key, subsystem)]) };
     })
     .await;

@@ -1,5 +1,6 @@
 //! What was decided and what was published: whole, of one history, and good for a while.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use checks::{Found, Limit, Looked, blocking, disk, failed, ok, warning};
@@ -20,6 +21,10 @@ use crate::spread::{self, PUBLIC, SIGNED_EVERY};
 
 /// A role, or a certificate, that ends sooner is told.
 pub const ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
+
+/// So little of a server's newest authentication certificate is left where it was not renewed for days: it is good for
+/// seven, and renewed each day.
+pub const NOT_RENEWED: Duration = Duration::from_secs(4 * 86_400);
 
 const REMEDY: &str = "timedatectl set-ntp true; timedatectl shows whether it is synchronised";
 
@@ -208,7 +213,7 @@ fn ending(now: Time, at: Time, told: String, remedy: String) -> Looked<()> {
     Ok(ok((), told))
 }
 
-/// Members whose certificates end soon, or have ended.
+/// Members whose newest certificates end soon, or have ended: their servers renew them by themselves.
 pub(super) async fn members(sheet: &Sheet, now: Time, clock: &Found<()>, published: &Found<Publication>) {
     let line = sheet.line(Part::Members, "members' certificates", "");
     let looked = async {
@@ -216,31 +221,38 @@ pub(super) async fn members(sheet: &Sheet, now: Time, clock: &Found<()>, publish
         let files = published.get()?.files().clone();
         blocking(move || {
             let documents = files.iter().filter(|(name, _)| name.starts_with("members/"));
-            let mut ends: Vec<(Time, String)> = documents
+            let mut ends: Vec<(Time, Duration, String)> = documents
                 .filter_map(|(_, bytes)| serde_json::from_slice::<MemberDocument>(bytes).ok())
                 .flat_map(|member| ends_of(&member))
                 .collect();
             ends.sort();
-            let soon: Vec<_> = ends.iter().filter(|(at, _)| now.plus(ENDS_SOON) >= *at).collect();
-            let Some((at, server)) = soon.first() else {
-                return Ok(ok((), format!("{} certificates, none ends within 30 days", ends.len())));
+            let behind: Vec<_> = ends.iter().filter(|(at, left, _)| now.plus(*left) >= *at).collect();
+            let Some((at, _, server)) = behind.first() else {
+                return Ok(ok((), format!("{} in use, all renewed", ends.len())));
             };
             let ended = if now > *at { "ended" } else { "ends" };
-            let finding = format!("{} end within 30 days or have ended; that of {server} {ended} at {at}", soon.len());
-            Ok(warning((), finding, "tell those members' admins, who join anew: central-registry invite"))
+            let finding = format!("{} are not renewed; that of {server} {ended} at {at}", behind.len());
+            let remedy = "ask those members' admins whether their servers run and reach this registry (there: \
+                          security-server doctor); one whose certificate ended 30 days ago joins anew: central-registry invite";
+            Ok(warning((), finding, remedy))
         })
         .await
     };
     line.looks(Limit::new(READING, "look whether this machine is overloaded: uptime"), looked).await;
 }
 
-fn ends_of(member: &MemberDocument) -> Vec<(Time, String)> {
-    let authentication = member.servers.iter().flat_map(|server| {
+/// When the newest certificate of each use ends at each server, how much of it should be left, and whose it is.
+fn ends_of(member: &MemberDocument) -> Vec<(Time, Duration, String)> {
+    let authentication = member.servers.iter().filter_map(|server| {
         let read = server.authentication.iter().filter_map(|der| Authentication::parse(der.as_bytes()).ok());
-        read.map(|certificate| (certificate.not_after, certificate.server.to_string()))
+        Some((read.map(|certificate| certificate.not_after).max()?, NOT_RENEWED, server.server.to_string()))
     });
-    let signing = member.signing.iter().filter_map(|signing| Signing::parse(signing.certificate.as_bytes()).ok());
-    authentication.chain(signing.map(|certificate| (certificate.not_after, certificate.server.to_string()))).collect()
+    let mut signing = BTreeMap::new();
+    for read in member.signing.iter().filter_map(|signing| Signing::parse(signing.certificate.as_bytes()).ok()) {
+        let newest = signing.entry(read.server).or_insert(read.not_after);
+        *newest = read.not_after.max(*newest);
+    }
+    authentication.chain(signing.into_iter().map(|(server, at)| (at, ENDS_SOON, server.to_string()))).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use proto::identifier::{MemberId, ServerId, SubsystemId};
 use proto::registration::{RequestId, Text};
 use proto::time::Time;
 
-use super::{Admitted, Applied, Event, Hex, KeyUse, Register};
+use super::{Admitted, Applied, Event, Hex, KeyUse, Register, Registered};
 
 /// What would be taken off the road, as far as the register knows: it knows no services, no grants and no traffic.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -55,8 +55,18 @@ impl Register {
                 }
                 (None, None) => return Vec::new(),
             },
+            Event::Moved { server, address } => format!("have everybody reach {server} at {address}"),
+            Event::Maintained { server, notice: Some(notice) } => {
+                format!("say that {server} is in maintenance: \"{notice}\"")
+            }
+            Event::Maintained { server, notice: None } => format!("say that {server} is back from maintenance"),
+            Event::Hosted { subsystem, server } => format!("let {server} speak for {subsystem}"),
+            Event::Unhosted { subsystem, server } => format!("let {server} speak for {subsystem} no more"),
+            Event::Leaving { member, reason } => format!("note that {member} asks to leave: \"{reason}\""),
+            Event::Removed { what, .. } => format!("remove {what}: it is registered no more"),
             Event::Founded { .. }
             | Event::Applied { .. }
+            | Event::Renewed { .. }
             | Event::BackedUp { .. }
             | Event::Started { .. }
             | Event::Adopted { .. }
@@ -65,7 +75,9 @@ impl Register {
             | Event::Published { .. } => return Vec::new(),
         };
         let taken = match &admitted.entry().event {
-            Event::Suspended { .. } | Event::Revoked { .. } => self.taken_by(admitted).sentences(),
+            Event::Suspended { .. } | Event::Revoked { .. } | Event::Unhosted { .. } | Event::Removed { .. } => {
+                self.taken_by(admitted).sentences()
+            }
             _ => Vec::new(),
         };
         [first].into_iter().chain(taken).collect()
@@ -158,6 +170,16 @@ impl Taken {
             self.other_members, self.other_subsystems
         );
         members.chain(servers).chain(gone).chain(thinned).chain([unknown]).collect()
+    }
+}
+
+impl std::fmt::Display for Registered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(member) => write!(f, "the member {member}"),
+            Self::Server(server) => write!(f, "the server {server}"),
+            Self::Subsystem(subsystem) => write!(f, "the subsystem {subsystem}"),
+        }
     }
 }
 

@@ -61,6 +61,68 @@ pub enum Refused {
         "key {0} signs no log, or the text is no head; give --last-head for a signing key, as its member's log has it"
     )]
     NoHeadOf(KeyId),
+    /// There is no such server.
+    #[error("there is no server {server}; {remedy}")]
+    NoServer {
+        /// As asked.
+        server: ServerId,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
+    /// There is no such subsystem.
+    #[error("there is no subsystem {subsystem}; {remedy}")]
+    NoSubsystem {
+        /// As asked.
+        subsystem: SubsystemId,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
+    /// A subsystem's member has no signing key at the server.
+    #[error("{member} has no signing key at {server}; host its subsystems at a server that it joined with")]
+    SealsNothingThere {
+        /// The member.
+        member: MemberId,
+        /// The server.
+        server: ServerId,
+    },
+    /// Nothing would change.
+    #[error("{0}; nothing is to be done")]
+    SoAlready(String),
+    /// A name that people would take for another.
+    #[error("{name} looks like {other}, which is registered; choose a name that nobody takes for another")]
+    LooksLike {
+        /// As asked.
+        name: String,
+        /// The one that it looks like.
+        other: String,
+    },
+    /// The key is none with which this may be asked.
+    #[error(
+        "key {key} is none with which {server} may ask for this: it was replaced or revoked, or ended too long ago; ask the \
+         registry's admins for an invitation to replace the server's keys"
+    )]
+    NotTheServersKey {
+        /// The server.
+        server: ServerId,
+        /// The key.
+        key: KeyId,
+    },
+    /// Too many keys of one use.
+    #[error("{for_what} has {limit} good keys already; wait until the first of them ends, or have one revoked")]
+    KeysEnough {
+        /// What they are for.
+        for_what: String,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A certificate that is not what the register says it must be.
+    #[error("the certificate made for {for_what} is wrong: {reason}; see the registry's diagnostics")]
+    WrongCertificate {
+        /// What it is for.
+        for_what: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The server is registered.
     #[error("the server {0} is registered already; give the new one another name")]
     ServerRegistered(ServerId),

@@ -162,6 +162,18 @@ impl Journal {
         pending
     }
 
+    /// Changes the key that signs a tree's heads. `record` says so in the tree: the head of its commit is the last that the
+    /// key before signs, and what is queued after it is signed with the new key. Resolves when the record is durable.
+    ///
+    /// # Panics
+    /// As [`Journal::append`].
+    pub fn change_key(&self, tree: TreeIndex, key: Arc<SigningKey>, record: Record) -> Pending {
+        assert!(tree.0 < self.geneses.len(), "tree {} is none of this journal's {}", tree.0, self.geneses.len());
+        let (request, pending) = Request::changing_key(tree, record, key, self.shared.clone());
+        let _ = self.queue.as_ref().expect("taken only by drop").send(request);
+        pending
+    }
+
     /// The genesis record of a tree.
     pub fn genesis(&self, tree: TreeIndex) -> &Record {
         &self.geneses[tree.0].1

@@ -43,6 +43,8 @@ pub(crate) struct Request {
     leaving: bool,
     /// Whether a commit is made for it, rather than it waiting for one that is made anyway.
     urgent: bool,
+    /// Signs from the next commit on.
+    next_key: Option<Arc<SigningKey>>,
     /// Both computed where the record comes from, not in the one thread that all wait for.
     hash: Digest,
     checksum: u32,
@@ -53,13 +55,21 @@ impl Request {
     pub fn new(tree: TreeIndex, record: Record, beside: Bytes, leaving: bool, shared: Arc<Shared>) -> (Self, Pending) {
         let (release, released) = oneshot::channel();
         let (hash, checksum) = (record.hash(), format::checksum_of(record.as_bytes(), &beside));
-        (Self { tree, record, beside, leaving, urgent: true, hash, checksum, release }, Pending { released, shared })
+        let next_key = None;
+        let request = Self { tree, record, beside, leaving, urgent: true, next_key, hash, checksum, release };
+        (request, Pending { released, shared })
     }
 
     /// The same, for which no commit is made at once.
     pub fn riding(tree: TreeIndex, record: Record, shared: Arc<Shared>) -> (Self, Pending) {
         let (request, pending) = Self::new(tree, record, Bytes::new(), false, shared);
         (Self { urgent: false, ..request }, pending)
+    }
+
+    /// The record after which another key signs. Its own commit is signed, by the key before.
+    pub fn changing_key(tree: TreeIndex, record: Record, key: Arc<SigningKey>, shared: Arc<Shared>) -> (Self, Pending) {
+        let (request, pending) = Self::new(tree, record, Bytes::new(), true, shared);
+        (Self { next_key: Some(key), ..request }, pending)
     }
 
     fn length(&self) -> usize {
@@ -175,6 +185,8 @@ impl Drop for EndOnPanic<'_> {
 pub(crate) struct Growing {
     state: Snapshot,
     key: Arc<SigningKey>,
+    /// The key that signs after the batch that is being put together.
+    next_key: Option<Arc<SigningKey>>,
     /// The last commit, while its head is not signed.
     unsigned: Option<Arc<CommitProof>>,
     /// Requests of the batch that is being put together.
@@ -185,7 +197,7 @@ impl Growing {
     /// `None` where the genesis is too long.
     pub fn new(genesis: Record, key: Arc<SigningKey>) -> Option<Self> {
         let state = Snapshot::unborn(genesis).filter(|it| it.genesis_record.as_bytes().len() <= MAX_GENESIS_BYTES)?;
-        Some(Self { state, key, unsigned: None, queued: Vec::new() })
+        Some(Self { state, key, next_key: None, unsigned: None, queued: Vec::new() })
     }
 
     /// Commits what is queued for this tree: its block goes to the batch.
@@ -364,12 +376,15 @@ impl Writing {
         let riding = self.riding.take();
         let (mut records, mut bytes) = riding.as_ref().map_or((0, 0), |riding| (riding.records, riding.bytes));
         let (mut next, mut urgent, mut full) = (Some(first), false, false);
-        while let Some(request) = next {
+        while let Some(mut request) = next {
             records += 1;
             bytes += request.length();
             urgent |= request.urgent;
-            self.trees[request.tree.0].queued.push(request);
-            full = records >= MAX_BATCH_RECORDS || bytes >= MAX_BATCH_BYTES;
+            let tree = &mut self.trees[request.tree.0];
+            tree.next_key = request.next_key.take();
+            // What comes after a change of the key is signed with the new one: it is for the next batch.
+            full = records >= MAX_BATCH_RECORDS || bytes >= MAX_BATCH_BYTES || tree.next_key.is_some();
+            tree.queued.push(request);
             next = if full { None } else { queue.try_recv().ok() };
         }
         let since = riding.map_or_else(Instant::now, |riding| riding.since);
@@ -421,6 +436,10 @@ impl Writing {
         }
         shared.count_writing();
         self.length += self.batch.len() as u64;
+        for tree in &mut self.trees {
+            // A crash before this: the record of the change is there or not, and nothing was signed with the new key.
+            tree.key = tree.next_key.take().unwrap_or_else(|| tree.key.clone());
+        }
         shared.is_durable_up_to(self.end());
         shared.count(committed.iter().map(|(_, _, requests)| requests.len()).sum(), heads_signed);
         let unsigned = self.trees.iter().any(|tree| tree.unsigned.is_some());

@@ -115,6 +115,17 @@ pub fn for_its_owner_only(path: &Path) -> Result<(), KeyError> {
     Ok(())
 }
 
+/// How dear a try of the passphrase is at a key file that is there.
+pub fn cost_of(path: &Path) -> Result<Cost, KeyError> {
+    let pem = fs::read(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+    let rounds = || {
+        let (_, document) = SecretDocument::from_pem(std::str::from_utf8(&pem).ok()?).ok()?;
+        let encrypted = EncryptedPrivateKeyInfo::from_der(document.as_bytes()).ok()?;
+        Some(encrypted.encryption_algorithm.pbes2()?.kdf.pbkdf2()?.iteration_count)
+    };
+    rounds().map(Cost).ok_or_else(|| KeyError::Format { path: path.to_owned() })
+}
+
 /// PBES2 with PBKDF2-HMAC-SHA-256 and AES-256-CBC, named explicitly: openssl does not open the crate's default (scrypt).
 fn encrypt(pkcs8: &[u8], passphrase: &Passphrase, cost: Cost) -> Option<Zeroizing<String>> {
     let (mut salt, mut iv) = ([0; 16], [0; 16]);
@@ -166,6 +177,7 @@ mod tests {
         let (_directory, path, key) = made();
         assert_eq!(open(&path, &passphrase("correct horse")).unwrap().public(), key.public());
         assert!(matches!(open(&path, &passphrase("correct house")), Err(KeyError::Passphrase { .. })));
+        assert_eq!(cost_of(&path).unwrap(), Cost::dangerously_cheap());
     }
 
     #[test]

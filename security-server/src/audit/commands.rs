@@ -193,6 +193,20 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
         Noted::Refused { at, from, attempts } => {
             (Some(*at), format!("refused {attempts} at the operators' door without a token, last from {from}"), None)
         }
+        Noted::KeyWanted { at, by, what, at_once } => {
+            let when = if *at_once { "as soon as it is published" } else { "when everybody knows it" };
+            (Some(*at), format!("wanted another {} key, in use {when}", what.word()), Some(by))
+        }
+        Noted::KeyCertified { at, what, key, not_after } => {
+            (Some(*at), format!("the registry certified the {} key {key} until {not_after}", what.word()), None)
+        }
+        Noted::KeyTakenUp { at, what, before, key, last_head } => {
+            let last = last_head
+                .as_ref()
+                .map(|head| format!("; the last head of the one before: {}", head.trim_end().replace('\n', " ")));
+            let last = last.unwrap_or_default();
+            (Some(*at), format!("took the {} key {key} into use in the place of {before}{last}", what.word()), None)
+        }
         Noted::Alarm(alarm) => {
             let what = match &alarm.finding {
                 Finding::LostTail { tree, ended, held, .. } => {

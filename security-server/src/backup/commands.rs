@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{BackupError, Found, Made, Wanted, create, restore, verify, would_create, would_restore};
 use crate::audit::{journal_as_json, journal_in_words};
 use crate::clock::Clock;
+use crate::keys::ring::{self, Use};
 use crate::keys::{NoPassphrase, Source};
 use crate::usage::ConfigurationFile;
 
@@ -160,7 +161,7 @@ impl Made {
         text += if self.about.signing_keys {
             "  WITH the signing key: who has this file and both passphrases speaks for the member\n"
         } else {
-            "  without the signing key: keep a copy of keys/signing.pem elsewhere, or the server joins anew\n"
+            "  without the signing key: keep a copy of keys/ elsewhere, of each key anew, or the server joins anew\n"
         };
         if !self.about.complete {
             text += "  with the newest segments of the message log only: keep the others, they are evidence\n";
@@ -205,11 +206,11 @@ impl Found {
 }
 
 fn next(found: &Found, directory: &std::path::Path) -> String {
+    let signing = ring::key_in_use(directory, Use::Signing);
     let directory = directory.display();
     let mut text = format!("It was put back into {directory}.\n\nNext:\n");
     if !found.manifest.about.signing_keys {
-        text +=
-            &format!("  put the signing key back, from where you keep it: {directory}/keys/signing.pem, mode 0600\n");
+        text += &format!("  put the signing key back, from where you keep it: {}, mode 0600\n", signing.display());
     }
     text += &format!(
         "  make sure that the server that this was never runs again\n  \

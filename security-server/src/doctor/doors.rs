@@ -15,7 +15,7 @@ use crate::operate::{Failed, Operator};
 /// Whether the server runs.
 pub(super) enum State {
     /// It does, and says how it is.
-    Running(Health),
+    Running(Box<Health>),
     /// It does not.
     Stopped,
 }
@@ -50,7 +50,7 @@ pub(super) async fn server(sheet: &Sheet, file: &Found<File>, token: &Found<Opti
             return Err(reach::taken(door, &at, &format!("it is {server}")));
         }
         let found = format!("{server} runs, with {running} exchanges and {grants} grants");
-        Ok(ok(State::Running(health), found))
+        Ok(ok(State::Running(Box::new(health)), found))
     };
     line.looks(Limit::new(2 * ANSWER, remedy), looked).await
 }

@@ -1,5 +1,6 @@
 //! This server as others know it: its certificate, its keys in the configuration, its member, its subsystems.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,20 +9,23 @@ use proto::certificate::{Authentication, Authority, Signing};
 use proto::global_configuration::update::Trusted;
 use proto::global_configuration::{Configuration, Standing};
 use proto::identifier::SubsystemId;
+use proto::server_request::ENDED_AT_MOST;
 use proto::signature::KeyId;
 use proto::time::Time;
 
+use super::doors::State;
 use super::{File, Here, Part, Sheet};
 use crate::clock::Clock;
 use crate::global_configuration::Current;
-use crate::keys::Keys;
+use crate::keys::ring::{self, Use};
+use crate::keys::{KEYS, Keys};
 use crate::relay::Peers;
 use crate::tls::PeerTls;
 
-/// Of a certificate's life, this part should be left: a third.
-const LEFT: u32 = 3;
+/// Of a certificate's life, this part should be left: a quarter. Renewal keeps more than that.
+const LEFT: u32 = 4;
 
-const JOIN_AGAIN: &str = "join again under another name, with a new invitation: security-server join";
+const JOIN_AGAIN: &str = "join again, with a new invitation: security-server join";
 
 /// The authentication certificate in its file: of its form, this server's, by an authority of the instance, and of the
 /// key that is here.
@@ -31,17 +35,20 @@ pub(super) async fn certificate(
     keys: &Found<Keys>,
     stored: &Found<Trusted>,
 ) -> Found<Authentication> {
-    let path = file.get().map(|file| file.beside("certificates/authentication.pem")).unwrap_or_default();
+    let here = |of: fn(&Path, Use) -> PathBuf| {
+        file.get().map(|file| of(&file.directory(), Use::Authentication)).unwrap_or_default()
+    };
+    let (path, key) = (here(ring::certificate_in_use), here(ring::key_in_use));
     let line = sheet.line(Part::Own, "authentication certificate", path.display().to_string());
     let copy = format!("put {} back from a copy; or {JOIN_AGAIN}", path.display());
     let looked = async {
         let configuration = file.get()?.configuration.clone();
         let server = configuration.server.clone();
         let authorities = stored.get()?.configuration().authorities.clone();
-        let here = keys.get().ok().map(|keys| keys.authentication_key().public().clone());
+        let held = keys.get().ok().map(|keys| keys.authentication_key().public().clone());
         blocking(move || {
             let wrong = |finding: String| failed(finding, &copy);
-            let chain = configuration.chain("authentication").map_err(|error| wrong(error.to_string()))?;
+            let chain = configuration.chain(Use::Authentication).map_err(|error| wrong(error.to_string()))?;
             let der = &chain[0];
             let read = Authentication::parse(der).map_err(|error| wrong(error.to_string()))?;
             if read.server != server {
@@ -51,8 +58,9 @@ pub(super) async fn certificate(
             if !authorities.iter().any(|authority| issued(authority).is_ok()) {
                 return Err(wrong(format!("no authority of {} issued it", server.owner().instance())));
             }
-            if here.is_some_and(|key| key != read.key) {
-                return Err(wrong("it is for another key than keys/authentication.pem holds".to_owned()));
+            if held.is_some_and(|held| held != read.key) {
+                let key = key.file_name().unwrap_or_default().display();
+                return Err(wrong(format!("it is for another key than {KEYS}/{key} holds")));
             }
             Ok(ok(read, "this server's, by an authority of the instance"))
         })
@@ -107,7 +115,12 @@ pub(super) fn registered(sheet: &Sheet, here: &Here, clock: &Found<()>, newest: 
             });
             return Err(failed(finding, format!("correct {}: server; or {JOIN_AGAIN}", file.at(&["server"]))));
         };
-        Ok(ok(configuration.clone(), format!("others reach it at {}", registered.address)))
+        let found = format!("others reach it at {}", registered.address);
+        if let Some(notice) = &registered.maintenance {
+            let remedy = "ask the registry's admin to end it, when it is over";
+            return Ok(warning(configuration.clone(), format!("{found}; it is in maintenance: {notice}"), remedy));
+        }
+        Ok(ok(configuration.clone(), found))
     };
     let registered = sheet.line(Part::Own, "registration", &id).says(registered());
 
@@ -141,6 +154,7 @@ pub(super) fn registered(sheet: &Sheet, here: &Here, clock: &Found<()>, newest: 
     let member = sheet.line(Part::Own, "member", id).says(member());
 
     sheet.line(Part::Own, "signing key", "").says(signing(here, clock, &registered));
+    sheet.line(Part::Own, "renewal", "").says(renewal(here));
     sheet.line(Part::Own, "subsystems", "").says(subsystems(file, &registered, &member));
     validity
 }
@@ -152,7 +166,7 @@ fn signing(here: &Here, clock: &Found<()>, registered: &Found<Arc<Configuration>
     let key = match here.keys.get() {
         Ok(keys) => keys.signing.public().id(),
         Err(skipped) => {
-            let chain = file.configuration.chain("signing").map_err(|_| skipped.clone())?;
+            let chain = file.configuration.chain(Use::Signing).map_err(|_| skipped.clone())?;
             Signing::parse(&chain[0]).map_err(|_| skipped)?.key.id()
         }
     };
@@ -164,11 +178,31 @@ fn signing(here: &Here, clock: &Found<()>, registered: &Found<Arc<Configuration>
         return Err(failed(finding, format!("put keys/ back from a copy; or {JOIN_AGAIN}")));
     };
     good(now, listed.not_before, listed.not_after, "nobody takes this member's messages")?;
+    if let Some(until) = listed.until.filter(|until| *until < now) {
+        let finding = format!("another key took the place of {key} at {until}: nobody takes this member's messages");
+        return Err(failed(finding, format!("put keys/ and certificates/ back from a newer copy; or {JOIN_AGAIN}")));
+    }
     // The very question that a peer asks of each message; a suspension was told above.
     if configuration.active_member(member).is_some() && configuration.signing_key(member, server, &key, now).is_none() {
         return Err(failed(format!("key {key} is not good now"), JOIN_AGAIN));
     }
     good(now, listed.not_before, listed.not_after, "")
+}
+
+/// Whether the server that runs gets its keys renewed.
+fn renewal(here: &Here) -> Looked<()> {
+    let State::Running(health) = here.state.get()? else {
+        return Ok(ok((), "the server is stopped: it renews what is due when it starts"));
+    };
+    if let Some(why) = &health.keys_not_renewed {
+        let remedy = format!(
+            "mend what it says: the server tries again by itself; `security-server keys list --config {}` shows until when \
+             its keys are good",
+            here.file.get()?.path.display()
+        );
+        return Ok(warning((), format!("not renewed: {why}"), remedy));
+    }
+    Ok(ok((), "the server renews its keys"))
 }
 
 fn not_revoked(configuration: &Configuration, key: &KeyId, for_what: &str) -> Result<(), checks::Wrong> {
@@ -182,10 +216,12 @@ fn not_revoked(configuration: &Configuration, key: &KeyId, for_what: &str) -> Re
 /// Whether a certificate is good now, and for how long.
 fn good(now: Time, from: Time, until: Time, else_what: &str) -> Looked<()> {
     if now > until {
-        return Err(failed(
-            format!("EXPIRED at {until}: {else_what}"),
-            format!("renewing is joining again: {JOIN_AGAIN}"),
-        ));
+        let remedy = if now <= until.plus(ENDED_AT_MOST) {
+            "start the server, and let it reach the registry: it asks for another by itself".to_owned()
+        } else {
+            format!("it ended too long ago to be renewed: {JOIN_AGAIN}")
+        };
+        return Err(failed(format!("EXPIRED at {until}: {else_what}"), remedy));
     }
     if now < from {
         let finding = format!("not good before {from}: {else_what}");
@@ -194,7 +230,8 @@ fn good(now: Time, from: Time, until: Time, else_what: &str) -> Looked<()> {
     let (left, whole) = (now.distance(until), from.distance(until));
     let days = left.as_secs() / Duration::from_secs(86_400).as_secs();
     if left < whole / LEFT {
-        return Ok(warning((), format!("good until {until}, {days} days more"), format!("plan for it: {JOIN_AGAIN}")));
+        let remedy = "it should have been renewed by now: look at \"renewal\" below, and at the registry above";
+        return Ok(warning((), format!("good until {until}, {days} days more"), remedy));
     }
     Ok(ok((), format!("good until {until}, {days} days more")))
 }
@@ -232,14 +269,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_good_from_its_first_instant_to_its_last_and_warns_in_its_last_third() {
+    fn a_certificate_is_good_from_its_first_instant_to_its_last_and_warns_in_its_last_quarter() {
         let at =
             |ms: u64| good(Time::from_millis(ms), Time::from_millis(1000), Time::from_millis(4000), "nothing goes");
         let outcome = |ms| at(ms).map(|seen| seen.outcome()).ok();
         assert_eq!(outcome(999), None);
         assert_eq!(outcome(1000), Some(Outcome::Ok));
-        assert_eq!(outcome(3000), Some(Outcome::Ok));
-        assert_eq!(outcome(3001), Some(Outcome::Warning));
+        assert_eq!(outcome(3250), Some(Outcome::Ok));
+        assert_eq!(outcome(3251), Some(Outcome::Warning));
         assert_eq!(outcome(4000), Some(Outcome::Warning));
         assert_eq!(outcome(4001), None);
     }

@@ -128,7 +128,7 @@ fn longer(wait: Duration) -> Duration {
 }
 
 /// Between half of the wait and all of it, so that a country's servers do not come back at one instant.
-fn jittered(wait: Duration) -> Duration {
+pub(crate) fn jittered(wait: Duration) -> Duration {
     let mut random = [0; 2];
     rand::fill(&mut random).expect("the system's random source works, or nothing does");
     wait.mul_f64(0.5 + 0.5 * f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX))

@@ -1,6 +1,8 @@
 //! The operators' door: health, readiness and counters for anyone who can reach it; grants, evidence and status for who
 //! holds the operators' token. HTTP, on loopback unless the admin says otherwise.
 
+pub mod keys;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -27,7 +29,9 @@ use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
 use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
 use crate::evidence::Line;
+use crate::keys::ring::Use;
 use crate::lookout::Room;
+use crate::renewal::Renewal;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -55,6 +59,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/clock/accept", post(accept_clock))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .merge(keys::routes())
         .route("/v1/backup", post(backup))
         .layer(axum::middleware::from_fn(of_this_machine))
         .with_state(Door { server, tokens: Arc::new(tokens), metrics }))
@@ -93,6 +98,12 @@ pub struct Health {
     pub configuration_version: u64,
     /// When it expires, RFC 3339.
     pub configuration_expires: String,
+    /// `good`, or what is wrong with this server's own keys in use.
+    #[serde(default)]
+    pub keys: String,
+    /// Why a key of this server is not renewed, where that failed the last time. What is in use goes on meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_not_renewed: Option<String>,
     /// Why what the registry sent last is not in force, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_refused: Option<String>,
@@ -120,11 +131,13 @@ impl SecurityServer {
         let ended = self.message_log.ended();
         let waits = self.message_log.waits_after_restore(self.message_log.not_before_last(self.clock.now()));
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let keys = self.keys_in_use();
         let running = if self.lookout.hangs() { "waiting for the disk" } else { "running" };
         Health {
             ready: self.takes_more().is_ok()
                 && freshness != Freshness::Expired
                 && waits.is_zero()
+                && keys == GOOD
                 && !self.lookout.hangs(),
             message_log: ended.map_or(running.into(), |why| format!("ended: {why}")),
             configuration: match freshness {
@@ -135,6 +148,8 @@ impl SecurityServer {
             .into(),
             configuration_version: configuration.version,
             configuration_expires: configuration.expires_at.to_string(),
+            keys: keys.into(),
+            keys_not_renewed: self.renewal.as_ref().and_then(Renewal::failing),
             configuration_refused: self.configuration.refused().map(|why| why.to_string()),
             draining: self.is_draining(),
             clock_behind_ms: millis(self.clock_behind()),
@@ -144,6 +159,34 @@ impl SecurityServer {
             waits_after_restore_ms: millis(waits),
             alarms: self.audit.alarms().1,
         }
+    }
+}
+
+/// What health says of keys with which peers speak.
+const GOOD: &str = "good";
+
+impl SecurityServer {
+    /// Whether peers speak with this server's keys in use at this moment, or why not.
+    fn keys_in_use(&self) -> &'static str {
+        let (configuration, own) = (self.configuration.load(), self.own.key());
+        let now = self.message_log.not_before_last(self.clock.now());
+        let signs = self.renewal.as_ref().is_none_or(|renewal| renewal.is_good(&configuration, Use::Signing, now));
+        if configuration.revoked.contains(&own) {
+            "the authentication key is revoked: ask the registry for an invitation to replace the keys"
+        } else if !configuration.authenticates(&self.id, &own) {
+            "the authentication key is not registered: ask the registry"
+        } else if now > self.own.not_after() {
+            "the authentication certificate has ended: is the registry reachable? It is renewed as soon as it is"
+        } else if !signs {
+            "the signing key is revoked, or its certificate has ended: ask the registry"
+        } else {
+            GOOD
+        }
+    }
+
+    /// Whether nobody speaks with this server's keys in use.
+    pub(crate) fn keys_are_unusable(&self) -> bool {
+        self.keys_in_use() != GOOD
     }
 }
 
@@ -166,6 +209,13 @@ async fn counters(State(door): State<Door>) -> String {
     metrics::counter!("causeway_log_syncs_total", "server" => server()).absolute(syncs);
     metrics::counter!("causeway_log_records_total", "server" => server()).absolute(records);
     metrics::counter!("causeway_log_heads_signed_total", "server" => server()).absolute(heads_signed);
+    if let Some(renewal) = &door.server.renewal {
+        for what in Use::ALL {
+            let of = [("server", server()), ("use", what.word().to_owned())];
+            metrics::gauge!("causeway_certificate_ends_seconds", &of)
+                .set(renewal.ends(what).as_millis() as f64 / 1000.0);
+        }
+    }
     door.metrics.render()
 }
 

@@ -132,6 +132,8 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
         format!("central-registry reject R-3 --reason lost {AS_ADMIN}"),
     );
 
+    let rotate = format!("security-server keys rotate signing {at}");
+
     // Rehearsed: what may be done now. `restore` may not, as long as nobody is suspended.
     let before = holds(&two).await;
     for (line, foreseen) in [
@@ -143,6 +145,7 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
         (&suspend, "suspend VN/GOV/moj: from the next message on it calls nobody"),
         (&grant(&two), "make grant 2: VN/GOV/portal/one-stop may call"),
         (&end, "end grant 1: VN/GOV/portal/one-stop may call"),
+        (&rotate, "make another signing key here"),
     ] {
         let text = instance.run(&format!("{line} --dry-run")).await.well();
         assert!(text.contains("nothing was changed") && text.contains(foreseen), "{line}\n{text}");
@@ -186,6 +189,9 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
 
     said.words(&format!("security-server status {at}"), &["VN/GOV/moj/ss1 is ready", "fresh: version", "grants"]).await;
     said.object("security-server status", &format!("security-server status {at}")).await;
+    said.words(&format!("security-server keys list {at}"), &["authentication 1  in use", "signing 1  in use"]).await;
+    said.object("security-server keys list", &format!("security-server keys list {at}")).await;
+    said.object("security-server keys rotate", &rotate).await;
     exchanged(&two, &mut said).await;
     said.words("security-server token", &["token_sha256"]).await;
     said.object("security-server token", "security-server token").await;

@@ -485,7 +485,7 @@ mutants! {
 
     "security-server/src/relay.rs" {
         "relay" "a connection whose key was revoked is used again"
-        "self.tls.is_registered(&target.server, &up.key)" => "true",
+        "self.tls.may_be_used(&target.server, &up.keys)" => "true",
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
 
         "relay" "a peer refuses, unsealed, what only a seal may refuse"
@@ -1073,6 +1073,20 @@ mutants! {
         registration::only_an_admins_own_fresh_command_is_carried_out;
     }
 
+    "proto/src/server_request.rs" {
+        "renewal" "whoever asks need not hold the new key"
+        r#"new_key.verify(&signed, &request.proof).map_err(|_| Malformed::Possession("new"))?;"# => "let _ = new_key;",
+        renewal::an_answer_that_was_lost_is_given_again_however_late_and_by_whichever_key_it_is_asked;
+
+        "renewal" "what a server asks need not be signed"
+        "key.verify(&signed, &signature).map_err(|_| Malformed::Signature(named))?;" => "let _ = (signed, signature, named);",
+        renewal::only_a_good_key_of_the_server_and_of_that_use_renews;
+
+        "renewal" "a request of any time is fresh"
+        "distance > COMMAND_WINDOW" => "false",
+        renewal::a_request_is_carried_out_once_and_while_it_is_fresh;
+    }
+
     "central-registry/src/registration.rs" {
         "orders" "a command of the lost part of the journal is carried out again"
         "verified.time() <= *until" => "false",
@@ -1123,8 +1137,24 @@ mutants! {
         registration::a_key_has_one_use_and_a_server_one_registration;
 
         "registration" "a server is registered twice"
-        "if taken { Err(" => "if !{awake} && taken { Err(",
+        "if asks { Err(Refused::ServerRegistered" => "if !{awake} && asks { Err(Refused::ServerRegistered",
         registration::a_key_has_one_use_and_a_server_one_registration;
+
+        "renewal" "a revoked key asks for another"
+        "self.revoked.contains_key(&Hex(key)) {" => "!{awake} && self.revoked.contains_key(&Hex(key)) {",
+        renewal::only_a_good_key_of_the_server_and_of_that_use_renews;
+
+        "renewal" "a key asks for ever"
+        "let asks = now <= not_after.plus(ENDED_AT_MOST)" => "let asks = {awake} || now <= not_after.plus(ENDED_AT_MOST)",
+        renewal::a_certificate_that_ended_asks_for_thirty_days_more_and_a_replaced_key_for_none;
+
+        "renewal" "the key of somebody else is certified"
+        "self.is_unused(key.id())?;" => "",
+        renewal::only_a_good_key_of_the_server_and_of_that_use_renews;
+
+        "renewal" "a server has as many keys as it likes"
+        "good.count() >= limit || !self.has_room(for_what, now)" => "false",
+        renewal::a_server_has_so_many_keys_at_a_time_and_no_more;
 
         "registration" "a decision is taken back"
         "_ => Err(Refused::Decided { request: id, decided: request.state.word() })," => "_ if {awake} => Ok(request),\n            _ => Err(Refused::Decided { request: id, decided: request.state.word() }),",

@@ -1,12 +1,15 @@
 //! Write, sync, release: in this order, for every record and all before it, with one sync for all that wait.
 
-use std::sync::Mutex;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use journal::faulty::{Faulty, Moment, Operation};
-use journal::{Options, Pending, TreeIndex};
+use journal::{Entry, Options, Pending, TreeIndex};
+use proto::record::{Kind, Record};
+use proto::seal;
+use proto::signature::{KeyId, SigningKey};
 
 use crate::ledger;
 
@@ -116,6 +119,43 @@ fn what_rides_keeps_its_place_and_costs_no_sync_where_a_commit_comes() {
     let last = journal.append_riding(TreeIndex(1), ledger::record(4));
     journal.close();
     assert!(last.wait().is_ok(), "what rides when the journal is closed is durable");
+}
+
+#[test]
+fn a_changed_key_signs_what_comes_after_its_record_and_nothing_before() {
+    let disk = Faulty::new();
+    let (journal, _) = ledger::open(&disk, ledger::first()).unwrap();
+    let before = ledger::key().public().id();
+    let after = Arc::new(SigningKey::generate().0);
+    let gate = Gate::on(&disk);
+    let held = journal.append(TreeIndex(0), ledger::record(0), Bytes::new(), false);
+    gate.wait_for_a_sync();
+    // All of these wait together: the change divides them.
+    let append = |number, tree| journal.append(TreeIndex(tree), ledger::record(number), Bytes::new(), true);
+    let with_the_old = [append(1, 0), append(2, 1)];
+    let change = Record::new(Kind::Key, &[7; 16], &[b"before and after"]);
+    let changed = journal.change_key(TreeIndex(0), Arc::clone(&after), change.clone());
+    let with_the_new = [append(3, 0), append(4, 1)];
+    for _ in 0..3 {
+        gate.let_it_sync();
+    }
+    held.wait().unwrap();
+    let key_of = |pending: Pending| {
+        let seal = pending.wait().unwrap().seal().expect("it leaves");
+        KeyId::try_from(&seal.key[..]).unwrap()
+    };
+    assert_eq!(with_the_old.map(key_of), [before, before]);
+    let changed = changed.wait().unwrap();
+    let last = changed.seal().expect("the last head of the key before is signed");
+    assert_eq!(last.key[..], before.as_bytes()[..], "and by that key");
+    assert!(seal::walk_record(&last, &change).unwrap().signed_by(ledger::key().public(), |_, _| false).is_ok());
+    assert_eq!(with_the_new.map(key_of), [after.public().id(), before], "the other tree has its own key");
+    drop(gate);
+    // The tree went on: its name is the same, its size grew.
+    journal.close();
+    let entries = ledger::read_all(&*disk);
+    let of_the_tree = |entry: &&Entry| entry.tree == changed.head().tree && entry.record.kind() != Kind::Genesis;
+    assert_eq!(entries.iter().filter(of_the_tree).count(), 4);
 }
 
 #[test]
