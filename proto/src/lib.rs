@@ -5,6 +5,8 @@
 
 pub mod certificate;
 pub mod commitment;
+pub mod consistency;
+pub mod contradiction;
 pub mod digest;
 pub mod evidence;
 pub mod global_configuration;

@@ -52,6 +52,10 @@ async fn run(what: What) -> Result<Exit, Ended> {
             say(&String::from_utf8_lossy(&evidence));
             Ok(Exit::Ok)
         }
+        What::Evidence(Evidence::Contradiction { number, server, reading }) => {
+            let found = security_server::audit::contradictions(&server.config, number, reading.json);
+            found.map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
+        }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
         What::Clock(usage::Clock::Accept { reason, server, changing }) => {
             change(&server, changing, "/v1/clock/accept", &Accepting { reason }, shown::clock_accepted).await
@@ -169,6 +173,13 @@ fn verify(file: &Path, anchor: &Path, json: bool) -> Result<Exit, Ended> {
     };
     let evidence = read(file, "`security-server evidence get` writes one")?;
     let anchor = read(anchor, "it is global-configuration/anchor.json of any server's directory")?;
+    if proto::contradiction::is_one(&evidence) {
+        let report = proto::contradiction::verify(&evidence, &anchor);
+        let report = report.map_err(|error| Ended::new(Exit::EvidenceInvalid, error))?;
+        show(json, &report, || report.to_string());
+        let holds = report.holds().then_some(Exit::Ok);
+        return holds.ok_or_else(|| Ended::new(Exit::EvidenceInvalid, "the contradiction does not hold"));
+    }
     let report =
         proto::evidence::verify(&evidence, &anchor).map_err(|error| Ended::new(Exit::EvidenceInvalid, error))?;
     show(json, &report, || report.to_string());

@@ -116,6 +116,14 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "evidence contradiction",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence contradiction --config moj/security-server.toml",
+            "security-server evidence contradiction 1 > contradiction.json",
+        ],
+    },
+    Command {
         name: "status",
         does: Does::Reads,
         examples: &["security-server status", "security-server status --check && echo ready"],
@@ -428,9 +436,20 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Verify an evidence file with nothing but the anchor. Asks nobody.
+    /// List where a peer's log was found to contradict itself, or write the proof of one to standard output. Asks nobody.
+    Contradiction {
+        /// Which, as the list numbers them; none: the list.
+        number: Option<usize>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How the list is shown. A proof is one JSON object either way.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Verify an evidence file, or a contradiction's, with nothing but the anchor. Asks nobody.
     Verify {
-        /// The evidence file.
+        /// The file.
         file: PathBuf,
         /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
         #[arg(long, value_name = "FILE")]

@@ -175,6 +175,34 @@ async fn the_peer_says_what_is_lost_and_refuses_nothing() {
     }
 }
 
+/// Nobody calls: it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_asks_finds_the_lost_tail_and_has_the_proof() {
+    let mut world = World::new().await;
+    call(&world).await.unwrap();
+    let copied = Copied::of(&world, "portal");
+    let lost = call(&world).await.unwrap();
+    world.quiet().await;
+    world.set_time(world.now().plus(Duration::from_secs(1)));
+    copied.put_back(&mut world, true).await;
+    for _ in 0..2 {
+        world.servers["moj"].server.ask_the_peers().await;
+    }
+    let alarms = alarms(&world, "moj", 1).await;
+    let Finding::LostTail { ended, held, .. } = &alarms[0].finding else { panic!("{alarms:?}") };
+    assert!(ended < held);
+    assert_eq!((&alarms[0].held_in, &*alarms[0].seen_in), (&lost, "asked"));
+    let proved = security_server::audit::proved_alarms(&journal::Directory(world.directory.path().join("moj/audit")));
+    let proof = proved.unwrap()[0].proof().unwrap();
+    let report = proto::contradiction::verify(&proof, world.anchor()).unwrap();
+    assert_eq!(report.contradiction, Some("lost_tail"), "{report}");
+    // It is known, and said once, across restarts too.
+    world.restart("moj").await;
+    world.servers["moj"].server.ask_the_peers().await;
+    world.quiet().await;
+    assert_eq!(world.servers["moj"].server.audit.alarms().1, 1);
+}
+
 /// An alarm is for what no honest server does: these all do it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_of_either_server_alarm_nobody() {

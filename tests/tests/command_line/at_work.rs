@@ -220,6 +220,10 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     let verify = "security-server evidence verify evidence.json --anchor registry/anchor.json";
     said.words(verify, &["proven", &exchange]).await;
     said.object("security-server evidence verify", verify).await;
+    let contradiction = format!("security-server evidence contradiction {at}");
+    said.words(&contradiction, &["No peer's log"]).await;
+    said.object("security-server evidence contradiction", &contradiction).await;
+    assert_eq!(two.instance.run(&format!("security-server evidence contradiction 1 {at}")).await.code, Some(6));
 }
 
 /// What the commands said, held against the page.
