@@ -41,6 +41,7 @@ pub mod tls;
 pub mod usage;
 pub mod verify;
 pub mod way;
+pub mod whole_log;
 pub mod witness;
 
 use std::collections::{BTreeMap, HashMap};

@@ -169,6 +169,22 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "log",
+        does: Does::Groups,
+        examples: &[
+            "security-server log verify",
+            "security-server log verify --config moj/security-server.toml --json",
+        ],
+    },
+    Command {
+        name: "log verify",
+        does: Does::Reads,
+        examples: &[
+            "security-server log verify",
+            "security-server log verify --config moj/security-server.toml --json",
+        ],
+    },
+    Command {
         name: "backup",
         does: Does::Groups,
         examples: &[
@@ -273,6 +289,9 @@ pub enum What {
     /// Show who changed what here and when, and verify that record.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Check the whole message log.
+    #[command(subcommand)]
+    Log(Log),
     /// Make, verify and put back an encrypted copy of all that this server is.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -419,6 +438,21 @@ pub enum Clock {
         /// Whether it is carried out, and how the outcome is shown.
         #[command(flatten)]
         changing: Changing,
+    },
+}
+
+/// Commands about the message log.
+#[derive(Subcommand)]
+pub enum Log {
+    /// Check every record, commit and signature of the message log, every peer's seal in it, and that each exchange has its
+    /// messages in order and one end. Asks nobody; the server may run meanwhile.
+    Verify {
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How the findings are shown.
+        #[command(flatten)]
+        reading: Reading,
     },
 }
 

@@ -223,6 +223,9 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     let contradiction = format!("security-server evidence contradiction {at}");
     said.words(&contradiction, &["No peer's log"]).await;
     said.object("security-server evidence contradiction", &contradiction).await;
+    let verify = format!("security-server log verify {at}");
+    said.words(&verify, &["It holds.", "1 sent, 1 received, 0 withheld, 1 ends, 0 exchanges"]).await;
+    said.object("security-server log verify", &verify).await;
     assert_eq!(two.instance.run(&format!("security-server evidence contradiction 1 {at}")).await.code, Some(6));
 }
 
