@@ -20,6 +20,7 @@ pub mod registration;
 pub mod seal;
 pub mod signature;
 pub mod time;
+pub mod traffic;
 pub mod transport;
 
 /// The messages of `causeway/**/*.proto`, as generated: raw, to be parsed into meant values at the door.

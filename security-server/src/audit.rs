@@ -96,9 +96,9 @@ pub enum Noted {
         at: u64,
         /// By whom.
         by: Actor,
-        /// What: `evidence` or `exchange`.
+        /// What: `evidence`, `exchange` or `traffic`.
         what: String,
-        /// Of which.
+        /// Of which exchange; of `traffic`, with which member.
         exchange: String,
     },
     /// A backup was begun: this entry is in it.

@@ -38,6 +38,7 @@ pub mod resolve;
 pub mod services;
 pub mod shown;
 pub mod tls;
+pub mod traffic;
 pub mod usage;
 pub mod verify;
 pub mod way;

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, Paint, described, file_remedy, say, show};
 use proto::digest::Digest;
 use proto::refusal::{Code, Language};
+use proto::time::Time;
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
@@ -55,6 +56,13 @@ async fn run(what: What) -> Result<Exit, Ended> {
         What::Evidence(Evidence::Contradiction { number, server, reading }) => {
             let found = security_server::audit::contradictions(&server.config, number, reading.json);
             found.map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
+        }
+        What::Evidence(Evidence::Traffic { peer, since, until, server, reading: _ }) => {
+            let times = (since.unwrap_or_default(), until.unwrap_or(Time::from_millis(u64::MAX)));
+            security_server::traffic::export(&server.config, peer, times).await
+        }
+        What::Evidence(Evidence::Reconcile { a, b, anchor, reading }) => {
+            security_server::traffic::compare([&a, &b], &anchor, reading.json)
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
         What::Clock(usage::Clock::Accept { reason, server, changing }) => {

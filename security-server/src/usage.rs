@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
-use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
+use proto::identifier::{ExchangeId, MemberId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
+use proto::time::Time;
 
 use crate::{audit, backup, doctor, join};
 
@@ -121,6 +122,23 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server evidence contradiction --config moj/security-server.toml",
             "security-server evidence contradiction 1 > contradiction.json",
+        ],
+    },
+    Command {
+        name: "evidence traffic",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence traffic VN/GOV/portal --config moj/security-server.toml > moj.traffic",
+            "security-server evidence traffic VN/GOV/portal \\\n      \
+             --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z > moj.traffic",
+        ],
+    },
+    Command {
+        name: "evidence reconcile",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence reconcile moj.traffic portal.traffic --anchor anchor.json",
+            "security-server evidence reconcile moj.traffic portal.traffic --anchor anchor.json --json",
         ],
     },
     Command {
@@ -478,6 +496,38 @@ pub enum Evidence {
         #[command(flatten)]
         server: ConfigurationFile,
         /// How the list is shown. A proof is one JSON object either way.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Write all messages exchanged with another member, with their seals and without payloads, to standard output: for
+    /// `evidence reconcile`. A running server notes it.
+    Traffic {
+        /// The other member.
+        peer: MemberId,
+        /// Messages of this time and later, as 2026-03-01T00:00:00Z; none: from the log's beginning.
+        #[arg(long)]
+        since: Option<Time>,
+        /// Messages before this time; none: to its end.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Such a file is JSON, an object a line, either way.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Hold two members' files of their common traffic against each other, and name every message that one has and the
+    /// other lacks. Asks nobody.
+    Reconcile {
+        /// What `evidence traffic` wrote at one member.
+        a: PathBuf,
+        /// What it wrote at the other.
+        b: PathBuf,
+        /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
+        #[arg(long, value_name = "FILE")]
+        anchor: PathBuf,
+        /// How the findings are shown.
         #[command(flatten)]
         reading: Reading,
     },
