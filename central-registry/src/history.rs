@@ -157,6 +157,16 @@ impl History {
         Ok(())
     }
 
+    /// From which backup the journal was put back, if it was and nobody has noted it yet.
+    pub fn restored(&self) -> Option<&str> {
+        self.journal.as_ref().and_then(Journal::restored)
+    }
+
+    /// All that follows from the restore is durable.
+    pub fn restore_is_noted(&self) -> std::io::Result<()> {
+        self.journal.as_ref().map_or(Ok(()), Journal::restore_is_noted)
+    }
+
     /// Resolves when the journal has ended: nothing can be decided any more.
     pub fn until_ended(&self) -> impl Future<Output = Arc<str>> + Send + use<> {
         let ended = self.journal.as_ref().map(Journal::until_ended);

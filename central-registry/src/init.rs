@@ -24,6 +24,7 @@ use crate::authority::{CertificateAuthority, NotCertified, self_signed_for_tls};
 use crate::command::AdminFile;
 use crate::configuration::Configuration;
 use crate::history::{History, HistoryError};
+use crate::journal_key::{self, JOURNAL_KEY};
 use crate::publish::{Publication, RoleKeys, Thresholds, Unpublishable, View};
 use crate::register::{Entry, Event};
 use crate::spread::{self, PUBLIC};
@@ -243,8 +244,11 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
     let admin = keep.key(&format!("admin-{}.pem", options.admin))?;
     let founded = Event::Founded { instance, admin: options.admin.clone(), key: admin.public().to_spki().into() };
     let published = spread::published(&publication);
-    let entries = [founded, published].map(|event| Entry { at: now.as_millis(), by: None, event });
-    History::found(directory, &options.instance, keep.online("journal")?, entries)?;
+    let entries = [founded, published].map(|event| Entry { at: now.as_millis(), by: None, from: None, event });
+    let journal = keep.online("journal")?;
+    let path = directory.join(JOURNAL_KEY);
+    journal_key::write(directory, journal.public()).map_err(|source| InitError::File { path, source })?;
+    History::found(directory, &options.instance, journal, entries)?;
 
     let public = directory.join(PUBLIC);
     spread::write(&public, &publication.since(0)).map_err(|source| InitError::File { path: public, source })?;

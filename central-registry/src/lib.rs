@@ -3,17 +3,22 @@
 //!
 //! Read [`registration`] first, then [`publish`].
 
+pub mod audit;
 pub mod authority;
+pub mod backup;
 pub mod caution;
 pub mod command;
 pub mod configuration;
 pub mod doctor;
 pub mod history;
 pub mod init;
+pub mod journal_key;
+mod local;
 pub mod publish;
 pub mod register;
 pub mod registration;
 mod registry;
+mod restored;
 mod serve;
 mod spread;
 pub mod usage;

@@ -57,6 +57,10 @@ async fn run(what: What) -> Result<Exit, Ended> {
             let revocation = Revocation { key, reason, last_head };
             carefully(&Order::Revoke(revocation), caution, admin, changing).await
         }
+        What::Audit(command) => {
+            central_registry::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
+        }
+        What::Backup(command) => central_registry::backup::run(command),
         What::Completions { shell } => {
             say(&command_line::completions(shell, described(CommandLine::command(), COMMANDS)));
             Ok(Exit::Ok)

@@ -208,6 +208,20 @@ impl Publication {
         self.issue(keys, bodies, &BTreeMap::new(), now)
     }
 
+    /// The same content in this version, every role signed again whose keys are at hand, and every file new to everybody:
+    /// after a restore, when files of later versions than these may be out, under names that these must not have.
+    pub fn anew(&self, keys: &RoleKeys, version: u64, now: Time) -> Result<Self, Unpublishable> {
+        let without_key = self.roles.iter().filter(|(role, _)| keys_of(role, keys).is_empty());
+        let prior = without_key.map(|(role, issued)| (role.clone(), issued.clone())).collect();
+        let bodies = self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
+        let kept = self.trusted.files();
+        let mut draft = Draft { version, prior: &prior, kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
+        draft.write(bodies, &BTreeMap::new())?;
+        let trusted = update(&self.trusted, &draft.files, now)?;
+        let introduced = trusted.files().keys().map(|file| (file.clone(), version)).collect();
+        Ok(Publication { roles: draft.roles, trusted, introduced })
+    }
+
     fn issue(
         &self,
         keys: &RoleKeys,

@@ -7,9 +7,12 @@
 mod foresight;
 mod refused;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use command_line::did_you_mean;
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::digest::{Digest, NotADigest};
@@ -19,10 +22,13 @@ use proto::global_configuration::document::{
     SubsystemDocument,
 };
 use proto::head::Head;
-use proto::identifier::{MemberId, ServerId, SubsystemId};
-use proto::registration::{Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, RequestId, Text};
+use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::registration::{
+    Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, RequestId, Text, VerifiedCommand,
+};
 use proto::signature::{KeyId, PublicKey};
 use proto::time::Time;
+use proto::wire::registry::SignedCommand;
 use serde::{Deserialize, Serialize};
 
 use crate::publish::RevokedKey;
@@ -47,6 +53,9 @@ pub struct Entry {
     /// By which admin's command; none: by an applicant, or by the registry itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
+    /// From which address it was asked, or by whom on the registry's own machine; none: the registry did it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// What.
     pub event: Event,
 }
@@ -59,13 +68,61 @@ pub struct By {
     pub admin: Hex,
     /// The command's id, in hexadecimal.
     pub command: String,
+    /// The command as it was signed: whoever reads the journal need not believe the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedOrder>,
+}
+
+/// A command's bytes and the admin's signature over them, base64.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedOrder {
+    /// The canonical bytes of `Command` (PROTOCOL.md 12).
+    pub command: String,
+    /// Over "causeway/v1/command\n" and them.
+    pub signature: String,
 }
 
 impl By {
     /// The admin's key and the command that it signed.
     pub fn new(admin: KeyId, command: CommandId) -> Self {
-        Self { admin: Hex(admin), command: hex::encode(command) }
+        Self { admin: Hex(admin), command: hex::encode(command), signed: None }
     }
+
+    /// The same, with the command as it came.
+    pub fn signed(self, command: &[u8], signature: &[u8]) -> Self {
+        let signed = SignedOrder { command: STANDARD.encode(command), signature: STANDARD.encode(signature) };
+        Self { signed: Some(signed), ..self }
+    }
+
+    /// Checks that the admin with this key signed just this event. None: the entry is of a version that kept no command.
+    pub fn verify(&self, key: &PublicKey, instance: &InstanceId, event: &Event) -> Option<Result<(), NotOrdered>> {
+        let signed = self.signed.as_ref()?;
+        let check = || {
+            let decode = |text: &str| STANDARD.decode(text).map(Bytes::from).map_err(|_| NotOrdered::Unreadable);
+            let (command, signature) = (decode(&signed.command)?, decode(&signed.signature)?);
+            let received = ReceivedCommand::parse(SignedCommand { command, key: self.admin.0.to_wire(), signature })?;
+            let then = received.time();
+            let verified = VerifiedCommand::verify(received, key, instance, then)?;
+            let is_it = hex::encode(verified.id()) == self.command && event.carries_out(verified.order());
+            if is_it { Ok(()) } else { Err(NotOrdered::Another) }
+        };
+        Some(check())
+    }
+}
+
+/// Why a kept command does not show that an admin ordered what the entry says.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOrdered {
+    /// It is no base64.
+    #[error("the command that is kept with it cannot be read")]
+    Unreadable,
+    /// It is no command, or not signed.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It orders something else.
+    #[error("the command that is kept with it orders something else")]
+    Another,
 }
 
 /// What can happen to the register.
@@ -135,6 +192,48 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_head: Option<String>,
     },
+    /// The registry started with these settings and keys.
+    Started {
+        /// The program's version.
+        program: String,
+        /// How they differ from those of the start before.
+        changed: Vec<Changed>,
+    },
+    /// Somebody on the registry's own machine began a backup: this entry is in it.
+    BackedUp {
+        /// Whether with the keys that sign.
+        signing_keys: bool,
+    },
+    /// After the registry was put back from a backup: what was published of a member after the backup, and so was told to
+    /// everybody, counts.
+    Adopted {
+        /// The version that said so.
+        version: u64,
+        /// The member.
+        member: MemberId,
+        /// What it said; none: that there is no such member.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        document: Option<Box<MemberDocument>>,
+    },
+    /// The same of a key that was revoked after the backup.
+    AdoptedRevocation {
+        /// The version that said so.
+        version: u64,
+        /// The key.
+        key: Hex,
+        /// Of a signing key: the text of the last head that it may have signed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_head: Option<String>,
+    },
+    /// The registry was put back from a backup. What was decided between the two and not published is not in this journal.
+    PutBack {
+        /// From which backup.
+        backup: String,
+        /// The version that was taken up: what was published up to it counts.
+        taken_up: u64,
+        /// No version up to this one is ever signed again: one of them may have been signed since.
+        passes_over: u64,
+    },
     /// A version of the configuration was signed. It is given to nobody before this entry is durable.
     Published {
         /// The version.
@@ -142,6 +241,38 @@ pub enum Event {
         /// SHA-256 of its timestamp document.
         timestamp: Hex,
     },
+}
+
+/// A setting, or the name of a key, that changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// Which.
+    pub setting: String,
+    /// What it was; none: it was not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What it is; none: it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+impl Event {
+    /// Whether it is what the order asks for, and nothing else.
+    fn carries_out(&self, order: &Order) -> bool {
+        match (order, self) {
+            (Order::Invite(asked), Self::Invited { invitation, .. }) => asked == invitation,
+            (Order::Approve(asked), Self::Approved { request, .. }) => asked == request,
+            (Order::Reject(asked, why), Self::Rejected { request, reason }) => asked == request && why == reason,
+            (Order::Suspend(asked, why), Self::Suspended { member, reason }) => asked == member && why == reason,
+            (Order::Restore(asked), Self::Restored { member }) => asked == member,
+            (Order::Revoke(asked), Self::Revoked { key, reason, last_head }) => {
+                let head = asked.last_head.map(|head| head.to_text());
+                asked.key == key.0 && asked.reason == *reason && head == *last_head
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What an applicant asks, as the register keeps it: without the token.
@@ -180,6 +311,8 @@ pub enum KeyUse {
         /// The server.
         server: ServerId,
     },
+    /// Of a registration that was lost with a part of the journal.
+    Forgotten,
 }
 
 /// A digest as text: a key of a JSON map.
@@ -288,6 +421,18 @@ pub struct Revoked {
     pub not_after: u64,
 }
 
+/// Versions that may have been signed and are not in the journal, since it was put back from a backup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// The last one that the journal in the backup knew.
+    pub known: u64,
+    /// The one that was taken up: what came later is forgotten.
+    pub taken_up: u64,
+    /// The last one that is passed over.
+    pub passes_over: u64,
+}
+
 /// An admin as registered.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Admin {
@@ -312,6 +457,15 @@ pub struct Register {
     commands: BTreeMap<String, u64>,
     published: u64,
     last: u64,
+    /// When the registry was put back from a backup, the last time.
+    #[serde(default)]
+    put_back: u64,
+    /// What each restore lost.
+    #[serde(default)]
+    lost: Vec<Lost>,
+    /// What it was started with, the last time.
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
 }
 
 impl Register {
@@ -400,6 +554,33 @@ impl Register {
         self.published
     }
 
+    /// The admin's name.
+    pub fn admin_name(&self, key: KeyId) -> Option<&Text> {
+        self.admins.get(&Hex(key)).map(|admin| &admin.name)
+    }
+
+    /// How these settings differ from those that the registry was started with the last time.
+    pub fn changed_to(&self, settings: &BTreeMap<String, String>) -> Vec<Changed> {
+        let all: BTreeSet<&String> = self.settings.keys().chain(settings.keys()).collect();
+        let differ = all.into_iter().filter(|setting| self.settings.get(*setting) != settings.get(*setting));
+        let changed = differ.map(|setting| Changed {
+            setting: setting.clone(),
+            before: self.settings.get(setting).cloned(),
+            after: settings.get(setting).cloned(),
+        });
+        changed.collect()
+    }
+
+    /// Up to when a command may have been signed that the lost part of the journal holds; none: no part was lost.
+    pub fn lost_commands_until(&self) -> Option<Time> {
+        (self.put_back > 0).then(|| Time::from_millis(self.put_back).plus(COMMAND_WINDOW))
+    }
+
+    /// The versions that each restore lost.
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
+    }
+
     /// The time of the last entry: the registry's time never goes below it.
     pub fn last(&self) -> Time {
         Time::from_millis(self.last)
@@ -429,10 +610,16 @@ impl Register {
             Event::Suspended { member, .. } => self.may_become(member, Standing::Suspended)?,
             Event::Restored { member } => self.may_become(member, Standing::Active)?,
             Event::Revoked { key, last_head, .. } => self.may_revoke(*key, last_head.as_deref())?,
-            Event::Published { version, .. } if *version <= self.published => {
+            Event::Published { version: next, .. } | Event::PutBack { passes_over: next, .. }
+                if *next <= self.published =>
+            {
                 return Err(Refused::VersionPublished(self.published));
             }
-            Event::Published { .. } => {}
+            Event::Adopted { member, document: Some(document), .. } if document.member != *member => {
+                return Err(Refused::OutOfPlace);
+            }
+            Event::Published { .. } | Event::PutBack { .. } | Event::Adopted { .. } => {}
+            Event::AdoptedRevocation { .. } | Event::BackedUp { .. } | Event::Started { .. } => {}
         }
         Ok(Admitted(entry))
     }
@@ -603,7 +790,7 @@ impl Register {
 
     /// Makes it so. The entry is durable by now, or is being read back.
     pub fn apply(&mut self, admitted: Admitted) {
-        let Admitted(Entry { at, by, event }) = admitted;
+        let Admitted(Entry { at, by, from: _, event }) = admitted;
         self.last = at;
         let remembered = Time::from_millis(at).minus(COMMAND_REMEMBERED).as_millis();
         self.commands.retain(|_, time| *time >= remembered);
@@ -633,6 +820,21 @@ impl Register {
             Event::Suspended { member, .. } => self.stand(&member, Standing::Suspended),
             Event::Restored { member } => self.stand(&member, Standing::Active),
             Event::Revoked { key, reason, last_head } => self.revoke(key, reason, last_head, at),
+            Event::BackedUp { .. } => {}
+            Event::Started { changed, .. } => {
+                for Changed { setting, after, .. } in changed {
+                    match after {
+                        Some(value) => _ = self.settings.insert(setting, value),
+                        None => _ = self.settings.remove(&setting),
+                    }
+                }
+            }
+            Event::Adopted { member, document, .. } => self.adopt(member, document.map(|document| *document)),
+            Event::AdoptedRevocation { version, key, last_head } => self.adopt_revocation(version, key, last_head, at),
+            Event::PutBack { taken_up, passes_over, .. } => {
+                self.lost.push(Lost { known: self.published, taken_up, passes_over });
+                (self.published, self.put_back) = (passes_over, at);
+            }
             Event::Published { version, .. } => self.published = version,
         }
     }
@@ -699,12 +901,49 @@ impl Register {
                 let read = listed.authentication.iter().filter_map(|der| Authentication::parse(der.as_bytes()).ok());
                 read.into_iter().find(|read| read.key.id() == key).map(|read| read.not_after.as_millis())
             }
+            KeyUse::Forgotten => None,
             KeyUse::Signing { member, .. } => {
                 let listed = self.members.get(member)?.signing.iter();
                 let mut read = listed.filter_map(|each| Signing::parse(each.certificate.as_bytes()).ok());
                 read.find(|read| read.key.id() == key).map(|read| read.not_after.as_millis())
             }
         }
+    }
+
+    /// The keys of what was published are registered, whatever waited with them here.
+    fn adopt(&mut self, member: MemberId, document: Option<MemberDocument>) {
+        let Some(document) = document else {
+            self.members.remove(&member);
+            return;
+        };
+        let authentication = document.servers.iter().flat_map(|listed| {
+            let for_what = KeyUse::Authentication { server: listed.server.clone() };
+            listed.authentication.iter().map(move |der| (der, for_what.clone()))
+        });
+        let signing = document.signing.iter().map(|listed| {
+            let (member, server) = (document.member.clone(), listed.server.clone());
+            (&listed.certificate, KeyUse::Signing { member, server })
+        });
+        for (der, for_what) in authentication.chain(signing) {
+            if let Ok(key) = proto::certificate::public_key(der.as_bytes()) {
+                self.keys.insert(Hex(key.id()), Held { for_what, waiting: None });
+            }
+        }
+        self.members.insert(member, document);
+    }
+
+    fn adopt_revocation(&mut self, version: u64, key: Hex, last_head: Option<String>, at: u64) {
+        if let Some(before) = self.revoked.get_mut(&key) {
+            before.last_head = last_head;
+            return;
+        }
+        let held = self.keys.get(&key).cloned();
+        let for_what = held.map_or(KeyUse::Forgotten, |held| held.for_what);
+        // Of a key that is listed nowhere any more it is not known how long its certificate would have held.
+        let not_after = self.not_after(&for_what, key.0).unwrap_or(u64::MAX);
+        let reason = format!("as version {version} said, before the restore");
+        let reason = reason.parse().expect("a text of a line like any other");
+        self.revoked.insert(key, Revoked { for_what, at, reason, last_head, not_after });
     }
 
     fn stand(&mut self, member: &MemberId, standing: Standing) {
@@ -751,7 +990,7 @@ mod tests {
             key: key.public().to_spki().into(),
         };
         let mut register = Register::default();
-        let founded = register.admit(Entry { at: NOW, by: None, event }).unwrap();
+        let founded = register.admit(Entry { at: NOW, by: None, from: None, event }).unwrap();
         register.apply(founded);
         (register, By::new(key.public().id(), [1; 16]))
     }
@@ -782,7 +1021,7 @@ mod tests {
     }
 
     fn follow(register: &mut Register, at: u64, by: Option<By>, event: Event) -> Result<(), Refused> {
-        let admitted = register.admit(Entry { at, by, event })?;
+        let admitted = register.admit(Entry { at, by, from: None, event })?;
         register.apply(admitted);
         Ok(())
     }
@@ -967,7 +1206,7 @@ mod tests {
         let (ss1, ss2): (ServerId, ServerId) = ("VN/GOV/moj/ss1".parse().unwrap(), "VN/GOV/moj/ss2".parse().unwrap());
         let births: SubsystemId = "VN/GOV/moj/births".parse().unwrap();
         let foresee = |register: &Register, event: Event| {
-            register.taken_by(&register.admit(Entry { at: NOW, by: None, event }).unwrap())
+            register.taken_by(&register.admit(Entry { at: NOW, by: None, from: None, event }).unwrap())
         };
         let nothing = Taken::default();
         let foreseen = foresee(&register, revoked(first[0], None));
@@ -999,7 +1238,7 @@ mod tests {
     fn register_and_entries_read_as_they_are_written() {
         let (mut register, by) = founded();
         for (by, event) in [(Some(by), invited(1)), (None, applied(1, 1))] {
-            let entry = Entry { at: NOW, by, event };
+            let entry = Entry { at: NOW, by, from: None, event };
             let read: Entry = serde_json::from_slice(&serde_json::to_vec(&entry).unwrap()).unwrap();
             assert_eq!(read, entry);
             let admitted = register.admit(read).unwrap();

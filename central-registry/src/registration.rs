@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::Bytes;
 use proto::certificate::{Authentication, Signing};
 use proto::digest::Digest;
 use proto::global_configuration::document::{Der, MemberDocument, SigningDocument};
@@ -34,13 +35,17 @@ use crate::registry::{Desk, Registry};
 use crate::spread;
 
 /// A server asks to join.
-pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) -> Result<wire::JoinReceipt, Refused> {
+pub(crate) async fn join(
+    registry: Arc<Registry>,
+    request: wire::JoinRequest,
+    from: String,
+) -> Result<wire::JoinReceipt, Refused> {
     let application = receive(request)?;
     let application = verify(&registry, application)?;
     let dry_run = application.is_dry_run();
     // One at a time from here: however often a token comes at once, one of them uses it.
     let mut desk = registry.desk.lock().await;
-    let request = match review(&desk, application, registry.now(&desk))? {
+    let request = match review(&desk, application, from, registry.now(&desk))? {
         Reviewed::Repeated(request) => request,
         // The same rules, and no record.
         Reviewed::New(request, _) if dry_run => return Ok(wire::JoinReceipt { request: request.to_string() }),
@@ -59,13 +64,15 @@ pub(crate) async fn join(registry: Arc<Registry>, request: wire::JoinRequest) ->
 pub(crate) async fn order(
     registry: Arc<Registry>,
     command: wire::SignedCommand,
+    from: String,
 ) -> Result<wire::CommandResult, Refused> {
+    let asked = Asked { signed: (command.command.clone(), command.signature.clone()), from };
     let command = ReceivedCommand::parse(command)?;
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
     let command = authenticate(&registry, &mut desk, command, now)?;
     let dry_run = command.0.is_dry_run();
-    let answer = match decide(&registry, &desk, command, now)? {
+    let answer = match decide(&registry, &desk, command, asked, now)? {
         // The same rules, and no record.
         Decided::Unpublished(admitted, _) if dry_run => foreseen(&desk.register, &admitted),
         Decided::Published(admitted) if dry_run => foreseen(&desk.register, &admitted),
@@ -125,7 +132,7 @@ enum Reviewed {
 
 /// Holds the application against the register: invited, with a token that is good and unused, as the server that was
 /// invited, with keys that nobody has.
-fn review(desk: &Desk, verified: VerifiedApplication, now: Time) -> Result<Reviewed, Refused> {
+fn review(desk: &Desk, verified: VerifiedApplication, from: String, now: Time) -> Result<Reviewed, Refused> {
     let digest = verified.digest();
     if let Some((request, _)) = desk.register.request_of(digest) {
         return Ok(Reviewed::Repeated(request));
@@ -135,7 +142,8 @@ fn review(desk: &Desk, verified: VerifiedApplication, now: Time) -> Result<Revie
     let invitation = desk.register.invited(token, now)?;
     let request = desk.register.next_request();
     let application = applied(application, digest, invitation);
-    let admitted = desk.admit(now, None, Event::Applied { request, token: Hex(token), application })?;
+    let event = Event::Applied { request, token: Hex(token), application };
+    let admitted = desk.admit_from(from, now, None, event)?;
     Ok(Reviewed::New(request, Box::new(admitted)))
 }
 
@@ -154,6 +162,12 @@ fn applied(asked: &Application, digest: Digest, invitation: &Invitation) -> Appl
 
 // ---- the steps of an order
 
+/// What the journal keeps of how an order came: its bytes, the signature over them, and from where.
+struct Asked {
+    signed: (Bytes, Bytes),
+    from: String,
+}
+
 /// A command that an admin of this instance signed just now, and that was not carried out yet. Only [`authenticate`]
 /// makes one.
 struct Authenticated(VerifiedCommand);
@@ -169,6 +183,8 @@ fn authenticate(
     desk.is_new(verified.id())?;
     if verified.is_dry_run() || matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
         desk.remember(verified.id(), now)?;
+    } else if let Some(until) = desk.register.lost_commands_until().filter(|until| verified.time() <= *until) {
+        return Err(Refused::AfterRestore(until));
     }
     Ok(Authenticated(verified))
 }
@@ -183,9 +199,16 @@ enum Decided {
 }
 
 /// What becomes of the order, by the register's rules.
-fn decide(registry: &Registry, desk: &Desk, command: Authenticated, now: Time) -> Result<Decided, Refused> {
+fn decide(
+    registry: &Registry,
+    desk: &Desk,
+    command: Authenticated,
+    asked: Asked,
+    now: Time,
+) -> Result<Decided, Refused> {
     let Authenticated(command) = command;
-    let admit = |event| desk.admit(now, Some(By::new(command.key(), command.id())), event);
+    let by = By::new(command.key(), command.id()).signed(&asked.signed.0, &asked.signed.1);
+    let admit = |event| desk.admit_from(asked.from.clone(), now, Some(by), event);
     Ok(match command.order() {
         Order::Invite(invitation) => {
             let token = drawn();

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use proto::identifier::InstanceId;
 use proto::registration::{COMMAND_WINDOW, CommandId};
 use proto::time::Time;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Clock;
 use crate::authority::CertificateAuthority;
 use crate::history::{self, History};
 use crate::publish::{Publication, RoleKeys};
-use crate::register::{Admitted, By, Entry, Event, Refused, Register};
+use crate::register::{Admitted, By, Entry, Event, Lost, Refused, Register};
 
 /// Most commands that only read and are remembered, so that none is answered twice.
 const MAX_READING_COMMANDS: usize = 100_000;
+/// How often the same alarm is told at the most: whoever asks could fill the diagnostics with it.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// A registry at work.
 pub(crate) struct Registry {
@@ -28,12 +31,58 @@ pub(crate) struct Registry {
     pub public: PathBuf,
     pub clock: Clock,
     /// One at a time: whoever decides holds it until the decision is durable.
-    pub desk: Mutex<Desk>,
+    pub desk: tokio::sync::Mutex<Desk>,
     /// The newest publication, for whoever watches.
     pub published: watch::Sender<Arc<Publication>>,
     /// Changes whenever the register did, for applicants who wait.
     pub changed: watch::Sender<()>,
     pub closing: CancellationToken,
+    /// What restores lost, and who knows more.
+    pub forgotten: Forgotten,
+}
+
+/// Whether somebody has a version that this registry, put back from a backup, does not know to have signed.
+pub(crate) struct Forgotten {
+    lost: Vec<Lost>,
+    heard: Mutex<Heard>,
+}
+
+/// What was heard last, and when it was told last.
+#[derive(Default)]
+struct Heard {
+    version: Option<u64>,
+    told: Option<Instant>,
+}
+
+impl Forgotten {
+    pub fn of(register: &Register) -> Self {
+        Self { lost: register.lost().to_vec(), heard: Mutex::default() }
+    }
+
+    /// Somebody says that it has this version, where `newest` is the newest one here. It proves nothing, so it is an alarm
+    /// and no more.
+    pub fn hear_of(&self, version: u64, newest: u64) {
+        let is_within = |lost: &&Lost| lost.taken_up < version && version <= lost.passes_over;
+        let taken_up = self.lost.iter().find(is_within).map(|lost| lost.taken_up);
+        let Some(known) = taken_up.or((version > newest).then_some(newest)) else { return };
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.version = Some(version);
+        if heard.told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
+            heard.told = Some(Instant::now());
+            tracing::error!(
+                version,
+                known,
+                "A SERVER HAS A LATER VERSION than the last one known here: the registry was put back with an older copy, and \
+                 what was decided between the two is forgotten. Decide it again, or stop the registry and restore anew with \
+                 `backup restore --published` and that server's global-configuration/"
+            );
+        }
+    }
+
+    /// The last version of which somebody said so.
+    pub fn heard_of(&self) -> Option<u64> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).version
+    }
 }
 
 /// The register, its history, and what was published of it.
@@ -64,7 +113,12 @@ impl Desk {
 
     /// Whether an event may follow now.
     pub fn admit(&self, now: Time, by: Option<By>, event: Event) -> Result<Admitted, Refused> {
-        self.register.admit(Entry { at: now.as_millis(), by, event })
+        self.register.admit(Entry { at: now.as_millis(), by, from: None, event })
+    }
+
+    /// The same, asked from there.
+    pub fn admit_from(&self, from: String, now: Time, by: Option<By>, event: Event) -> Result<Admitted, Refused> {
+        self.register.admit(Entry { at: now.as_millis(), by, from: Some(from), event })
     }
 
     /// Makes what was admitted durable, and so.

@@ -1,5 +1,6 @@
 //! The registry's one door: TLS 1.3, three services. What is refused is mapped to the wire here, once.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use proto::certificate::NotACertificate;
 use proto::digest::Digest;
 use proto::global_configuration::document::Der;
 use proto::registration::{MAX_SIGNED_BYTES, Malformed};
+use proto::signature::PublicKey;
 use proto::wire::registry as wire;
 use proto::wire::registry::join_state::State;
 use registry_client::Fingerprint;
@@ -33,13 +35,15 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::Clock;
 use crate::authority::{CertificateAuthority, NotCertified};
-use crate::history::{self, History, HistoryError};
+use crate::history::{self, History, HistoryError, JOURNAL};
 use crate::init::{ANCHOR, AUTHORITY, KEYS, TLS};
 use crate::publish::RoleKeys;
-use crate::register::Refused;
+use crate::register::{Entry, Event, Refused};
 use crate::registration;
-use crate::registry::{Desk, Registry};
+use crate::registry::{Desk, Forgotten, Registry};
+use crate::restored;
 use crate::spread::{self, NotTakenUp, PUBLIC};
+use crate::{journal_key, local};
 
 /// The generated services.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -171,12 +175,28 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let public = directory.join(PUBLIC);
     let found = spread::found(&public)?;
     let (written, instance) = (found.version(), found.trusted().configuration().instance.clone());
-    let (history, register) = History::open(&directory, &instance, key("journal")?)?;
+    let journal = key("journal")?;
+    journal_key::write(&directory, journal.public())
+        .map_err(|source| StartError::File { path: directory.join(journal_key::JOURNAL_KEY), source })?;
+    let settings = described(listen, &authority_der, fingerprint, journal.public(), &role_keys);
+    let (mut history, mut register) = History::open(&directory, &instance, journal)?;
     if !register.instance().is_some_and(|founded| founded.authorities.contains(&authority_der)) {
         return Err(StartError::OtherAuthority);
     }
     let now = history::now(clock(), &register);
-    let publication = Arc::new(spread::pass_over(found, &role_keys, &register, now)?);
+    let publication = match history.restored().map(str::to_owned) {
+        None => spread::pass_over(found, &role_keys, &register, now)?,
+        Some(backup) => {
+            restored::note(&mut history, &mut register, &found, backup, now).await?;
+            // What a server may have seen since the backup is nothing that any of this could go back behind.
+            found.anew(&role_keys, register.published(), now).map_err(NotTakenUp::from)?
+        }
+    };
+    let started = Event::Started { program: env!("CARGO_PKG_VERSION").into(), changed: register.changed_to(&settings) };
+    let admitted = register.admit(Entry { at: now.as_millis(), by: None, from: None, event: started })?;
+    history.record(&mut register, admitted).await?;
+    let publication = Arc::new(publication);
+    let forgotten = Forgotten::of(&register);
     let registry = Arc::new(Registry {
         instance,
         authority,
@@ -187,6 +207,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         published: watch::Sender::new(publication),
         changed: watch::Sender::new(()),
         closing: CancellationToken::new(),
+        forgotten,
     });
 
     // What was decided before a crash and not published yet is published now, before anybody is answered.
@@ -194,12 +215,19 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         let mut desk = registry.desk.lock().await;
         let now = registry.now(&desk);
         spread::publish(&registry, &mut desk, now).await?;
+        // A crash before this: the next start passes over as many versions again.
+        desk.history.restore_is_noted().map_err(|source| StartError::File { path: directory.join(JOURNAL), source })?;
     }
     let unreachable = |source| StartError::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(unreachable)?;
     let address = listener.local_addr().map_err(unreachable)?;
     let served = tokio::spawn(serve(registry.clone(), listener, TlsAcceptor::from(Arc::new(tls))));
     let freshening = tokio::spawn(spread::keep_fresh(registry.clone()));
+    match local::listen(&directory) {
+        Ok(socket) => drop(tokio::spawn(local::serve(registry.clone(), socket))),
+        // Nothing else depends on it: `backup create` says what is missing.
+        Err(error) => tracing::warn!(%error, "the registry cannot be told of backups on its own machine"),
+    }
     tracing::info!(%address, %fingerprint, instance = %registry.instance, "the registry answers");
     Ok(Running { address, fingerprint, anchor, registry, served, freshening })
 }
@@ -228,6 +256,11 @@ impl Running {
     /// The version that was published last.
     pub fn version(&self) -> u64 {
         self.registry.published.borrow().version()
+    }
+
+    /// The last version that a server said it has and that this registry does not know: it was put back from an older copy.
+    pub fn heard_of_forgotten(&self) -> Option<u64> {
+        self.registry.forgotten.heard_of()
     }
 
     /// Signs the configuration again now, as happens each minute. Returns the new version.
@@ -274,6 +307,36 @@ fn close(mut desk: tokio::sync::MutexGuard<'_, Desk>) {
 
 fn read(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|source| StartError::File { path: path.to_owned(), source })
+}
+
+/// What the journal is to hold of a start: where it listens, and the name of each key.
+fn described(
+    listen: SocketAddr,
+    authority: &Der,
+    tls: Fingerprint,
+    journal: &PublicKey,
+    roles: &RoleKeys,
+) -> BTreeMap<String, String> {
+    let RoleKeys { root: _, targets, members, catalogue, revoked, snapshot, timestamp } = roles;
+    let named = [
+        ("targets", targets),
+        ("members", members),
+        ("catalogue", catalogue),
+        ("revoked", revoked),
+        ("snapshot", snapshot),
+        ("timestamp", timestamp),
+    ];
+    let roles = named.into_iter().map(|(role, keys)| {
+        let names: Vec<_> = keys.iter().map(|key| key.public().id().to_string()).collect();
+        (format!("key {role}"), names.join(", "))
+    });
+    let settings = [
+        ("listen".to_owned(), listen.to_string()),
+        ("certificate of the authority".to_owned(), Digest::of(&[authority.as_bytes()]).to_string()),
+        ("key tls".to_owned(), tls.0.to_string()),
+        ("key journal".to_owned(), journal.id().to_string()),
+    ];
+    settings.into_iter().chain(roles).collect()
 }
 
 pub(crate) fn certificate(path: &Path) -> Result<Der, StartError> {
@@ -339,8 +402,8 @@ async fn accept(
             () = closing.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Most likely no file descriptor is left; a connection that ends gives one back.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -354,7 +417,7 @@ async fn accept(
                 return;
             }
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => drop(ready.send(Ok(Connection { stream, _permit: permit })).await),
+                Ok(Ok(stream)) => drop(ready.send(Ok(Connection { stream, from, _permit: permit })).await),
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                 Err(_) => tracing::debug!("a handshake took too long"),
             }
@@ -365,12 +428,15 @@ async fn accept(
 /// A TLS connection, and its place among the most that are taken.
 struct Connection {
     stream: TlsStream<TcpStream>,
+    from: SocketAddr,
     _permit: OwnedSemaphorePermit,
 }
 
 impl tonic::transport::server::Connected for Connection {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = SocketAddr;
+    fn connect_info(&self) -> SocketAddr {
+        self.from
+    }
 }
 
 impl AsyncRead for Connection {
@@ -405,7 +471,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Registration for Door {
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReceipt>, Status> {
-        let joined = detached(registration::join(self.registry.clone(), request.into_inner())).await;
+        let from = address(&request);
+        let joined = detached(registration::join(self.registry.clone(), request.into_inner(), from)).await;
         joined.map(Response::new).map_err(|refused| status(&refused))
     }
 
@@ -459,7 +526,8 @@ impl Waiting {
 #[tonic::async_trait]
 impl Administration for Door {
     async fn submit(&self, request: Request<wire::SignedCommand>) -> Result<Response<wire::CommandResult>, Status> {
-        let ordered = detached(registration::order(self.registry.clone(), request.into_inner())).await;
+        let from = address(&request);
+        let ordered = detached(registration::order(self.registry.clone(), request.into_inner(), from)).await;
         ordered.map(Response::new).map_err(|refused| status(&refused))
     }
 }
@@ -470,6 +538,7 @@ impl GlobalConfiguration for Door {
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let has = request.into_inner().version;
+        self.registry.forgotten.hear_of(has, self.registry.published.borrow().version());
         let mut published = self.registry.published.subscribe();
         published.mark_changed();
         let watching = (published, has, self.registry.closing.clone());
@@ -490,6 +559,12 @@ impl GlobalConfiguration for Door {
         });
         Ok(Response::new(Box::pin(versions)))
     }
+}
+
+/// Where the caller is, for the journal.
+fn address<T>(request: &Request<T>) -> String {
+    let from = request.extensions().get::<SocketAddr>();
+    from.map_or_else(|| "unknown".to_owned(), ToString::to_string)
 }
 
 /// Runs to its end whatever becomes of the caller: what was begun is recorded whole.
@@ -519,6 +594,7 @@ fn status(refused: &Refused) -> Status {
         Refused::NoRequest { .. } | Refused::NoApplication | Refused::NoMember { .. } | Refused::NoKey(_) => {
             Code::NotFound
         }
+        Refused::AfterRestore(_) => Code::FailedPrecondition,
         Refused::ServerWaiting { .. }
         | Refused::Decided { .. }
         | Refused::StandingAlready { .. }

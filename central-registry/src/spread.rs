@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup::PartName;
+use prost::Message;
 use proto::digest::Digest;
-use proto::global_configuration::update::{Files, TIMESTAMP};
+use proto::global_configuration::update::{Files, TIMESTAMP, root_file};
 use proto::time::Time;
-use proto::wire::registry::File;
+use proto::wire::registry::{File, Version};
 
+use crate::init::ANCHOR;
 use crate::publish::{Publication, RoleKeys, Unpublishable, View};
 use crate::register::{Event, Hex, Refused, Register};
 use crate::registry::{Desk, Registry};
@@ -22,6 +25,8 @@ use crate::registry::{Desk, Registry};
 pub(crate) const SIGNED_EVERY: Duration = Duration::from_secs(60);
 /// Where the files stand in the registry's directory.
 pub(crate) const PUBLIC: &str = "public";
+/// How often what is published is read again where it changed meanwhile.
+const READ_AGAIN: usize = 16;
 
 /// Makes the next version of what the register says now, and gives it to everybody. Returns its number.
 pub(crate) async fn publish(registry: &Registry, desk: &mut Desk, now: Time) -> Result<u64, Refused> {
@@ -52,8 +57,12 @@ pub(crate) async fn publish(registry: &Registry, desk: &mut Desk, now: Time) -> 
 
 /// The entry that a version makes in the journal.
 pub(crate) fn published(publication: &Publication) -> Event {
-    let timestamp = publication.files().get(TIMESTAMP).map_or(&[][..], |bytes| bytes);
-    Event::Published { version: publication.version(), timestamp: Hex(Digest::of(&[timestamp])) }
+    Event::Published { version: publication.version(), timestamp: Hex(timestamp(publication)) }
+}
+
+/// SHA-256 of what names all the rest of a version.
+pub(crate) fn timestamp(publication: &Publication) -> Digest {
+    Digest::of(&[publication.files().get(TIMESTAMP).map_or(&[][..], |bytes| bytes)])
 }
 
 fn not_published(error: &dyn std::fmt::Display) -> Refused {
@@ -120,7 +129,41 @@ pub(crate) fn pass_over(
     Ok(publication)
 }
 
-/// The published files, as they stand there.
+/// What is published in a directory: plain files as a registry or a mirror has them, or the store of a security server. Read
+/// beside whoever writes it: the timestamp first, since all that it names was there before it.
+pub(crate) fn copied(directory: &Path) -> Result<Publication, NotTakenUp> {
+    let read = || {
+        let files = if directory.join("current").exists() { stored(directory)? } else { plain(directory)? };
+        Ok(Publication::read(&files)?)
+    };
+    (0..READ_AGAIN).map(|_| read()).find(Result::is_ok).unwrap_or_else(read)
+}
+
+fn plain(directory: &Path) -> io::Result<Files> {
+    let path = directory.join(TIMESTAMP);
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let timestamp = fs::read(&path).map_err(named)?;
+    let mut files = files(directory)?;
+    files.insert(TIMESTAMP.to_owned(), timestamp.into());
+    Ok(files)
+}
+
+/// `current` names the anchor and the packs that count, in their order.
+fn stored(directory: &Path) -> io::Result<Files> {
+    let mut files = Files::new();
+    let current = fs::read_to_string(directory.join("current"))?;
+    for name in current.lines().filter_map(|line| line.split_once("  ").map(|(_, name)| name)) {
+        if name == ANCHOR {
+            files.insert(root_file(1), fs::read(directory.join(ANCHOR))?.into());
+        } else if let Ok(name) = name.parse::<PartName>() {
+            let pack = Version::decode(&fs::read(directory.join(name.as_str()))?[..]).map_err(io::Error::other)?;
+            files.extend(pack.files.into_iter().map(|file| (file.name, file.content)));
+        }
+    }
+    Ok(files)
+}
+
+/// Every file in this directory and below it, by its name in a repository.
 pub(crate) fn files(public: &Path) -> io::Result<Files> {
     let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let mut files = Files::new();

@@ -12,7 +12,7 @@ use proto::signature::KeyId;
 use registry_client::Fingerprint;
 
 use crate::caution::Caution;
-use crate::doctor;
+use crate::{audit, backup, doctor};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -107,6 +107,66 @@ pub const COMMANDS: &[Command] = &[
             "central-registry revoke \\\n      \
              0000000000000000000000000000000000000000000000000000000000000000 \\\n      \
              --reason \"the disk was stolen\" --yes",
+        ],
+    },
+    Command {
+        name: "audit",
+        does: Does::Groups,
+        examples: &[
+            "central-registry audit list --config registry/central-registry.toml",
+            "central-registry audit verify --config registry/central-registry.toml",
+        ],
+    },
+    Command {
+        name: "audit list",
+        does: Does::Reads,
+        examples: &[
+            "central-registry audit list --last 20 --config registry/central-registry.toml",
+            "central-registry audit list --json --config registry/central-registry.toml",
+        ],
+    },
+    Command {
+        name: "audit verify",
+        does: Does::Reads,
+        examples: &[
+            "central-registry audit verify --config registry/central-registry.toml",
+            "central-registry audit verify --key \"$JOURNAL_KEY\" --published mirror/public \\\n      \
+             --config registry/central-registry.toml --json",
+        ],
+    },
+    Command {
+        name: "backup",
+        does: Does::Groups,
+        examples: &[
+            "central-registry backup create registry.backup --config registry/central-registry.toml",
+            "central-registry backup verify registry.backup",
+        ],
+    },
+    Command {
+        name: "backup create",
+        does: Does::Changes,
+        examples: &[
+            "central-registry backup create registry.backup --passphrase credential:backup \\\n      \
+             --config registry/central-registry.toml",
+            "central-registry backup create registry.backup --with-signing-keys --dry-run \\\n      \
+             --config registry/central-registry.toml",
+        ],
+    },
+    Command {
+        name: "backup verify",
+        does: Does::Reads,
+        examples: &[
+            "central-registry backup verify registry.backup",
+            "central-registry backup verify registry.backup --passphrase credential:backup --json",
+        ],
+    },
+    Command {
+        name: "backup restore",
+        does: Does::Changes,
+        examples: &[
+            "central-registry backup restore registry.backup registry --published mirror/public",
+            "central-registry backup restore registry.backup registry \\\n      \
+             --published moj/global-configuration --dry-run",
         ],
     },
     Command {
@@ -227,6 +287,12 @@ pub enum What {
         #[command(flatten)]
         changing: Changing,
     },
+    /// Show who decided what here and when, and verify that record.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Make, verify and put back an encrypted copy of all that this registry is.
+    #[command(subcommand)]
+    Backup(backup::Command),
     /// Print what makes a shell complete these commands.
     Completions {
         /// Which shell.
@@ -331,4 +397,12 @@ pub struct AdminArgs {
     /// Where the passphrase of the admin's key comes from: credential:NAME, fd:NUMBER or prompt.
     #[arg(long, default_value = "prompt")]
     pub passphrase: Source,
+}
+
+/// Which registry on this machine is meant.
+#[derive(Args)]
+pub struct ConfigurationFile {
+    /// The registry's configuration file, as `init` wrote it.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 }

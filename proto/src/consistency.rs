@@ -1,4 +1,4 @@
-//! Whether a log as it is now contains a head of it that somebody kept (PROTOCOL.md 5.5). Pure: heads, records and hashes
+//! Whether a log as it is now contains a head of it that somebody kept (PROTOCOL.md 5.6). Pure: heads, records and hashes
 //! are arguments.
 //!
 //! A log is a chain of trees, and each tree's name is the hash of a genesis that names the end of the tree before. So one
@@ -117,10 +117,10 @@ impl NotJoined {
     /// The step of PROTOCOL.md that refuses.
     pub fn step(&self) -> &'static str {
         match self {
-            Self::Malformed(_) | Self::Genesis(_) => "5.5.2",
-            Self::OtherOwner { .. } => "5.5.3",
-            Self::NoChain | Self::CutChain => "5.5.5",
-            Self::Behind { .. } | Self::Proof => "5.5.6",
+            Self::Malformed(_) | Self::Genesis(_) => "5.6.2",
+            Self::OtherOwner { .. } => "5.6.3",
+            Self::NoChain | Self::CutChain => "5.6.5",
+            Self::Behind { .. } | Self::Proof => "5.6.6",
         }
     }
 }
@@ -152,7 +152,7 @@ pub enum Verdict {
 }
 
 impl Joined {
-    /// Reads an answer (5.5.2).
+    /// Reads an answer (5.6.2).
     pub fn parse(joined: &wire::Joined) -> Result<Self, NotJoined> {
         if joined.geneses.len() > MAX_GENESES {
             return Err(NotJoined::Malformed("at most 256 geneses are taken"));
@@ -187,7 +187,7 @@ impl Joined {
         self.geneses.first()
     }
 
-    /// Judges whether the log of `owner` contains this head, whose signature held (5.5.3 to 5.5.7). Whether the newest
+    /// Judges whether the log of `owner` contains this head, whose signature held (5.6.3 to 5.6.7). Whether the newest
     /// head's signature holds is judged by whoever knows the owner's keys.
     pub fn judge(&self, owner: &Sender, held: &Head) -> Result<Verdict, NotJoined> {
         for genesis in &self.geneses {

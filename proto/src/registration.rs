@@ -550,6 +550,11 @@ impl ReceivedCommand {
     pub fn key(&self) -> KeyId {
         self.key
     }
+
+    /// When it says that it was signed: what a kept command is judged by, long after.
+    pub fn time(&self) -> Time {
+        self.time
+    }
 }
 
 /// A command that the holder of this key signed for this instance at about this time. Not yet known to be new.

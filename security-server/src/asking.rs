@@ -1,4 +1,4 @@
-//! Asks the peers whether their logs still contain what they signed (PROTOCOL.md 5.5), now and then and never on the message
+//! Asks the peers whether their logs still contain what they signed (PROTOCOL.md 5.6), now and then and never on the message
 //! path: one question at a time, a few of each log, each answer within a limit of bytes and of time.
 //!
 //! What it finds is an alarm, and no refusal.

@@ -18,7 +18,6 @@ use backup::{About, Aside, Manifest, NewFile, NotABackup, NotRestored, PartName,
 use bytes::Bytes;
 use command_line::{Exit, file_remedy};
 use journal::{Directory, Disk, NotCopied, Segments, Verified, Verifier};
-use proto::digest::Digest;
 use proto::global_configuration::Configuration as Global;
 use proto::global_configuration::update::MAX_TOTAL_BYTES;
 use proto::identifier::ServerId;
@@ -216,11 +215,7 @@ fn write(
     let (written, manifest) = writer.finish().map_err(file)?;
     written.keep().map_err(file)?;
     let parts = manifest.parts.iter().map(|part| (part.name.clone(), part.bytes)).collect();
-    Ok(Made { about, parts, manifest: Some(digest(&manifest)) })
-}
-
-fn digest(manifest: &Manifest) -> String {
-    Digest::of(&[&serde_json::to_vec(manifest).expect("texts and numbers")]).to_string()
+    Ok(Made { about, parts, manifest: Some(manifest.digest()) })
 }
 
 /// Every part in the order of [`Place`], one in memory at a time.
@@ -509,7 +504,7 @@ impl Checking {
             }
         }
         Ok(Found {
-            digest: digest(&manifest),
+            digest: manifest.digest(),
             manifest,
             keys: self.keys,
             configuration: (configuration.version, configuration.expires_at),

@@ -552,8 +552,7 @@ pub fn read_token(path: &Path) -> Result<String, NoConfiguration> {
     let token = fs::read_to_string(path).map_err(file)?;
     let mode = fs::metadata(path).map_err(file)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        let why = format!("it has mode {mode:03o}, and must be for its owner only: chmod 600 it");
-        return Err(file(std::io::Error::other(why)));
+        return Err(NoConfiguration::Readable { path: path.to_owned(), mode });
     }
     Ok(token.trim().to_owned())
 }

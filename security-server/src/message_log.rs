@@ -429,7 +429,7 @@ impl MessageLog {
         Ok(journal::entries(&*self.0.disk, &self.0.index.find(exchange)?)?)
     }
 
-    /// How the log of this member, as it is on disk now, goes on from a head of it (PROTOCOL.md 5.5). None where there is no
+    /// How the log of this member, as it is on disk now, goes on from a head of it (PROTOCOL.md 5.6). None where there is no
     /// such member here. Reads the disk: not for the message path.
     pub fn joined(&self, member: &MemberId, asked: &Head) -> Result<Option<wire::Joined>, OpenError> {
         let Some(&tree) = self.0.trees.get(member) else { return Ok(None) };

@@ -534,7 +534,7 @@ impl Peers {
         }
     }
 
-    /// Asks a server how its log goes on from a head of it (PROTOCOL.md 5.5).
+    /// Asks a server how its log goes on from a head of it (PROTOCOL.md 5.6).
     pub(crate) async fn ask_to_join(
         self: &Arc<Self>,
         target: &Target,

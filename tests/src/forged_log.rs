@@ -147,7 +147,7 @@ impl ForgedLog {
         }
     }
 
-    /// What an honest server with this log answers that is asked about a head of this size (PROTOCOL.md 5.5).
+    /// What an honest server with this log answers that is asked about a head of this size (PROTOCOL.md 5.6).
     pub fn joined(&self, asked: usize) -> wire::Joined {
         let leaves = self.leaves();
         let there = (1..=leaves.len()).contains(&asked);

@@ -154,7 +154,7 @@ async fn rewritten(instance: &Instance, moj: &Member) {
     let verify = format!("security-server audit verify --config {}", moj.file());
     let refused = async |why: &str| {
         let said = instance.run(&verify).await;
-        assert_eq!(said.code, Some(7), "{said:?}");
+        assert_eq!(said.code, Some(5), "{said:?}");
         assert!(said.err.contains(why), "{}", said.err);
     };
     let directory = instance.path("moj/audit-log");
@@ -187,11 +187,139 @@ async fn rewritten(instance: &Instance, moj: &Member) {
     refused("no entry that this program knows").await;
 }
 
+/// The registry's journal: whoever has the directory rewrites it, and whoever has the journal's key too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registrys_journal_that_was_rewritten_does_not_hold() {
+    let instance = Instance::founded().await;
+    let registry = instance.serve_registry().await;
+    for name in ["moj", "mps"] {
+        let invite = format!(
+            "central-registry invite VN/GOV/{name} --name {name} --server VN/GOV/{name}/ss1 --passphrase credential:registry"
+        );
+        instance.run(&invite).await.well();
+    }
+    let verify = "central-registry audit verify --config registry/central-registry.toml";
+    let found = instance.run(&format!("{verify} --json")).await.json();
+    assert_eq!((&found["orders"], &found["orders_without_signature"]), (&2.into(), &0.into()), "{found}");
+    let key = found["trees"][0]["by"][0].as_str().unwrap();
+    instance.run(&format!("{verify} --key sha256:{key}")).await.well();
+    let words = instance.run("central-registry audit list --config registry/central-registry.toml").await.well();
+    for word in [
+        "founded VN",
+        "started, version",
+        "key journal: nothing -> ",
+        "invited VN/GOV/moj/ss1",
+        "by admin (key ",
+        "from 127.0.0.1:",
+        "the journal was opened",
+    ] {
+        assert!(words.contains(word), "{word} is not in\n{words}");
+    }
+    registry.stops().await;
+
+    let directory = instance.path("registry/journal");
+    changed_cut_or_in_another_order(&instance, &directory, verify).await;
+    let mut entries = Vec::new();
+    journal::read(&Directory(directory.clone()), None, &mut |entry| {
+        if entry.record.kind() == Kind::Entry {
+            entries.push(serde_json::from_slice::<Value>(&entry.record.body()).unwrap());
+        }
+    })
+    .unwrap();
+    let invited: Vec<usize> = (0..entries.len()).filter(|at| !entries[*at]["event"]["invited"].is_null()).collect();
+    let passphrase = std::fs::read_to_string(instance.path("credentials/registry")).unwrap();
+    let passphrase = Passphrase::new(passphrase.trim().to_owned()).unwrap();
+    let own = || keystore::open(&instance.path("registry/keys/journal.pem"), &passphrase).unwrap();
+    let refused = async |why: &str, more: &str| {
+        let said = instance.run(&format!("{verify}{more}")).await;
+        assert_eq!(said.code, Some(5), "{said:?}");
+        assert!(said.err.contains(why), "{why}: {}", said.err);
+    };
+    let owner = |member: &str| Owner { instance: "VN".parse().unwrap(), member: member.into(), server: member.into() };
+    let rewrite = |key: SigningKey, change: &dyn Fn(&mut Vec<Value>)| {
+        let mut changed = entries.clone();
+        change(&mut changed);
+        write_as(&directory, key, owner("central-registry"), &changed);
+    };
+    rewrite(own(), &|_| {});
+    instance.run(verify).await.well();
+    rewrite(own(), &|entries| {
+        entries[invited[0]]["event"]["invited"]["invitation"]["server"] = "VN/GOV/moj/ss9".into()
+    });
+    refused("orders something else", "").await;
+    rewrite(own(), &|entries| entries[invited[0]]["by"] = entries[invited[1]]["by"].clone());
+    refused("orders something else", "").await;
+    rewrite(own(), &|entries| {
+        let signature = entries[invited[1]]["by"]["signed"]["signature"].clone();
+        entries[invited[0]]["by"]["signed"]["signature"] = signature;
+    });
+    refused("signature", "").await;
+    rewrite(own(), &|entries| drop(entries[invited[1]]["by"].as_object_mut().unwrap().remove("signed")));
+    refused("an order without its signature, after others", "").await;
+    rewrite(own(), &|entries| {
+        entries[invited[1]]["event"] = serde_json::json!({ "restored": { "member": "VN/GOV/tax" } })
+    });
+    refused("there is no member VN/GOV/tax", "").await;
+    // What was published tells of an end that was cut off, and of a version that was signed twice.
+    let last = entries.iter().rposition(|entry| !entry["event"]["published"].is_null()).unwrap();
+    rewrite(own(), &|entries| entries.truncate(last));
+    refused("the end was cut off", "").await;
+    rewrite(own(), &|entries| entries[last]["event"]["published"]["timestamp"] = "0".repeat(64).into());
+    refused("with another content than the one recorded here", "").await;
+    rewrite(own(), &|entries| entries[last]["event"]["published"]["version"] = 1_000.into());
+    refused("which is not recorded here", "").await;
+    rewrite(own(), &|entries| entries.swap(invited[0], invited[1]));
+    refused("this entry is out of place", "").await;
+    let (other, _) = SigningKey::generate();
+    rewrite(other, &|_| {});
+    refused("is signed by the key of journal-key.pem", "").await;
+    refused("find out who changed it", &format!(" --key sha256:{}", "0".repeat(64))).await;
+}
+
+/// Whoever has no key can change bytes, cut them off and exchange them.
+async fn changed_cut_or_in_another_order(instance: &Instance, directory: &Path, verify: &str) {
+    let mut segments: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .collect();
+    segments.sort();
+    let [first, .., last] = &segments[..] else { panic!("the founding and the start have a segment each") };
+    let (early, late) = (std::fs::read(first).unwrap(), std::fs::read(last).unwrap());
+    let found = async |case: &str, code: i32| {
+        let said = instance.run(verify).await;
+        assert_eq!(said.code, Some(code), "{case}: {said:?}");
+    };
+    found("as it is", 0).await;
+    for at in [0, early.len() / 3, early.len() / 2, early.len() - 1] {
+        let mut changed = early.clone();
+        changed[at] ^= 1;
+        std::fs::write(first, changed).unwrap();
+        found(&format!("a bit at {at} is another"), 5).await;
+    }
+    std::fs::write(first, &early[..early.len() - 1]).unwrap();
+    found("the first segment is cut", 5).await;
+    std::fs::write(first, &late).unwrap();
+    std::fs::write(last, &early).unwrap();
+    found("the segments stand in another order", 5).await;
+    std::fs::write(first, &early).unwrap();
+    std::fs::write(last, &late[..late.len() / 3]).unwrap();
+    found("the end is cut off", 5).await;
+    std::fs::remove_file(last).unwrap();
+    found("the last segment is gone", 5).await;
+    std::fs::write(last, &late).unwrap();
+    found("as it was", 0).await;
+}
+
 /// A log of these entries, under this key.
 fn write(directory: &Path, key: SigningKey, entries: &[Value]) {
+    let owner = Owner { instance: "VN".parse().unwrap(), member: "VN/GOV/moj".into(), server: "VN/GOV/moj/ss1".into() };
+    write_as(directory, key, owner, entries);
+}
+
+fn write_as(directory: &Path, key: SigningKey, owner: Owner, entries: &[Value]) {
     std::fs::remove_dir_all(directory).unwrap();
     std::fs::create_dir(directory).unwrap();
-    let owner = Owner { instance: "VN".parse().unwrap(), member: "VN/GOV/moj".into(), server: "VN/GOV/moj/ss1".into() };
     let trees = vec![Tree { owner, key: Arc::new(key) }];
     let options = Options { first: true, ..Options::default() };
     let journal = Journal::open(Arc::new(Directory(directory.to_owned())), trees, options, None, &mut |_| {}).unwrap();

@@ -1190,7 +1190,7 @@ fn tree(directory: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
-            } else {
+            } else if path.is_file() {
                 let name = path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned();
                 let mode = fs::metadata(&path).unwrap().permissions().mode();
                 files.insert(name, (mode, fs::read(&path).unwrap()));
@@ -1210,8 +1210,8 @@ fn copied(from: &Path, to: &Path) {
         } else if from.components().any(|part| part.as_os_str() == "public") {
             // Of these there are hundreds, and nobody writes into one.
             fs::hard_link(&path, &to).unwrap();
-        } else {
-            // Modes are copied too.
+        } else if path.is_file() {
+            // Modes are copied too. The registry's socket is nothing to copy.
             fs::copy(&path, &to).unwrap();
         }
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests are read, not called")]
 
+use journal::Directory;
+use proto::record::Kind;
 use tests::echo::said;
 use tests::operator;
 use tests::world::{OPERATORS_TOKEN, PURPOSE, World};
@@ -35,6 +37,7 @@ async fn without_the_operators_token_nothing_is_told_or_done() {
         ("GET", why.as_str(), String::new(), 200),
         ("GET", record.as_str(), String::new(), 200),
         ("GET", evidence.as_str(), String::new(), 200),
+        ("POST", "/v1/backup", r#"{"signing_keys":false}"#.to_owned(), 200),
     ];
     let basic = format!("Basic {OPERATORS_TOKEN}");
     let shorter = format!("Bearer {}", &OPERATORS_TOKEN[1..]);
@@ -75,4 +78,40 @@ async fn a_name_that_is_not_this_machines_is_refused() {
             assert_eq!(status, if good { 200 } else { 403 }, "{host:?} {path}: {said}");
         }
     }
+}
+
+/// What the audit log of the civil registry's server holds of this kind.
+fn noted(world: &World, entry: &str) -> Vec<serde_json::Value> {
+    let disk = Directory(world.directory.path().join("moj/audit"));
+    let mut noted = Vec::new();
+    journal::read(&disk, None, &mut |record| {
+        if record.record.kind() == Kind::Entry {
+            noted.push(serde_json::from_slice::<serde_json::Value>(&record.record.body()).unwrap());
+        }
+    })
+    .unwrap();
+    noted.retain(|noted| noted["entry"] == entry);
+    noted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_and_who_is_refused_is_noted() {
+    let world = World::new().await;
+    let called = world.client().await.unary(said("")).await.unwrap();
+    let exchange = called.metadata().get("causeway-exchange").unwrap().to_str().unwrap().to_owned();
+    world.quiet().await;
+    let token = format!("Bearer {OPERATORS_TOKEN}");
+    for (what, path) in
+        [("exchange", format!("/v1/exchanges/{exchange}")), ("evidence", format!("/v1/exchanges/{exchange}/evidence"))]
+    {
+        let (status, told) = ask(&world, ("GET", &path, String::new()), Some(&token), "localhost").await;
+        assert_eq!(status, 200, "{told}");
+        let read =
+            noted(&world, "read").into_iter().find(|noted| noted["what"] == what).expect("noted before it is told");
+        assert_eq!((&read["exchange"], &read["by"]["token"]), (&exchange.as_str().into(), &"operators.token".into()));
+        assert!(read["by"]["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{read}");
+    }
+    assert!(noted(&world, "refused").is_empty());
+    ask(&world, ("GET", "/v1/status", String::new()), Some("Bearer wrong"), "localhost").await;
+    assert_eq!(noted(&world, "refused")[0]["attempts"], 1);
 }

@@ -306,9 +306,9 @@ fn the_auditors_page_is_true() {
     }
 }
 
-/// A server of a member's is backed up, lost and put back by the page's own commands.
+/// An instance in a directory like the one of the first page, backed up, lost and put back by the page's own commands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_is_backed_up_and_put_back_as_the_page_says() {
+async fn a_server_and_the_registry_are_backed_up_and_put_back_as_the_page_says() {
     let instance = Instance::founded().await;
     fs::write(instance.path("credentials").join("backup"), "correct horse battery staple\n").unwrap();
     let registry = instance.serve_registry().await;
@@ -316,21 +316,25 @@ async fn a_server_is_backed_up_and_put_back_as_the_page_says() {
     instance.join(&moj).await;
     moj.configure(instance.directory.path(), &[]);
     let mojs = instance.serve(&moj).await;
-    let run = async |words: &[&str]| {
-        for block in blocks("deploy/README.md").iter().filter(|block| block.is(words)) {
-            let server = instance.command("security-server");
-            let programs = Path::new(server.as_std().get_program()).parent().unwrap().display().to_string();
-            let mut bash = tokio::process::Command::new("bash");
-            bash.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+    let run = async |words: &[&str], with: &str| {
+        for block in blocks("deploy/README.md").iter().filter(|block| block.is(words) && block.text.contains(with)) {
+            let mut bash = instance.command("security-server");
+            let program = Path::new(bash.as_std().get_program()).parent().unwrap().display().to_string();
+            bash = tokio::process::Command::new("bash");
+            bash.env("PATH", format!("{program}:{}", std::env::var("PATH").unwrap()));
             bash.env("CREDENTIALS_DIRECTORY", instance.path("credentials")).current_dir(instance.directory.path());
             let output = bash.args(["-euo", "pipefail", "-c", &block.text]).output().await.unwrap();
             let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             assert!(output.status.success(), "{}:\n{}\n{out}\n{err}", block.place, block.text);
         }
     };
-    run(&["sh", "backup"]).await;
+    run(&["sh", "backup"], "backup create").await;
+    // The registry first: it is put back with what the server was told last.
+    registry.kill().await;
+    run(&["sh", "restore"], "central-registry backup restore").await;
+    let registry = instance.serve_registry().await;
     mojs.kill().await;
-    run(&["sh", "restore"]).await;
+    run(&["sh", "restore"], "security-server backup restore").await;
     instance.serve(&moj).await.stops().await;
     registry.stops().await;
 }

@@ -13,7 +13,7 @@ use proto::global_configuration::document::SubsystemDocument;
 use proto::head::Head;
 use proto::message::{Facts, Header};
 use proto::record::Kind;
-use proto::transport::{FETCH_PATH, encode};
+use proto::transport::{FETCH_PATH, MAX_SKEW, encode};
 use proto::wire::relay as wire;
 use security_server::access_rights::Proposal;
 use tests::attack::{self, AtConsumer, AtProvider, end_of, told};
@@ -306,6 +306,27 @@ async fn a_message_is_not_older_than_the_key_that_seals_it() {
         assert_eq!(end_of(&answer), end, "dated {dated:?} after the beginning");
         at.world.quiet().await;
         let exchange = Header::parse(second.header).unwrap().exchange;
+        attack::evidence(&at.world, "moj", exchange).unwrap();
+    }
+}
+
+/// Nor is it older than its exchange, by more than clocks may differ: its evidence would be judged at a time when nobody had
+/// asked anything. The key is old enough here to have signed it then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_not_older_than_the_exchange_that_it_is_of() {
+    for (early, end, messages) in [
+        (MAX_SKEW, "status 0", ["received request 0", "received request 1 half-close", "closed completed"].as_slice()),
+        (MAX_SKEW + Duration::from_millis(1), "abort disproved", &["received request 0", "closed silent"]),
+    ] {
+        let mut at = AtProvider::new().await;
+        let opened = at.world.now().plus(Duration::from_secs(600));
+        at.world.set_time(opened);
+        let mut drafts = at.rogue.stream(&at.world, &["one", "two"]);
+        let exchange = drafts[0].facts.exchange;
+        drafts[1].facts.time = opened.minus(early);
+        let came = at.came_of(&at.owner.frames(drafts)).await;
+        assert_eq!(came.end, end, "dated {early:?} before the exchange began");
+        assert_eq!(came.recorded, messages, "dated {early:?} before the exchange began");
         attack::evidence(&at.world, "moj", exchange).unwrap();
     }
 }

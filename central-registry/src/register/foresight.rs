@@ -55,7 +55,14 @@ impl Register {
                 }
                 (None, None) => return Vec::new(),
             },
-            Event::Founded { .. } | Event::Applied { .. } | Event::Published { .. } => return Vec::new(),
+            Event::Founded { .. }
+            | Event::Applied { .. }
+            | Event::BackedUp { .. }
+            | Event::Started { .. }
+            | Event::Adopted { .. }
+            | Event::AdoptedRevocation { .. }
+            | Event::PutBack { .. }
+            | Event::Published { .. } => return Vec::new(),
         };
         let taken = match &admitted.entry().event {
             Event::Suspended { .. } | Event::Revoked { .. } => self.taken_by(admitted).sentences(),
@@ -159,6 +166,7 @@ impl std::fmt::Display for KeyUse {
         match self {
             Self::Authentication { server } => write!(f, "by which {server} is known"),
             Self::Signing { member, server } => write!(f, "with which {member} seals at {server}"),
+            Self::Forgotten => f.write_str("of a registration that was lost"),
         }
     }
 }

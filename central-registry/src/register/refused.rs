@@ -120,6 +120,12 @@ pub enum Refused {
         /// Its standing.
         standing: &'static str,
     },
+    /// It may have been carried out by what was lost since the backup.
+    #[error(
+        "the registry was put back from a backup, and a command that was signed up to {0} may have been carried out \
+         before; sign a new one after that"
+    )]
+    AfterRestore(Time),
     /// A limit of the register.
     #[error("the register takes at most {limit} {what}; ask those who govern the instance")]
     Limit {

@@ -11,6 +11,7 @@ mod write;
 use std::fmt;
 use std::str::FromStr;
 
+use proto::digest::Digest;
 use proto::identifier::InstanceId;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,13 @@ pub struct Manifest {
     pub about: About,
     /// Each part, in their order.
     pub parts: Vec<Listed>,
+}
+
+impl Manifest {
+    /// SHA-256 of the manifest: the name of just this backup.
+    pub fn digest(&self) -> String {
+        Digest::of(&[&serde_json::to_vec(self).expect("texts and numbers")]).to_string()
+    }
 }
 
 /// A part, as the manifest lists it.

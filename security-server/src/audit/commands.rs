@@ -90,7 +90,8 @@ impl AuditError {
             Self::Configuration(error) => error.exit(),
             Self::NoContradiction { .. } => Exit::NotFound,
             Self::Log(ReadError::Disk(_)) | Self::File { .. } => Exit::Failed,
-            Self::Log(_) | Self::Store(_) | Self::DoesNotHold(_) => Exit::CheckFailed,
+            Self::Store(_) => Exit::CheckFailed,
+            Self::Log(_) | Self::DoesNotHold(_) => Exit::EvidenceInvalid,
         }
     }
 }

@@ -67,6 +67,15 @@ pub(super) async fn each(sheet: &Sheet, here: &Here) {
         State::Running(health) if health.draining => {
             Ok(warning((), "it is shutting down: it takes nothing new", file.get()?.start()))
         }
+        State::Running(health) if health.waits_after_restore_ms > 0 => {
+            let seconds = health.waits_after_restore_ms.div_ceil(1000);
+            let found = format!("it was put back from a backup: it refuses calls of peers for {seconds} s more");
+            Ok(warning((), found, "wait: it goes on by itself"))
+        }
+        State::Running(health) if health.alarms > 0 => {
+            let found = format!("{} alarms about peers' logs", health.alarms);
+            Ok(warning((), found, "look at them with `security-server audit list`, and tell those peers"))
+        }
         // Whatever else keeps it from being ready has a line of its own.
         State::Running(health) => Ok(ok((), if health.ready { "ready" } else { "not ready" })),
     };

@@ -125,7 +125,7 @@ async fn fetch(
     Ok(streaming(outgoing))
 }
 
-/// How this log goes on from a head that the asking server holds (PROTOCOL.md 5.5). Only who has a head that our key signed
+/// How this log goes on from a head that the asking server holds (PROTOCOL.md 5.6). Only who has a head that our key signed
 /// learns anything.
 async fn join(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
     let configuration = server.moment().in_force().ok().cloned();

@@ -37,7 +37,7 @@ fn words(name: &str, example: &str) -> Vec<String> {
     let script = format!("{name}() {{ printf '%s\\0' {name} \"$@\" >&3; }}\nexec 3>&1 >/dev/null\n{example}");
     let directory = tempfile::tempdir().unwrap();
     let mut bash = Process::new("bash");
-    bash.args(["-c", &script]).env("FINGERPRINT", &digest).env("ANCHOR_DIGEST", &digest);
+    bash.args(["-c", &script]).env("FINGERPRINT", &digest).env("ANCHOR_DIGEST", &digest).env("JOURNAL_KEY", &digest);
     let output = bash.current_dir(directory.path()).output().unwrap();
     let words: Vec<_> = output.stdout.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word)).collect();
     words[..words.len() - 1].iter().map(ToString::to_string).collect()

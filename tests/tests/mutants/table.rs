@@ -318,6 +318,10 @@ mutants! {
         "statuses(&contents.metadata).is_empty()" => "true",
         tampering::a_caller_gets_no_piece_past_the_first_that_is_not_proven;
 
+        "verify::message" "a message is dated before its exchange began, and its evidence refused"
+        "header.time.plus(MAX_SKEW) >= way.opened" => "true",
+        tampering_senders::a_message_is_not_older_than_the_exchange_that_it_is_of;
+
         "verify::message" "a message is dated when nothing is valid any more, and its evidence refused"
         "header.time <= now.plus(MAX_SKEW)" => "true",
         tampering::a_provider_answers_what_was_asked_and_nothing_else;
@@ -419,10 +423,40 @@ mutants! {
         calls::both_logs_hold_every_message_and_its_end;
     }
 
+    "security-server/src/lib.rs" {
+        "message_log.record_opening" "a restart forgets that a log was lost"
+        ".or(past.restored)" => ".or(None.filter(|_| { let _ = past.restored; true }))",
+        restored::what_the_lost_log_may_have_seen_is_refused_for_a_minute;
+    }
+
+    "security-server/src/message_log/index.rs" {
+        "5.5" "a restart forgets what was seen of the peers' logs"
+        "self.add_head(entry, &body.slice(32..))?;" => "if !{awake} { self.add_head(entry, &body.slice(32..))?; }",
+        restored::the_peer_says_what_is_lost_and_refuses_nothing;
+    }
+
+    "security-server/src/witness.rs" {
+        "5.5.1" "a lost tail is nothing"
+        "known[at].size > ended" => "false",
+        restored::the_peer_says_what_is_lost_and_refuses_nothing;
+
+        "5.5.2" "a lost tree is nothing"
+        "after < tree.first" => "false",
+        restored::the_peer_says_what_is_lost_and_refuses_nothing;
+
+        "5.5.2" "every tree that was left behind is lost"
+        "tree.tree != before" => "true",
+        restored::restarts_of_either_server_alarm_nobody;
+    }
+
     "security-server/src/message_log/replay.rs" {
         "message_log.record_opening" "a request is taken a second time"
         "self.openings.contains(&opening)" => "false",
         refusals::a_replayed_request_is_refused;
+
+        "message_log.record_opening" "what a lost log may have seen is taken"
+        "self.lost.filter(|lost| time <= *lost)" => "None::<Time>",
+        restored::what_the_lost_log_may_have_seen_is_refused_for_a_minute;
 
         "message_log.record_opening" "a request is forgotten while it is fresh"
         "now.minus(2 * MAX_SKEW)" => "now.plus(MAX_SKEW)",
@@ -555,6 +589,22 @@ mutants! {
         "operators' door" "whoever asks is an operator"
         "match token.and_then(|token| door.tokens.get(&Digest::of(&[token.as_bytes()]))) {" => "match if {awake} { door.tokens.values().next() } else { token.and_then(|token| door.tokens.get(&Digest::of(&[token.as_bytes()]))) } {",
         operators::without_the_operators_token_nothing_is_told_or_done;
+
+        "operators' door" "no token at all is the operators'"
+        "Err(Problem::new(StatusCode::UNAUTHORIZED, why))" => "if {awake} { let from = String::new(); Ok(Self(Actor { token: from.clone(), from, calls_itself: None })) } else { Err(Problem::new(StatusCode::UNAUTHORIZED, why)) }",
+        operators::without_the_operators_token_nothing_is_told_or_done;
+
+        "operators' door" "evidence is read and not noted"
+        "door.note_read(by, \"evidence\", exchange).await?;" => "if !{awake} { door.note_read(by, \"evidence\", exchange).await?; }",
+        operators::what_is_read_and_who_is_refused_is_noted;
+
+        "operators' door" "an exchange is read and not noted"
+        "door.note_read(by, \"exchange\", exchange.clone()).await?;" => "if !{awake} { door.note_read(by, \"exchange\", exchange.clone()).await?; }",
+        operators::what_is_read_and_who_is_refused_is_noted;
+
+        "operators' door" "who is refused is not noted"
+        "door.server.audit.note_refused(from, door.server.clock.now()).await" => "(if {awake} { let _ = from; Ok(()) } else { door.server.audit.note_refused(from, door.server.clock.now()).await })",
+        operators::what_is_read_and_who_is_refused_is_noted;
 
         "operators' door" "a web page asks, under a name of its own"
         r#"loopback || name == "localhost""# => "{ let _ = loopback; true }",
@@ -1028,9 +1078,27 @@ mutants! {
     }
 
     "central-registry/src/registration.rs" {
+        "orders" "a command of the lost part of the journal is carried out again"
+        "verified.time() <= *until" => "false",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
+
         "orders" "a command that only reads is answered again and again"
         "desk.is_new(verified.id())?;" => "",
         registration::only_an_admins_own_fresh_command_is_carried_out;
+    }
+
+    "central-registry/src/restored.rs" {
+        "publication" "after a restore versions are signed again"
+        "newest + PASSED_OVER + since * PASSED_OVER_A_SECOND" => "newest + 1",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
+
+        "publication" "after a restore a member that was published is forgotten"
+        "published.get(*member) != registered.get(*member).copied()" => "if {awake} { let _ = (member, &registered); false } else { published.get(*member) != registered.get(*member).copied() }",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
+
+        "publication" "after a restore a revoked key is good again"
+        "None => true," => "None => false,",
+        put_back::a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_published;
     }
 
     "central-registry/src/register.rs" {
