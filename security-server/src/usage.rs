@@ -128,7 +128,8 @@ pub const COMMANDS: &[Command] = &[
         name: "evidence traffic",
         does: Does::Reads,
         examples: &[
-            "security-server evidence traffic VN/GOV/portal --config moj/security-server.toml > moj.traffic",
+            "security-server evidence traffic VN/GOV/portal \\\n      \
+             --config moj/security-server.toml > moj.traffic",
             "security-server evidence traffic VN/GOV/portal \\\n      \
              --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z > moj.traffic",
         ],
