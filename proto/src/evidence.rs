@@ -527,7 +527,7 @@ fn sentence(messages: &[(&Header, &Proven)]) -> Option<String> {
 
 /// Bytes, written as standard base64 with padding.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Base64(Bytes);
+pub(crate) struct Base64(pub(crate) Bytes);
 
 impl Serialize for Base64 {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

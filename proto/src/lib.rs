@@ -5,6 +5,8 @@
 
 pub mod certificate;
 pub mod commitment;
+pub mod consistency;
+pub mod contradiction;
 pub mod digest;
 pub mod evidence;
 pub mod global_configuration;
@@ -19,6 +21,7 @@ pub mod seal;
 pub mod server_request;
 pub mod signature;
 pub mod time;
+pub mod traffic;
 pub mod transport;
 
 /// The messages of `causeway/**/*.proto`, as generated: raw, to be parsed into meant values at the door.

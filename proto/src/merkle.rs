@@ -1,5 +1,8 @@
 //! RFC 6962 Merkle trees: roots, inclusion and consistency, verified as RFC 9162 section 2.1.3 and 2.1.4 say.
 
+use std::convert::Infallible;
+use std::ops::Range;
+
 use crate::digest::Digest;
 
 /// Hash of a leaf: SHA-256(0x00 || leaf).
@@ -18,7 +21,7 @@ pub fn root(leaves: &[Digest]) -> Digest {
         [] => Digest::of(&[]),
         [leaf] => *leaf,
         _ => {
-            let (left, right) = leaves.split_at(split(leaves.len()));
+            let (left, right) = leaves.split_at(divided(leaves.len() as u64) as usize);
             node_hash(&root(left), &root(right))
         }
     }
@@ -30,7 +33,7 @@ pub fn path(leaves: &[Digest], index: usize) -> Vec<Digest> {
     if leaves.len() == 1 {
         return Vec::new();
     }
-    let middle = split(leaves.len());
+    let middle = divided(leaves.len() as u64) as usize;
     let (left, right) = leaves.split_at(middle);
     let (mut path, sibling) =
         if index < middle { (path(left, index), root(right)) } else { (path(right, index - middle), root(left)) };
@@ -71,22 +74,38 @@ pub fn root_of_path(leaf: Digest, index: u64, size: u64, path: &[Digest]) -> Res
 
 /// The proof that the first `old_size` of these leaves are the beginning of all of them (RFC 9162 section 2.1.4.1).
 pub fn consistency(leaves: &[Digest], old_size: usize) -> Vec<Digest> {
-    fn subproof(leaves: &[Digest], old_size: usize, whole: bool) -> Vec<Digest> {
-        if old_size == leaves.len() {
-            return if whole { Vec::new() } else { vec![root(leaves)] };
-        }
-        let middle = split(leaves.len());
-        let (left, right) = leaves.split_at(middle);
-        let (mut proof, other) = if old_size <= middle {
-            (subproof(left, old_size, whole), root(right))
+    let mut root = |range: Range<u64>| Ok::<_, Infallible>(root(&leaves[range.start as usize..range.end as usize]));
+    let Ok(proof) = consistency_of(old_size as u64, leaves.len() as u64, &mut root);
+    proof
+}
+
+/// The same proof of trees too large to be held: `root` finds the root over the leaves of a range, which is where RFC 6962
+/// divides the tree.
+pub fn consistency_of<E>(
+    old_size: u64,
+    new_size: u64,
+    root: &mut impl FnMut(Range<u64>) -> Result<Digest, E>,
+) -> Result<Vec<Digest>, E> {
+    assert!(0 < old_size && old_size <= new_size, "the older tree is a beginning of this one");
+    let (mut range, mut whole, mut others) = (0..new_size, true, Vec::new());
+    while range.end != old_size {
+        let middle = range.start + divided(range.end - range.start);
+        if old_size <= middle {
+            others.push(root(middle..range.end)?);
+            range.end = middle;
         } else {
-            (subproof(right, old_size - middle, false), root(left))
-        };
-        proof.push(other);
-        proof
+            others.push(root(range.start..middle)?);
+            (range.start, whole) = (middle, false);
+        }
     }
-    assert!(0 < old_size && old_size <= leaves.len(), "the older tree is a beginning of this one");
-    subproof(leaves, old_size, true)
+    let mut proof = if whole { Vec::new() } else { vec![root(range)?] };
+    proof.extend(others.into_iter().rev());
+    Ok(proof)
+}
+
+/// Where RFC 6962 divides a tree of this many leaves, at least two: the largest power of two below.
+pub fn divided(size: u64) -> u64 {
+    1 << (u64::BITS - 1 - (size - 1).leading_zeros())
 }
 
 /// Checks that the tree of `old` (size and root) is the beginning of the tree of `new` (RFC 9162 section 2.1.4.2).
@@ -124,11 +143,6 @@ pub fn check_consistency(old: (u64, Digest), new: (u64, Digest), proof: &[Digest
         last >>= 1;
     }
     if last == 0 && old_hash == old_root && new_hash == new_root { Ok(()) } else { Err(Misplaced) }
-}
-
-/// The largest power of two below `size`.
-fn split(size: usize) -> usize {
-    1 << (usize::BITS - 1 - (size - 1).leading_zeros())
 }
 
 /// A tree that only grows: the roots of its complete subtrees, largest first. Enough to append, to state the root,

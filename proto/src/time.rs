@@ -48,6 +48,19 @@ impl Time {
     }
 }
 
+/// No time as RFC 3339 writes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no time: one like 2026-03-01T00:00:00Z is wanted")]
+pub struct NotATime;
+
+impl std::str::FromStr for Time {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        text.parse().map(Self::from_jiff).map_err(|_| NotATime)
+    }
+}
+
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:.3}", self.to_jiff())

@@ -30,6 +30,13 @@ pub const EXCHANGE_PATH: &str = "/causeway.relay.v1.Relay/Exchange";
 /// Where a sealed answer is fetched again.
 pub const FETCH_PATH: &str = "/causeway.relay.v1.Relay/Fetch";
 
+/// Where a peer is asked how its log goes on from a head of it.
+pub const CONSISTENCY_PATH: &str = "/causeway.relay.v1.Relay/Consistency";
+/// Longest answer to that, in bytes.
+pub const MAX_JOINED_BYTES: usize = 300 * 1024;
+/// Longest request for it, in bytes.
+pub const MAX_SIGNED_HEAD_BYTES: usize = 512;
+
 /// Bytes that are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAFrame {
@@ -49,12 +56,32 @@ pub enum NotAFrame {
 
 /// A frame as it goes onto the stream: the gRPC prefix and the protobuf.
 pub fn encode(frame: &Frame) -> Bytes {
-    let length = frame.encoded_len();
+    encode_alone(frame)
+}
+
+/// A message that stands alone in its stream: the gRPC prefix and the protobuf.
+pub fn encode_alone(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(5 + length);
     bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(length).expect("a frame is bounded far below"));
-    frame.encode(&mut bytes).expect("the buffer grows");
+    bytes.put_u32(u32::try_from(length).expect("a message is bounded far below"));
+    message.encode(&mut bytes).expect("the buffer grows");
     bytes.freeze()
+}
+
+/// Reads the one message of a stream from all of its bytes.
+pub fn decode_alone<M: Message + Default>(mut bytes: Bytes) -> Result<M, NotAFrame> {
+    if bytes.len() < 5 {
+        return Err(NotAFrame::Cut);
+    }
+    if bytes.get_u8() != 0 {
+        return Err(NotAFrame::Compressed);
+    }
+    match bytes.get_u32() as usize {
+        length if length > bytes.len() => Err(NotAFrame::Cut),
+        length if length < bytes.len() => Err(NotAFrame::TooLong(bytes.len())),
+        _ => M::decode(bytes).map_err(|error| NotAFrame::Undecodable(error.to_string())),
+    }
 }
 
 /// Cuts frames out of a stream's bytes. Holds at most one frame and what arrived with its end.

@@ -6,7 +6,7 @@
 
 mod commands;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,7 +21,7 @@ use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
-pub use commands::{AuditError, Command, run, verify};
+pub use commands::{AuditError, Command, contradictions, proved_alarms, run, verify};
 pub(crate) use commands::{journal_as_json, journal_in_words, unproven};
 
 use crate::keys::ring::Use;
@@ -97,9 +97,9 @@ pub enum Noted {
         at: u64,
         /// By whom.
         by: Actor,
-        /// What: `evidence` or `exchange`.
+        /// What: `evidence`, `exchange` or `traffic`.
         what: String,
-        /// Of which.
+        /// Of which exchange; of `traffic`, with which member.
         exchange: String,
     },
     /// A backup was begun: this entry is in it.
@@ -209,8 +209,12 @@ pub struct Alarm {
     pub finding: Finding,
     /// An exchange in this server's log whose message bears what is held: `evidence get` gives the proof.
     pub held_in: String,
-    /// The exchange with the message that contradicts it.
+    /// The exchange with the message that contradicts it; `asked`, where the log itself was asked.
     pub seen_in: String,
+    /// The file of the contradiction (PROTOCOL.md 7.8), base64, where both heads are signed: `evidence contradiction` writes
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// What contradicts.
@@ -247,6 +251,15 @@ pub enum Finding {
         /// The newer one.
         other: String,
     },
+    /// The log was asked whether it still contains a head that it signed, and its answer proves nothing.
+    Unproven {
+        /// The tree.
+        tree: String,
+        /// Its commits, as its own head says that this server holds.
+        held: u64,
+        /// What is wrong with the answer.
+        why: String,
+    },
 }
 
 impl Finding {
@@ -256,6 +269,17 @@ impl Finding {
             Self::LostTail { .. } => "lost_tail",
             Self::Fork { .. } => "fork",
             Self::RunsTwice { .. } => "runs_twice",
+            Self::Unproven { .. } => "unproven",
+        }
+    }
+
+    /// The tree that it is about.
+    pub fn tree(&self) -> &str {
+        match self {
+            Self::LostTail { tree, .. }
+            | Self::Fork { tree, .. }
+            | Self::RunsTwice { tree, .. }
+            | Self::Unproven { tree, .. } => tree,
         }
     }
 }
@@ -289,6 +313,8 @@ pub struct Past {
     pub restored: Option<Time>,
     /// The last word of an operator about the clock.
     pub clock_accepted: Option<ClockAccepted>,
+    /// Trees of peers' logs whose loss is proved here.
+    pub told: BTreeSet<String>,
     alarms: VecDeque<Alarm>,
     alarms_ever: u64,
 }
@@ -307,6 +333,7 @@ impl Past {
             }
             Noted::Alarm(alarm) => {
                 self.alarms_ever += 1;
+                self.told.extend(alarm.evidence.is_some().then(|| alarm.finding.tree().to_owned()));
                 keep(&mut self.alarms, alarm.clone());
             }
             _ => {}
@@ -418,15 +445,16 @@ impl AuditLog {
     /// Notes an alarm.
     pub async fn note_alarm(&self, alarm: Alarm) -> Result<(), journal::Ended> {
         self.note(&Noted::Alarm(alarm.clone())).await?;
-        self.alarms_ever.fetch_add(1, Ordering::Relaxed);
         keep(&mut self.alarms.lock().unwrap_or_else(PoisonError::into_inner), alarm);
+        // Counted last: who sees the count finds the alarm.
+        self.alarms_ever.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     /// The newest alarms, and how many there ever were.
     pub fn alarms(&self) -> (Vec<Alarm>, u64) {
-        let newest = self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        (newest, self.alarms_ever.load(Ordering::Relaxed))
+        let ever = self.alarms_ever.load(Ordering::Acquire);
+        (self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(), ever)
     }
 }
 
@@ -436,7 +464,9 @@ fn nonce() -> [u8; NONCE_BYTES] {
     nonce
 }
 
+/// Without the file: that stays in the log.
 fn keep(alarms: &mut VecDeque<Alarm>, alarm: Alarm) {
+    let alarm = Alarm { evidence: None, ..alarm };
     if alarms.len() == ALARMS_SHOWN {
         alarms.pop_front();
     }

@@ -79,6 +79,24 @@ fn geneses(records: &[Entry]) -> Geneses {
     geneses
 }
 
+/// Reads messages out of a log, one entry after another: a genesis is there from the first message of its tree on.
+#[derive(Default)]
+pub(crate) struct Messages(Geneses);
+
+impl Messages {
+    /// A message with its sender's seal and the genesis of the seal's tree; none for what is no message, was withheld, or
+    /// has no seal here.
+    pub(crate) fn read(&mut self, entry: &Entry) -> Option<(Header, wire::Seal, Bytes)> {
+        let theirs = beside(entry).and_then(|beside| Record::parse(beside.genesis).ok());
+        if let Some(record) = theirs {
+            self.0.insert(TreeName::of(&record), record.as_bytes().clone());
+        }
+        // Where the segment that it began in is in the archive, the next one's header has it.
+        self.0.entry(entry.tree).or_insert_with(|| entry.genesis.record.as_bytes().clone());
+        logged(entry, &self.0).map(|Logged { header, seal, genesis, .. }| (header, seal, genesis))
+    }
+}
+
 /// Why there is no evidence file.
 #[derive(Debug, thiserror::Error)]
 pub enum NoEvidence {

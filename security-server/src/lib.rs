@@ -5,6 +5,7 @@
 
 pub mod accepted_clock;
 pub mod access_rights;
+pub mod asking;
 pub mod audit;
 pub mod authenticate;
 pub mod authorize;
@@ -40,9 +41,11 @@ pub mod resolve;
 pub mod services;
 pub mod shown;
 pub mod tls;
+pub mod traffic;
 pub mod usage;
 pub mod verify;
 pub mod way;
+pub mod whole_log;
 pub mod witness;
 
 use std::collections::{BTreeMap, HashMap};
@@ -52,6 +55,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proto::contradiction::ContradictionFile;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::message::Cause;
 use proto::refusal::Code;
@@ -105,6 +111,8 @@ pub struct SecurityServer {
     pub audit: Arc<AuditLog>,
     /// What peers may make us write.
     pub quotas: Quotas,
+    /// How often peers may ask how our log goes on.
+    pub(crate) questions: Quotas,
     /// Heads of peers whose signatures held.
     pub verified_heads: VerifiedHeads,
     /// Where every message goes first.
@@ -238,7 +246,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         message_log.wait_out(restored);
     }
     audit.note_start(&past, described, now).await?;
-    let (witness, alarms) = Witness::of(message_log.seen_trees()?);
+    let (witness, alarms) = Witness::of(message_log.seen_trees()?, past.told);
     let (own, names) = (Arc::clone(&settings.identity), settings.names);
     let tls = PeerTls::new(own, Arc::clone(&configuration), settings.clock.clone(), names);
     let tls = Arc::new(tls);
@@ -250,7 +258,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         bindings: settings.bindings,
         access_rights,
         audit,
-        quotas: Quotas::default(),
+        quotas: Quotas::of_each(quota::SEALED_REFUSALS),
+        questions: Quotas::of_each(quota::QUESTIONS),
         verified_heads: VerifiedHeads::shown_to(witness),
         message_log,
         peers: Peers::new(Arc::clone(&tls)),
@@ -294,7 +303,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(renewal::renew(Arc::clone(&server), last.clone()));
     tides.spawn(lookout::watch(Arc::clone(&server), last.clone()));
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
-    tides.spawn(note_the_alarms(Arc::clone(&server.audit), alarms, last.clone()));
+    tides.spawn(note_the_alarms(Arc::clone(&server), alarms, last.clone()));
+    tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();
     Ok(Started { server, peers, clients, operators, doors, tides, last })
@@ -325,15 +335,26 @@ async fn note_restore(audit: &AuditLog, messages: &MessageLog, now: Time) -> Res
     Ok(Some(now))
 }
 
-/// Keeps what is noticed of peers' logs.
-async fn note_the_alarms(audit: Arc<AuditLog>, mut alarms: mpsc::Receiver<audit::Alarm>, last: CancellationToken) {
+/// Keeps what is noticed of peers' logs, and the proof of it.
+async fn note_the_alarms(
+    server: Arc<SecurityServer>,
+    mut alarms: mpsc::Receiver<witness::Raised>,
+    last: CancellationToken,
+) {
     loop {
-        let alarm = tokio::select! { biased;
-            alarm = alarms.recv() => alarm,
+        let raised = tokio::select! { biased;
+            raised = alarms.recv() => raised,
             () = last.cancelled() => None,
         };
-        let Some(alarm) = alarm else { return };
-        if let Err(error) = audit.note_alarm(alarm).await {
+        let Some(witness::Raised { mut alarm, contradiction }) = raised else { return };
+        if let Some(contradiction) = contradiction {
+            let at = Time::from_millis(alarm.at);
+            match ContradictionFile::new(&contradiction, &server.id, at, &server.store.files()) {
+                Ok(file) => alarm.evidence = Some(STANDARD.encode(file.to_bytes())),
+                Err(error) => tracing::error!(%error, "an alarm about a peer's log has no evidence of its own"),
+            }
+        }
+        if let Err(error) = server.audit.note_alarm(alarm).await {
             return tracing::error!(%error, "alarms about peers' logs cannot be noted any more");
         }
     }
@@ -487,5 +508,17 @@ impl SecurityServer {
         })
         .await
         .map_err(|error| error.to_string())?
+    }
+
+    /// How our log goes on from a head of it, for the server that holds the head.
+    pub(crate) async fn joined(
+        self: &Arc<Self>,
+        member: MemberId,
+        asked: proto::head::Head,
+    ) -> Result<proto::wire::relay::Joined, String> {
+        let server = Arc::clone(self);
+        let joined = tokio::task::spawn_blocking(move || server.message_log.joined(&member, &asked)).await;
+        let joined = joined.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        joined.ok_or_else(|| "there is no signed head of that member's log here".to_owned())
     }
 }

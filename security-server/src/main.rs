@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, Paint, described, file_remedy, say, show};
 use proto::digest::Digest;
 use proto::refusal::{Code, Language};
+use proto::time::Time;
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
@@ -53,6 +54,17 @@ async fn run(what: What) -> Result<Exit, Ended> {
             say(&String::from_utf8_lossy(&evidence));
             Ok(Exit::Ok)
         }
+        What::Evidence(Evidence::Contradiction { number, server, reading }) => {
+            let found = security_server::audit::contradictions(&server.config, number, reading.json);
+            found.map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
+        }
+        What::Evidence(Evidence::Traffic { peer, since, until, server, reading: _ }) => {
+            let times = (since.unwrap_or_default(), until.unwrap_or(Time::from_millis(u64::MAX)));
+            security_server::traffic::export(&server.config, peer, times).await
+        }
+        What::Evidence(Evidence::Reconcile { a, b, anchor, reading }) => {
+            security_server::traffic::compare([&a, &b], &anchor, reading.json)
+        }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
         What::Keys(keys) => self::keys(keys).await,
         What::Clock(usage::Clock::Accept { reason, server, changing }) => {
@@ -62,6 +74,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
         What::Audit(command) => {
             security_server::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }
+        What::Log(command) => security_server::whole_log::run(command),
         What::Backup(command) => security_server::backup::run(command).await,
         What::Token { reading } => Ok(token(reading.json)),
         What::Explain { code, language, reading } => Ok(explain(code, language.into(), reading.json)),
@@ -186,6 +199,13 @@ fn verify(file: &Path, anchor: &Path, json: bool) -> Result<Exit, Ended> {
     };
     let evidence = read(file, "`security-server evidence get` writes one")?;
     let anchor = read(anchor, "it is global-configuration/anchor.json of any server's directory")?;
+    if proto::contradiction::is_one(&evidence) {
+        let report = proto::contradiction::verify(&evidence, &anchor);
+        let report = report.map_err(|error| Ended::new(Exit::EvidenceInvalid, error))?;
+        show(json, &report, || report.to_string());
+        let holds = report.holds().then_some(Exit::Ok);
+        return holds.ok_or_else(|| Ended::new(Exit::EvidenceInvalid, "the contradiction does not hold"));
+    }
     let report =
         proto::evidence::verify(&evidence, &anchor).map_err(|error| Ended::new(Exit::EvidenceInvalid, error))?;
     show(json, &report, || report.to_string());

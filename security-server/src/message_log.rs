@@ -5,7 +5,7 @@ mod index;
 mod opened;
 mod replay;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +15,13 @@ use bytes::Bytes;
 use journal::{Entry, Journal, Pending, Position, TreeIndex};
 use prost::Message;
 use proto::commitment::Secret;
+use proto::consistency::MAX_GENESES;
 use proto::digest::Digest;
 use proto::head::Head;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
+use proto::merkle;
 use proto::message::{Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header};
-use proto::record::{Kind, NONCE_BYTES, Record};
+use proto::record::{Genesis, Kind, NONCE_BYTES, Record, TreeName};
 use proto::refusal::Code;
 use proto::seal;
 use proto::signature::{KeyId, SigningKey};
@@ -436,6 +438,61 @@ impl MessageLog {
     pub fn find(&self, exchange: ExchangeId) -> Result<Vec<Entry>, OpenError> {
         self.catch_up()?;
         Ok(journal::entries(&*self.0.disk, &self.0.index.find(exchange)?)?)
+    }
+
+    /// How the log of this member, as it is on disk now, goes on from a head of it (PROTOCOL.md 5.6). None where there is no
+    /// such member here. Reads the disk: not for the message path.
+    pub fn joined(&self, member: &MemberId, asked: &Head) -> Result<Option<wire::Joined>, OpenError> {
+        let Some(&tree) = self.0.trees.get(member) else { return Ok(None) };
+        self.catch_up()?;
+        let index = &self.0.index;
+        let of_member = |genesis: &Genesis| genesis.content.member == member.as_str();
+        let there = index.genesis(asked.tree)?.filter(of_member);
+        let (mut geneses, mut newest) = (VecDeque::new(), asked.tree);
+        if there.is_some() {
+            while geneses.len() < MAX_GENESES
+                && let Some(next) = index.successor(newest)?
+                && let Some(genesis) = index.genesis(next)?
+            {
+                newest = next;
+                geneses.push_front(genesis);
+            }
+        } else {
+            // What there is of the log, back to its beginning: the tree is not among it.
+            newest = self.0.journal.name(tree);
+            let mut next = Some(newest);
+            while geneses.len() < MAX_GENESES
+                && let Some(name) = next
+                && let Some(genesis) = index.genesis(name)?
+            {
+                next = Digest::try_from(genesis.content.before.as_ref()).ok().map(TreeName);
+                geneses.push_back(genesis);
+            }
+        }
+        let Some(signed) = index.signed_head(newest)? else { return Ok(None) };
+        let ended = geneses.back().map(|after: &Genesis| after.content.before_size);
+        let end = if there.is_some() { ended.unwrap_or(signed.head.size) } else { 0 };
+        let mut joined = wire::Joined {
+            geneses: geneses.iter().map(|genesis| genesis.record.as_bytes().clone()).collect(),
+            newest: Some(signed.to_wire()),
+            ..Default::default()
+        };
+        // The last tree has perhaps commits after the last signed head: what was asked about may be one of them.
+        let has = if geneses.is_empty() { index.commits(asked.tree)?.unwrap_or_default() } else { end };
+        if (1..=has).contains(&asked.size) && end > 0 {
+            let mut whole = true;
+            let mut root = |range| {
+                let root = index.root(asked.tree, range)?;
+                whole &= root.is_some();
+                Ok::<_, IndexError>(root.unwrap_or(Digest::ZERO))
+            };
+            let shown = root(0..asked.size)?;
+            let proof = merkle::consistency_of(asked.size.min(end), asked.size.max(end), &mut root)?;
+            if whole {
+                (joined.root, joined.proof) = (shown.to_wire(), proof.iter().map(Digest::to_wire).collect());
+            }
+        }
+        Ok(Some(joined))
     }
 
     /// Reads into the index what was written since it was caught up last. Reads the disk: not for the message path.

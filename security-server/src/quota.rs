@@ -38,15 +38,26 @@ impl Bucket {
     }
 }
 
-/// Sealed refusals of each peer.
-#[derive(Debug, Default)]
-pub struct Quotas(Mutex<HashMap<ServerId, Bucket>>);
+/// Proofs of consistency that one peer may ask for: a burst, and a second's worth.
+pub const QUESTIONS: (f64, f64) = (64.0, 1.0);
+
+/// What each peer may make us do.
+#[derive(Debug)]
+pub struct Quotas {
+    each: (f64, f64),
+    of: Mutex<HashMap<ServerId, Bucket>>,
+}
 
 impl Quotas {
-    /// Whether one more refusal for this peer is within its quota. Peers are registered, so their number is bounded.
+    /// A burst, and a second's worth, for each.
+    pub fn of_each(each: (f64, f64)) -> Self {
+        Self { each, of: Mutex::default() }
+    }
+
+    /// Whether one more of this peer is within its quota. Peers are registered, so their number is bounded.
     pub fn within(&self, peer: &ServerId) -> bool {
-        let mut quotas = self.0.lock().expect("no panic while it is held");
-        let (burst, per_second) = SEALED_REFUSALS;
+        let mut quotas = self.of.lock().expect("no panic while it is held");
+        let (burst, per_second) = self.each;
         quotas.entry(peer.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()
     }
 }
@@ -57,7 +68,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_quota_has_a_burst_and_refills() {
-        let quotas = Quotas::default();
+        let quotas = Quotas::of_each(SEALED_REFUSALS);
         let peer: ServerId = "VN/GOV/moj/ss1".parse().unwrap();
         assert_eq!((0..101).filter(|_| quotas.within(&peer)).count(), 100);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;

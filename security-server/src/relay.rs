@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
-use proto::transport::{self, EXCHANGE_PATH, FrameReader};
+use proto::transport::{self, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, MAX_JOINED_BYTES};
 use proto::wire::relay as wire;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
@@ -29,6 +29,8 @@ use crate::{fields, lanes};
 
 /// How long a peer may take until its connection is up: TCP, TLS and its HTTP/2 settings.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer may take to prove that its log contains a head.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that could not be reached, or took nothing, is asked last for so long.
 pub const AVOID_FOR: Duration = Duration::from_secs(10);
 /// What a server says that takes nothing from anybody for a while: another one of its member's may.
@@ -364,6 +366,37 @@ pub(crate) async fn next_frame(body: &mut Incoming, frames: &mut FrameReader) ->
     }
 }
 
+/// The one message of a stream, which has at most so many bytes.
+pub(crate) async fn read_alone<M: prost::Message + Default>(body: Incoming, most: usize) -> Result<M, NotAnswered> {
+    let body = Limited::new(body, most + 5).collect().await;
+    let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+        Ok(error) => NotAnswered::Broke(error.to_string()),
+        Err(_) => NotAnswered::Malformed(format!("it has more than {most} bytes")),
+    })?;
+    let refused = body.trailers().and_then(fields::grpc_status).filter(|status| *status != 0);
+    if let Some(status) = refused {
+        return Err(NotAnswered::Refused(format!("gRPC status {status}")));
+    }
+    transport::decode_alone(body.to_bytes()).map_err(|error| NotAnswered::Malformed(error.to_string()))
+}
+
+/// Why a peer gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAnswered {
+    /// It is out of reach.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The line broke, or it took too long.
+    #[error("the line broke: {0}")]
+    Broke(String),
+    /// It refused, or does not know the question.
+    #[error("it refused: {0}")]
+    Refused(String),
+    /// What it answered is no answer.
+    #[error("what it answered is none: {0}")]
+    Malformed(String),
+}
+
 /// A refusal without a seal. It is believed to say that there is no answer, and why is passed on only where the code is
 /// one that a server says without a seal.
 fn bare_refusal(fields: &HeaderMap) -> Option<Stop> {
@@ -509,6 +542,41 @@ impl Peers {
                 Err(error)
             }
         }
+    }
+
+    /// Asks a server how its log goes on from a head of it (PROTOCOL.md 5.6).
+    pub(crate) async fn ask_to_join(
+        self: &Arc<Self>,
+        target: &Target,
+        held: &wire::SignedHead,
+    ) -> Result<wire::Joined, NotAnswered> {
+        let asked = tokio::time::timeout(ASK_TIMEOUT, async {
+            let up = self.connection(target).await?;
+            let (mut sender, body) = body::outgoing(None);
+            let mut request = Request::new(body);
+            *request.method_mut() = http::Method::POST;
+            *request.uri_mut() = target.uri(CONSISTENCY_PATH);
+            request.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
+            request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
+            let again = async || self.connection(target).await.map(|up| up.requests);
+            let response = request::ask(up.requests, request, again);
+            let said = async {
+                let _ = sender.data(transport::encode_alone(held)).await;
+                let _ = sender.finish(None);
+            };
+            let (response, ()) = tokio::join!(response, said);
+            let response = response.map_err(|error| NotAnswered::Broke(error.to_string()))?;
+            let (head, body) = response.into_parts();
+            if let Some(code) = head.headers.get(fields::REFUSAL) {
+                return Err(NotAnswered::Refused(String::from_utf8_lossy(code.as_bytes()).into_owned()));
+            }
+            let status = fields::grpc_status(&head.headers).filter(|status| *status != 0);
+            if head.status != http::StatusCode::OK || status.is_some() {
+                return Err(NotAnswered::Refused(format!("gRPC status {}", status.unwrap_or_default())));
+            }
+            read_alone(body, MAX_JOINED_BYTES).await
+        });
+        asked.await.unwrap_or_else(|_| Err(NotAnswered::Broke(format!("no answer within {ASK_TIMEOUT:?}"))))
     }
 
     async fn dial(self: &Arc<Self>, target: &Target) -> Result<Up, Unreachable> {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
-use proto::identifier::{ExchangeId, MethodPath, SubsystemId};
+use proto::identifier::{ExchangeId, MemberId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
+use proto::time::Time;
 
 use crate::keys::ring::Use;
 use crate::{audit, backup, doctor, join};
@@ -117,6 +118,32 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "evidence contradiction",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence contradiction --config moj/security-server.toml",
+            "security-server evidence contradiction 1 > contradiction.json",
+        ],
+    },
+    Command {
+        name: "evidence traffic",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence traffic VN/GOV/portal \\\n      \
+             --config moj/security-server.toml > moj.traffic",
+            "security-server evidence traffic VN/GOV/portal \\\n      \
+             --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z > moj.traffic",
+        ],
+    },
+    Command {
+        name: "evidence reconcile",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence reconcile moj.traffic portal.traffic --anchor anchor.json",
+            "security-server evidence reconcile moj.traffic portal.traffic --anchor anchor.json --json",
+        ],
+    },
+    Command {
         name: "status",
         does: Does::Reads,
         examples: &["security-server status", "security-server status --check && echo ready"],
@@ -177,6 +204,22 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server audit verify",
             "security-server audit verify --config moj/security-server.toml --json",
+        ],
+    },
+    Command {
+        name: "log",
+        does: Does::Groups,
+        examples: &[
+            "security-server log verify",
+            "security-server log verify --config moj/security-server.toml --json",
+        ],
+    },
+    Command {
+        name: "log verify",
+        does: Does::Reads,
+        examples: &[
+            "security-server log verify",
+            "security-server log verify --config moj/security-server.toml --json",
         ],
     },
     Command {
@@ -287,6 +330,9 @@ pub enum What {
     /// Show who changed what here and when, and verify that record.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Check the whole message log.
+    #[command(subcommand)]
+    Log(Log),
     /// Make, verify and put back an encrypted copy of all that this server is.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -465,6 +511,21 @@ pub enum Clock {
     },
 }
 
+/// Commands about the message log.
+#[derive(Subcommand)]
+pub enum Log {
+    /// Check every record, commit and signature of the message log, every peer's seal in it, and that each exchange has its
+    /// messages in order and one end. Asks nobody; the server may run meanwhile.
+    Verify {
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How the findings are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
 /// Commands about evidence.
 #[derive(Subcommand)]
 pub enum Evidence {
@@ -479,9 +540,52 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Verify an evidence file with nothing but the anchor. Asks nobody.
+    /// List where a peer's log was found to contradict itself, or write the proof of one to standard output. Asks nobody.
+    Contradiction {
+        /// Which, as the list numbers them; none: the list.
+        number: Option<usize>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How the list is shown. A proof is one JSON object either way.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Write all messages exchanged with another member, with their seals and without payloads, to standard output: for
+    /// `evidence reconcile`. A running server notes it.
+    Traffic {
+        /// The other member.
+        peer: MemberId,
+        /// Messages of this time and later, as 2026-03-01T00:00:00Z; none: from the log's beginning.
+        #[arg(long)]
+        since: Option<Time>,
+        /// Messages before this time; none: to its end.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Such a file is JSON, an object a line, either way.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Hold two members' files of their common traffic against each other, and name every message that one has and the
+    /// other lacks. Asks nobody.
+    Reconcile {
+        /// What `evidence traffic` wrote at one member.
+        a: PathBuf,
+        /// What it wrote at the other.
+        b: PathBuf,
+        /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
+        #[arg(long, value_name = "FILE")]
+        anchor: PathBuf,
+        /// How the findings are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Verify an evidence file, or a contradiction's, with nothing but the anchor. Asks nobody.
     Verify {
-        /// The evidence file.
+        /// The file.
         file: PathBuf,
         /// The instance's anchor: its first root document, as global-configuration/anchor.json of any server.
         #[arg(long, value_name = "FILE")]

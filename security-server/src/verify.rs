@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use proto::consistency::SignedHead;
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::head::Head;
@@ -37,7 +38,7 @@ pub const REMEMBERED_HEADS: usize = 512;
 /// is kept with a message must verify for whoever reads it later.
 pub struct VerifiedHeads {
     roots: Mutex<HashMap<KeyId, [Roots; 2]>>,
-    witness: Witness,
+    pub(crate) witness: Witness,
 }
 
 /// The root of each tree at each size that was seen, and the signature that held for it.
@@ -64,19 +65,21 @@ impl VerifiedHeads {
         let place = (head.tree, head.size);
         let mut heads = self.roots.lock().expect("no panic while it is held");
         let generations = heads.entry(key).or_default();
-        let mut seen = generations.iter().filter_map(|roots| roots.get(&place)).map(|(root, _)| *root);
-        let other = seen.find(|root| *root != head.root);
+        let mut seen = generations.iter().filter_map(|roots| roots.get(&place)).cloned();
+        let other = seen.find(|(root, _)| *root != head.root);
         let [young, old] = generations;
         young.insert(place, (head.root, signature.into()));
         if young.len() >= REMEMBERED_HEADS {
             *old = std::mem::take(young);
         }
         drop(heads);
-        if let Some(other) = other {
+        let signed = SignedHead { head: *head, key, signature: Bytes::copy_from_slice(signature) };
+        if let Some((root, signature)) = other {
             metrics::counter!("causeway_conflicting_heads_total").increment(1);
-            self.witness.fork(genesis, head, &other, header, now);
+            let other = SignedHead { head: Head { root, ..*head }, key, signature: signature.into() };
+            self.witness.fork(genesis, &signed, &other, header, now);
         }
-        self.witness.see(genesis, head, header, now);
+        self.witness.see(genesis, &signed, header, now);
     }
 }
 

@@ -147,6 +147,38 @@ impl ForgedLog {
         }
     }
 
+    /// What an honest server with this log answers that is asked about a head of this size (PROTOCOL.md 5.6).
+    pub fn joined(&self, asked: usize) -> wire::Joined {
+        let leaves = self.leaves();
+        let there = (1..=leaves.len()).contains(&asked);
+        let proof = if there { merkle::consistency(&leaves, asked) } else { Vec::new() };
+        wire::Joined {
+            geneses: Vec::new(),
+            root: if there { merkle::root(&leaves[..asked]).to_wire() } else { Bytes::new() },
+            proof: proof.iter().map(Digest::to_wire).collect(),
+            newest: Some(self.signed(leaves.len())),
+        }
+    }
+
+    /// The same of a server that shows the head of `shown` commits, and knows all of them.
+    pub fn joined_from(&self, shown: usize) -> wire::Joined {
+        let leaves = self.leaves();
+        let proof = merkle::consistency(&leaves, shown).iter().map(Digest::to_wire).collect();
+        wire::Joined {
+            geneses: Vec::new(),
+            root: merkle::root(&leaves).to_wire(),
+            proof,
+            newest: Some(self.signed(shown)),
+        }
+    }
+
+    /// The head of `size` commits, signed.
+    pub fn signed(&self, size: usize) -> wire::SignedHead {
+        let head = self.head(size).to_text();
+        let signature = signature_of_71_bytes(&self.key, head.as_bytes());
+        wire::SignedHead { head: head.into_bytes().into(), key: self.key.public().id().to_wire(), signature }
+    }
+
     fn leaves(&self) -> Vec<Digest> {
         let hashes = |records: &Vec<Record>| records.iter().map(Record::hash).collect::<Vec<_>>();
         self.commits.iter().map(|records| Commit::of(&hashes(records)).hash()).collect()

@@ -175,6 +175,116 @@ async fn the_peer_says_what_is_lost_and_refuses_nothing() {
     }
 }
 
+/// Nobody calls: it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_asks_finds_the_lost_tail_and_has_the_proof() {
+    let mut world = World::new().await;
+    call(&world).await.unwrap();
+    let copied = Copied::of(&world, "portal");
+    let lost = call(&world).await.unwrap();
+    world.quiet().await;
+    world.set_time(world.now().plus(Duration::from_secs(1)));
+    copied.put_back(&mut world, true).await;
+    for _ in 0..2 {
+        world.servers["moj"].server.ask_the_peers().await;
+    }
+    let alarms = alarms(&world, "moj", 1).await;
+    let Finding::LostTail { ended, held, .. } = &alarms[0].finding else { panic!("{alarms:?}") };
+    assert!(ended < held);
+    assert_eq!((&alarms[0].held_in, &*alarms[0].seen_in), (&lost, "asked"));
+    let proved = security_server::audit::proved_alarms(&journal::Directory(world.directory.path().join("moj/audit")));
+    let proof = proved.unwrap()[0].proof().unwrap();
+    let report = proto::contradiction::verify(&proof, world.anchor()).unwrap();
+    assert_eq!(report.contradiction, Some("lost_tail"), "{report}");
+    // It is known, and said once, across restarts too.
+    world.restart("moj").await;
+    world.servers["moj"].server.ask_the_peers().await;
+    world.quiet().await;
+    assert_eq!(world.servers["moj"].server.audit.alarms().1, 1);
+}
+
+/// What `evidence traffic` writes of this member's log.
+fn traffic(world: &World, name: &str, peer: &str) -> String {
+    let member = |name: &str| world.members[name].subsystem.member();
+    let holder = proto::seal::Sender { member: member(name), server: world.members[name].server.clone() };
+    let always = (proto::time::Time::from_millis(0), proto::time::Time::from_millis(u64::MAX));
+    let begin = proto::traffic::Begin::new(holder, member(peer), always, world.now());
+    let (disk, files) = (&*world.members[name].log, world.servers[name].server.store.files());
+    let mut written = Vec::new();
+    security_server::traffic::write(disk, begin, &files, &mut written).unwrap();
+    String::from_utf8(written).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_logs_agree_or_every_message_that_one_lacks_is_named() {
+    let mut world = World::new().await;
+    let verified = |world: &World, file: &str| proto::traffic::Traffic::verify(file.as_bytes(), world.anchor());
+    let both = |world: &World| {
+        let [portal, moj] = [("portal", "moj"), ("moj", "portal")].map(|(name, peer)| traffic(world, name, peer));
+        [verified(world, &portal).unwrap(), verified(world, &moj).unwrap()]
+    };
+    let reconciled = |[a, b]: &[proto::traffic::Traffic; 2]| proto::traffic::reconcile(a, b).unwrap();
+    for _ in 0..2 {
+        call(&world).await.unwrap();
+    }
+    world.quiet().await;
+    let found = reconciled(&both(&world));
+    assert_eq!((found.agreed, found.agrees()), (0, true), "what is younger than a minute may be on its way");
+    let copied = Copied::of(&world, "portal");
+    let lost = call(&world).await.unwrap();
+    let mut texts = Vec::new();
+    for text in ["one", "two", "three"] {
+        texts.push(said(text));
+    }
+    let stream = world.client().await.both(tokio_stream::iter(texts)).await.unwrap();
+    let streamed = stream.metadata().get("causeway-exchange").unwrap().to_str().unwrap().to_owned();
+    let mut answers = stream.into_inner();
+    while answers.message().await.unwrap().is_some() {}
+    world.quiet().await;
+    world.set_time(world.now().plus(Duration::from_secs(120)));
+    let found = reconciled(&both(&world));
+    assert!(found.agrees() && found.not_proven.is_empty() && found.agreed >= 8, "{found}");
+    let all = found.agreed;
+
+    copied.put_back(&mut world, true).await;
+    let files = both(&world);
+    let found = reconciled(&files);
+    assert!(!found.agrees());
+    assert_eq!(found.agreed + (found.missing.len() + found.not_proven.len()) as u64, all, "{found}");
+    for exchange in [&lost, &streamed] {
+        let of = |disputed: &[proto::traffic::Disputed], direction: &str| {
+            disputed.iter().filter(|each| each.exchange == *exchange && each.direction == direction).count()
+        };
+        // What the portal sealed, it must have; of the last answer nothing shows that it came.
+        assert!(of(&found.missing, "request") > 0 && of(&found.not_proven, "request") == 0, "{found}");
+        assert!(of(&found.not_proven, "answer") > 0 && of(&found.missing, "answer") == 0, "{found}");
+    }
+    assert!(found.missing.iter().all(|each| each.lacks == "VN/GOV/portal at VN/GOV/portal/ss1"), "{found}");
+    assert_eq!(reconciled(&[files[1].clone(), files[0].clone()]).missing, found.missing, "whichever is first");
+
+    // A file with anything else in it is refused, and says where.
+    let (whole, of_moj) = (traffic(&world, "moj", "portal"), &files[1]);
+    let lines: Vec<&str> = whole.lines().collect();
+    let without = |at: usize| {
+        let left: Vec<_> = lines.iter().enumerate().filter(|(line, _)| *line != at).map(|(_, line)| *line).collect();
+        left.join("\n") + "\n"
+    };
+    for (file, why) in [
+        (without(lines.len() - 1), "line"),
+        (without(2), "messages, and"),
+        (without(1), "messages, and"),
+        (without(0), "line 1"),
+        (whole[..whole.len() - 1].to_owned(), "last line"),
+        (whole.replacen("VN/GOV/portal\"", "VN/GOV/moj\"", 1), "line"),
+        (whole.replacen("\"seal\":\"Ch", "\"seal\":\"Ci", 1), "line 2"),
+    ] {
+        let refused = verified(&world, &file).unwrap_err().to_string();
+        assert!(refused.contains(why), "{why}: {refused}");
+    }
+    assert!(proto::traffic::Traffic::verify(whole.as_bytes(), b"{}").is_err(), "another anchor");
+    assert!(proto::traffic::reconcile(of_moj, of_moj).is_err(), "a file and itself");
+}
+
 /// An alarm is for what no honest server does: these all do it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_of_either_server_alarm_nobody() {

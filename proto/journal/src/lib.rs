@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use proto::digest::Digest;
 use proto::identifier::InstanceId;
 use proto::record::{Genesis, Record, TreeName};
 use proto::signature::SigningKey;
@@ -307,6 +308,10 @@ pub struct Entry {
     pub tree: TreeName,
     /// That tree's genesis.
     pub genesis: Arc<Genesis>,
+    /// The index of its commit in the tree.
+    pub commit: u64,
+    /// That commit's leaf hash in the tree.
+    pub leaf: Digest,
     /// The record.
     pub record: Record,
     /// What lies beside it.

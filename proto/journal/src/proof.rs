@@ -52,6 +52,8 @@ impl RecordTree {
 /// A commit at the end of its tree, as it was when it was made.
 pub(crate) struct CommitProof {
     pub records: RecordTree,
+    /// Its leaf hash in the tree.
+    pub leaf: Digest,
     /// Its path in the tree that ends with it.
     pub path: Vec<Digest>,
     /// The head that it made.
@@ -72,7 +74,7 @@ impl CommitProof {
         let commit = Commit { count: records.count(), root: records.root() }.hash();
         let path = tree.frontier.append(commit);
         tree.previous = commit;
-        Self { records, path, head: head(tree.name(), &tree.frontier), signed: OnceLock::new() }
+        Self { records, leaf: commit, path, head: head(tree.name(), &tree.frontier), signed: OnceLock::new() }
     }
 
     /// Takes the signature over its head, made with this key. Only the first is kept: they all say the same.

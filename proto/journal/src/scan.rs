@@ -175,7 +175,8 @@ impl FoundCommit {
         let record = Record::parse(copy(at, length)).expect("parsed when the segment was scanned");
         let seal = self.proof.seal(position.record, record.nonce());
         let beside = copy(at + length, beside);
-        Entry { position, tree: self.genesis.tree, genesis: self.genesis.clone(), record, beside, seal }
+        let (tree, genesis) = (self.genesis.tree, self.genesis.clone());
+        Entry { position, tree, genesis, commit: self.proof.head.size - 1, leaf: self.proof.leaf, record, beside, seal }
     }
 }
 

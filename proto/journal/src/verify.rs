@@ -79,6 +79,8 @@ pub struct Verifier<'k> {
     key: Box<FindKey<'k>>,
     before: Option<(u64, Vec<Snapshot>)>,
     by_name: HashMap<TreeName, usize>,
+    /// The segment that is not whole, and where: it must be the last.
+    torn: Option<(String, u64)>,
     found: Verified,
 }
 
@@ -90,6 +92,7 @@ impl<'k> Verifier<'k> {
             key: Box::new(key),
             before: None,
             by_name: HashMap::new(),
+            torn: None,
             found: Verified::default(),
         }
     }
@@ -97,8 +100,8 @@ impl<'k> Verifier<'k> {
     /// The next segment, by its file's name. Its entries are shown when all of it held.
     pub fn segment(&mut self, name: &str, file: &Bytes, each: &mut dyn FnMut(Entry)) -> Result<(), Damage> {
         let number = read::number_of(name).ok_or_else(|| self.damage(name, 0, "this is no segment's name"))?;
-        if self.found.torn_bytes > 0 {
-            return Err(self.damage(name, 0, "the segment before it is not whole"));
+        if let Some((before, end)) = self.torn.take() {
+            return Err(self.damage(&before, end, "it cannot be read from here on, and is not the last"));
         }
         if self.before.as_ref().is_some_and(|(before, _)| before + 1 != number) {
             return Err(self.damage(name, 0, "the segment before it is missing"));
@@ -135,6 +138,7 @@ impl<'k> Verifier<'k> {
         self.found.segments += 1;
         self.found.bytes += scanned.end().offset + scanned.torn_bytes as u64;
         self.found.torn_bytes = scanned.torn_bytes as u64;
+        self.torn = (self.found.torn_bytes > 0).then(|| (name.to_owned(), scanned.end().offset));
         scanned.entries(file, None, each);
         self.before = Some((number, scanned.trees));
         Ok(())

@@ -68,6 +68,16 @@ pub enum AuditError {
         /// Why.
         source: io::Error,
     },
+    /// There is no such contradiction.
+    #[error(
+        "there is no contradiction {number}: {known} are noted; `security-server evidence contradiction` lists them"
+    )]
+    NoContradiction {
+        /// Which was asked for.
+        number: usize,
+        /// How many there are.
+        known: usize,
+    },
     /// It does not hold.
     #[error("the audit log does not hold: {0}; keep it as it is, and compare it with a backup")]
     DoesNotHold(String),
@@ -78,11 +88,62 @@ impl AuditError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Configuration(error) => error.exit(),
+            Self::NoContradiction { .. } => Exit::NotFound,
             Self::Log(ReadError::Disk(_)) | Self::File { .. } => Exit::Failed,
             Self::Store(_) => Exit::CheckFailed,
             Self::Log(_) | Self::DoesNotHold(_) => Exit::EvidenceInvalid,
         }
     }
+}
+
+/// The contradictions of peers' logs in this audit log that have a proof of their own, in the order of the log.
+pub fn proved_alarms(disk: &dyn journal::Disk) -> Result<Vec<Alarm>, ReadError> {
+    let mut proved = Vec::new();
+    journal::read(disk, None, &mut |entry| {
+        let noted = (entry.record.kind() == Kind::Entry).then(|| serde_json::from_slice(&entry.record.body()).ok());
+        if let Some(Some(Noted::Alarm(alarm))) = noted {
+            proved.extend(alarm.evidence.is_some().then_some(alarm));
+        }
+    })?;
+    Ok(proved)
+}
+
+impl Alarm {
+    /// The file of the contradiction, where there is one.
+    pub fn proof(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(self.evidence.as_ref()?).ok()
+    }
+}
+
+/// Shows the contradictions that the server with this configuration file has noted, or writes the proof of one.
+pub fn contradictions(file: &std::path::Path, number: Option<usize>, json: bool) -> Result<(), AuditError> {
+    let configuration = Configuration::read(file)?;
+    let alarms = proved_alarms(&Directory(configuration.directory.join(AUDIT_LOG)))?;
+    let Some(number) = number else {
+        let listed: Vec<_> = alarms
+            .iter()
+            .enumerate()
+            .map(|(at, alarm)| {
+                let mut shown = json!(Alarm { evidence: None, ..alarm.clone() });
+                shown["number"] = json!(at + 1);
+                shown
+            })
+            .collect();
+        show(json, &json!({ "contradictions": listed }), || {
+            let line = |(at, alarm): (usize, &Alarm)| {
+                let (time, what, _) = in_words(&Noted::Alarm(alarm.clone()));
+                let time = time.map(|time| Time::from_millis(time).to_string()).unwrap_or_default();
+                format!("{:4}  {time}  {what}\n", at + 1)
+            };
+            let lines: String = alarms.iter().enumerate().map(line).collect();
+            if lines.is_empty() { "No peer's log was found to contradict itself.".into() } else { lines }
+        });
+        return Ok(());
+    };
+    let found = number.checked_sub(1).and_then(|at| alarms.get(at)).and_then(Alarm::proof);
+    let found = found.ok_or(AuditError::NoContradiction { number, known: alarms.len() })?;
+    say(&String::from_utf8_lossy(&found));
+    Ok(())
 }
 
 /// Does as asked, on standard output.
@@ -214,6 +275,9 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
                 }
                 Finding::Fork { tree, size, .. } => format!("has forked: {tree} has two roots at {size} commits"),
                 Finding::RunsTwice { tree, other } => format!("runs twice: {tree} goes on beside {other}"),
+                Finding::Unproven { tree, held, why } => {
+                    format!("does not prove that it contains {held} commits of {tree}: {why}")
+                }
             };
             let Alarm { member, server, held_in, seen_in, .. } = alarm;
             let what = format!("ALARM: the log of {member} at {server} {what} (exchange {held_in}; seen in {seen_in})");

@@ -18,7 +18,7 @@ use command_line::{Foreseen, did_you_mean};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use proto::digest::Digest;
 use proto::global_configuration::Freshness;
-use proto::identifier::{ExchangeId, MethodPath, ServerId, SubsystemId};
+use proto::identifier::{ExchangeId, MemberId, MethodPath, ServerId, SubsystemId};
 use proto::refusal::{Code, Language};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -61,6 +61,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .merge(keys::routes())
         .route("/v1/backup", post(backup))
+        .route("/v1/traffic", post(traffic))
         .layer(axum::middleware::from_fn(of_this_machine))
         .with_state(Door { server, tokens: Arc::new(tokens), metrics }))
 }
@@ -456,6 +457,24 @@ async fn backup(
     let at = door.server.clock.now().as_millis();
     door.note(Noted::BackedUp { at, by, signing_keys }).await?;
     Ok(Json(serde_json::json!({ "noted": at })).into_response())
+}
+
+/// With whom the exchanges were that are exported.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exporting {
+    /// The member.
+    pub peer: MemberId,
+}
+
+/// Notes that messages are exported: whoever reads the directory with this server's own rights copies them then.
+async fn traffic(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Json(Exporting { peer }): Json<Exporting>,
+) -> Result<Response, Problem> {
+    door.note_read(by, "traffic", peer.to_string()).await?;
+    Ok(Json(serde_json::json!({ "noted": door.server.clock.now().as_millis() })).into_response())
 }
 
 async fn found(door: &Door, exchange: &str) -> Result<Vec<journal::Entry>, Problem> {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use proto::consistency::SignedHead;
 use proto::identifier::ExchangeId;
 use proto::message::Cause;
+use proto::refusal::Code;
 use proto::signature::KeyId;
-use proto::transport::{self, EXCHANGE_PATH, FETCH_PATH, FrameReader};
+use proto::transport::{self, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, MAX_SIGNED_HEAD_BYTES};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +59,7 @@ async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incom
     let answered = match (request.method(), request.uri().path()) {
         (&http::Method::POST, EXCHANGE_PATH) => open(server, key, request.into_body()).await,
         (&http::Method::POST, FETCH_PATH) => fetch(server, key, request.into_body()).await,
+        (&http::Method::POST, CONSISTENCY_PATH) => join(server, key, request.into_body()).await,
         // Version negotiation: what this server does not know is unimplemented, and the peer may do without it.
         _ => {
             let unimplemented = [(fields::GRPC_STATUS, http::HeaderValue::from_static("12"))];
@@ -118,6 +121,39 @@ async fn fetch(
         let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, http::HeaderValue::from_static("0"))]);
         let _ = sender.finish(Some(ok));
         drop(permit);
+    }));
+    Ok(streaming(outgoing))
+}
+
+/// How this log goes on from a head that the asking server holds (PROTOCOL.md 5.6). Only who has a head that our key signed
+/// learns anything.
+async fn join(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
+    let configuration = server.moment().in_force().ok().cloned();
+    let configuration = configuration.ok_or_else(|| BareRefusal::unproven("the configuration expired"))?;
+    let Some(peer) = configuration.authenticated(&key) else {
+        return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
+    };
+    if !server.questions.within(peer) {
+        return Err(BareRefusal::new(Code::TooManyExchanges, "it asks too often how our log goes on"));
+    }
+    let permit = server.permit_to_fetch().map_err(|code| BareRefusal::new(code, "to prove consistency"))?;
+    let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::read_alone(body, MAX_SIGNED_HEAD_BYTES)).await;
+    let Ok(Ok(asked)) = asked else { return Err(BareRefusal::unproven("the stream holds no request")) };
+    let asked = SignedHead::parse(&asked).map_err(BareRefusal::unproven)?;
+    let ours = configuration.members.iter().find_map(|(member, of)| {
+        let signing = of.signing_keys.get(&asked.key).filter(|signing| signing.server == server.id)?;
+        Some((member.clone(), signing.key.clone()))
+    });
+    let Some((member, ours)) = ours else { return Err(BareRefusal::unproven("it asks about another's head")) };
+    asked.signed_by(&ours).map_err(BareRefusal::unproven)?;
+    let joined = server.joined(member, asked.head).await.map_err(BareRefusal::unproven)?;
+    drop(permit);
+    let (mut sender, outgoing) = body::outgoing(None);
+    tokio::spawn(tokio::time::timeout(FETCH_TIMEOUT, async move {
+        if sender.data(transport::encode_alone(&joined)).await.is_ok() {
+            let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, http::HeaderValue::from_static("0"))]);
+            let _ = sender.finish(Some(ok));
+        }
     }));
     Ok(streaming(outgoing))
 }

@@ -5,14 +5,17 @@
 //! Whoever adds to it does so alone and in the order of the log.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 use journal::{Entry, Position};
+use proto::consistency::SignedHead;
 use proto::digest::Digest;
 use proto::head::Head;
 use proto::identifier::{ExchangeId, MemberId};
+use proto::merkle;
 use proto::message::{Direction, End, Header};
-use proto::record::{Genesis, Kind};
+use proto::record::{Genesis, Kind, TreeName};
 use proto::time::Time;
 use proto::wire::relay::{self as wire, Side};
 
@@ -20,12 +23,24 @@ use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 
 /// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
 /// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `h` tree: what was
-/// seen of a peer's tree. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
+/// seen of a peer's tree. `n` tree level number: a node of one of our trees. `e` tree: how many commits it has. `g` tree: its
+/// genesis. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
+/// are. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
 /// that was accepted there.
 const RECORD: u8 = b'x';
 const OPEN: u8 = b'o';
 const RECEIVED: u8 = b'r';
 const SEEN_TREE: u8 = b'h';
+const NODE: u8 = b'n';
+const COMMITS: u8 = b'e';
+const GENESIS: u8 = b'g';
+const SUCCESSOR: u8 = b's';
+const SIGNED: u8 = b'k';
+const FORM: &[u8] = b"v";
+/// An index of another form is read again from the log.
+const THIS_FORM: &[u8] = b"2";
+/// A node of a level has 256 of the level below.
+const NODE_BITS: u32 = 8;
 const POSITION: &[u8] = b"p";
 const LAST_TIME: &[u8] = b"t";
 const ACCEPTED: &[u8] = b"a";
@@ -70,7 +85,13 @@ pub type Found = Vec<Position>;
 impl Index {
     /// Opens or makes the view in this directory.
     pub fn open(directory: &Path) -> Result<Self, IndexError> {
-        Ok(Self(sled::Config::new().path(directory).cache_capacity(16 << 20).open()?))
+        let index = Self(sled::Config::new().path(directory).cache_capacity(16 << 20).open()?);
+        if index.0.get(FORM)?.as_deref() != Some(THIS_FORM) {
+            let accepted = index.accepted();
+            index.clear()?;
+            index.accept(accepted)?;
+        }
+        Ok(index)
     }
 
     /// Up to where it reads, exclusive. None: it is empty.
@@ -82,7 +103,9 @@ impl Index {
 
     /// Forgets everything: the journal is read again from its beginning.
     pub fn clear(&self) -> Result<(), IndexError> {
-        Ok(self.0.clear()?)
+        self.0.clear()?;
+        self.0.insert(FORM, THIS_FORM)?;
+        Ok(())
     }
 
     /// The operator's word that it reckons with.
@@ -105,6 +128,9 @@ impl Index {
     /// Takes in one entry of the journal. A crash between any two of its writes is mended by reading the entry again:
     /// the position moves last, and every write can be repeated.
     pub fn add(&self, entry: &Entry) -> Result<(), IndexError> {
+        if entry.position.record == 0 {
+            self.add_commit(entry)?;
+        }
         let body = entry.record.body();
         match entry.record.kind() {
             Kind::Sent => self.add_message(entry, &body, false)?,
@@ -128,6 +154,80 @@ impl Index {
         }
         self.0.insert(POSITION, &entry.position.to_bytes())?;
         Ok(())
+    }
+
+    /// A leaf of one of our trees, the nodes that it completes, and its head where that is signed.
+    fn add_commit(&self, entry: &Entry) -> Result<(), IndexError> {
+        let tree = entry.tree;
+        if entry.commit == 0 {
+            self.0.insert(of_tree(GENESIS, tree), entry.genesis.record.as_bytes().as_ref())?;
+            if let Ok(before) = Digest::try_from(entry.genesis.content.before.as_ref()) {
+                self.0.insert(of_tree(SUCCESSOR, TreeName(before)), tree.0.as_bytes())?;
+            }
+        }
+        let (mut level, mut number, mut node) = (0, entry.commit, entry.leaf);
+        loop {
+            self.0.insert(node_key(tree, level, number), node.as_bytes())?;
+            if (number + 1).trailing_zeros() < NODE_BITS {
+                break;
+            }
+            (level, number) = (level + 1, number >> NODE_BITS);
+            let first = number << (u32::from(level) * NODE_BITS);
+            match self.root(tree, first..first + (1 << (u32::from(level) * NODE_BITS)))? {
+                Some(root) => node = root,
+                // The beginning of the tree is not here: nothing can be proved of it.
+                None => break,
+            }
+        }
+        self.0.insert(of_tree(COMMITS, tree), &(entry.commit + 1).to_be_bytes())?;
+        if let Some(signed) = entry.seal.as_ref().and_then(|seal| SignedHead::of(&Head::parse(&seal.head).ok()?, seal))
+        {
+            self.0.insert(of_tree(SIGNED, tree), prost::Message::encode_to_vec(&signed.to_wire()))?;
+        }
+        Ok(())
+    }
+
+    /// The root over a range of a tree's commits that is where RFC 6962 divides trees. None where not all of them are here.
+    pub fn root(&self, tree: TreeName, range: Range<u64>) -> Result<Option<Digest>, IndexError> {
+        let size = range.end - range.start;
+        if size.is_power_of_two() && size.trailing_zeros().is_multiple_of(NODE_BITS) {
+            let level = (size.trailing_zeros() / NODE_BITS) as u8;
+            let node = self.0.get(node_key(tree, level, range.start / size))?;
+            if node.is_some() || level == 0 {
+                return Ok(node.and_then(|node| Digest::try_from(node.as_ref()).ok()));
+            }
+        }
+        let middle = range.start + merkle::divided(size);
+        let halves = (self.root(tree, range.start..middle)?, self.root(tree, middle..range.end)?);
+        Ok(match halves {
+            (Some(left), Some(right)) => Some(merkle::node_hash(&left, &right)),
+            _ => None,
+        })
+    }
+
+    /// How many commits a tree of ours has.
+    pub fn commits(&self, tree: TreeName) -> Result<Option<u64>, IndexError> {
+        let commits = self.0.get(of_tree(COMMITS, tree))?;
+        Ok(commits.and_then(|commits| commits.as_ref().try_into().ok()).map(u64::from_be_bytes))
+    }
+
+    /// The genesis record of a tree of ours.
+    pub fn genesis(&self, tree: TreeName) -> Result<Option<Genesis>, IndexError> {
+        let genesis = self.0.get(of_tree(GENESIS, tree))?;
+        Ok(genesis.and_then(|record| Genesis::parse(bytes::Bytes::copy_from_slice(&record)).ok()))
+    }
+
+    /// The tree that came after one of ours.
+    pub fn successor(&self, tree: TreeName) -> Result<Option<TreeName>, IndexError> {
+        let successor = self.0.get(of_tree(SUCCESSOR, tree))?;
+        Ok(successor.and_then(|name| Digest::try_from(name.as_ref()).ok()).map(TreeName))
+    }
+
+    /// The last head of a tree of ours that is signed on the disk.
+    pub fn signed_head(&self, tree: TreeName) -> Result<Option<SignedHead>, IndexError> {
+        let signed = self.0.get(of_tree(SIGNED, tree))?;
+        let signed = signed.and_then(|bytes| <wire::SignedHead as prost::Message>::decode(bytes.as_ref()).ok());
+        Ok(signed.and_then(|signed| SignedHead::parse(&signed).ok()))
     }
 
     fn add_message(&self, entry: &Entry, header: &bytes::Bytes, received: bool) -> Result<(), IndexError> {
@@ -158,22 +258,23 @@ impl Index {
 
     /// What a received message shows of its sender's log: the tree of its seal's head, and how far it was then.
     fn add_head(&self, entry: &Entry, header: &bytes::Bytes) -> Result<(), IndexError> {
-        let Some((head, genesis)) = super::beside(entry).and_then(|beside| {
-            let head = Head::parse(&beside.seal?.head).ok()?;
-            Some((head, beside.genesis))
+        let Some((signed, genesis)) = super::beside(entry).and_then(|beside| {
+            let seal = beside.seal?;
+            Some((SignedHead::of(&Head::parse(&seal.head).ok()?, &seal)?, beside.genesis))
         }) else {
             return Ok(());
         };
         let Ok(header) = Header::parse(header.clone()) else { return Ok(()) };
-        let key = [&[SEEN_TREE][..], head.tree.0.as_bytes()].concat();
+        let tree = signed.head.tree;
+        let key = of_tree(SEEN_TREE, tree);
         let known = self.0.get(&key)?.and_then(|bytes| SeenTree::from_bytes(&bytes));
         let kept = match (known, Genesis::parse(genesis)) {
             (Some((owner, mut known)), _) => {
-                known.extend_to(&head, &header);
+                known.extend_to(&signed, &header);
                 known.to_bytes(&owner)
             }
-            (None, Ok(genesis)) if genesis.tree == head.tree => {
-                SeenTree::of(&genesis, &head, &header).to_bytes(&LogOwner::of(&genesis))
+            (None, Ok(genesis)) if genesis.tree == tree => {
+                SeenTree::of(&genesis, &signed, &header).to_bytes(&LogOwner::of(&genesis))
             }
             // Its genesis came with an earlier message, which is no longer here.
             (None, _) => return Ok(()),
@@ -248,6 +349,14 @@ impl Index {
         }
         Ok(found)
     }
+}
+
+fn of_tree(prefix: u8, tree: TreeName) -> Vec<u8> {
+    [&[prefix][..], tree.0.as_bytes()].concat()
+}
+
+fn node_key(tree: TreeName, level: u8, number: u64) -> Vec<u8> {
+    [&of_tree(NODE, tree)[..], &[level], &number.to_be_bytes()].concat()
 }
 
 fn record_key(exchange: ExchangeId, position: Position) -> Vec<u8> {

@@ -226,6 +226,26 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     let verify = "security-server evidence verify evidence.json --anchor registry/anchor.json";
     said.words(verify, &["proven", &exchange]).await;
     said.object("security-server evidence verify", verify).await;
+    let contradiction = format!("security-server evidence contradiction {at}");
+    said.words(&contradiction, &["No peer's log"]).await;
+    said.object("security-server evidence contradiction", &contradiction).await;
+    let verify = format!("security-server log verify {at}");
+    said.words(&verify, &["It holds.", "1 sent, 1 received, 0 withheld, 1 ends, 0 exchanges"]).await;
+    said.object("security-server log verify", &verify).await;
+    for (holder, peer) in [(&two.portal, "VN/GOV/moj"), (&two.moj, "VN/GOV/portal")] {
+        let export = format!("security-server evidence traffic {peer} --config {}", holder.file());
+        let file = two.instance.run(&export).await.well();
+        assert!(file.lines().count() > 2 && file.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+        fs::write(two.instance.path(&format!("{}.traffic", peer.rsplit('/').next().unwrap())), file).unwrap();
+    }
+    let reconcile = "security-server evidence reconcile moj.traffic portal.traffic --anchor registry/anchor.json";
+    said.words(reconcile, &["agreed", "Neither log"]).await;
+    said.object("security-server evidence reconcile", reconcile).await;
+    let missed = "security-server evidence reconcile moj.traffic moj.traffic --anchor registry/anchor.json";
+    assert_eq!(two.instance.run(missed).await.code, Some(2));
+    let none = "security-server evidence reconcile moj.traffic evidence.json --anchor registry/anchor.json";
+    assert_eq!(two.instance.run(none).await.code, Some(5));
+    assert_eq!(two.instance.run(&format!("security-server evidence contradiction 1 {at}")).await.code, Some(6));
 }
 
 /// What the commands said, held against the page.
@@ -262,6 +282,7 @@ impl Said<'_> {
         }
         // An evidence file has a page of its own.
         known.remove("security-server evidence get");
+        known.remove("security-server evidence traffic");
         // Doctors, audits, backups, revocations and wrong clocks have tests of their own.
         let elsewhere = [" doctor", " audit ", " backup ", " revoke", " clock "];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));
