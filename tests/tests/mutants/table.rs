@@ -199,7 +199,7 @@ mutants! {
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
 
         "authorize::may_be_handed_on" "a stream outlives the key of its seals"
-        "signing.is_none_or(|key| configuration.signing_key(&member, peer, key, moment.now()).is_some())" => "true",
+        "signing.iter().all(|key| configuration.stands_by(&member, peer, key, moment.now()))" => "true",
         standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
     }
 
