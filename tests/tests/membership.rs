@@ -149,14 +149,17 @@ async fn what_was_sealed_under_the_last_head_of_a_revoked_key_stays_proven_and_n
         let exchange = exchange.parse().unwrap();
         evidence::file(server, exchange, &server.message_log.find(exchange).unwrap())
     };
-    // What the provider holds of the second request, sealed by the portal.
+    // What the provider holds of the second request, sealed by the portal: its end may have come as a message of its own.
     let read: serde_json::Value = serde_json::from_slice(&file(&exchanges[1]).unwrap()).unwrap();
-    let seal = base64::Engine::decode(
-        &base64::engine::general_purpose::STANDARD,
-        read["messages"][0]["seal"].as_str().unwrap(),
-    );
-    let seal: proto::wire::relay::Seal = prost::Message::decode(&seal.unwrap()[..]).unwrap();
-    let last_head = Head::parse(&seal.head).unwrap();
+    let heads = read["messages"].as_array().unwrap().iter().map(|message| {
+        let seal =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, message["seal"].as_str().unwrap());
+        let seal: proto::wire::relay::Seal = prost::Message::decode(&seal.unwrap()[..]).unwrap();
+        Head::parse(&seal.head).unwrap()
+    });
+    let heads: Vec<Head> = heads.collect();
+    let of_the_portal = heads.iter().filter(|head| head.tree == heads[0].tree);
+    let last_head = *of_the_portal.max_by_key(|head| head.size).unwrap();
 
     let stolen = key(&realm.registered(&portal).await.signing[0]);
     let verified = |exchange: &String| {
