@@ -47,7 +47,8 @@ use metadata::{Body, Issued, key_table, sign};
 pub const ONLINE_VALIDITY: Duration = Duration::from_secs(72 * 3600);
 const _: () = assert!(ONLINE_VALIDITY.as_secs() < SETTLED_AFTER.as_secs());
 /// How long the snapshot and the list of revoked keys hold. They are signed again when half of it is over: what is left is
-/// never less than the timestamp's, so that a version holds for as long as its timestamp says.
+/// never less than the timestamp's, so that a version holds for as long as its timestamp says. Whoever has the timestamp's
+/// key can hold back newer versions until then.
 pub const SNAPSHOT_VALIDITY: Duration = Duration::from_secs(2 * ONLINE_VALIDITY.as_secs());
 /// How long the roles hold that say who is a member.
 pub const TARGETS_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);

@@ -801,7 +801,7 @@ async fn the_timestamps_key_alone_holds_back_for_a_while_and_changes_nothing() {
 
     // It can say that nothing is new, and make that look fresh, as long as what it holds back would be good.
     let mut held = 0;
-    for hours in [1, 24, 48, 71] {
+    for hours in [1, 24, 72, 143] {
         let now = began.plus(hours * HOUR);
         at.world.set_time(now);
         let files = again(&at, at.version() + 1, now);
@@ -812,14 +812,14 @@ async fn the_timestamps_key_alone_holds_back_for_a_while_and_changes_nothing() {
     let configuration = at.world.servers["moj"].server.store.current().load();
     let fresh = configuration.freshness(at.world.now()) == Freshness::Fresh;
     let judged = if held == 4 && fresh { Ok(()) } else { Err(format!("{held} times, fresh: {fresh}")) };
-    family.judged_to_pass("what everybody has, for 72 hours", judged);
-    at.world.set_time(began.plus(72 * HOUR));
+    family.judged_to_pass("what everybody has, until the snapshot ends", judged);
+    at.world.set_time(began.plus(144 * HOUR));
     let files = again(&at, at.version() + 1, at.world.now());
     let taken = at.pushed(&files).await;
     let expired = at.world.servers["moj"].server.store.current().load().freshness(at.world.now());
     let refused = matches!(&taken, Taken::Refused(why) if why.contains("expired at"));
     let judged = if refused && expired == Freshness::Expired { Ok(()) } else { Err(format!("{taken:?}, {expired:?}")) };
-    family.judged("what everybody has, after 72 hours", judged);
+    family.judged("what everybody has, after the snapshot's 144 hours", judged);
     family.refused("a call under what expired", "CONFIGURATION_EXPIRED", &[], at.a_peer_calls().await);
 
     // It can run ahead, so that the honest registry's versions are old; the root's keepers end that with another key.

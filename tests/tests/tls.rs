@@ -8,13 +8,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use central_registry::authority::CertificateAuthority;
+use central_registry::register::KeyUse;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use proto::certificate::public_key;
-use proto::signature::KeyId;
+
+use proto::signature::{KeyId, SigningKey};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use security_server::authenticate::Clients;
 use security_server::listen::clients::Door;
@@ -232,12 +235,26 @@ async fn a_peer_is_called_by_its_registered_key_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_whose_certificate_is_nobodys_is_not_called() {
-    let mut world = World::new().await;
-    let moj = &world.members["moj"];
-    let (key, name) = (moj.authentication.clone(), proto::certificate::dns_name(&moj.server));
-    let made = self_made(&key, name);
-    take_its_place(&mut world, |parts| parts.with_single_cert(der(&[made]), pkcs8(&key)).unwrap()).await;
-    nobody_is_called(&world).await;
+    for in_its_profile in [false, true] {
+        let mut world = World::new().await;
+        let moj = &world.members["moj"];
+        let (key, server) = (moj.authentication.clone(), moj.server.clone());
+        let made = match in_its_profile {
+            false => self_made(&key, proto::certificate::dns_name(&server)),
+            // An authority of the same name, of somebody else's key.
+            true => {
+                let (signs, pkcs8) = SigningKey::generate();
+                let instance = world.instance.instance.clone();
+                let founded = CertificateAuthority::found(&instance, signs, world.now()).unwrap();
+                let another = CertificateAuthority::open(&founded, SigningKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
+                let public = public_key(&moj.chain[0]).unwrap();
+                let of = KeyUse::Authentication { server };
+                another.certify(&of, &public, world.now()).unwrap().as_bytes().to_vec()
+            }
+        };
+        take_its_place(&mut world, |parts| parts.with_single_cert(der(&[made]), pkcs8(&key)).unwrap()).await;
+        nobody_is_called(&world).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
