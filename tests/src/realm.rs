@@ -221,7 +221,8 @@ impl Realm {
         }
     }
 
-    /// Waits until this server's keys are so. It looks with each version that comes into force.
+    /// Waits until this server's keys are so, and it shows those in use: what one replaced is erased last. It looks with each
+    /// version that comes into force.
     pub async fn keys_are(&self, started: &Started, so: impl Fn(&[KeyState]) -> bool) -> Vec<KeyState> {
         let mut versions = started.server.store.current().versions();
         let renewal = started.server.renewal.as_ref().unwrap();
@@ -229,7 +230,7 @@ impl Realm {
         let waiting = async {
             loop {
                 let keys = renewal.keys(&started.server.store.current().load());
-                if so(&keys) {
+                if so(&keys) && keys.iter().all(|key| key.state != "replaced") {
                     return keys;
                 }
                 tokio::select! {
