@@ -89,23 +89,26 @@ impl Realm {
 
     /// Invited, joined, approved, and configured by its admin.
     pub async fn join(&self, member: &Member, services: &[(&str, SocketAddr)]) {
-        let invitation = self
-            .admin
-            .invite(&Order::Invite(Invitation {
-                member: member_id(member),
-                name: Some(member.name.parse().unwrap()),
-                server: server_id(member),
-                subsystems: vec![member.subsystem.parse().unwrap()],
-                valid: Duration::from_secs(3600),
-            }))
-            .await
-            .unwrap();
+        let invited = Invitation {
+            member: member_id(member),
+            name: Some(member.name.parse().unwrap()),
+            server: server_id(member),
+            subsystems: vec![member.subsystem.parse().unwrap()],
+            valid: Duration::from_secs(3600),
+        };
+        self.join_as(member, invited, services).await;
+    }
+
+    /// The same with this invitation: another server of a member that is registered, in a directory of its own name.
+    pub async fn join_as(&self, member: &Member, invited: Invitation, services: &[(&str, SocketAddr)]) {
+        let server = invited.server.clone();
+        let invitation = self.admin.invite(&Order::Invite(invited)).await.unwrap();
         let options = join::Options {
             directory: self.path(member.name),
             registry: invitation.registry,
             fingerprint: invitation.fingerprint,
             anchor_digest: invitation.anchor_digest,
-            server: server_id(member),
+            server,
             address: member.peers.to_string().parse().unwrap(),
             subsystems: Vec::new(),
             token: invitation.token,
