@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
 use proto::identifier::{ExchangeId, MemberId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
+use proto::registration::{Address, Text};
 use proto::time::Time;
 
 use crate::keys::ring::Use;
@@ -167,6 +168,24 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "move",
+        does: Does::Changes,
+        examples: &["security-server move ss1.moj.gov.vn:5500 --dry-run", "security-server move ss1.moj.gov.vn:5500"],
+    },
+    Command {
+        name: "maintenance",
+        does: Does::Changes,
+        examples: &["security-server maintenance --notice \"back at noon\"", "security-server maintenance --over"],
+    },
+    Command {
+        name: "leave",
+        does: Does::Changes,
+        examples: &[
+            "security-server leave --reason \"merged with VN/GOV/interior\" --dry-run",
+            "security-server leave --reason \"merged with VN/GOV/interior\"",
+        ],
+    },
+    Command {
         name: "clock",
         does: Does::Groups,
         examples: &[
@@ -322,6 +341,41 @@ pub enum What {
     /// Show this server's own keys, or let another one follow before its time.
     #[command(subcommand, alias = "key")]
     Keys(Keys),
+    /// Have every peer reach this server elsewhere: recorded and published by the registry. Whatever runs goes on.
+    Move {
+        /// The peers' door from now on, as it is reached: host:port.
+        address: Address,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Tell every peer that this server is in maintenance, so that nobody asks it, or that it is back.
+    Maintenance {
+        /// Whether it begins or is over.
+        #[command(flatten)]
+        notice: Notice,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Ask the registry's admins to remove this server's member, for good. Until they do, nothing changes.
+    Leave {
+        /// Why: its admins read it.
+        #[arg(long)]
+        reason: Text,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Say that the clock is right, where it had been wrong.
     #[command(subcommand)]
     Clock(Clock),
@@ -491,6 +545,18 @@ pub enum Keys {
         #[command(flatten)]
         changing: Changing,
     },
+}
+
+/// Whether a maintenance begins or is over.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Notice {
+    /// It begins: what whoever asks this server is told.
+    #[arg(long)]
+    pub notice: Option<Text>,
+    /// It is over.
+    #[arg(long)]
+    pub over: bool,
 }
 
 /// Commands about the clock.
