@@ -2109,6 +2109,39 @@ mod tests {
     }
 
     #[test]
+    fn where_two_persons_are_needed_no_entry_of_one_is_admitted_and_the_number_follows_a_later_root_only() {
+        let (mut register, _) = founded();
+        let keys = [SigningKey::generate().0, SigningKey::generate().0];
+        let person = |(key, name): (&SigningKey, &str)| Person {
+            name: name.parse().unwrap(),
+            roles: all_roles(),
+            key: key.public().to_spki().into(),
+        };
+        let persons: Vec<Person> = keys.iter().zip(["an", "binh"]).map(person).collect();
+        let governed = |root, threshold, anchor: &[u8]| {
+            let persons = Persons { threshold, persons: persons.clone() };
+            Event::Governed { root, anchor: Hex(Digest::of(&[anchor])), persons }
+        };
+        follow(&mut register, NOW, None, governed(1, 2, b"anchor")).unwrap();
+        let by = |id| Some(By::new(keys[0].public().id(), [id; 16]));
+        follow(&mut register, NOW, by(1), invited(1)).unwrap();
+        let restored = Event::Restored { member: "VN/GOV/moj".parse().unwrap() };
+        let mut with_member = register.clone();
+        with_member.leaving.insert("VN/GOV/moj".parse().unwrap(), "why".parse().unwrap());
+        let alone = follow(&mut with_member.clone(), NOW, by(2), restored.clone());
+        assert_eq!(alone, Err(Refused::OnePerson { needed: 2 }));
+        let confirms = Some(Hex(Digest::of(&[b"what nobody proposed"])));
+        let entry = Entry { confirms, ..Entry::of(NOW, by(2), restored) };
+        assert_eq!(with_member.admit(entry).map(|_| ()), Err(Refused::NoProposal));
+        for (root, anchor) in [(1, &b"anchor"[..]), (2, b"another instance's")] {
+            let lowered = follow(&mut register.clone(), NOW, None, governed(root, 1, anchor));
+            assert_eq!(lowered, Err(Refused::OutOfPlace), "root {root}");
+        }
+        follow(&mut register, NOW, None, governed(2, 1, b"anchor")).unwrap();
+        assert_eq!(register.persons_needed(), 1);
+    }
+
+    #[test]
     fn a_version_is_published_once() {
         let (mut register, _) = founded();
         let published = |version| Event::Published { version, timestamp: Hex(Digest::ZERO) };

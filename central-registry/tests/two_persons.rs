@@ -114,7 +114,7 @@ async fn one_person_makes_nobody_a_member_and_removes_nobody_and_two_do() {
 async fn each_role_orders_what_is_its_own_and_an_auditor_reads_all_and_changes_nothing() {
     let office = Office::of(&PERSONS, 2).await;
     asked(&office).await;
-    let (member, server) = || -> (_, _) { (MOJ.parse().unwrap(), SERVER.parse().unwrap()) }();
+    let (member, server) = (MOJ.parse().unwrap(), SERVER.parse().unwrap());
     let births = || "VN/GOV/moj/births".parse().unwrap();
     let key = Digest::of(&[b"a key"]);
     let orders = [
