@@ -238,7 +238,7 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
         timestamp: vec![keep.online("timestamp")?],
     };
     let thresholds = Thresholds { root: options.root_threshold, ..Thresholds::SANDBOX };
-    let view = View { instance: instance.clone(), members: Vec::new(), revoked: Vec::new() };
+    let view = View { instance: instance.clone(), members: Vec::new(), revoked: Vec::new(), catalogue: Vec::new() };
     let publication = Publication::first(&keys, &thresholds, &view, now)?;
 
     let admin = keep.key(&format!("admin-{}.pem", options.admin))?;

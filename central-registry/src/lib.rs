@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod history;
 pub mod init;
 pub mod journal_key;
+pub mod listing;
 mod local;
 pub mod publish;
 pub mod register;
@@ -20,6 +21,7 @@ pub mod registration;
 mod registry;
 mod restored;
 mod serve;
+mod shelf;
 mod spread;
 pub mod usage;
 

@@ -29,6 +29,7 @@ use proto::digest::Digest;
 use proto::global_configuration::document::{
     INSTANCE_PATH, InstanceDocument, LastHead, MemberDocument, REVOKED_SHARDS, RevokedDocument,
 };
+use proto::global_configuration::listed::CatalogueDocument;
 use proto::global_configuration::update::{
     Anchor, Files, ROLES_SHA256, Rejected, TIMESTAMP, Trusted, digest_of_roles, root_file, target_file, update,
 };
@@ -110,6 +111,8 @@ pub struct View {
     pub members: Vec<MemberDocument>,
     /// Keys that are revoked.
     pub revoked: Vec<RevokedKey>,
+    /// What members list, one document each.
+    pub catalogue: Vec<CatalogueDocument>,
 }
 
 /// A key that is revoked, and the last head that it may have signed, where that is known.
@@ -425,6 +428,12 @@ fn documents(view: &View) -> Result<BTreeMap<String, Bytes>, Unpublishable> {
             return Err(Unpublishable::MemberTwice(member.member.clone()));
         }
     }
+    for listed in &view.catalogue {
+        let path = CatalogueDocument::path_of(&listed.member);
+        if documents.insert(path, listed.to_bytes().into()).is_some() {
+            return Err(Unpublishable::MemberTwice(listed.member.clone()));
+        }
+    }
     let mut shards = vec![RevokedDocument::default(); REVOKED_SHARDS];
     let revoked: BTreeMap<KeyId, Option<Head>> =
         view.revoked.iter().map(|revoked| (revoked.key, revoked.last_head)).collect();
@@ -448,6 +457,7 @@ fn targets_bodies(documents: &BTreeMap<String, Bytes>) -> BTreeMap<String, Body>
     for (path, bytes) in documents {
         let role = match path.split('/').next() {
             Some("members") => bin_name("m", bin_of(path)),
+            Some("catalogue") => bin_name("c", bin_of(path)),
             Some("revoked") => "revoked".to_owned(),
             _ => "targets".to_owned(),
         };

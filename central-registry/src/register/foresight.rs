@@ -67,6 +67,7 @@ impl Register {
             Event::Founded { .. }
             | Event::Applied { .. }
             | Event::Renewed { .. }
+            | Event::Listed { .. }
             | Event::BackedUp { .. }
             | Event::Started { .. }
             | Event::Adopted { .. }

@@ -5,12 +5,14 @@
 //! each other. Nothing here knows who signed what: that is `update`'s part.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::listed::CatalogueDocument;
 use super::{Configuration, Member, Server, SigningCertificate, Standing};
 use crate::digest::Digest;
 use crate::head::Head;
@@ -286,6 +288,7 @@ impl Configuration {
         instance: &GovernedInstance,
         members: impl Iterator<Item = &'a RegisteredMember>,
         revoked: impl Iterator<Item = &'a Revoked>,
+        catalogue: impl Iterator<Item = &'a Arc<CatalogueDocument>>,
     ) -> Result<Configuration, Refused> {
         let mut configuration = Configuration {
             instance: instance.id.clone(),
@@ -298,6 +301,7 @@ impl Configuration {
             authorities: instance.authorities.clone(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
+            catalogue: catalogue.map(|document| (document.member.clone(), Arc::clone(document))).collect(),
         };
         revoked.for_each(|revoked| configuration.revoke(revoked));
         // A server is listed by its owner only, and a member has one path: neither can come twice from here on.
@@ -570,17 +574,17 @@ mod key_ids {
     }
 }
 
-mod as_text {
+pub(super) mod as_text {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+    pub(in super::super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<T, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
