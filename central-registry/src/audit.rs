@@ -19,7 +19,7 @@ use crate::configuration::{Configuration, NoConfiguration};
 use crate::history::JOURNAL;
 use crate::journal_key::{self, JOURNAL_KEY};
 use crate::publish::Publication;
-use crate::register::{By, Entry, Event, Lost, Register, listed_entries};
+use crate::register::{Asked, By, Entry, Event, Lost, Register, listed_entries};
 use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::usage::ConfigurationFile;
 
@@ -41,7 +41,8 @@ pub enum Command {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Verify the whole journal: every hash, every signature of a head, every rule, every admin's signature on its order.
+    /// Verify the whole journal: every hash, every signature of a head, every rule, every admin's signature on its order, and every
+    /// server's on what it asked.
     Verify {
         /// The key that must have signed the journal, as it was noted elsewhere: sha256:...
         #[arg(long, value_name = "sha256:...")]
@@ -305,6 +306,8 @@ pub(crate) struct Replayed {
     entries: u64,
     orders: u64,
     unsigned: u64,
+    /// A server's request was kept with what it asked for.
+    keeps_requests: bool,
     told: Vec<Told>,
     /// It was put back, and has not started since.
     waits: bool,
@@ -388,6 +391,11 @@ impl Replayed {
                 Err(why) => self.wrong.push(wrong(&why)),
             }
         }
+        if let Some(asked) = &read.asked
+            && let Err(why) = self.asked(asked, &read)
+        {
+            self.wrong.push(wrong(&why));
+        }
         if let Event::Published { version, timestamp } = &read.event {
             let told = self.told.iter_mut().filter(|told| told.version == *version);
             told.for_each(|told| told.recorded = Some(timestamp.0));
@@ -411,8 +419,27 @@ impl Replayed {
         }
     }
 
+    /// Whether the server's signature holds, where its request was kept. A version that keeps requests is followed by none
+    /// that does not.
+    fn asked(&mut self, asked: &Asked, read: &Entry) -> Result<(), String> {
+        let instance = self.register.instance().map(|founded| founded.instance.clone());
+        let instance = instance.ok_or("a request before the founding")?;
+        let key = self.register.asker(asked, &read.event, Time::from_millis(read.at));
+        let key = key.map_err(|refused| refused.to_string())?;
+        match asked.verify(&key, &instance, &read.event) {
+            None if self.keeps_requests => {
+                Err("a server's request that was not kept, after others that were".to_owned())
+            }
+            None => Ok(()),
+            Some(verified) => {
+                self.keeps_requests = true;
+                verified.map_err(|error| error.to_string())
+            }
+        }
+    }
+
     pub fn found(self, journal: Verified) -> Found {
-        let Self { register, entries, orders, unsigned, told, waits, mut wrong } = self;
+        let Self { register, entries, orders, unsigned, keeps_requests: _, told, waits, mut wrong } = self;
         wrong.extend(told.iter().filter_map(|told| told.contradicts(&register, waits)));
         let told = told.into_iter().map(|told| (told.is_lost(&register, waits), told)).collect();
         let unproven: Vec<_> = journal.unproven().map(|tree| tree.head.tree.to_string()).collect();

@@ -248,12 +248,14 @@ pub fn to_json(answer: &Answer) -> Value {
                 let servers = each.servers.iter();
                 json!({
                     "member": each.member, "name": each.name, "standing": each.standing,
+                    "leaving": (!each.leaving.is_empty()).then_some(&each.leaving),
                     "subsystems": subsystems
                         .map(|it| json!({ "subsystem": it.subsystem, "servers": it.servers }))
                         .collect::<Vec<_>>(),
                     "servers": servers
                         .map(|it| json!({
                             "server": it.server, "address": it.address,
+                            "maintenance": (!it.maintenance.is_empty()).then_some(&it.maintenance),
                             "authentication": it.authentication.iter().map(key_to_json).collect::<Vec<_>>(),
                         }))
                         .collect::<Vec<_>>(),
@@ -326,11 +328,21 @@ pub fn to_text(answer: &Answer) -> String {
             let mut text = String::new();
             for each in members {
                 text += &format!("{}  {}  \"{}\"\n", each.member, each.standing, each.name);
+                if !each.leaving.is_empty() {
+                    let member = &each.member;
+                    text += &format!("  ASKS TO LEAVE: {}\n", each.leaving);
+                    text += &format!(
+                        "  Next: central-registry remove member {member} --reason TEXT, or restore {member}\n"
+                    );
+                }
                 for subsystem in &each.subsystems {
                     text += &format!("  {} at {}\n", subsystem.subsystem, subsystem.servers.join(", "));
                 }
                 for server in &each.servers {
                     text += &format!("  {} answers at {}\n", server.server, server.address);
+                    if !server.maintenance.is_empty() {
+                        text += &format!("    IN MAINTENANCE: {}\n", server.maintenance);
+                    }
                     text.extend(server.authentication.iter().map(|key| key_in_words("authentication", key)));
                     let signing = each.signing.iter().filter(|key| key.server == server.server);
                     text.extend(signing.map(|key| key_in_words("signing       ", key)));

@@ -57,6 +57,20 @@ async fn run(what: What) -> Result<Exit, Ended> {
             let revocation = Revocation { key, reason, last_head };
             carefully(&Order::Revoke(revocation), caution, admin, changing).await
         }
+        What::Move { server, address, admin, changing } => change(&Order::Move(server, address), admin, changing).await,
+        What::Maintenance { server, notice, admin, changing } => {
+            change(&Order::Maintain(server, notice.notice), admin, changing).await
+        }
+        What::Host { subsystem, server, admin, changing } => {
+            change(&Order::Host(subsystem, server), admin, changing).await
+        }
+        What::Unhost { subsystem, server, caution, admin, changing } => {
+            carefully(&Order::Unhost(subsystem, server), caution, admin, changing).await
+        }
+        What::Remove { kind, id, reason, caution, admin, changing } => {
+            let what = kind.named(&id).map_err(wrong)?;
+            carefully(&Order::Remove(what, reason), caution, admin, changing).await
+        }
         What::Audit(command) => {
             central_registry::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }

@@ -43,8 +43,8 @@ use serde_json::{Map, Value, json};
 
 use metadata::{Body, Issued, key_table, sign};
 
-/// How long the timestamp holds, and with it the version: so long a registry may be gone, and so long a newer version can be
-/// held back.
+/// How long the timestamp holds, and with it the version: so long a registry may be gone, and so long whoever stands in its
+/// place can hold back a newer version.
 pub const ONLINE_VALIDITY: Duration = Duration::from_secs(72 * 3600);
 const _: () = assert!(ONLINE_VALIDITY.as_secs() < SETTLED_AFTER.as_secs());
 /// How long the snapshot and the list of revoked keys hold. They are signed again when half of it is over: what is left is

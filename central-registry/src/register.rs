@@ -26,13 +26,17 @@ use proto::global_configuration::document::{
 use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::registration::{
-    Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, RequestId, Text, VerifiedCommand,
+    Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, Registered, RequestId, Text,
+    VerifiedCommand,
 };
-use proto::server_request::{ENDED_AT_MOST, REPLACED_AFTER};
+use proto::server_request::{
+    ENDED_AT_MOST, REPLACED_AFTER, ReceivedServerRequest, ServerRequest, VerifiedServerRequest, Wish,
+};
 use proto::signature::{KeyId, PublicKey};
 use proto::time::Time;
-use proto::wire::registry::SignedCommand;
+use proto::wire::registry::{SignedCommand, SignedServerRequest};
 use serde::{Deserialize, Serialize};
+use unicode_security::confusable_detection::skeleton;
 
 use crate::publish::RevokedKey;
 
@@ -86,12 +90,59 @@ pub struct Asked {
     pub key: Hex,
     /// The request's id, in hexadecimal.
     pub request: String,
+    /// The request as it was signed: whoever reads the journal need not believe the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedRequest>,
+}
+
+/// A request's bytes, the signature over them, and the new key's proof where it brings one, base64.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedRequest {
+    /// The canonical bytes of `ServerRequest` (PROTOCOL.md 14).
+    pub request: String,
+    /// Over "causeway/v1/server\n" and them, by the key that asks.
+    pub signature: String,
+    /// The same by the new key; empty where it brings none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub proof: String,
 }
 
 impl Asked {
     /// The server, its key, and the request that the key signed.
     pub fn new(server: ServerId, key: KeyId, request: CommandId) -> Self {
-        Self { server, key: Hex(key), request: hex::encode(request) }
+        Self { server, key: Hex(key), request: hex::encode(request), signed: None }
+    }
+
+    /// The same, with the request as it came.
+    pub fn signed(self, request: &SignedServerRequest) -> Self {
+        let signed = SignedRequest {
+            request: STANDARD.encode(&request.request),
+            signature: STANDARD.encode(&request.signature),
+            proof: STANDARD.encode(&request.proof),
+        };
+        Self { signed: Some(signed), ..self }
+    }
+
+    /// Checks that the server asked with this key for just this event. None: the entry is of a version that kept no request.
+    pub fn verify(&self, key: &PublicKey, instance: &InstanceId, event: &Event) -> Option<Result<(), NotOrdered>> {
+        let signed = self.signed.as_ref()?;
+        let check = || {
+            let decode = |text: &str| STANDARD.decode(text).map(Bytes::from).map_err(|_| NotOrdered::Unreadable);
+            let signed = SignedServerRequest {
+                request: decode(&signed.request)?,
+                key: self.key.0.to_wire(),
+                signature: decode(&signed.signature)?,
+                proof: decode(&signed.proof)?,
+            };
+            let received = ReceivedServerRequest::parse(signed, instance)?;
+            let then = received.request().time;
+            let verified = VerifiedServerRequest::verify(received, key, then)?;
+            let request = verified.request();
+            let is_it = hex::encode(request.id) == self.request && request.server == self.server;
+            if is_it && event.grants(request) { Ok(()) } else { Err(NotOrdered::Another) }
+        };
+        Some(check())
     }
 }
 
@@ -336,18 +387,6 @@ pub enum Event {
     },
 }
 
-/// What is registered, and can be removed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum Registered {
-    /// A member, with its subsystems and servers, and what others have at those.
-    Member(MemberId),
-    /// A server, with what is hosted and signed there.
-    Server(ServerId),
-    /// A subsystem.
-    Subsystem(SubsystemId),
-}
-
 /// A setting, or the name of a key, that changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -375,6 +414,32 @@ impl Event {
                 let head = asked.last_head.map(|head| head.to_text());
                 asked.key == key.0 && asked.reason == *reason && head == *last_head
             }
+            (Order::Move(asked, to), Self::Moved { server, address }) => asked == server && to == address,
+            (Order::Maintain(asked, words), Self::Maintained { server, notice }) => asked == server && words == notice,
+            (Order::Host(asked, at), Self::Hosted { subsystem, server })
+            | (Order::Unhost(asked, at), Self::Unhosted { subsystem, server }) => asked == subsystem && at == server,
+            (Order::Remove(asked, why), Self::Removed { what, reason }) => asked == what && why == reason,
+            _ => false,
+        }
+    }
+
+    /// Whether it is what the server asks for itself, and nothing else. Of a certificate: that it is of the key that was sent.
+    fn grants(&self, request: &ServerRequest) -> bool {
+        let certified = |certificate: &Der, key: &PublicKey| is_of(certificate, key.id());
+        let at = |for_what: &KeyUse| for_what.server() == Some(&request.server);
+        match (&request.wish, self) {
+            (Wish::RenewAuthentication(key), Self::Renewed { for_what, certificate }) => {
+                at(for_what) && matches!(for_what, KeyUse::Authentication { .. }) && certified(certificate, key)
+            }
+            (Wish::RenewSigning(asked, key), Self::Renewed { for_what, certificate }) => {
+                let of_member = matches!(for_what, KeyUse::Signing { member, .. } if member == asked);
+                at(for_what) && of_member && certified(certificate, key)
+            }
+            (Wish::Move(to), Self::Moved { server, address }) => *server == request.server && to == address,
+            (Wish::Maintain(words), Self::Maintained { server, notice }) => {
+                *server == request.server && words == notice
+            }
+            (Wish::Leave(asked, why), Self::Leaving { member, reason }) => asked == member && why == reason,
             _ => false,
         }
     }
@@ -613,6 +678,12 @@ pub struct Register {
     /// Members that asked to leave, and why.
     #[serde(default)]
     leaving: BTreeMap<MemberId, Text>,
+    /// What was removed: nobody ever gets these names again, for others may still have grants for who had them.
+    #[serde(default)]
+    removed: BTreeSet<Registered>,
+    /// Of a key that was certified because another one asked for it: that other one.
+    #[serde(default)]
+    begotten: BTreeMap<Hex, Hex>,
     /// Ids of commands that changed something lately, and when.
     commands: BTreeMap<String, u64>,
     published: u64,
@@ -794,6 +865,50 @@ impl Register {
         Time::from_millis(self.last)
     }
 
+    /// The keys that were certified because the holder of this key asked, and those that their holders asked for in turn.
+    pub fn descendants(&self, key: KeyId) -> Vec<KeyId> {
+        let (mut found, mut parents) = (Vec::new(), BTreeSet::from([Hex(key)]));
+        while !parents.is_empty() {
+            let of_these = |(_, parent): &(&Hex, &Hex)| parents.contains(*parent);
+            let children: BTreeSet<Hex> = self.begotten.iter().filter(of_these).map(|(child, _)| *child).collect();
+            found.extend(children.iter().map(|child| child.0));
+            parents = children;
+        }
+        found
+    }
+
+    /// Refuses names that people would take for others that there are or were. Asked of whoever invites, and not of what
+    /// stands in a journal already.
+    pub fn is_not_a_look_alike(&self, invitation: &Invitation) -> Result<(), Refused> {
+        let Invitation { member, name, server, subsystems, .. } = invitation;
+        let Some(registered) = self.members.get(member) else {
+            let names = self.members.values().map(|each| (each.member.as_str(), Some(each.name.as_str())));
+            let gone = self.removed.iter().filter_map(|each| match each {
+                Registered::Member(member) => Some((member.as_str(), None)),
+                _ => None,
+            });
+            for (other, called) in names.chain(gone) {
+                look_alike(member.as_str(), other)?;
+                if let (Some(name), Some(called)) = (name, called) {
+                    look_alike(name.as_str(), called)?;
+                }
+            }
+            return Ok(());
+        };
+        for other in &registered.servers {
+            look_alike(server.as_str(), other.server.as_str())?;
+        }
+        for (subsystem, other) in subsystems.iter().flat_map(|it| registered.subsystems.iter().map(move |s| (it, s))) {
+            look_alike(subsystem.as_str(), other.subsystem.as_str())?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a name that was removed, or that begins with one.
+    fn is_not_removed<'a>(&self, names: impl IntoIterator<Item = Registered> + 'a) -> Result<(), Refused> {
+        names.into_iter().find(|name| self.removed.contains(name)).map_or(Ok(()), |name| Err(Refused::Removed(name)))
+    }
+
     // ---- the rules
 
     /// Whether this entry may follow.
@@ -808,7 +923,7 @@ impl Register {
             self.is_new(&by.command)?;
         }
         if let Some(asked) = &entry.asked {
-            self.may_ask(asked, &entry.event, now)?;
+            self.asker(asked, &entry.event, now)?;
             self.is_new(&asked.request)?;
         }
         match &entry.event {
@@ -882,6 +997,9 @@ impl Register {
         if self.instance().is_none_or(|own| own.instance != member.instance()) {
             return Err(self.of_another_instance(member));
         }
+        let subsystems = invitation.subsystems.iter().cloned().map(Registered::Subsystem);
+        let named = [Registered::Member(member.clone()), Registered::Server(invitation.server.clone())];
+        self.is_not_removed(named.into_iter().chain(subsystems))?;
         self.is_free(&invitation.server, now)?;
         match (self.members.get(member), &invitation.name) {
             (None, None) => Err(Refused::NameWanted(member.clone())),
@@ -913,6 +1031,8 @@ impl Register {
         if let Some(foreign) = asked.subsystems.iter().find(|each| !invitation.subsystems.contains(each)) {
             return Err(Refused::SubsystemNotInvited(foreign.clone()));
         }
+        let subsystems = asked.subsystems.iter().cloned().map(Registered::Subsystem);
+        self.is_not_removed([Registered::Server(asked.server.clone())].into_iter().chain(subsystems))?;
         self.is_free(&asked.server, now)?;
         let same_server = |request: &Request| request.application.server == asked.server;
         if let Some((request, _)) =
@@ -963,6 +1083,8 @@ impl Register {
 
     fn may_approve(&self, id: RequestId, authentication: &Der, signing: &Der, now: Time) -> Result<(), Refused> {
         let request = &self.waiting(id)?.application;
+        let subsystems = request.subsystems.iter().cloned().map(Registered::Subsystem);
+        self.is_not_removed(subsystems)?;
         self.is_free(&request.server, now)?;
         let member = self.members.get(&request.member);
         let is_new = self.server(&request.server).is_err();
@@ -1007,16 +1129,13 @@ impl Register {
         }
     }
 
-    /// What a server asks it asks for itself, with a key of the use that this wants.
-    fn may_ask(&self, asked: &Asked, event: &Event, now: Time) -> Result<(), Refused> {
+    /// The key with which a server asks: for itself, with a key of the use that this wants.
+    pub fn asker(&self, asked: &Asked, event: &Event, now: Time) -> Result<PublicKey, Refused> {
         let server = asked.server.clone();
         let for_what = match event {
             Event::Renewed { for_what, .. } => for_what.clone(),
             Event::Moved { server, .. } | Event::Maintained { server, .. } => {
                 KeyUse::Authentication { server: server.clone() }
-            }
-            Event::Unhosted { subsystem, server } => {
-                KeyUse::Signing { member: subsystem.member(), server: server.clone() }
             }
             Event::Leaving { member, .. } => KeyUse::Signing { member: member.clone(), server: server.clone() },
             _ => return Err(Refused::NotTheServersKey { server, key: asked.key.0 }),
@@ -1024,12 +1143,13 @@ impl Register {
         if for_what.server() != Some(&server) {
             return Err(Refused::NotTheServersKey { server, key: asked.key.0 });
         }
-        self.asks_with(&for_what, asked.key.0, now).map(drop)
+        self.asks_with(&for_what, asked.key.0, now)
     }
 
     fn may_host(&self, subsystem: &SubsystemId, server: &ServerId) -> Result<(), Refused> {
         let member = self.member(&subsystem.member())?;
         self.server(server)?;
+        self.is_not_removed([Registered::Subsystem(subsystem.clone())])?;
         let known = member.subsystems.iter().find(|each| each.subsystem == *subsystem);
         let hosted = known.is_some_and(|known| known.servers.contains(server));
         no_change(hosted, &format!("{server} hosts {subsystem} already"))?;
@@ -1148,6 +1268,7 @@ impl Register {
         self.last = at;
         let remembered = Time::from_millis(at).minus(COMMAND_REMEMBERED).as_millis();
         self.commands.retain(|_, time| *time >= remembered);
+        let signer = asked.as_ref().map(|asked| asked.key);
         let command = by.map(|by| by.command).into_iter().chain(asked.map(|asked| asked.request));
         self.commands.extend(command.map(|command| (command, at)));
         match event {
@@ -1178,7 +1299,11 @@ impl Register {
                 self.stand(&member, Standing::Active);
             }
             Event::Revoked { key, reason, last_head } => self.revoke(key, reason, last_head, at),
-            Event::Renewed { for_what, certificate } => self.renew(&for_what, certificate, at),
+            Event::Renewed { for_what, certificate } => {
+                let read = proto::certificate::public_key(certificate.as_bytes());
+                self.begotten.extend(signer.and_then(|signer| Some((Hex(read.ok()?.id()), signer))));
+                self.renew(&for_what, certificate, at);
+            }
             Event::Moved { server, address } => {
                 if let Some(server) = self.server_mut(&server) {
                     server.address = address.to_string();
@@ -1197,7 +1322,7 @@ impl Register {
             }
             Event::Listed { entries, .. } => self.list(&entries),
             Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
-            Event::Removed { what, .. } => self.remove(&what),
+            Event::Removed { what, reason } => self.remove(what, &reason),
             Event::BackedUp { .. } => {}
             Event::Started { changed, .. } => {
                 for Changed { setting, after, .. } in changed {
@@ -1292,26 +1417,37 @@ impl Register {
         member.subsystems.iter_mut().find(|each| each.subsystem == *subsystem)
     }
 
-    /// With a server goes what others have there: no document names what is not registered.
-    fn remove(&mut self, what: &Registered) {
-        let servers: BTreeSet<ServerId> = match what {
+    /// With a server goes what others have there: no document names what is not registered. What waits for it is rejected, with
+    /// this reason, and a token of before lets nobody in again.
+    fn remove(&mut self, what: Registered, reason: &Text) {
+        let servers: BTreeSet<ServerId> = match &what {
             Registered::Subsystem(subsystem) => {
                 if let Some(document) = self.members.get_mut(&subsystem.member()) {
                     document.subsystems.retain(|each| each.subsystem != *subsystem);
                 }
                 self.catalogue.remove(subsystem);
+                self.removed.insert(what);
                 return;
             }
             Registered::Server(server) => BTreeSet::from([server.clone()]),
-            Registered::Member(member) => {
-                self.leaving.remove(member);
-                self.catalogue.retain(|subsystem, _| subsystem.member() != *member);
-                // A token of before its removal lets nobody in again.
-                self.invitations.retain(|_, each| each.used_by.is_some() || each.invitation.member != *member);
-                let document = self.members.remove(member);
-                document.into_iter().flat_map(|document| document.servers).map(|each| each.server).collect()
-            }
+            Registered::Member(member) => self.retire(member),
         };
+        let is_gone = |member: &MemberId, server: &ServerId| match &what {
+            Registered::Member(gone) => member == gone,
+            _ => servers.contains(server),
+        };
+        let invites = |each: &Invited| is_gone(&each.invitation.member, &each.invitation.server);
+        self.invitations.retain(|_, each| each.used_by.is_some() || !invites(each));
+        let mut rejected = BTreeSet::new();
+        for (id, request) in &mut self.requests {
+            if request.state == State::Waiting && is_gone(&request.application.member, &request.application.server) {
+                request.state = State::Rejected { reason: reason.clone() };
+                rejected.insert(*id);
+            }
+        }
+        self.keys.retain(|_, held| held.waiting.is_none_or(|request| !rejected.contains(&request)));
+        self.removed.extend(servers.iter().cloned().map(Registered::Server));
+        self.removed.insert(what);
         for document in self.members.values_mut() {
             document.servers.retain(|each| !servers.contains(&each.server));
             document.signing.retain(|each| !servers.contains(&each.server));
@@ -1328,6 +1464,16 @@ impl Register {
                     KeyUse::Forgotten => true,
                 }
         });
+    }
+
+    /// A member goes, and every name below it with it. Returns its servers.
+    fn retire(&mut self, member: &MemberId) -> BTreeSet<ServerId> {
+        self.leaving.remove(member);
+        self.catalogue.retain(|subsystem, _| subsystem.member() != *member);
+        self.removed.insert(Registered::Member(member.clone()));
+        let Some(document) = self.members.remove(member) else { return BTreeSet::new() };
+        self.removed.extend(document.subsystems.into_iter().map(|each| Registered::Subsystem(each.subsystem)));
+        document.servers.into_iter().map(|each| each.server).collect()
     }
 
     /// PROTOCOL.md 13.2: "The certificate stays in its member's document until another takes its place."
@@ -1412,7 +1558,8 @@ impl Register {
     /// The keys of what was published are registered, whatever waited with them here.
     fn adopt(&mut self, member: MemberId, document: Option<MemberDocument>) {
         let Some(document) = document else {
-            self.members.remove(&member);
+            let servers = self.retire(&member);
+            self.removed.extend(servers.into_iter().map(Registered::Server));
             return;
         };
         let authentication = document.servers.iter().flat_map(|listed| {
@@ -1455,6 +1602,23 @@ impl Register {
 /// What is so already is refused by name: whoever asked thinks that it is otherwise.
 fn no_change(same: bool, why: &str) -> Result<(), Refused> {
     if same { Err(Refused::SoAlready(why.to_owned())) } else { Ok(()) }
+}
+
+/// Refuses a name that people would take for this other one: by case, by letters of other scripts, by digits for letters, by
+/// what stands between words.
+fn look_alike(name: &str, other: &str) -> Result<(), Refused> {
+    if name != other && looks(name) == looks(other) {
+        return Err(Refused::LooksLike { name: name.to_owned(), other: other.to_owned() });
+    }
+    Ok(())
+}
+
+/// What is left of a name for an eye that is in a hurry: the same for names that look alike.
+fn looks(name: &str) -> String {
+    let seen: String = skeleton(&skeleton(name).collect::<String>().to_lowercase()).collect();
+    let between = |letter: &char| !matches!(letter, '-' | '_' | '.' | ' ') && !letter.is_whitespace();
+    // Of l, I and 1, and of O and 0, the table makes one already; small i and big I are one by case.
+    seen.to_lowercase().chars().filter(between).map(|letter| if letter == 'i' { 'l' } else { letter }).collect()
 }
 
 /// A member's standing in a word.

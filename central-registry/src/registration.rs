@@ -104,6 +104,7 @@ pub(crate) async fn ask(
     request: wire::SignedServerRequest,
     from: String,
 ) -> Result<wire::ServerAnswer, Refused> {
+    let came = Came { signed: request.clone(), from };
     let request = ReceivedServerRequest::parse(request, &registry.instance)?;
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
@@ -111,9 +112,14 @@ pub(crate) async fn ask(
         Recognised::Certified(certificate) => return Ok(wire::ServerAnswer { version: 0, certificate }),
         Recognised::New(request) => request,
     };
-    let Granted { admitted, certificate } = grant(&registry, &desk, &request, from, now)?;
+    let Granted { admitted, certificate } = grant(&registry, &desk, &request, came, now)?;
     // A crash before the record leaves nothing: the server asks again with the same key. After it, the next start publishes.
+    let is_published = !matches!(admitted.entry().event, Event::Leaving { .. });
     desk.record(admitted).await?;
+    if !is_published {
+        registry.changed.send_replace(());
+        return Ok(wire::ServerAnswer { version: 0, certificate });
+    }
     desk.unpublished = true;
     let version = spread::publish(&registry, &mut desk, now).await?;
     registry.changed.send_replace(());
@@ -239,6 +245,7 @@ fn decide(
     let admit = |event| desk.admit_from(asked.from.clone(), now, Some(by), event);
     Ok(match command.order() {
         Order::Invite(invitation) => {
+            desk.register.is_not_a_look_alike(invitation)?;
             let token = drawn();
             let admitted = admit(Event::Invited { token: Hex(token.digest()), invitation: invitation.clone() })?;
             Decided::Unpublished(admitted, Answer::Invited(invited(registry, &token, invitation, now)))
@@ -260,6 +267,21 @@ fn decide(
             reason: reason.clone(),
             last_head: last_head.map(|head| head.to_text()),
         })?),
+        Order::Move(server, address) => {
+            Decided::Published(admit(Event::Moved { server: server.clone(), address: address.clone() })?)
+        }
+        Order::Maintain(server, notice) => {
+            Decided::Published(admit(Event::Maintained { server: server.clone(), notice: notice.clone() })?)
+        }
+        Order::Host(subsystem, server) => {
+            Decided::Published(admit(Event::Hosted { subsystem: subsystem.clone(), server: server.clone() })?)
+        }
+        Order::Unhost(subsystem, server) => {
+            Decided::Published(admit(Event::Unhosted { subsystem: subsystem.clone(), server: server.clone() })?)
+        }
+        Order::Remove(what, reason) => {
+            Decided::Published(admit(Event::Removed { what: what.clone(), reason: reason.clone() })?)
+        }
         Order::ListRequests => {
             let requests = desk.register.requests().map(|(id, each)| listed_request(&desk.register, id, each));
             Decided::Nothing(Answer::Requests(wire::Requests { requests: requests.collect() }))
@@ -310,6 +332,12 @@ fn use_wanted(request: &ServerRequest) -> KeyUse {
     }
 }
 
+/// A request as it came, and from where.
+struct Came {
+    signed: wire::SignedServerRequest,
+    from: String,
+}
+
 /// What may follow, and the certificate where one was made.
 struct Granted {
     admitted: Admitted,
@@ -320,23 +348,31 @@ fn grant(
     registry: &Registry,
     desk: &Desk,
     request: &VerifiedServerRequest,
-    from: String,
+    came: Came,
     now: Time,
 ) -> Result<Granted, Refused> {
     let asked = request.request();
-    let by = AskedBy::new(asked.server.clone(), request.key(), asked.id);
-    match &asked.wish {
+    let by = AskedBy::new(asked.server.clone(), request.key(), asked.id).signed(&came.signed);
+    let server = asked.server.clone();
+    let event = match &asked.wish {
         // PROTOCOL.md 15.2: "everything but the key comes from the register."
         Wish::RenewAuthentication(key) | Wish::RenewSigning(_, key) => {
             let for_what = use_wanted(asked);
             let certificate = registry.authority.certify(&for_what, key, now).map_err(|error| {
                 Refused::WrongCertificate { for_what: for_what.to_string(), reason: error.to_string() }
             })?;
-            let der = Bytes::copy_from_slice(certificate.as_bytes());
-            let admitted = desk.admit_asked(from, now, by, Event::Renewed { for_what, certificate })?;
-            Ok(Granted { admitted, certificate: der })
+            Event::Renewed { for_what, certificate }
         }
-    }
+        Wish::Move(address) => Event::Moved { server, address: address.clone() },
+        Wish::Maintain(notice) => Event::Maintained { server, notice: notice.clone() },
+        Wish::Leave(member, reason) => Event::Leaving { member: member.clone(), reason: reason.clone() },
+    };
+    let certificate = match &event {
+        Event::Renewed { certificate, .. } => Bytes::copy_from_slice(certificate.as_bytes()),
+        _ => Bytes::new(),
+    };
+    let admitted = desk.admit_asked(came.from, now, by, event)?;
+    Ok(Granted { admitted, certificate })
 }
 
 fn drawn() -> Token {
@@ -407,9 +443,11 @@ fn listed_member(register: &Register, member: &MemberDocument) -> wire::Member {
                     .iter()
                     .filter_map(|der| listed_authentication(register, der))
                     .collect(),
+                maintenance: each.maintenance.as_ref().map(ToString::to_string).unwrap_or_default(),
             })
             .collect(),
         signing: member.signing.iter().filter_map(|each| listed_signing(register, each)).collect(),
+        leaving: register.leaves(&member.member).map(ToString::to_string).unwrap_or_default(),
     }
 }
 

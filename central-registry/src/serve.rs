@@ -632,6 +632,7 @@ fn status(refused: &Refused) -> Status {
         Refused::CommandRepeated(_)
         | Refused::KeyInUse(_)
         | Refused::LooksLike { .. }
+        | Refused::Removed(_)
         | Refused::ServerRegistered(_) => Code::AlreadyExists,
         Refused::NoRequest { .. }
         | Refused::NoApplication

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell};
 use keystore::Source;
-use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
-use proto::registration::{Address, RequestId, Text};
+use proto::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
+use proto::registration::{Address, Registered, RequestId, Text};
 use proto::signature::KeyId;
 use registry_client::Fingerprint;
 
@@ -107,6 +107,46 @@ pub const COMMANDS: &[Command] = &[
             "central-registry revoke \\\n      \
              0000000000000000000000000000000000000000000000000000000000000000 \\\n      \
              --reason \"the disk was stolen\" --yes",
+        ],
+    },
+    Command {
+        name: "move",
+        does: Does::Changes,
+        examples: &[
+            "central-registry move VN/GOV/moj/ss1 ss1.moj.gov.vn:5500 --dry-run",
+            "central-registry move VN/GOV/moj/ss1 ss1.moj.gov.vn:5500",
+        ],
+    },
+    Command {
+        name: "maintenance",
+        does: Does::Changes,
+        examples: &[
+            "central-registry maintenance VN/GOV/moj/ss1 --notice \"back at noon\"",
+            "central-registry maintenance VN/GOV/moj/ss1 --over",
+        ],
+    },
+    Command {
+        name: "host",
+        does: Does::Changes,
+        examples: &[
+            "central-registry host VN/GOV/moj/civil-registry VN/GOV/moj/ss2 --dry-run",
+            "central-registry host VN/GOV/moj/civil-registry VN/GOV/moj/ss2",
+        ],
+    },
+    Command {
+        name: "unhost",
+        does: Does::Changes,
+        examples: &[
+            "central-registry unhost VN/GOV/moj/civil-registry VN/GOV/moj/ss2 --dry-run",
+            "central-registry unhost VN/GOV/moj/civil-registry VN/GOV/moj/ss2 --yes",
+        ],
+    },
+    Command {
+        name: "remove",
+        does: Does::Changes,
+        examples: &[
+            "central-registry remove member VN/GOV/moj --reason \"merged\" --dry-run",
+            "central-registry remove server VN/GOV/moj/ss2 --reason \"replaced by ss3\" --yes",
         ],
     },
     Command {
@@ -287,6 +327,82 @@ pub enum What {
         #[command(flatten)]
         changing: Changing,
     },
+    /// Have everybody reach a server elsewhere. Its own admin can do the same: `security-server move`.
+    Move {
+        /// The server.
+        server: ServerId,
+        /// Its peers' door from now on: host:port.
+        address: Address,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Send a server into maintenance, so that nobody asks it, or bring it back. Its own admin can do the same.
+    Maintenance {
+        /// The server.
+        server: ServerId,
+        /// Whether it begins or is over.
+        #[command(flatten)]
+        notice: Notice,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Let another server of the member speak for a subsystem too.
+    Host {
+        /// The subsystem; one that is not registered yet is registered with it.
+        subsystem: SubsystemId,
+        /// The server: the subsystem's member has a signing key there.
+        server: ServerId,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Let a server speak for a subsystem no more. The subsystem stays registered.
+    Unhost {
+        /// The subsystem.
+        subsystem: SubsystemId,
+        /// The server.
+        server: ServerId,
+        /// Whether the admin is asked.
+        #[command(flatten)]
+        caution: Caution,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Remove a member, a server or a subsystem for good: nobody ever gets its name again.
+    Remove {
+        /// What kind of thing.
+        #[arg(value_enum)]
+        kind: RemovedKind,
+        /// Its name.
+        id: String,
+        /// Why: stands in the audit journal, and whoever waits to join with it reads it.
+        #[arg(long)]
+        reason: Text,
+        /// Whether the admin is asked.
+        #[command(flatten)]
+        caution: Caution,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Show who decided what here and when, and verify that record.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -298,6 +414,40 @@ pub enum What {
         /// Which shell.
         shell: Shell,
     },
+}
+
+/// What can be removed.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+pub enum RemovedKind {
+    /// A member, with its subsystems and servers.
+    Member,
+    /// A server, with what is hosted there.
+    Server,
+    /// A subsystem.
+    Subsystem,
+}
+
+impl RemovedKind {
+    /// The thing of this kind and name.
+    pub fn named(self, id: &str) -> Result<Registered, NotAnIdentifier> {
+        Ok(match self {
+            Self::Member => Registered::Member(id.parse()?),
+            Self::Server => Registered::Server(id.parse()?),
+            Self::Subsystem => Registered::Subsystem(id.parse()?),
+        })
+    }
+}
+
+/// Whether a maintenance begins or is over.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Notice {
+    /// It begins: what whoever asks the server is told.
+    #[arg(long)]
+    pub notice: Option<Text>,
+    /// It is over.
+    #[arg(long)]
+    pub over: bool,
 }
 
 /// A new instance.

@@ -241,12 +241,13 @@ async fn a_forged_request_gives_its_certificate_no_power_and_no_name() {
         for wish in [authentication(&new), signing(&new)] {
             let (by, honest) = match &wish {
                 Wish::RenewAuthentication(_) => (&server.authentication, request(&office, wish)),
-                Wish::RenewSigning(..) => (&server.signing, request(&office, wish)),
+                _ => (&server.signing, request(&office, wish)),
             };
             let mut forged: wire::ServerRequest = Message::decode(&honest.sign(by, None).request[..]).unwrap();
             match forged.what.as_mut().unwrap() {
                 What::RenewAuthentication(renew) => renew.key = key.clone().into(),
                 What::RenewSigning(renew) => renew.key = key.clone().into(),
+                other => panic!("it brings no key: {other:?}"),
             }
             let status = ask(&office, signed(forged.encode_to_vec(), by, &new)).await.unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument, "{what}: {}", status.message());

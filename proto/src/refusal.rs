@@ -380,6 +380,12 @@ refusals! {
     vi "Cơ quan được hỏi đang bị tạm ngừng tham gia trao đổi."
        "Hãy chờ đến khi hệ thống đăng ký trung tâm cho phép trở lại. Muốn biết lý do, hãy hỏi cơ quan vận hành hệ thống đăng ký."
 
+    ProviderInMaintenance "PROVIDER_IN_MAINTENANCE" ProviderServer ConsumerServer Local UNAVAILABLE 503
+    en "The provider's security server is in maintenance. Nothing was sent."
+       "Try again later: repeating is safe. Your agency's admin can read what the provider announced in the server's diagnostics."
+    vi "Máy chủ bảo mật của bên cung cấp đang được bảo trì. Chưa có gì được gửi đi."
+       "Hãy thử lại sau; gọi lại là an toàn. Quản trị viên của cơ quan có thể đọc thông báo của bên cung cấp trong nhật ký chẩn đoán của máy chủ."
+
     ProviderUnreachable "PROVIDER_UNREACHABLE" ProviderServer ConsumerServer Local UNAVAILABLE 502
     en "The provider's security server cannot be reached. Nothing was sent."
        "Try again later: repeating is safe. If it lasts, tell the provider's admin."

@@ -358,6 +358,16 @@ pub enum Order {
     Restore(MemberId),
     /// Revoke one key for good, and say why.
     Revoke(Revocation),
+    /// Have everybody reach a server elsewhere.
+    Move(ServerId, Address),
+    /// Send a server into maintenance with what it says to whoever asks it, or, without, bring it back.
+    Maintain(ServerId, Option<Text>),
+    /// Let a server of its member speak for a subsystem too.
+    Host(SubsystemId, ServerId),
+    /// Let a server speak for a subsystem no more.
+    Unhost(SubsystemId, ServerId),
+    /// Remove what is registered, for good, and say why.
+    Remove(Registered, Text),
     /// Show the requests.
     ListRequests,
     /// Show the members.
@@ -468,6 +478,28 @@ impl From<Text> for String {
 impl std::fmt::Display for Text {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What is registered, and can be removed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Registered {
+    /// A member, with its subsystems and servers.
+    Member(MemberId),
+    /// A server, with what is hosted and signed there.
+    Server(ServerId),
+    /// A subsystem.
+    Subsystem(SubsystemId),
+}
+
+impl std::fmt::Display for Registered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(member) => write!(f, "the member {member}"),
+            Self::Server(server) => write!(f, "the server {server}"),
+            Self::Subsystem(subsystem) => write!(f, "the subsystem {subsystem}"),
+        }
     }
 }
 
@@ -624,6 +656,11 @@ impl Order {
             Wire::Suspend(suspend) => Self::Suspend(suspend.member.parse()?, suspend.reason.parse()?),
             Wire::Restore(restore) => Self::Restore(restore.member.parse()?),
             Wire::Revoke(revoke) => Self::Revoke(Revocation::parse(&revoke)?),
+            Wire::Move(it) => Self::Move(it.server.parse()?, it.address.parse()?),
+            Wire::Maintain(it) => Self::Maintain(it.server.parse()?, notice(&it.notice)?),
+            Wire::Host(it) => Self::Host(it.subsystem.parse()?, it.server.parse()?),
+            Wire::Unhost(it) => Self::Unhost(it.subsystem.parse()?, it.server.parse()?),
+            Wire::Remove(it) => Self::Remove(Registered::parse(it.what)?, it.reason.parse()?),
             Wire::ListRequests(_) => Self::ListRequests,
             Wire::ListMembers(_) => Self::ListMembers,
         })
@@ -652,10 +689,51 @@ impl Order {
                 reason: revocation.reason.to_string(),
                 last_head: revocation.last_head.map(|head| head.to_text()).unwrap_or_default(),
             }),
+            Self::Move(server, address) => {
+                Wire::Move(wire::Move { server: server.to_string(), address: address.to_string() })
+            }
+            Self::Maintain(server, notice) => Wire::Maintain(wire::Maintain {
+                server: server.to_string(),
+                notice: notice.as_ref().map(Text::to_string).unwrap_or_default(),
+            }),
+            Self::Host(subsystem, server) => {
+                Wire::Host(wire::Host { subsystem: subsystem.to_string(), server: server.to_string() })
+            }
+            Self::Unhost(subsystem, server) => {
+                Wire::Unhost(wire::Unhost { subsystem: subsystem.to_string(), server: server.to_string() })
+            }
+            Self::Remove(what, reason) => {
+                Wire::Remove(wire::Remove { what: Some(what.to_wire()), reason: reason.to_string() })
+            }
             Self::ListRequests => Wire::ListRequests(wire::ListRequests {}),
             Self::ListMembers => Wire::ListMembers(wire::ListMembers {}),
         }
     }
+}
+
+impl Registered {
+    fn parse(what: Option<wire::remove::What>) -> Result<Self, Malformed> {
+        use wire::remove::What as Wire;
+        Ok(match what.ok_or_else(|| rule("what is removed", "", "it is a member, a server or a subsystem"))? {
+            Wire::Member(member) => Self::Member(member.parse()?),
+            Wire::Server(server) => Self::Server(server.parse()?),
+            Wire::Subsystem(subsystem) => Self::Subsystem(subsystem.parse()?),
+        })
+    }
+
+    fn to_wire(&self) -> wire::remove::What {
+        use wire::remove::What as Wire;
+        match self {
+            Self::Member(member) => Wire::Member(member.to_string()),
+            Self::Server(server) => Wire::Server(server.to_string()),
+            Self::Subsystem(subsystem) => Wire::Subsystem(subsystem.to_string()),
+        }
+    }
+}
+
+/// What a server in maintenance says; none: it is back.
+pub(crate) fn notice(text: &str) -> Result<Option<Text>, Malformed> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 impl Revocation {
@@ -892,6 +970,14 @@ mod tests {
                 reason: "lost".parse().unwrap(),
                 last_head: None,
             }),
+            Order::Move("VN/GOV/moj/ss1".parse().unwrap(), "new.moj.gov.vn:5500".parse().unwrap()),
+            Order::Maintain("VN/GOV/moj/ss1".parse().unwrap(), Some("back at noon".parse().unwrap())),
+            Order::Maintain("VN/GOV/moj/ss1".parse().unwrap(), None),
+            Order::Host("VN/GOV/moj/births".parse().unwrap(), "VN/GOV/moj/ss2".parse().unwrap()),
+            Order::Unhost("VN/GOV/moj/births".parse().unwrap(), "VN/GOV/moj/ss2".parse().unwrap()),
+            Order::Remove(Registered::Member("VN/GOV/moj".parse().unwrap()), "merged".parse().unwrap()),
+            Order::Remove(Registered::Server("VN/GOV/moj/ss1".parse().unwrap()), "old".parse().unwrap()),
+            Order::Remove(Registered::Subsystem("VN/GOV/moj/births".parse().unwrap()), "old".parse().unwrap()),
             Order::ListRequests,
             Order::ListMembers,
         ]

@@ -9,7 +9,9 @@ use prost::Message;
 use crate::digest::Digest;
 use crate::identifier::{InstanceId, MemberId, ServerId};
 use crate::record::decode_canonical;
-use crate::registration::{COMMAND_WINDOW, CommandId, MAX_SIGNED_BYTES, Malformed, key_of, rule, signed_bytes, within};
+use crate::registration::{
+    Address, COMMAND_WINDOW, CommandId, MAX_SIGNED_BYTES, Malformed, Text, key_of, notice, rule, signed_bytes, within,
+};
 use crate::signature::{KeyId, PublicKey, SigningKey, purpose};
 use crate::time::Time;
 use crate::wire::registry as wire;
@@ -47,6 +49,12 @@ pub enum Wish {
     RenewAuthentication(PublicKey),
     /// A certificate of another key with which this member seals at the server.
     RenewSigning(MemberId, PublicKey),
+    /// To be reached elsewhere.
+    Move(Address),
+    /// To be in maintenance and say so, or, without words, to be back.
+    Maintain(Option<Text>),
+    /// That this member be removed, and why. It stays until it is.
+    Leave(MemberId, Text),
 }
 
 /// Which key of the server must sign a request.
@@ -62,8 +70,8 @@ impl Wish {
     /// Who may ask for it: what is renewed, speaks for itself.
     pub fn signer(&self) -> Signer {
         match self {
-            Self::RenewAuthentication(_) => Signer::Authentication,
-            Self::RenewSigning(member, _) => Signer::Signing(member.clone()),
+            Self::RenewAuthentication(_) | Self::Move(_) | Self::Maintain(_) => Signer::Authentication,
+            Self::RenewSigning(member, _) | Self::Leave(member, _) => Signer::Signing(member.clone()),
         }
     }
 
@@ -71,6 +79,7 @@ impl Wish {
     pub fn new_key(&self) -> Option<&PublicKey> {
         match self {
             Self::RenewAuthentication(key) | Self::RenewSigning(_, key) => Some(key),
+            Self::Move(_) | Self::Maintain(_) | Self::Leave(..) => None,
         }
     }
 
@@ -80,6 +89,9 @@ impl Wish {
             What::RenewSigning(renew) => {
                 Self::RenewSigning(renew.member.parse()?, key_of("the new signing key", &renew.key)?)
             }
+            What::MoveTo(it) => Self::Move(it.address.parse()?),
+            What::Maintenance(it) => Self::Maintain(notice(&it.notice)?),
+            What::Leave(it) => Self::Leave(it.member.parse()?, it.reason.parse()?),
         })
     }
 
@@ -90,6 +102,13 @@ impl Wish {
             }
             Self::RenewSigning(member, key) => {
                 What::RenewSigning(wire::RenewSigning { member: member.to_string(), key: key.to_spki().into() })
+            }
+            Self::Move(address) => What::MoveTo(wire::MoveTo { address: address.to_string() }),
+            Self::Maintain(notice) => What::Maintenance(wire::Maintenance {
+                notice: notice.as_ref().map(Text::to_string).unwrap_or_default(),
+            }),
+            Self::Leave(member, reason) => {
+                What::Leave(wire::Leave { member: member.to_string(), reason: reason.to_string() })
             }
         }
     }
@@ -223,7 +242,15 @@ mod tests {
 
     fn wishes(new: &SigningKey) -> Vec<Wish> {
         let key = new.public().clone();
-        vec![Wish::RenewAuthentication(key.clone()), Wish::RenewSigning("VN/GOV/moj".parse().unwrap(), key)]
+        let member: MemberId = "VN/GOV/moj".parse().unwrap();
+        vec![
+            Wish::RenewAuthentication(key.clone()),
+            Wish::RenewSigning(member.clone(), key),
+            Wish::Move("new.moj.gov.vn:5500".parse().unwrap()),
+            Wish::Maintain(Some("back at noon".parse().unwrap())),
+            Wish::Maintain(None),
+            Wish::Leave(member, "merged".parse().unwrap()),
+        ]
     }
 
     #[test]

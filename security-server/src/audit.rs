@@ -141,6 +141,15 @@ pub enum Noted {
         /// How often since the entry before of this kind.
         attempts: u64,
     },
+    /// An operator had the registry asked for something.
+    Asked {
+        /// When.
+        at: u64,
+        /// By whom.
+        by: Actor,
+        /// For what, in words.
+        what: String,
+    },
     /// An operator wanted another key to follow.
     KeyWanted {
         /// When.

@@ -17,6 +17,7 @@ use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::lanes::Lanes;
+use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
 use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
 use security_server::operate::{Failed, Operator, encoded};
@@ -76,6 +77,16 @@ async fn run(what: What) -> Result<Exit, Ended> {
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
         What::Keys(keys) => self::keys(keys).await,
         What::Services(services) => self::services(services).await,
+        What::Move { address, server, changing } => {
+            change(&server, changing, "/v1/registration/move", &Moving { address }, shown::registered).await
+        }
+        What::Maintenance { notice, server, changing } => {
+            let maintaining = Maintaining { notice: notice.notice };
+            change(&server, changing, "/v1/registration/maintenance", &maintaining, shown::registered).await
+        }
+        What::Leave { reason, server, changing } => {
+            change(&server, changing, "/v1/registration/leave", &Leaving { reason }, shown::registered).await
+        }
         What::Clock(usage::Clock::Accept { reason, server, changing }) => {
             change(&server, changing, "/v1/clock/accept", &Accepting { reason }, shown::clock_accepted).await
         }

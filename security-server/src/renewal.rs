@@ -19,9 +19,10 @@ use aws_lc_rs::rand;
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::global_configuration::Configuration;
 use proto::identifier::{MemberId, ServerId};
-use proto::server_request::{SETTLED_AFTER, ServerRequest, Wish};
+use proto::server_request::{SETTLED_AFTER, ServerRequest, Signer, Wish};
 use proto::signature::SigningKey;
 use proto::time::Time;
+use proto::wire::registry::ServerAnswer;
 use registry_client::{NoConnection, RegistrationClient};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -226,6 +227,26 @@ impl Renewal {
         Ok(())
     }
 
+    /// Asks the registry for something else for this server or its member. Returns the version that says so; 0: it is not
+    /// published.
+    pub async fn wish(&self, server: &SecurityServer, wish: Wish, by: Actor) -> Result<u64, NotRenewed> {
+        let configuration = server.configuration.load();
+        let what = match wish.signer() {
+            Signer::Authentication => Use::Authentication,
+            Signer::Signing(_) => Use::Signing,
+        };
+        let words = match &wish {
+            Wish::Move(address) => format!("to be reached at {address}"),
+            Wish::Maintain(Some(notice)) => format!("to be in maintenance: {notice}"),
+            Wish::Maintain(None) => "to be back from maintenance".to_owned(),
+            Wish::Leave(member, reason) => format!("that {member} be removed: {reason}"),
+            Wish::RenewAuthentication(_) | Wish::RenewSigning(..) => "another key".to_owned(),
+        };
+        server.audit.note(&Noted::Asked { at: at(server), by, what: words }).await?;
+        let signer = self.signer(&configuration, what).ok_or(NotRenewed::NoGoodKey(what.word()))?;
+        Ok(self.answered(server, &configuration, wish, &signer.key, None).await?.version)
+    }
+
     /// Does what is due now. What fails of one use does not keep the other from its turn.
     async fn step(&self, server: &SecurityServer) -> Result<(), NotRenewed> {
         let _turn = self.turn.lock().await;
@@ -274,12 +295,7 @@ impl Renewal {
     /// Makes a key, unless one was made that has no certificate yet, and has it certified.
     async fn ask(&self, server: &SecurityServer, what: Use) -> Result<(), NotRenewed> {
         let configuration = server.configuration.load();
-        let signer = {
-            let ring = self.ring();
-            let may_ask = |held: &&Arc<HeldKey>| is_listed(&configuration, &self.server, held);
-            let in_use = Some(ring.in_use(what)).filter(may_ask);
-            in_use.or_else(|| ring.waiting(what).rev().find(may_ask)).cloned()
-        };
+        let signer = self.signer(&configuration, what);
         let signer = signer.ok_or(NotRenewed::NoGoodKey(what.word()))?;
         let made = self.with_ring(move |ring| {
             let newest = ring.newest(what).clone();
@@ -307,6 +323,14 @@ impl Renewal {
         }
     }
 
+    /// The key with which the registry takes what is asked.
+    fn signer(&self, configuration: &Configuration, what: Use) -> Option<Arc<HeldKey>> {
+        let ring = self.ring();
+        let may_ask = |held: &&Arc<HeldKey>| is_listed(configuration, &self.server, held);
+        let in_use = Some(ring.in_use(what)).filter(may_ask);
+        in_use.or_else(|| ring.waiting(what).rev().find(may_ask)).cloned()
+    }
+
     async fn certified(
         &self,
         server: &SecurityServer,
@@ -314,25 +338,32 @@ impl Renewal {
         signer: &SigningKey,
         made: &HeldKey,
     ) -> Result<(Vec<u8>, u64), NotRenewed> {
-        let mut id = [0; 16];
-        rand::fill(&mut id).expect("the system's random source works, or nothing does");
         let new_key = made.key.public().clone();
-        let request = ServerRequest {
-            instance: configuration.instance.clone(),
-            server: self.server.clone(),
-            id,
-            time: server.clock.now(),
-            wish: match made.what {
-                Use::Authentication => Wish::RenewAuthentication(new_key),
-                Use::Signing => Wish::RenewSigning(self.member(), new_key),
-            },
+        let wish = match made.what {
+            Use::Authentication => Wish::RenewAuthentication(new_key),
+            Use::Signing => Wish::RenewSigning(self.member(), new_key),
         };
-        let channel = registry_client::connect(&self.registry.address, self.registry.key).await?;
-        let mut client = RegistrationClient::new(channel);
-        let answer = answered(client.ask(request.sign(signer, Some(&made.key)))).await??.into_inner();
+        let answer = self.answered(server, configuration, wish, signer, Some(&made.key)).await?;
         let der = answer.certificate.to_vec();
         self.check(configuration, made, &der).map_err(NotRenewed::Certificate)?;
         Ok((der, answer.version))
+    }
+
+    async fn answered(
+        &self,
+        server: &SecurityServer,
+        configuration: &Configuration,
+        wish: Wish,
+        signer: &SigningKey,
+        new_key: Option<&SigningKey>,
+    ) -> Result<ServerAnswer, NotRenewed> {
+        let mut id = [0; 16];
+        rand::fill(&mut id).expect("the system's random source works, or nothing does");
+        let (instance, time) = (configuration.instance.clone(), server.clock.now());
+        let request = ServerRequest { instance, server: self.server.clone(), id, time, wish };
+        let channel = registry_client::connect(&self.registry.address, self.registry.key).await?;
+        let mut client = RegistrationClient::new(channel);
+        Ok(answered(client.ask(request.sign(signer, new_key))).await??.into_inner())
     }
 
     /// It is for this key, this server and this member, and by an authority of the instance.

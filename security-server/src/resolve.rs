@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proto::identifier::ServerId;
 use proto::message::{Operation, Route};
 use proto::refusal::Code;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,8 +29,8 @@ impl Routed<Authorized<Judged<Call>>> {
     }
 }
 
-/// The provider's server: one that hosts the subsystem, and took exchanges a moment ago if there is a choice; else the one
-/// that has had the longest time to come back.
+/// The provider's server: one that hosts the subsystem and is not in maintenance, and took exchanges a moment ago if there is
+/// a choice; else the one that has had the longest time to come back.
 pub fn provider(
     peers: &Arc<Peers>,
     call: Authorized<Judged<Call>>,
@@ -43,7 +44,14 @@ pub fn provider(
     }
     let unknown = || Refusal::new(Code::ProviderUnknown, format!("no registered server hosts {}", asked.provider));
     let hosts = configuration.servers_of(&asked.provider).ok_or_else(unknown)?;
-    let chosen = hosts.iter().min_by_key(|server| peers.avoided_since(server)).ok_or_else(unknown)?;
+    let notice = |server: &ServerId| configuration.servers.get(server).and_then(|server| server.maintenance.as_ref());
+    let open = hosts.iter().filter(|server| notice(server).is_none());
+    let chosen = open.min_by_key(|server| peers.avoided_since(server)).ok_or_else(|| {
+        let closed = hosts.iter().find_map(|server| notice(server).map(|notice| (server, notice)));
+        closed.map_or_else(unknown, |(server, notice)| {
+            Refusal::new(Code::ProviderInMaintenance, format!("{server} is in maintenance: {notice}"))
+        })
+    })?;
     // A provider that hangs must not take the exchanges with all others.
     let share = peers.share(chosen).ok_or_else(|| {
         Refusal::new(Code::TooManyExchanges, format!("{MAX_EXCHANGES_WITH_PEER} exchanges run with {chosen}"))

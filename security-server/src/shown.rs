@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access_rights::Grant;
 use crate::listen::operators::keys::Keys;
+use crate::listen::operators::registration::Recorded;
 use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
 use crate::listings::{Published, ServiceLines, ServiceShown, Source};
 use crate::lookout::Room;
@@ -143,6 +144,14 @@ pub fn keys(keys: &Keys, paint: Paint) -> String {
 /// A key that was certified, beside those before it.
 pub fn rotated(made: &Keys, paint: Paint) -> String {
     format!("{}\n{}", paint.good("Certified. Nothing stops while it waits."), keys(made, paint))
+}
+
+/// What the registry recorded at this server's wish.
+pub fn registered(recorded: &Recorded, paint: Paint) -> String {
+    match recorded.version {
+        Some(version) => paint.good(&format!("Recorded, and published as version {version} of the configuration.")),
+        None => paint.good("Recorded. Nothing changes until the registry's admins decide."),
+    }
 }
 
 fn note(note: &Option<String>, paint: Paint) -> String {

@@ -169,6 +169,24 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "move",
+        does: Does::Changes,
+        examples: &["security-server move ss1.moj.gov.vn:5500 --dry-run", "security-server move ss1.moj.gov.vn:5500"],
+    },
+    Command {
+        name: "maintenance",
+        does: Does::Changes,
+        examples: &["security-server maintenance --notice \"back at noon\"", "security-server maintenance --over"],
+    },
+    Command {
+        name: "leave",
+        does: Does::Changes,
+        examples: &[
+            "security-server leave --reason \"merged with VN/GOV/interior\" --dry-run",
+            "security-server leave --reason \"merged with VN/GOV/interior\"",
+        ],
+    },
+    Command {
         name: "clock",
         does: Does::Groups,
         examples: &[
@@ -368,6 +386,41 @@ pub enum What {
     /// Find services of others in the catalogue, and list ours.
     #[command(subcommand, alias = "service")]
     Services(Services),
+    /// Have every peer reach this server elsewhere: recorded and published by the registry. Whatever runs goes on.
+    Move {
+        /// The peers' door from now on, as it is reached: host:port.
+        address: Address,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Tell every peer that this server is in maintenance, so that nobody asks it, or that it is back.
+    Maintenance {
+        /// Whether it begins or is over.
+        #[command(flatten)]
+        notice: Notice,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Ask the registry's admins to remove this server's member, for good. Until they do, nothing changes.
+    Leave {
+        /// Why: its admins read it.
+        #[arg(long)]
+        reason: Text,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Say that the clock is right, where it had been wrong.
     #[command(subcommand)]
     Clock(Clock),
@@ -638,6 +691,18 @@ pub struct Publish {
     /// Whether it is carried out, and how the outcome is shown.
     #[command(flatten)]
     pub changing: Changing,
+}
+
+/// Whether a maintenance begins or is over.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Notice {
+    /// It begins: what whoever asks this server is told.
+    #[arg(long)]
+    pub notice: Option<Text>,
+    /// It is over.
+    #[arg(long)]
+    pub over: bool,
 }
 
 /// Commands about the clock.

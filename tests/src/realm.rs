@@ -89,23 +89,26 @@ impl Realm {
 
     /// Invited, joined, approved, and configured by its admin.
     pub async fn join(&self, member: &Member, services: &[(&str, SocketAddr)]) {
-        let invitation = self
-            .admin
-            .invite(&Order::Invite(Invitation {
-                member: member_id(member),
-                name: Some(member.name.parse().unwrap()),
-                server: server_id(member),
-                subsystems: vec![member.subsystem.parse().unwrap()],
-                valid: Duration::from_secs(3600),
-            }))
-            .await
-            .unwrap();
+        let invited = Invitation {
+            member: member_id(member),
+            name: Some(member.name.parse().unwrap()),
+            server: server_id(member),
+            subsystems: vec![member.subsystem.parse().unwrap()],
+            valid: Duration::from_secs(3600),
+        };
+        self.join_as(member, invited, services).await;
+    }
+
+    /// The same with this invitation: another server of a member that is registered, in a directory of its own name.
+    pub async fn join_as(&self, member: &Member, invited: Invitation, services: &[(&str, SocketAddr)]) {
+        let server = invited.server.clone();
+        let invitation = self.admin.invite(&Order::Invite(invited)).await.unwrap();
         let options = join::Options {
             directory: self.path(member.name),
             registry: invitation.registry,
             fingerprint: invitation.fingerprint,
             anchor_digest: invitation.anchor_digest,
-            server: server_id(member),
+            server,
             address: member.peers.to_string().parse().unwrap(),
             subsystems: Vec::new(),
             token: invitation.token,
@@ -221,7 +224,8 @@ impl Realm {
         }
     }
 
-    /// Waits until this server's keys are so. It looks with each version that comes into force.
+    /// Waits until this server's keys are so, and it shows those in use: what one replaced is erased last. It looks with each
+    /// version that comes into force.
     pub async fn keys_are(&self, started: &Started, so: impl Fn(&[KeyState]) -> bool) -> Vec<KeyState> {
         let mut versions = started.server.store.current().versions();
         let renewal = started.server.renewal.as_ref().unwrap();
@@ -229,7 +233,7 @@ impl Realm {
         let waiting = async {
             loop {
                 let keys = renewal.keys(&started.server.store.current().load());
-                if so(&keys) {
+                if so(&keys) && keys.iter().all(|key| key.state != "replaced") {
                     return keys;
                 }
                 tokio::select! {

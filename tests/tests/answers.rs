@@ -224,6 +224,13 @@ async fn standing(seen: &mut Seen) {
         seen.client(&world, code, &call(&world, world.post("Unary")).await);
         stands(&mut world, Standing::Active);
     }
+    let maintained = |world: &mut World, notice: Option<&str>| {
+        let notice = notice.map(|notice| notice.parse().unwrap());
+        world.publish(|members| members.get_mut("moj").unwrap().document.servers[0].maintenance = notice, Vec::new());
+    };
+    maintained(&mut world, Some("back at noon"));
+    seen.client(&world, Code::ProviderInMaintenance, &call(&world, world.post("Unary")).await);
+    maintained(&mut world, None);
     let rogue = Rogue::of(&world, "portal");
     let mut client = rogue.connect(&world, "moj").await;
     let frame = rogue.seal(rogue.opening(&world)).await;

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use proto::catalogue::{Entry, Method};
 use proto::digest::Digest;
 use proto::global_configuration::update::target_file;
-use proto::registration::Order;
+use proto::registration::{Order, Registered};
 use proto::signature::SigningKey;
 use proto::time::Time;
 use proto::wire::registry::{FetchRequest, PublishRequest};
@@ -363,7 +363,7 @@ async fn entries_outlive_restarts_and_lost_files_and_nobody_can_change_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_suspended_members_services_are_not_listed_until_it_is_back() {
+async fn a_suspended_members_services_are_not_listed_until_it_is_back_and_a_removed_ones_never() {
     let country = Country::new().await;
     country.published(BIRTHS).await.unwrap();
     let (moj, reason) = (member_id(&country.moj), "a test".parse().unwrap());
@@ -371,9 +371,15 @@ async fn a_suspended_members_services_are_not_listed_until_it_is_back() {
     country.realm.in_force(version).await;
     assert_eq!(country.listed(), Vec::<String>::new());
     assert_eq!(country.found("ho tich").await, Vec::<String>::new());
-    let version = country.realm.decided(Order::Restore(moj)).await;
+    let version = country.realm.decided(Order::Restore(moj.clone())).await;
     country.realm.in_force(version).await;
     assert_eq!(country.listed().len(), 2);
+    let removed = Order::Remove(Registered::Member(moj), "it is gone".parse().unwrap());
+    let version = country.realm.decided(removed).await;
+    country.realm.in_force(version).await;
+    let portal = &country.realm.servers["portal"].server;
+    assert!(portal.store.current().load().catalogue.is_empty(), "its document is gone");
+    assert_eq!(country.found("").await, Vec::<String>::new());
     country.realm.stops().await;
 }
 
@@ -383,7 +389,7 @@ fn files_that_do_not_compile_are_named() {
     let file = directory.path().join("a.proto");
     let said = |text: &str, include: &[PathBuf]| {
         std::fs::write(&file, text).unwrap();
-        compiled(&[file.clone()], include).err().unwrap().to_string()
+        compiled(std::slice::from_ref(&file), include).err().unwrap().to_string()
     };
     let missing = said("syntax = \"proto3\"; import \"b.proto\";", &[]);
     assert!(missing.contains("b.proto") && missing.contains("--include"), "{missing}");

@@ -182,7 +182,7 @@ fn every_command_of_the_pages_is_run_or_known() {
         "export PATH=\"$PWD/target/release:$PATH\"",
         "cargo sandbox --dir country",
     ];
-    let run = ["country", "terminal", "instance", "auditor", "systemd", "keys", "backup", "restore"];
+    let run = ["country", "terminal", "instance", "auditor", "systemd", "keys", "life", "backup", "restore"];
     for page in ["README.md", "deploy/README.md", "examples/auditor/README.md"] {
         for block in blocks(page) {
             match block.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -308,7 +308,7 @@ fn the_auditors_page_is_true() {
 
 /// An instance in a directory like the one of the first page, backed up, lost and put back by the page's own commands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_change_and_a_server_and_the_registry_are_backed_up_and_put_back_as_the_page_says() {
+async fn keys_change_a_server_is_maintained_and_it_and_the_registry_are_backed_up_and_put_back_as_the_page_says() {
     let instance = Instance::founded().await;
     fs::write(instance.path("credentials").join("backup"), "correct horse battery staple\n").unwrap();
     let registry = instance.serve_registry().await;
@@ -329,6 +329,7 @@ async fn keys_change_and_a_server_and_the_registry_are_backed_up_and_put_back_as
         }
     };
     run(&["sh", "keys"], "keys rotate").await;
+    run(&["sh", "life"], "maintenance").await;
     run(&["sh", "backup"], "backup create").await;
     // The registry first: it is put back with what the server was told last.
     registry.kill().await;

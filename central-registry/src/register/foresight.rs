@@ -8,9 +8,10 @@ use proto::global_configuration::Standing;
 use proto::global_configuration::document::{Der, MemberDocument};
 use proto::identifier::{MemberId, ServerId, SubsystemId};
 use proto::registration::{RequestId, Text};
+use proto::signature::KeyId;
 use proto::time::Time;
 
-use super::{Admitted, Applied, Event, Hex, KeyUse, Register, Registered};
+use super::{Admitted, Applied, Event, Hex, KeyUse, Register};
 
 /// What would be taken off the road, as far as the register knows: it knows no services, no grants and no traffic.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -63,7 +64,7 @@ impl Register {
             Event::Hosted { subsystem, server } => format!("let {server} speak for {subsystem}"),
             Event::Unhosted { subsystem, server } => format!("let {server} speak for {subsystem} no more"),
             Event::Leaving { member, reason } => format!("note that {member} asks to leave: \"{reason}\""),
-            Event::Removed { what, .. } => format!("remove {what}: it is registered no more"),
+            Event::Removed { what, .. } => format!("remove {what} for good: nobody ever gets its name again"),
             Event::Founded { .. }
             | Event::Applied { .. }
             | Event::Renewed { .. }
@@ -81,7 +82,24 @@ impl Register {
             }
             _ => Vec::new(),
         };
-        [first].into_iter().chain(taken).collect()
+        let begotten = match &admitted.entry().event {
+            Event::Revoked { key, .. } if self.revoked(key.0).is_none() => self.foreseen_descendants(key.0),
+            _ => Vec::new(),
+        };
+        [first].into_iter().chain(begotten).chain(taken).collect()
+    }
+
+    /// The keys that go on holding though they came of the one that is revoked.
+    fn foreseen_descendants(&self, key: KeyId) -> Vec<String> {
+        let holds = |child: &KeyId| !self.revoked.contains_key(&Hex(*child)) && self.keys.contains_key(&Hex(*child));
+        let line = |child: KeyId| {
+            let for_what = self.keys.get(&Hex(child)).map(|held| held.for_what.to_string()).unwrap_or_default();
+            format!(
+                "leave the key {child} good, {for_what}: it was certified at this one's request, or at that of one that was, so \
+                 whoever stole this one may have had it certified; revoke it too if its server does not hold it"
+            )
+        };
+        self.descendants(key).into_iter().filter(holds).map(line).collect()
     }
 
     fn foreseen_approval(&self, id: RequestId) -> Vec<String> {
@@ -171,16 +189,6 @@ impl Taken {
             self.other_members, self.other_subsystems
         );
         members.chain(servers).chain(gone).chain(thinned).chain([unknown]).collect()
-    }
-}
-
-impl std::fmt::Display for Registered {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Member(member) => write!(f, "the member {member}"),
-            Self::Server(server) => write!(f, "the server {server}"),
-            Self::Subsystem(subsystem) => write!(f, "the subsystem {subsystem}"),
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use catalogue::Undescribed;
 use proto::catalogue::{ServiceName, Version};
 use proto::digest::Digest;
 use proto::identifier::{MemberId, ServerId, SubsystemId};
-use proto::registration::{Malformed, RequestId};
+use proto::registration::{Malformed, Registered, RequestId};
 use proto::signature::KeyId;
 use proto::time::Time;
 
@@ -144,6 +144,9 @@ pub enum Refused {
     /// Nothing would change.
     #[error("{0}; nothing is to be done")]
     SoAlready(String),
+    /// The name was somebody's, and is nobody's again.
+    #[error("{0} was removed, for good: others may still trust that name; choose another")]
+    Removed(Registered),
     /// A name that people would take for another.
     #[error("{name} looks like {other}, which is registered; choose a name that nobody takes for another")]
     LooksLike {

@@ -438,7 +438,9 @@ impl Writing {
         self.length += self.batch.len() as u64;
         for tree in &mut self.trees {
             // A crash before this: the record of the change is there or not, and nothing was signed with the new key.
-            tree.key = tree.next_key.take().unwrap_or_else(|| tree.key.clone());
+            if let Some(key) = tree.next_key.take() {
+                tree.key = key;
+            }
         }
         shared.is_durable_up_to(self.end());
         shared.count(committed.iter().map(|(_, _, requests)| requests.len()).sum(), heads_signed);

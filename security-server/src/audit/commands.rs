@@ -254,6 +254,7 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
         Noted::Refused { at, from, attempts } => {
             (Some(*at), format!("refused {attempts} at the operators' door without a token, last from {from}"), None)
         }
+        Noted::Asked { at, by, what } => (Some(*at), format!("had the registry asked {what}"), Some(by)),
         Noted::KeyWanted { at, by, what, at_once } => {
             let when = if *at_once { "as soon as it is published" } else { "when everybody knows it" };
             (Some(*at), format!("wanted another {} key, in use {when}", what.word()), Some(by))

@@ -2,6 +2,7 @@
 //! holds the operators' token. HTTP, on loopback unless the admin says otherwise.
 
 pub mod keys;
+pub mod registration;
 pub mod services;
 
 use std::collections::{BTreeSet, HashMap};
@@ -62,6 +63,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .merge(keys::routes())
         .merge(services::routes())
+        .merge(registration::routes())
         .route("/v1/backup", post(backup))
         .route("/v1/traffic", post(traffic))
         .layer(axum::middleware::from_fn(of_this_machine))

@@ -133,6 +133,22 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     );
 
     let rotate = format!("security-server keys rotate signing {at}");
+    let its_own = [
+        (format!("security-server move {} {at}", other.peers), "is reached at"),
+        (format!("security-server maintenance --notice noon {at}"), "is in maintenance: \"noon\""),
+        (format!("security-server leave --reason merged {at}"), "asks to be removed: \"merged\""),
+    ];
+    let (tax_server, income) = ("VN/GOV/tax/ss1", "VN/GOV/tax/income");
+    let by_admins = [
+        (format!("central-registry move VN/GOV/moj/ss1 {} {AS_ADMIN}", moj.peers), "have everybody reach"),
+        (format!("central-registry maintenance VN/GOV/moj/ss1 --over {AS_ADMIN}"), "back from maintenance"),
+        (format!("central-registry unhost {income} {tax_server} --yes {AS_ADMIN}"), "no more"),
+        (format!("central-registry host {income} {tax_server} {AS_ADMIN}"), "speak for VN/GOV/tax/income"),
+        (
+            format!("central-registry remove subsystem {income} --reason old --yes {AS_ADMIN}"),
+            "nobody ever gets its name again",
+        ),
+    ];
 
     let proto = "syntax = \"proto3\";\npackage births.v1;\n// Births.\nservice Births {\n  rpc Count(Asked) returns (Asked);\n}\nmessage Asked {}\n";
     fs::write(instance.path("births.proto"), proto).unwrap();
@@ -154,7 +170,10 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
         (&end, "end grant 1: VN/GOV/portal/one-stop may call"),
         (&rotate, "make another signing key here"),
         (&publish, "list births.v1.Births 1.0 of VN/GOV/moj/civil-registry, 1 methods, open to every member"),
-    ] {
+    ]
+    .into_iter()
+    .chain(its_own.iter().map(|(line, foreseen)| (line, *foreseen)))
+    {
         let text = instance.run(&format!("{line} --dry-run")).await.well();
         assert!(text.contains("nothing was changed") && text.contains(foreseen), "{line}\n{text}");
         let object = instance.run(&format!("{line} --dry-run --json")).await.json();
@@ -201,6 +220,17 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     said.object("security-server keys list", &format!("security-server keys list {at}")).await;
     said.object("security-server keys rotate", &rotate).await;
     catalogued(&two, &mut said, &publish).await;
+    let name = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    for (line, _) in &its_own {
+        said.object(&name(line), line).await;
+    }
+    for (line, foreseen) in &by_admins {
+        let text = instance.run(&format!("{line} --dry-run")).await.well();
+        assert!(text.contains("nothing was changed") && text.contains(foreseen), "{line}\n{text}");
+        said.object(&name(line), line).await;
+    }
+    let left = format!("central-registry members {AS_ADMIN}");
+    said.words(&left, &["ASKS TO LEAVE: merged", "central-registry remove member VN/GOV/moj"]).await;
     exchanged(&two, &mut said).await;
     said.words("security-server token", &["token_sha256"]).await;
     said.object("security-server token", "security-server token").await;
