@@ -14,6 +14,8 @@ pub struct Configuration {
     pub directory: PathBuf,
     /// Where servers and admins reach it.
     pub listen: SocketAddr,
+    /// Where mirrors find the published files, over plain HTTP; none: nowhere.
+    pub public: Option<SocketAddr>,
     /// Where the passphrase of the keys comes from.
     pub unlock: Source,
 }
@@ -30,7 +32,9 @@ pub enum NoConfiguration {
         source: std::io::Error,
     },
     /// It is not of its form.
-    #[error("{path}: {reason}; the keys are directory, listen and unlock, as in the commented file that `init` writes")]
+    #[error(
+        "{path}: {reason}; the keys are directory, listen, public and unlock, as in the commented file that `init` writes"
+    )]
     Form {
         /// The file.
         path: PathBuf,
@@ -56,6 +60,8 @@ pub enum NoConfiguration {
 struct Raw {
     directory: PathBuf,
     listen: String,
+    #[serde(default)]
+    public: Option<String>,
     unlock: String,
 }
 
@@ -83,6 +89,13 @@ impl Configuration {
                 .listen
                 .parse()
                 .map_err(|_| wrong("listen", &raw.listen, "it is an IP address and a port, like \"0.0.0.0:4001\""))?,
+            public: raw
+                .public
+                .map(|public| {
+                    let rule = "it is an IP address and a port, like \"0.0.0.0:4080\"";
+                    public.parse().map_err(|_| wrong("public", &public, rule))
+                })
+                .transpose()?,
             unlock: raw.unlock.parse().map_err(|_| {
                 wrong(
                     "unlock",
@@ -103,6 +116,10 @@ directory = "."
 
 # Where security servers and admins reach the registry: an IP address and a port. TLS 1.3 only.
 listen = "{listen}"
+
+# Where mirrors and caches find the published files, over plain HTTP: an IP address and a port. All of them are signed, and
+# security servers fetch them from a mirror while the registry cannot be reached. Without it there is no such door.
+# public = "0.0.0.0:4080"
 
 # Where the passphrase of the keys comes from, never the passphrase itself:
 #   credential:NAME  a systemd credential (LoadCredentialEncrypted=NAME:FILE in the unit)
@@ -145,6 +162,7 @@ mod tests {
         for (from, to, named) in [
             ("listen", "lisen", "lisen"),
             ("127.0.0.1:1", "localhost", "listen"),
+            ("unlock", "public = \"everywhere\"\nunlock", "public"),
             ("\"prompt\"", "\"secret\"", "unlock"),
             ("\"prompt\"", "7", "unlock"),
             ("unlock = \"prompt\"", "", "unlock"),

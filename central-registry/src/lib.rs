@@ -15,6 +15,7 @@ pub mod init;
 pub mod journal_key;
 pub mod listing;
 mod local;
+pub mod public_door;
 pub mod publish;
 pub mod register;
 pub mod registration;

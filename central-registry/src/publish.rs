@@ -21,7 +21,8 @@
 
 mod metadata;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +58,8 @@ pub const TARGETS_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const ROOT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Into how many bins the members, and the catalogue, are spread.
 pub const BINS: usize = 256;
+/// How many differences between a version and an older one are kept at hand: nearly everybody has one of the last few.
+const DIFFERENCES: usize = 16;
 
 /// The keys of each role that are at hand. A role whose keys are elsewhere has none here, and cannot change.
 #[derive(Debug, Default)]
@@ -134,9 +137,31 @@ impl From<KeyId> for RevokedKey {
 #[derive(Clone, Debug)]
 pub struct Publication {
     trusted: Trusted,
-    roles: BTreeMap<String, Issued>,
+    roles: BTreeMap<String, Arc<Issued>>,
     /// The version that first had each file.
     introduced: BTreeMap<String, u64>,
+    /// Members as they were written. None of those that a start read from files: each is written again once, and compared.
+    written: AsWritten,
+    /// What somebody lacks who has some older version: reckoned once, however many ask.
+    differences: Arc<Mutex<BTreeMap<u64, Arc<[File]>>>>,
+}
+
+/// The documents of each member, as they were written.
+#[derive(Clone, Debug, Default)]
+struct AsWritten {
+    members: ByMember<MemberDocument>,
+    catalogue: ByMember<CatalogueDocument>,
+}
+
+type ByMember<D> = BTreeMap<MemberId, Arc<Written<D>>>;
+
+/// A member's document as it was written, and what its bin says of it.
+#[derive(Debug)]
+struct Written<D> {
+    document: D,
+    path: String,
+    digest: Digest,
+    bytes: Bytes,
 }
 
 /// Why nothing is published. What was published before stays.
@@ -161,8 +186,10 @@ impl Publication {
     pub fn first(keys: &RoleKeys, thresholds: &Thresholds, view: &View, now: Time) -> Result<Self, Unpublishable> {
         let root = Issued::new(1, now, ROOT_VALIDITY, root_body(keys, thresholds));
         let root = sign("root", "root", &root, &keys.root)?;
-        let documents = documents(view)?;
-        let mut bodies = targets_bodies(&documents);
+        let Change { mut bodies, documents, written } = Change::of(view, &AsWritten::default())?;
+        for bin in all_bins() {
+            bodies.entry(bin).or_insert_with(|| targets_body(Map::new()));
+        }
         bodies.entry("targets".into()).or_default().insert("delegations".into(), top_delegations(keys, thresholds));
         bodies.insert("members".into(), bin_delegations("m", &keys.members, thresholds.members));
         bodies.insert("catalogue".into(), bin_delegations("c", &keys.catalogue, thresholds.catalogue));
@@ -170,10 +197,10 @@ impl Publication {
         let mut draft =
             Draft { version: 1, prior: &prior, kept: &kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
         draft.files.insert(root_file(1), root.clone());
-        draft.write(bodies, &documents)?;
+        draft.write(bodies, documents)?;
         let trusted = Anchor::read(root)?.first(&draft.files, now)?;
         let introduced = trusted.files().keys().map(|file| (file.clone(), 1)).collect();
-        Ok(Publication { roles: draft.roles, trusted, introduced })
+        Ok(Publication { roles: draft.roles, trusted, introduced, written, differences: Arc::default() })
     }
 
     /// Takes up a publication from its files, as [`Publication::files`] gave them.
@@ -191,10 +218,10 @@ impl Publication {
             let Some((role, issued)) = metadata::role_of(file, bytes) else { continue };
             introduced.insert(file.clone(), issued.version);
             introduced.extend(issued.target_files().into_iter().map(|target| (target, issued.version)));
-            roles.insert(role, issued);
+            roles.insert(role, Arc::new(issued));
         }
         introduced.insert(root_file(1), 1);
-        Ok(Publication { trusted, roles, introduced })
+        Ok(Publication { trusted, roles, introduced, written: AsWritten::default(), differences: Arc::default() })
     }
 
     /// The next version: what `view` says now. Gives the files that changed, `timestamp.json` last.
@@ -203,19 +230,28 @@ impl Publication {
     /// contents. A crash in between leaves this publication, and signs the next version from the journal again, which
     /// nobody has seen.
     pub fn next(&self, keys: &RoleKeys, view: &View, now: Time) -> Result<(Self, Vec<File>), Unpublishable> {
-        let documents = documents(view)?;
-        let mut bodies: BTreeMap<String, Body> =
-            self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
-        for (role, body) in targets_bodies(&documents) {
-            bodies.entry(role).or_default().extend(body);
+        let Change { mut bodies, documents, written } = Change::of(view, &self.written)?;
+        let known = [("m-", !self.written.members.is_empty()), ("c-", !self.written.catalogue.is_empty())];
+        for (kind, _) in known.into_iter().filter(|(_, known)| !known) {
+            // Nothing is known of what was written: a bin that nobody is in may have had somebody.
+            for bin in all_bins().filter(|bin| bin.starts_with(kind)) {
+                bodies.entry(bin).or_insert_with(|| targets_body(Map::new()));
+            }
         }
-        self.issue(keys, bodies, &documents, now)
+        for (role, body) in &mut bodies {
+            let prior = self.roles.get(role).map(|prior| &prior.body).into_iter().flatten();
+            // What a role says beside its targets stays: its delegations.
+            let beside =
+                prior.filter(|(field, _)| *field != "targets").map(|(field, says)| (field.clone(), says.clone()));
+            let beside: Vec<_> = beside.collect();
+            body.extend(beside);
+        }
+        self.issue(keys, bodies, documents, written, now)
     }
 
     /// The same content in the next version: the timestamp signed again, and each role that is half way to its expiry.
     pub fn re_signed(&self, keys: &RoleKeys, now: Time) -> Result<(Self, Vec<File>), Unpublishable> {
-        let bodies = self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
-        self.issue(keys, bodies, &BTreeMap::new(), now)
+        self.issue(keys, BTreeMap::new(), Files::new(), self.written.clone(), now)
     }
 
     /// The same content in this version, every role signed again whose keys are at hand, and every file new to everybody:
@@ -226,17 +262,19 @@ impl Publication {
         let bodies = self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
         let kept = self.trusted.files();
         let mut draft = Draft { version, prior: &prior, kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
-        draft.write(bodies, &BTreeMap::new())?;
+        draft.write(bodies, Files::new())?;
         let trusted = update(&self.trusted, &draft.files, now)?;
         let introduced = trusted.files().keys().map(|file| (file.clone(), version)).collect();
-        Ok(Publication { roles: draft.roles, trusted, introduced })
+        let written = self.written.clone();
+        Ok(Publication { roles: draft.roles, trusted, introduced, written, differences: Arc::default() })
     }
 
     fn issue(
         &self,
         keys: &RoleKeys,
         bodies: BTreeMap<String, Body>,
-        documents: &BTreeMap<String, Bytes>,
+        documents: Files,
+        written: AsWritten,
         now: Time,
     ) -> Result<(Self, Vec<File>), Unpublishable> {
         let version = self.version() + 1;
@@ -248,8 +286,8 @@ impl Publication {
         let mut introduced = self.introduced.clone();
         introduced.retain(|file, _| trusted.files().contains_key(file));
         introduced.extend(changed.into_iter().map(|file| (file, version)));
-        let next = Publication { roles: draft.roles, trusted, introduced };
-        let files = next.since(self.version());
+        let next = Publication { roles: draft.roles, trusted, introduced, written, differences: Arc::default() };
+        let files = next.since(self.version()).to_vec();
         Ok((next, files))
     }
 
@@ -310,42 +348,53 @@ impl Publication {
     }
 
     /// The files that a server lacks that has `version`, `timestamp.json` last; all of them for 0.
-    pub fn since(&self, version: u64) -> Vec<File> {
+    pub fn since(&self, version: u64) -> Arc<[File]> {
+        // What is behind the lock changes by one assignment each.
+        let mut kept = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = kept.get(&version) {
+            return files.clone();
+        }
         let lacking = |file: &&String| self.introduced.get(*file).is_none_or(|introduced| *introduced > version);
         let file = |name: &String| File { name: name.clone(), content: self.files()[name].clone() };
         let before = self.files().keys().filter(|name| *name != TIMESTAMP).filter(lacking);
-        before.chain(self.files().keys().filter(|name| *name == TIMESTAMP).filter(lacking)).map(file).collect()
+        let timestamp = self.files().keys().filter(|name| *name == TIMESTAMP).filter(lacking);
+        let files: Arc<[File]> = before.chain(timestamp).map(file).collect();
+        if kept.len() >= DIFFERENCES {
+            kept.clear();
+        }
+        kept.insert(version, files.clone());
+        files
     }
 }
 
 /// One version being written.
 struct Draft<'a> {
     version: u64,
-    prior: &'a BTreeMap<String, Issued>,
+    prior: &'a BTreeMap<String, Arc<Issued>>,
     /// The files of the version before.
     kept: &'a Files,
     keys: &'a RoleKeys,
     now: Time,
-    roles: BTreeMap<String, Issued>,
+    roles: BTreeMap<String, Arc<Issued>>,
     files: Files,
 }
 
 impl Draft<'_> {
-    fn write(
-        &mut self,
-        mut bodies: BTreeMap<String, Body>,
-        documents: &BTreeMap<String, Bytes>,
-    ) -> Result<(), Unpublishable> {
+    /// Writes these roles and documents, and what follows from them. Of other roles nothing changed.
+    fn write(&mut self, mut bodies: BTreeMap<String, Body>, documents: Files) -> Result<(), Unpublishable> {
         bodies.remove("snapshot");
         bodies.remove("timestamp");
+        for (role, prior) in self.prior {
+            if !matches!(role.as_str(), "snapshot" | "timestamp") && !bodies.contains_key(role) {
+                self.unchanged(role, prior)?;
+            }
+        }
         for (role, body) in bodies {
             self.role(&role, body)?;
         }
         self.snapshot()?;
         self.timestamp()?;
-        for (path, bytes) in documents {
-            self.files.insert(target_file(path, &Digest::of(&[bytes])), bytes.clone());
-        }
+        self.files.extend(documents);
         Ok(())
     }
 
@@ -359,7 +408,7 @@ impl Draft<'_> {
             let bytes = bytes.ok_or_else(|| Unpublishable::Files(format!("{file} is missing")))?;
             digests.insert(role.as_str(), Digest::of(&[bytes]));
         }
-        let pin = |(role, issued): (&String, &Issued)| {
+        let pin = |(role, issued): (&String, &Arc<Issued>)| {
             let mut pin = json!({ "version": issued.version });
             if !is_bin(role) {
                 pin["hashes"] = json!({ "sha256": digests[role.as_str()].to_string() });
@@ -376,21 +425,28 @@ impl Draft<'_> {
 
     /// Signs the role again if it changed or is due; else keeps it, file and version.
     fn role(&mut self, role: &str, body: Body) -> Result<(), Unpublishable> {
-        let validity = validity_of(role);
-        if let Some(prior) = self.prior.get(role)
-            && prior.body == body
-        {
-            let due = self.now.plus(validity / 2) >= prior.expires;
-            if !due || keys_of(role, self.keys).is_empty() {
-                self.roles.insert(role.into(), prior.clone());
-                return Ok(());
-            }
+        match self.prior.get(role) {
+            Some(prior) if prior.body == body => self.unchanged(role, prior),
+            _ => self.sign(role, body),
         }
-        let issued = Issued::new(self.version, self.now, validity, body);
+    }
+
+    /// Keeps the role, file and version, or signs it again if it is due.
+    fn unchanged(&mut self, role: &str, prior: &Arc<Issued>) -> Result<(), Unpublishable> {
+        let due = self.now.plus(validity_of(role) / 2) >= prior.expires;
+        if due && !keys_of(role, self.keys).is_empty() {
+            return self.sign(role, prior.body.clone());
+        }
+        self.roles.insert(role.into(), prior.clone());
+        Ok(())
+    }
+
+    fn sign(&mut self, role: &str, body: Body) -> Result<(), Unpublishable> {
+        let issued = Issued::new(self.version, self.now, validity_of(role), body);
         let kind = if role == "snapshot" { "snapshot" } else { "targets" };
         let bytes = sign(role, kind, &issued, keys_of(role, self.keys))?;
         self.files.insert(format!("{}.{role}.json", self.version), bytes);
-        self.roles.insert(role.into(), issued);
+        self.roles.insert(role.into(), Arc::new(issued));
         Ok(())
     }
 
@@ -414,26 +470,97 @@ impl Draft<'_> {
         let issued = Issued::new(self.version, self.now, ONLINE_VALIDITY, body);
         let bytes = sign("timestamp", "timestamp", &issued, &self.keys.timestamp)?;
         self.files.insert(TIMESTAMP.into(), bytes);
-        self.roles.insert("timestamp".into(), issued);
+        self.roles.insert("timestamp".into(), Arc::new(issued));
         Ok(())
     }
 }
 
-/// Every document by its path.
-fn documents(view: &View) -> Result<BTreeMap<String, Bytes>, Unpublishable> {
-    let mut documents = BTreeMap::from([(INSTANCE_PATH.to_owned(), Bytes::from(view.instance.to_bytes()))]);
-    for member in &view.members {
-        let path = MemberDocument::path_of(&member.member);
-        if documents.insert(path, member.to_bytes().into()).is_some() {
-            return Err(Unpublishable::MemberTwice(member.member.clone()));
+/// What a view says that was not written: the roles whose targets may differ, and the new documents by their files' names.
+struct Change {
+    bodies: BTreeMap<String, Body>,
+    documents: Files,
+    /// All of each member, as it is written now.
+    written: AsWritten,
+}
+
+impl Change {
+    /// What is as it was written is not written again, and bins without others are not looked at.
+    fn of(view: &View, before: &AsWritten) -> Result<Self, Unpublishable> {
+        let (mut documents, mut targets) = (Files::new(), BTreeMap::new());
+        let members = view.members.iter().map(|document| (&document.member, document));
+        let members = bins("m", members, &before.members, Written::of_member, &mut documents, &mut targets)?;
+        let listed = view.catalogue.iter().map(|document| (&document.member, document));
+        let catalogue = bins("c", listed, &before.catalogue, Written::of_listed, &mut documents, &mut targets)?;
+        let written = AsWritten { members, catalogue };
+        let instance = Bytes::from(view.instance.to_bytes());
+        for (role, path, bytes) in revoked(view).map(|(path, bytes)| ("revoked", path, bytes)).chain([(
+            "targets",
+            INSTANCE_PATH.into(),
+            instance,
+        )]) {
+            let digest = Digest::of(&[&bytes]);
+            targets.entry(role.into()).or_default().insert(path.clone(), target(&bytes, &digest));
+            documents.insert(target_file(&path, &digest), bytes);
+        }
+        let bodies = targets.into_iter().map(|(role, targets)| (role, targets_body(targets))).collect();
+        Ok(Self { bodies, documents, written })
+    }
+}
+
+/// Puts the documents of one kind into the bins that change, and gives all of them as they are written now.
+fn bins<'a, D: PartialEq + 'a>(
+    kind: &str,
+    all: impl Iterator<Item = (&'a MemberId, &'a D)>,
+    before: &ByMember<D>,
+    write: fn(&D) -> Written<D>,
+    documents: &mut Files,
+    targets: &mut BTreeMap<String, Map<String, Value>>,
+) -> Result<ByMember<D>, Unpublishable> {
+    let (mut written, mut touched) = (ByMember::new(), BTreeSet::new());
+    for (member, document) in all {
+        let same = before.get(member).filter(|before| before.document == *document);
+        let now = same.cloned().unwrap_or_else(|| Arc::new(write(document)));
+        if same.is_none() {
+            touched.insert(bin_of(&now.path));
+            documents.insert(target_file(&now.path, &now.digest), now.bytes.clone());
+        }
+        if written.insert(member.clone(), now).is_some() {
+            return Err(Unpublishable::MemberTwice(member.clone()));
         }
     }
-    for listed in &view.catalogue {
-        let path = CatalogueDocument::path_of(&listed.member);
-        if documents.insert(path, listed.to_bytes().into()).is_some() {
-            return Err(Unpublishable::MemberTwice(listed.member.clone()));
+    let gone = before.iter().filter(|(member, _)| !written.contains_key(*member));
+    touched.extend(gone.map(|(_, before)| bin_of(&before.path)));
+    targets.extend(touched.iter().map(|bin| (bin_name(kind, *bin), Map::new())));
+    for member in written.values() {
+        if let Some(bin) = targets.get_mut(&bin_name(kind, bin_of(&member.path))) {
+            bin.insert(member.path.clone(), target(&member.bytes, &member.digest));
         }
     }
+    Ok(written)
+}
+
+impl Written<MemberDocument> {
+    fn of_member(document: &MemberDocument) -> Self {
+        Self::of(document.clone(), MemberDocument::path_of(&document.member), document.to_bytes())
+    }
+}
+
+impl Written<CatalogueDocument> {
+    fn of_listed(document: &CatalogueDocument) -> Self {
+        Self::of(document.clone(), CatalogueDocument::path_of(&document.member), document.to_bytes())
+    }
+}
+
+impl<D> Written<D> {
+    fn of(document: D, path: String, bytes: Vec<u8>) -> Self {
+        let bytes = Bytes::from(bytes);
+        let digest = Digest::of(&[&bytes]);
+        Self { document, path, digest, bytes }
+    }
+}
+
+/// The documents of revoked keys by their paths.
+fn revoked(view: &View) -> impl Iterator<Item = (String, Bytes)> {
     let mut shards = vec![RevokedDocument::default(); REVOKED_SHARDS];
     let revoked: BTreeMap<KeyId, Option<Head>> =
         view.revoked.iter().map(|revoked| (revoked.key, revoked.last_head)).collect();
@@ -442,30 +569,23 @@ fn documents(view: &View) -> Result<BTreeMap<String, Bytes>, Unpublishable> {
         shard.keys.push(key);
         shard.last_heads.extend(last_head.map(|head| LastHead { key, head }));
     }
-    for (shard, document) in shards.into_iter().enumerate() {
-        documents.insert(RevokedDocument::path_of(shard), document.to_bytes().into());
-    }
-    Ok(documents)
+    shards
+        .into_iter()
+        .enumerate()
+        .map(|(shard, document)| (RevokedDocument::path_of(shard), document.to_bytes().into()))
 }
 
-/// What each role that names targets says of them. Roles that name none are there too.
-fn targets_bodies(documents: &BTreeMap<String, Bytes>) -> BTreeMap<String, Body> {
-    let roles = ["targets", "members", "catalogue", "revoked"].map(str::to_owned);
-    let bins = (0..BINS).flat_map(|bin| [bin_name("m", bin), bin_name("c", bin)]);
-    let mut targets: BTreeMap<String, Map<String, Value>> =
-        roles.into_iter().chain(bins).map(|role| (role, Map::new())).collect();
-    for (path, bytes) in documents {
-        let role = match path.split('/').next() {
-            Some("members") => bin_name("m", bin_of(path)),
-            Some("catalogue") => bin_name("c", bin_of(path)),
-            Some("revoked") => "revoked".to_owned(),
-            _ => "targets".to_owned(),
-        };
-        let target = json!({ "hashes": { "sha256": Digest::of(&[bytes]).to_string() }, "length": bytes.len() });
-        targets.entry(role).or_default().insert(path.clone(), target);
-    }
-    let body = |targets: Map<String, Value>| Body::from_iter([("targets".to_owned(), Value::Object(targets))]);
-    targets.into_iter().map(|(role, targets)| (role, body(targets))).collect()
+/// What a role says of a target.
+fn target(bytes: &Bytes, digest: &Digest) -> Value {
+    json!({ "hashes": { "sha256": digest.to_string() }, "length": bytes.len() })
+}
+
+fn targets_body(targets: Map<String, Value>) -> Body {
+    Body::from_iter([("targets".to_owned(), Value::Object(targets))])
+}
+
+fn all_bins() -> impl Iterator<Item = String> {
+    (0..BINS).flat_map(|bin| [bin_name("m", bin), bin_name("c", bin)])
 }
 
 fn bin_of(path: &str) -> usize {

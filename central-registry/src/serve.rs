@@ -38,6 +38,7 @@ use crate::authority::{CertificateAuthority, NotCertified};
 use crate::history::{self, History, HistoryError, JOURNAL};
 use crate::init::{ANCHOR, AUTHORITY, KEYS, TLS};
 use crate::listing::{self, MAX_PUBLISH_BYTES};
+use crate::public_door;
 use crate::publish::RoleKeys;
 use crate::register::{Entry, Event, Refused};
 use crate::registration;
@@ -75,6 +76,8 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Where to listen; port 0: any that is free.
     pub listen: SocketAddr,
+    /// Where to give the published files to mirrors, over plain HTTP; none: nowhere.
+    pub public: Option<SocketAddr>,
     /// Opens the keys.
     pub passphrase: Passphrase,
     /// Tells the time.
@@ -148,6 +151,7 @@ impl StartError {
 /// A registry that answers.
 pub struct Running {
     address: SocketAddr,
+    public: Option<SocketAddr>,
     fingerprint: Fingerprint,
     anchor: Vec<u8>,
     registry: Arc<Registry>,
@@ -157,7 +161,7 @@ pub struct Running {
 
 /// Starts a registry: from here on it answers, and what it publishes is pushed.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let Settings { directory, listen, passphrase, clock } = settings;
+    let Settings { directory, listen, public: for_mirrors, passphrase, clock } = settings;
     let key = |name: &str| keystore::open(&directory.join(KEYS).join(format!("{name}.pem")), &passphrase);
 
     let authority_der = certificate(&directory.join(AUTHORITY))?;
@@ -226,6 +230,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let unreachable = |source| StartError::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(unreachable)?;
     let address = listener.local_addr().map_err(unreachable)?;
+    let mut public = None;
+    if let Some(listen) = for_mirrors {
+        let unreachable = |source| StartError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(unreachable)?;
+        public = Some(listener.local_addr().map_err(unreachable)?);
+        tokio::spawn(public_door::serve(registry.clone(), listener));
+    }
     let served = tokio::spawn(serve(registry.clone(), listener, TlsAcceptor::from(Arc::new(tls))));
     let freshening = tokio::spawn(spread::keep_fresh(registry.clone()));
     match local::listen(&directory) {
@@ -234,13 +245,18 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         Err(error) => tracing::warn!(%error, "the registry cannot be told of backups on its own machine"),
     }
     tracing::info!(%address, %fingerprint, instance = %registry.instance, "the registry answers");
-    Ok(Running { address, fingerprint, anchor, registry, served, freshening })
+    Ok(Running { address, public, fingerprint, anchor, registry, served, freshening })
 }
 
 impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where mirrors find the published files.
+    pub fn public(&self) -> Option<SocketAddr> {
+        self.public
     }
 
     /// What callers pin.
@@ -584,7 +600,7 @@ impl GlobalConfiguration for Door {
                 let publication = published.borrow_and_update().clone();
                 let version = publication.version();
                 if version > has {
-                    let pushed = wire::Version { version, files: publication.since(has) };
+                    let pushed = wire::Version { version, files: publication.since(has).to_vec() };
                     return Some((Ok(pushed), (published, version, closing)));
                 }
             }

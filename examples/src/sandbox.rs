@@ -240,6 +240,7 @@ async fn start_registry(directory: &Path, passphrase: &Passphrase) -> Result<cen
     let settings = central_registry::Settings {
         directory: configuration.directory,
         listen: configuration.listen,
+        public: configuration.public,
         passphrase: passphrase.clone(),
         clock,
     };

@@ -34,10 +34,12 @@ pub struct Configuration {
     pub signed_at: Time,
     /// From here on nothing is exchanged under it.
     pub expires_at: Time,
-    /// Members, whatever their standing.
-    pub members: BTreeMap<MemberId, Member>,
-    /// Security servers.
-    pub servers: BTreeMap<ServerId, Server>,
+    /// Members, whatever their standing. One that did not change is shared with the version before.
+    pub members: BTreeMap<MemberId, Arc<Member>>,
+    /// Security servers, shared likewise.
+    pub servers: BTreeMap<ServerId, Arc<Server>>,
+    /// The servers' authentication keys, and whose each is.
+    pub authentication: BTreeMap<KeyId, ServerId>,
     /// DER of the authorities whose authentication certificates are accepted in TLS.
     pub authorities: Vec<Vec<u8>>,
     /// Keys that are revoked, by the SHA-256 of their SubjectPublicKeyInfo. It may only deny.
@@ -134,7 +136,7 @@ impl Configuration {
 
     /// The member, if it may exchange messages.
     pub fn active_member(&self, id: &MemberId) -> Option<&Member> {
-        self.members.get(id).filter(|member| member.standing == Standing::Active)
+        self.members.get(id).map(Arc::as_ref).filter(|member| member.standing == Standing::Active)
     }
 
     /// Whether `server` hosts this subsystem of an active member.
@@ -218,6 +220,6 @@ impl Configuration {
         if self.revoked.contains(key) {
             return None;
         }
-        self.servers.iter().find(|(_, server)| server.authentication_keys.contains(key)).map(|(id, _)| id)
+        self.authentication.get(key)
     }
 }

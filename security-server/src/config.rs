@@ -24,7 +24,7 @@ use crate::Settings;
 use crate::audit::MAX_NAME_BYTES;
 use crate::authenticate::Clients;
 use crate::clock::Clock;
-use crate::global_configuration::{Registry, Store, StoreError};
+use crate::global_configuration::{Mirror, Registry, Store, StoreError};
 use crate::join::{AUDIT_LOG, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::ring::{self, Ring, RingError, Use};
 use crate::keys::{Keys, Passphrase, Source};
@@ -42,6 +42,8 @@ pub const INDEX: &str = "index";
 /// The operators' token: whoever reads this file may grant access and read evidence.
 pub const OPERATORS_TOKEN: &str = "operators.token";
 
+const MIRROR_RULE: &str = "it is http://HOST:PORT/DIRECTORY, without TLS: all that a mirror serves is signed";
+
 /// What a configuration file says, meant.
 #[derive(Clone, Debug)]
 pub struct Configuration {
@@ -55,6 +57,8 @@ pub struct Configuration {
     pub unlock: Source,
     /// Where the registry is, and its key.
     pub registry: (Address, Fingerprint),
+    /// Where versions are fetched from while the registry cannot be followed.
+    pub mirrors: Vec<Mirror>,
     /// The peers' door.
     pub peers: SocketAddr,
     /// The operators' door.
@@ -168,6 +172,8 @@ struct Raw {
 struct RawRegistry {
     address: String,
     fingerprint: String,
+    #[serde(default)]
+    mirrors: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -272,6 +278,12 @@ impl Configuration {
                     .parse()
                     .map_err(|_| wrong("registry.fingerprint", &raw.registry.fingerprint, fingerprint))?,
             ),
+            mirrors: raw
+                .registry
+                .mirrors
+                .iter()
+                .map(|mirror| mirror.parse().map_err(|_| wrong("registry.mirrors", mirror, MIRROR_RULE)))
+                .collect::<Result<_, _>>()?,
             peers: raw.peers.listen,
             operators: raw.operators.listen,
             disk_marks: DiskMarks::new(warn_at_percent, refuse_at_percent)
@@ -407,6 +419,7 @@ impl Configuration {
             keys: vec![(self.member.clone(), signing)],
             renewal: Some(Renewal::new(self.server.clone(), registry.clone(), ring, Arc::clone(&own))),
             registry: Some(registry),
+            mirrors: self.mirrors.clone(),
             store,
             lanes: Lanes::default(),
             clock,
@@ -442,6 +455,10 @@ impl Configuration {
             ("peers.listen".to_owned(), self.peers.to_string()),
             ("operators.listen".to_owned(), self.operators.to_string()),
         ]);
+        if !self.mirrors.is_empty() {
+            let mirrors: Vec<_> = self.mirrors.iter().map(Mirror::to_string).collect();
+            said.insert("registry.mirrors".to_owned(), mirrors.join(", "));
+        }
         for door in &self.doors {
             let bound = door.subsystem.as_ref().map_or_else(|| "to nobody".to_owned(), ToString::to_string);
             let tls = if door.tls { "with TLS" } else { "without TLS" };

@@ -1,8 +1,10 @@
-//! The tide of the global configuration: what is in force now, kept on disk, and followed from the registry.
+//! The tide of the global configuration: what is in force now, kept on disk, and followed from the registry,
+//! or fetched from a mirror while the registry cannot be followed.
 //!
 //! An exchange loads [`Current`] once per message and never waits for any of this. A new version goes through
 //! [`Store::apply`] only: verified on top of what is trusted, then on disk, then in force, then told to whoever listens.
 
+mod mirror;
 mod store;
 mod watch;
 
@@ -14,6 +16,7 @@ use proto::global_configuration::{Configuration, Freshness};
 use proto::time::Time;
 use tokio::sync::watch as channel;
 
+pub use mirror::{Mirror, NotAMirror, NotFetched};
 pub use store::{Applied, NotApplied, Store, StoreError, Stored};
 pub(crate) use watch::jittered;
 pub use watch::{LONGEST_SILENCE, Registry, watch};
@@ -75,6 +78,11 @@ impl Current {
     /// Why what was offered last is not in force, where it is not: for operators.
     pub fn refused(&self) -> Option<Arc<String>> {
         self.refused.load_full()
+    }
+
+    /// Notes why what a mirror offered is not in force.
+    fn note_refused(&self, why: &dyn std::fmt::Display) {
+        self.refused.store(Some(Arc::new(why.to_string())));
     }
 
     fn replace(&self, configuration: Arc<Configuration>) {

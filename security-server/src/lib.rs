@@ -75,7 +75,7 @@ use crate::access_rights::AccessRights;
 use crate::audit::{AuditLog, Noted};
 use crate::authenticate::Clients;
 use crate::clock::Clock;
-use crate::global_configuration::{Current, Registry, Store};
+use crate::global_configuration::{Current, Mirror, Registry, Store};
 use crate::lanes::Lanes;
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
@@ -155,6 +155,8 @@ pub struct Settings {
     pub store: Arc<Store>,
     /// Where new versions come from. None: the configuration stays as it is.
     pub registry: Option<Registry>,
+    /// Where they are fetched from while the registry cannot be followed.
+    pub mirrors: Vec<Mirror>,
     /// Its clock.
     pub clock: Clock,
     /// Where what connections bring is done. The default: where they are accepted.
@@ -303,7 +305,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(listen::operators::serve(door, operators_listener, last.clone()));
     if let Some(registry) = settings.registry {
         let (store, clock) = (Arc::clone(&server.store), server.clock.clone());
-        tides.spawn(global_configuration::watch(registry, store, clock, last.clone()));
+        tides.spawn(global_configuration::watch(registry, settings.mirrors, store, clock, last.clone()));
     }
     tides.spawn(renewal::renew(Arc::clone(&server), last.clone()));
     tides.spawn(lookout::watch(Arc::clone(&server), last.clone()));

@@ -6,6 +6,7 @@
 
 pub mod figures;
 pub mod load;
+pub mod national;
 pub mod relay;
 pub mod service;
 pub mod stacks;

@@ -136,6 +136,11 @@ impl Process {
 
     /// Waits for a line in which this is found. Each line is looked at once.
     pub async fn says<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> T {
+        self.says_within(SOON, find).await
+    }
+
+    /// The same, where it may take longer.
+    pub async fn says_within<T>(&mut self, patience: Duration, find: impl Fn(&str) -> Option<T>) -> T {
         let waiting = async {
             while let Some(line) = self.lines.recv().await {
                 let found = find(&line);
@@ -146,10 +151,10 @@ impl Process {
             }
             None
         };
-        match tokio::time::timeout(SOON, waiting).await {
+        match tokio::time::timeout(patience, waiting).await {
             Ok(Some(found)) => found,
             Ok(None) => panic!("{} ended without saying it:\n{}", self.line, self.said.join("\n")),
-            Err(_) => panic!("{} did not say it in {SOON:?}:\n{}", self.line, self.said.join("\n")),
+            Err(_) => panic!("{} did not say it in {patience:?}:\n{}", self.line, self.said.join("\n")),
         }
     }
 

@@ -319,6 +319,7 @@ async fn serve(directory: &TempDir, passphrase: &Passphrase, time: &Arc<AtomicU6
     let settings = central_registry::Settings {
         directory: directory.path().join("registry"),
         listen,
+        public: Some("127.0.0.1:0".parse().unwrap()),
         passphrase: passphrase.clone(),
         clock: clock(time),
     };

@@ -280,6 +280,7 @@ impl World {
             renewal: None,
             store: Arc::new(store.unwrap()),
             registry: self.registry.clone(),
+            mirrors: Vec::new(),
             clock: Clock::from_fns(
                 move || {
                     let (time, skew) = (time.load(Ordering::Relaxed), skew.load(Ordering::Relaxed));

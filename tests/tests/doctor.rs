@@ -910,6 +910,7 @@ impl Country {
         let settings = central_registry::Settings {
             directory: begun.directory.clone(),
             listen: address,
+            public: None,
             passphrase: passphrase.clone(),
             clock: registrys_clock(&time),
         };
@@ -1102,7 +1103,7 @@ impl Country {
 async fn publish(at: SocketAddr, tls: rustls::ServerConfig, publication: Publication) -> tokio::task::JoinHandle<()> {
     let listener = TcpListener::bind(at).await.unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let message = Version { version: publication.version(), files: publication.since(0) }.encode_to_vec();
+    let message = Version { version: publication.version(), files: publication.since(0).to_vec() }.encode_to_vec();
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap());

@@ -16,9 +16,10 @@ use central_registry::publish::{Publication, RoleKeys, Thresholds, View};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use proto::global_configuration::document::{InstanceDocument, MemberDocument};
+use proto::global_configuration::document::{INSTANCE_PATH, InstanceDocument, MemberDocument};
 use proto::global_configuration::update::{Files, Rejected, TIMESTAMP};
 use proto::global_configuration::{Freshness, Standing};
+use proto::registration::Order;
 use proto::signature::SigningKey;
 use proto::time::Time;
 use proto::wire::registry::{File, Version, WatchRequest};
@@ -27,6 +28,8 @@ use rustls::pki_types::PrivateKeyDer;
 use security_server::clock::Clock;
 use security_server::global_configuration::{Applied, LONGEST_SILENCE, NotApplied, Registry, Store, StoreError, watch};
 use tempfile::TempDir;
+use tests::processes::{Member, reserved};
+use tests::realm::Realm;
 use tokio::net::TcpListener;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
@@ -120,6 +123,131 @@ async fn whoever_has_another_key_than_the_registry_is_not_listened_to() {
     registry.connected(2).await;
     assert_eq!(registry.asked(), [] as [u64; 0], "no request is made of it");
     assert_eq!(server.store.current().load().version, 1);
+}
+
+// --- fetched
+
+#[tokio::test]
+async fn a_server_starts_and_takes_a_change_from_a_mirror_alone_while_the_registry_is_gone() {
+    let country = Country::founded();
+    let (directory, store) = country.joined();
+    drop(store);
+    country.publish("m1");
+    country.re_sign();
+    let mirror = Serving::copy_of(&country).await;
+    let joined = Store::open(directory.path()).unwrap();
+    let server = Watching::alone_with((directory, joined), &[&mirror]);
+    let mut versions = server.store.current().versions();
+    tokio::time::timeout(SOON, versions.wait_for(|version| *version == 3)).await.unwrap().unwrap();
+    country.publish("m2");
+    mirror.copies(&country);
+    tokio::time::timeout(SOON, versions.wait_for(|version| *version == 4)).await.unwrap().unwrap();
+    let in_force = server.store.current().load();
+    assert!(["m1", "m2"].iter().all(|name| in_force.members.contains_key(&format!("VN/GOV/{name}").parse().unwrap())));
+    assert_eq!(server.store.current().refused(), None);
+}
+
+/// Only what a server lacks is fetched: a country's configuration is not fetched again for a change of one member.
+#[tokio::test]
+async fn of_a_mirror_only_what_changed_is_fetched() {
+    let country = Country::founded();
+    let joined = country.joined();
+    let changed = country.publish("m1");
+    let mirror = Serving::copy_of(&country).await;
+    let server = Watching::alone_with(joined, &[&mirror]);
+    let mut versions = server.store.current().versions();
+    tokio::time::timeout(SOON, versions.wait_for(|version| *version == 2)).await.unwrap().unwrap();
+    let mut fetched = mirror.asked.borrow().clone();
+    fetched.truncate(changed.len() + 1);
+    fetched.sort();
+    let mut expected: Vec<_> = changed.into_keys().chain(["2.root.json".to_owned()]).collect();
+    expected.sort();
+    assert_eq!(fetched, expected);
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_old_mixed_or_tampering_is_refused_by_name_and_the_next_one_asked() {
+    let country = Country::founded();
+    let first = country.publication.borrow().files().clone();
+    let second = country.publish("m1");
+    country.publish("m2");
+    let third = country.publication.borrow().files().clone();
+    let name = |begins: &str, ends: &str| {
+        third.keys().find(|name| name.starts_with(begins) && name.ends_with(ends)).unwrap().clone()
+    };
+    let (snapshot, bin, document) = (name("3.snapshot", ""), name("3.m-", ""), name("members/", ".m2.json"));
+    let with = |file: &str, bytes: Bytes| {
+        let mut files = third.clone();
+        files.insert(file.to_owned(), bytes);
+        files
+    };
+    let mut not_whole = third.clone();
+    not_whole.remove(&document);
+    let mut signed: serde_json::Value = serde_json::from_slice(&third[&bin]).unwrap();
+    signed["signed"]["targets"][INSTANCE_PATH] = signed["signed"]["version"].clone();
+    let tampered = serde_json::to_vec(&signed).unwrap();
+    let longer = [&third[&document][..], b" "].concat();
+    for (files, why) in [
+        (first, "timestamp goes back from version 2 to 1".to_owned()),
+        (with(&snapshot, second["2.snapshot.json"].clone()), format!("{snapshot} is not the file that was signed for")),
+        (with(&bin, tampered.into()), format!("{bin} is no metadata of its kind")),
+        (with(&document, longer.into()), format!("{document} is not the file that was signed for")),
+        (not_whole, format!("{document} is named by the version and missing")),
+    ] {
+        let (directory, store) = country.joined_with(&second);
+        let (bad, good) = (Serving::of(files).await, Serving::copy_of(&country).await);
+        let server = Watching::alone_with((directory, store), &[&bad]);
+        // When it is asked again, what it gave was judged.
+        bad.asked_for_the_timestamp(2).await;
+        let refused = server.store.current().refused().expect("it is told to operators");
+        assert!(refused.starts_with(&format!("the mirror {} is refused: ", bad.place)), "{refused}");
+        assert!(refused.contains(&why), "{refused} is not {why}");
+        assert_eq!(server.store.current().load().version, 2, "{why}");
+        drop(server);
+
+        let server = Watching::alone_with(country.joined_with(&second), &[&bad, &good]);
+        let mut versions = server.store.current().versions();
+        tokio::time::timeout(SOON, versions.wait_for(|version| *version == 3)).await.unwrap().unwrap();
+    }
+}
+
+/// The registry's own door for mirrors serves what it publishes, and nothing else.
+#[tokio::test]
+async fn a_server_that_cannot_reach_the_registry_follows_its_plain_files() {
+    let mut realm = Realm::founded().await;
+    let member = Member::new("portal", "one-stop");
+    realm.join(&member, &[]).await;
+    let path = realm.directory.path().join(member.file());
+    let door = realm.registry().public().unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let (reached, gone) = (realm.registry().address().to_string(), reserved().to_string());
+    let text = text
+        .replace(&format!("address = \"{reached}\""), &format!("address = \"{gone}\"\nmirrors = [\"http://{door}\"]"));
+    assert!(text.contains("mirrors") && !text.contains(&reached));
+    fs::write(&path, text).unwrap();
+    realm.serve(&member).await;
+    let version = realm.decided(Order::Suspend("VN/GOV/portal".parse().unwrap(), "a test".parse().unwrap())).await;
+    realm.in_force(version).await;
+    let in_force = realm.servers["portal"].server.store.current().load();
+    assert_eq!(in_force.members[&"VN/GOV/portal".parse().unwrap()].standing, Standing::Suspended);
+    for (method, path, status) in [
+        ("GET", "/../keys/tls.pem", 404),
+        ("GET", "/", 404),
+        ("POST", "/timestamp.json", 405),
+        ("HEAD", "/timestamp.json", 200),
+    ] {
+        assert_eq!(status_of(door, method, path).await, status, "{method} {path}");
+    }
+    realm.stops().await;
+}
+
+async fn status_of(door: SocketAddr, method: &str, path: &str) -> u16 {
+    let stream = tokio::net::TcpStream::connect(door).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().method(method).uri(path).header("host", "registry");
+    let answer = sender.send_request(request.body(http_body_util::Empty::<Bytes>::new()).unwrap()).await.unwrap();
+    answer.status().as_u16()
 }
 
 // --- kept
@@ -261,6 +389,7 @@ struct Country {
     keys: RoleKeys,
     view: Mutex<View>,
     publication: channel::Sender<Arc<Publication>>,
+    first: Publication,
 }
 
 impl Country {
@@ -279,13 +408,23 @@ impl Country {
             InstanceDocument { instance: "VN".parse().unwrap(), name: "A country".into(), authorities: Vec::new() };
         let view = View { instance, members: vec![member("m0")], revoked: Vec::new(), catalogue: Vec::new() };
         let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, NOW).unwrap();
-        Arc::new(Country { keys, view: Mutex::new(view), publication: channel::Sender::new(Arc::new(publication)) })
+        let first = publication.clone();
+        let publication = channel::Sender::new(Arc::new(publication));
+        Arc::new(Country { keys, view: Mutex::new(view), publication, first })
     }
 
     fn joined(&self) -> (TempDir, Store) {
         let directory = TempDir::new().unwrap();
         let publication = self.publication.borrow().clone();
         let store = Store::create(directory.path(), publication.anchor().clone(), publication.files(), NOW).unwrap();
+        (directory, store)
+    }
+
+    /// The same, with the next version in force.
+    fn joined_with(&self, second: &Files) -> (TempDir, Store) {
+        let (directory, store) = (TempDir::new().unwrap(), self.first.clone());
+        let store = Store::create(directory.path(), store.anchor().clone(), store.files(), NOW).unwrap();
+        assert_eq!(store.apply(second, NOW).unwrap(), Applied::InForce(2));
         (directory, store)
     }
 
@@ -326,9 +465,20 @@ struct Watching {
 
 impl Watching {
     fn start(country: &Country, registry: Registry) -> Self {
-        let (directory, store) = country.joined();
+        Self::from(country.joined(), registry, &[])
+    }
+
+    /// From what it joined with, while the registry cannot be reached.
+    fn alone_with(joined: (TempDir, Store), mirrors: &[&Serving]) -> Self {
+        let key = Fingerprint(SigningKey::generate().0.public().id());
+        let registry = Registry { address: reserved().to_string().parse().unwrap(), key };
+        Self::from(joined, registry, mirrors)
+    }
+
+    fn from((directory, store): (TempDir, Store), registry: Registry, mirrors: &[&Serving]) -> Self {
         let (store, stop) = (Arc::new(store), CancellationToken::new());
-        tokio::spawn(watch(registry, Arc::clone(&store), Clock::from_fn(|| NOW), stop.clone()));
+        let mirrors = mirrors.iter().map(|mirror| mirror.place.parse().unwrap()).collect();
+        tokio::spawn(watch(registry, mirrors, Arc::clone(&store), Clock::from_fn(|| NOW), stop.clone()));
         Watching { store, stop, _directory: directory }
     }
 }
@@ -336,6 +486,57 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// A mirror: a web server with files.
+struct Serving {
+    place: String,
+    files: Arc<Mutex<Files>>,
+    /// What was asked for, in order.
+    asked: channel::Sender<Vec<String>>,
+}
+
+impl Serving {
+    async fn copy_of(country: &Country) -> Self {
+        let files = country.publication.borrow().files().clone();
+        Self::of(files).await
+    }
+
+    async fn of(files: Files) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = format!("http://{}/causeway", listener.local_addr().unwrap());
+        let (files, asked) = (Arc::new(Mutex::new(files)), channel::Sender::<Vec<String>>::default());
+        let serving = Serving { place, files: Arc::clone(&files), asked: asked.clone() };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (files, asked) = (Arc::clone(&files), asked.clone());
+                let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                    let name = request.uri().path().strip_prefix("/causeway/").unwrap().to_owned();
+                    let found = files.lock().unwrap().get(&name).cloned();
+                    asked.send_modify(|asked| asked.push(name));
+                    let status = if found.is_some() { 200 } else { 404 };
+                    let body = http_body_util::Full::new(found.unwrap_or_default());
+                    std::future::ready(http::Response::builder().status(status).body(body))
+                });
+                tokio::spawn(async move {
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        serving
+    }
+
+    fn copies(&self, country: &Country) {
+        *self.files.lock().unwrap() = country.publication.borrow().files().clone();
+    }
+
+    async fn asked_for_the_timestamp(&self, times: usize) {
+        let mut asked = self.asked.subscribe();
+        let often = |asked: &Vec<String>| asked.iter().filter(|name| *name == TIMESTAMP).count() >= times;
+        tokio::time::timeout(SOON, asked.wait_for(often)).await.unwrap().unwrap();
     }
 }
 
@@ -449,7 +650,7 @@ async fn answer(
         loop {
             let newer = published.wait_for(|publication| publication.version() > version).await;
             let Ok(publication) = newer.map(|publication| Arc::clone(&publication)) else { return };
-            let mut files = publication.since(version);
+            let mut files = publication.since(version).to_vec();
             if let Some(part) = forget.lock().unwrap().take() {
                 files.retain(|File { name, .. }| !name.contains(&part));
             }

@@ -429,6 +429,7 @@ fn office_settings(settings: &central_registry::Settings) -> central_registry::S
     central_registry::Settings {
         directory: settings.directory.clone(),
         listen: settings.listen,
+        public: settings.public,
         passphrase: settings.passphrase.clone(),
         clock: settings.clock.clone(),
     }

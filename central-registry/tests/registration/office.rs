@@ -147,6 +147,7 @@ fn settings(directory: &TempDir, passphrase: &Passphrase, time: &Arc<AtomicU64>)
     Settings {
         directory: directory.path().join("registry"),
         listen: "127.0.0.1:0".parse().unwrap(),
+        public: None,
         passphrase: passphrase.clone(),
         clock: clock(time),
     }

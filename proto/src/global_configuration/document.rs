@@ -261,8 +261,10 @@ pub enum Refused {
 #[derive(Clone, Debug)]
 pub struct RegisteredMember {
     id: MemberId,
-    member: Member,
-    servers: BTreeMap<ServerId, Server>,
+    member: Arc<Member>,
+    servers: BTreeMap<ServerId, Arc<Server>>,
+    /// The servers that host and sign for it: its own, or others'.
+    names: BTreeSet<ServerId>,
 }
 
 /// What the instance's document means. Only [`InstanceDocument::parse`] makes one.
@@ -298,12 +300,14 @@ impl Configuration {
             expires_at: edition.expires_at,
             members: BTreeMap::new(),
             servers: BTreeMap::new(),
+            authentication: BTreeMap::new(),
             authorities: instance.authorities.clone(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
             catalogue: catalogue.map(|document| (document.member.clone(), Arc::clone(document))).collect(),
         };
         revoked.for_each(|revoked| configuration.revoke(revoked));
+        let mut named = Vec::new();
         // A server is listed by its owner only, and a member has one path: neither can come twice from here on.
         for registered in members {
             if registered.id.instance() != configuration.instance {
@@ -312,9 +316,15 @@ impl Configuration {
             }
             configuration.servers.extend(registered.servers.clone());
             configuration.members.insert(registered.id.clone(), registered.member.clone());
+            named.extend(registered.names.iter().map(|server| (server, &registered.id)));
         }
-        configuration.every_named_server_is_listed()?;
+        if let Some((server, member)) =
+            named.into_iter().find(|(server, _)| !configuration.servers.contains_key(*server))
+        {
+            return Err(Refused::UnknownServer { member: member.clone(), server: server.clone() });
+        }
         configuration.every_key_has_one_holder()?;
+        configuration.index();
         Ok(configuration)
     }
 
@@ -324,15 +334,12 @@ impl Configuration {
         self.last_heads.extend(revoked.iter().filter_map(|(key, head)| Some((*key, (*head)?))));
     }
 
-    fn every_named_server_is_listed(&self) -> Result<(), Refused> {
-        for (id, member) in &self.members {
-            let hosts = member.subsystems.values().flatten();
-            let signers = member.signing_keys.values().map(|certificate| &certificate.server);
-            if let Some(server) = hosts.chain(signers).find(|server| !self.servers.contains_key(*server)) {
-                return Err(Refused::UnknownServer { member: id.clone(), server: server.clone() });
-            }
-        }
-        Ok(())
+    /// Finds each authentication key's server, so that a call need not look through a country's servers.
+    pub(super) fn index(&mut self) {
+        let keys = |(id, server): (&ServerId, &Arc<Server>)| {
+            server.authentication_keys.iter().map(|key| (*key, id.clone())).collect::<Vec<_>>()
+        };
+        self.authentication = self.servers.iter().flat_map(keys).collect();
     }
 
     fn every_key_has_one_holder(&self) -> Result<(), Refused> {
@@ -404,8 +411,10 @@ impl MemberDocument {
         let servers = servers(path, &id, &document.servers)?;
         let subsystems = subsystems(path, &id, document.subsystems)?;
         let signing_keys = signing_keys(path, &id, document.signing)?;
+        let signers = signing_keys.values().map(|certificate| &certificate.server);
+        let names = subsystems.values().flatten().chain(signers).cloned().collect();
         let member = Member { name: document.name, standing: document.standing, subsystems, signing_keys };
-        Ok(RegisteredMember { id, member, servers })
+        Ok(RegisteredMember { id, member: Arc::new(member), servers, names })
     }
 
     /// The document's bytes: the same document always has the same.
@@ -419,6 +428,7 @@ impl RegisteredMember {
     pub(super) fn add_to(self, configuration: &mut Configuration) {
         configuration.servers.extend(self.servers);
         configuration.members.insert(self.id, self.member);
+        configuration.index();
     }
 }
 
@@ -429,7 +439,11 @@ impl GovernedInstance {
     }
 }
 
-fn servers(path: &str, member: &MemberId, listed: &[ServerDocument]) -> Result<BTreeMap<ServerId, Server>, Refused> {
+fn servers(
+    path: &str,
+    member: &MemberId,
+    listed: &[ServerDocument],
+) -> Result<BTreeMap<ServerId, Arc<Server>>, Refused> {
     let mut servers = BTreeMap::new();
     for document in listed {
         let server = &document.server;
@@ -447,7 +461,7 @@ fn servers(path: &str, member: &MemberId, listed: &[ServerDocument]) -> Result<B
         }
         let maintenance = document.maintenance.clone();
         let meant = Server { address: document.address.clone(), authentication_keys, maintenance };
-        if servers.insert(server.clone(), meant).is_some() {
+        if servers.insert(server.clone(), Arc::new(meant)).is_some() {
             return Err(Refused::Twice { path: path.into(), what: format!("the server {server}") });
         }
     }

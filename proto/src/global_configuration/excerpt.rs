@@ -66,6 +66,7 @@ impl Excerpt {
             expires_at: Time::default(),
             members: Default::default(),
             servers: Default::default(),
+            authentication: Default::default(),
             authorities,
             revoked: BTreeSet::new(),
             last_heads: Default::default(),

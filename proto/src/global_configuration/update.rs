@@ -276,6 +276,13 @@ pub fn update(trusted: &Trusted, fetched: &Files, now: Time) -> Result<Trusted, 
     unexpired(walk.through()?, now)
 }
 
+/// The files that are to be fetched next of the version that `fetched` begins, in the order of who vouches for whom: what
+/// names each was verified before. None: [`update`] has all that it needs. So whoever fetches file by file follows
+/// nobody's word but the registry's.
+pub fn lacking(trusted: &Trusted, fetched: &Files, now: Time) -> Result<Vec<String>, Rejected> {
+    Walk::on(trusted, fetched, now.to_jiff()).lacking()
+}
+
 impl Anchor {
     /// Reads the root that was handed over at joining. That it is the right one only its digest can tell.
     pub fn read(root: Bytes) -> Result<Anchor, Rejected> {
@@ -324,9 +331,18 @@ impl Trusted {
         &self.files
     }
 
+    /// The name of the root that would follow the newest one.
+    pub fn next_root(&self) -> String {
+        root_file(self.set.root().version.saturating_add(1))
+    }
+
     /// The files that it has and `before` has not.
     pub fn since<'a>(&'a self, before: &'a Trusted) -> impl Iterator<Item = (&'a String, &'a Bytes)> {
-        self.files.iter().filter(|(name, bytes)| before.files.get(*name) != Some(*bytes))
+        let same =
+            |one: &Bytes, other: &Bytes| one.as_ptr() == other.as_ptr() && one.len() == other.len() || one == other;
+        self.files
+            .iter()
+            .filter(move |(name, bytes)| !before.files.get(*name).is_some_and(|before| same(before, bytes)))
     }
 }
 
@@ -377,6 +393,8 @@ struct Walk<'a> {
     fed: BTreeSet<String>,
     files: Files,
     roles: BTreeMap<String, Arc<VerifiedRole>>,
+    /// Roles' files that are not there, of a walk that looks for them and does not end at the first.
+    absent: Option<Vec<String>>,
 }
 
 impl<'a> Walk<'a> {
@@ -384,13 +402,13 @@ impl<'a> Walk<'a> {
         let roots = before.files.iter().filter(|(name, _)| name.ends_with(".root.json"));
         let files = roots.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
         let (set, fed, roles) = (before.set.clone(), BTreeSet::new(), BTreeMap::new());
-        Walk { before: Some(before), fetched, now, set, root_changed: false, fed, files, roles }
+        Walk { before: Some(before), fetched, now, set, root_changed: false, fed, files, roles, absent: None }
     }
 
     fn from(anchor: &Anchor, fetched: &'a Files, now: jiff::Timestamp) -> Self {
         let files = Files::from([(root_file(anchor.set.root().version), anchor.bytes.clone())]);
         let (set, fed, roles) = (anchor.set.clone(), BTreeSet::new(), BTreeMap::new());
-        Walk { before: None, fetched, now, set, root_changed: false, fed, files, roles }
+        Walk { before: None, fetched, now, set, root_changed: false, fed, files, roles, absent: None }
     }
 
     fn through(mut self) -> Result<Trusted, Rejected> {
@@ -416,6 +434,37 @@ impl<'a> Walk<'a> {
         self.roles_are_those_of_the_snapshot()?;
         let configuration = Arc::new(self.configuration(&documents, signed_at)?);
         Ok(Trusted { set: self.set, files: self.files, roles: self.roles, documents, configuration })
+    }
+
+    /// As far as the files lead.
+    fn lacking(mut self) -> Result<Vec<String>, Rejected> {
+        within("files", self.fetched.len(), MAX_FILES)?;
+        within("bytes in all files", self.fetched.values().map(Bytes::len).sum(), MAX_TOTAL_BYTES)?;
+        self.roots()?;
+        let Some(timestamp) = self.fetched.get(TIMESTAMP) else { return Ok(vec![TIMESTAMP.into()]) };
+        if self.before.is_some_and(|before| before.files.get(TIMESTAMP) == Some(timestamp)) && !self.root_changed {
+            return Ok(Vec::new());
+        }
+        self.timestamp()?;
+        match self.snapshot() {
+            Err(Rejected::Missing { file }) => return Ok(vec![file]),
+            read => read?,
+        }
+        self.no_version_goes_back()?;
+        self.absent = Some(Vec::new());
+        self.role("targets", None, &[])?;
+        let mut absent = self.absent.take().unwrap_or_default();
+        if absent.is_empty() {
+            let targets = self.roles.values().flat_map(|role| &role.targets);
+            let documents = targets.map(|(path, target)| target_file(path, &target.digest));
+            absent = documents.filter(|file| !self.is_there(file)).collect();
+        }
+        within("files", self.fetched.len() + absent.len(), MAX_FILES)?;
+        Ok(absent)
+    }
+
+    fn is_there(&self, file: &str) -> bool {
+        self.fetched.contains_key(file) || self.before.is_some_and(|before| before.files.contains_key(file))
     }
 
     /// TUF 5.3: each root is signed by the one before and by itself.
@@ -500,6 +549,13 @@ impl<'a> Walk<'a> {
             return Err(Rejected::BadDelegation { role: name.into(), reason: "too many delegations lead to it" });
         }
         within("roles", self.roles.len() + 1, MAX_ROLES)?;
+        if self.absent.is_some() {
+            let file = self.role_file(name)?;
+            if !self.is_there(&file) {
+                self.absent.get_or_insert_default().push(file);
+                return Ok(());
+            }
+        }
         let verified = match self.retained(name, delegator)? {
             Some(verified) => verified,
             None => Arc::new(self.verified(name, delegator, way)?),

@@ -310,6 +310,7 @@ mod tests {
             expires_at: Time::default(),
             members: BTreeMap::new(),
             servers: BTreeMap::new(),
+            authentication: BTreeMap::new(),
             authorities: Vec::new(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
@@ -324,10 +325,10 @@ mod tests {
                 subsystems: BTreeMap::from([(subsystem.clone(), BTreeSet::from([server.clone()]))]),
                 signing_keys: BTreeMap::new(),
             };
-            configuration.members.insert(subsystem.member(), member);
+            configuration.members.insert(subsystem.member(), member.into());
             let registered =
                 Server { address: format!("m{number}:1"), authentication_keys: BTreeSet::new(), maintenance: None };
-            configuration.servers.insert(server, registered);
+            configuration.servers.insert(server, registered.into());
         }
         configuration
     }

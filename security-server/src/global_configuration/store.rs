@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use prost::Message;
 use proto::digest::Digest;
-use proto::global_configuration::update::{Anchor, Files, MAX_TOTAL_BYTES, Rejected, Trusted, update};
+use proto::global_configuration::update::{Anchor, Files, MAX_TOTAL_BYTES, Rejected, Trusted, lacking, update};
 use proto::time::Time;
 use proto::wire::registry::{File as WireFile, Version};
 
@@ -215,6 +215,18 @@ impl Store {
     /// The files of the version in force, as they were published.
     pub fn files(&self) -> Files {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.files().clone()
+    }
+
+    /// The name of the root that would follow the newest one.
+    pub fn next_root(&self) -> String {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.next_root()
+    }
+
+    /// The files that are to be fetched next of the version that `fetched` begins. None: [`Store::apply`] has all.
+    pub fn lacking(&self, fetched: &Files, now: Time) -> Result<Vec<String>, Rejected> {
+        // A version that comes into force meanwhile need not wait.
+        let trusted = self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.clone();
+        lacking(&trusted, fetched, now)
     }
 
     /// Makes durable that the version in force was seen to be past its validity. Blocks on the disk, once a version.

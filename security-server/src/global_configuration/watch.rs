@@ -1,5 +1,5 @@
 //! Following the registry: it pushes each version, and we apply it. No timer asks for anything; a timer only spaces the
-//! attempts to connect again.
+//! attempts to connect again. Between two attempts the mirrors are asked, if there are any.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use proto::wire::registry::{Version, WatchRequest};
 use registry_client::{Fingerprint, GlobalConfigurationClient, MAX_ANSWER_BYTES, NoConnection};
 use tokio_util::sync::CancellationToken;
 
+use super::mirror::{self, Mirror, NotFetched};
 use super::{Applied, NotApplied, Store};
 use crate::clock::Clock;
 
@@ -30,15 +31,20 @@ pub struct Registry {
     pub key: Fingerprint,
 }
 
-/// Follows the registry until `stop`. The registry may be gone for as long as the configuration is valid.
-pub async fn watch(registry: Registry, store: Arc<Store>, clock: Clock, stop: CancellationToken) {
-    let mut follower = Follower { registry, store, clock, wait: FIRST_WAIT, from_nothing: false };
+/// Follows the registry until `stop`. The registry may be gone for as long as the configuration is valid, and for longer
+/// where a mirror has what it signed.
+pub async fn watch(registry: Registry, mirrors: Vec<Mirror>, store: Arc<Store>, clock: Clock, stop: CancellationToken) {
+    let mut follower = Follower { registry, mirrors, store, clock, wait: FIRST_WAIT, from_nothing: false };
     loop {
         let interrupted = tokio::select! {
             () = stop.cancelled() => return,
             interrupted = follower.follow() => interrupted,
         };
         follower.report(&interrupted);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = follower.ask_the_mirrors() => {}
+        }
         let wait = jittered(follower.wait);
         follower.wait = longer(follower.wait);
         tokio::select! {
@@ -65,6 +71,7 @@ enum Interrupted {
 
 struct Follower {
     registry: Registry,
+    mirrors: Vec<Mirror>,
     store: Arc<Store>,
     clock: Clock,
     wait: Duration,
@@ -104,6 +111,30 @@ impl Follower {
         }
         self.from_nothing = false;
         Ok(())
+    }
+
+    /// Takes the first newer version that a mirror has. One that has what is in force may be behind: the next is asked, too.
+    async fn ask_the_mirrors(&mut self) {
+        for mirror in &self.mirrors {
+            match mirror::fetch(mirror, &self.store, &self.clock).await {
+                Ok(Applied::InForce(version)) => {
+                    tracing::info!(version, %mirror, "a new global configuration is in force, from a mirror");
+                    break;
+                }
+                Ok(Applied::Known(version)) => {
+                    tracing::debug!(version, %mirror, "the mirror has what is in force already")
+                }
+                Err(error @ NotFetched::Refused { .. }) => {
+                    self.store.current().note_refused(&error);
+                    tracing::error!(%error, "what a mirror offers is not in force; whoever runs the mirror should know");
+                }
+                Err(error) => tracing::warn!(%error, "nothing was fetched from a mirror"),
+            }
+        }
+        // The mirrors of a country are not all asked first by everybody.
+        if !self.mirrors.is_empty() {
+            self.mirrors.rotate_left(1);
+        }
     }
 
     fn report(&self, interrupted: &Interrupted) {

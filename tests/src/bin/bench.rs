@@ -2,13 +2,16 @@
 //!
 //! `cargo run --release -p tests --bin bench -- relay`: two security servers, each a process, with the service and the load,
 //! beside two hops of nginx and of HAProxy where they are installed. `TMPDIR` chooses the disk.
+//!
+//! `cargo run --release -p tests --bin bench -- national`: a registry of 10,000 members with 100,000 services, and 10,000
+//! connections that watch it.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
 
 use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
-use tests::bench::{relay, service};
+use tests::bench::{national, relay, service};
 
 /// What a call costs.
 #[derive(Parser)]
@@ -22,6 +25,11 @@ struct CommandLine {
 enum What {
     /// Unary calls through two security servers, two hops of nginx and two of HAProxy, in turn.
     Relay(relay::Arguments),
+    /// A country's global configuration: the cost of a change, of a start from nothing, and of telling everybody.
+    National(national::Arguments),
+    /// A process of `national`.
+    #[command(hide = true, subcommand)]
+    NationalPart(national::Part),
     /// The service that is asked: for a real pair of servers, on the provider's host.
     Service {
         /// Where it listens.
@@ -34,6 +42,8 @@ enum What {
 async fn main() {
     match CommandLine::parse().what {
         What::Relay(arguments) => relay::run(arguments, std::env::current_exe().unwrap()).await,
+        What::National(arguments) => national::run(arguments, std::env::current_exe().unwrap()).await,
+        What::NationalPart(part) => national::play(part).await,
         What::Service { listen } => service::serve(listen).await,
     }
 }

@@ -428,6 +428,7 @@ async fn an_admin_whose_clock_is_off_and_a_port_that_is_taken_are_told_by_name()
     let running = central_registry::start(Settings {
         directory: configuration.directory.clone(),
         listen: configuration.listen,
+        public: None,
         passphrase: keystore::Passphrase::new(passphrase).unwrap(),
         clock: Arc::new(move || machine().plus(off)),
     })
