@@ -284,7 +284,8 @@ pub const COMMANDS: &[Command] = &[
         does: Does::Changes,
         examples: &[
             "security-server services publish births.proto \\\n      \
-             --subsystem VN/GOV/moj/civil-registry --contact births@moj.gov.vn --title \"Hộ tịch\"",
+             --subsystem VN/GOV/moj/civil-registry --contact births@moj.gov.vn \\\n      \
+             --title \"Hộ tịch\"",
             "security-server services publish --reflection 127.0.0.1:50051 --service civil.v1.Births \\\n      \
              --subsystem VN/GOV/moj/civil-registry --contact births@moj.gov.vn --dry-run",
         ],
