@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use command_line::{Exit, Progress, Reading, file_remedy, say, show};
 use journal::{Directory, ReadError, Verified};
+use proto::catalogue::ReceivedEntry;
 use proto::digest::Digest;
 use proto::identifier::{InstanceId, SubsystemId};
 use proto::record::Kind;
@@ -19,7 +20,7 @@ use crate::history::JOURNAL;
 use crate::journal_key::{self, JOURNAL_KEY};
 use crate::persons::{Person, may_order};
 use crate::publish::Publication;
-use crate::register::{Asked, By, Entry, Event, Hex, Lost, Register};
+use crate::register::{Asked, By, Entry, Event, Hex, Lost, Register, listed_entries};
 use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::usage::ConfigurationFile;
 
@@ -205,6 +206,16 @@ impl Line {
     }
 }
 
+/// The services of these entries, each with its version.
+fn listed(entries: &[String]) -> String {
+    let read = listed_entries(entries).unwrap_or_default();
+    let each = read
+        .iter()
+        .map(ReceivedEntry::entry)
+        .map(|said| format!("{} {} of {}", said.service, said.version, said.subsystem));
+    each.collect::<Vec<_>>().join(", ")
+}
+
 impl Event {
     /// What happened, for people.
     fn in_words(&self) -> String {
@@ -262,6 +273,7 @@ impl Event {
                 let changes = if changed.is_empty() { ", settings as before".to_owned() } else { changes.collect() };
                 format!("started, version {program}{changes}")
             }
+            Self::Listed { entries, .. } => format!("listed {} in the catalogue", listed(entries)),
             Self::BackedUp { signing_keys: true } => "made a backup, WITH the keys that sign".to_owned(),
             Self::BackedUp { signing_keys: false } => "made a backup, without the keys that sign".to_owned(),
             Self::Adopted { version, member, document } => {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use journal::{Directory, Journal, OpenError, Options, Owner, Position, ReadError, Tree, TreeIndex};
 use proto::digest::Digest;
@@ -233,6 +235,20 @@ pub(crate) fn ending(directory: &Path) -> Result<Option<Ending>, HistoryError> {
         }
         None => Ok(tail.map(|tail| Ending { tail, last, published })),
     }
+}
+
+/// Every entry and every descriptor set that was ever listed, as it was published.
+pub(crate) fn listed(directory: &Path, each: &mut dyn FnMut(Bytes)) -> Result<(), HistoryError> {
+    journal::read(&Directory(directory.join(JOURNAL)), None, &mut |entry| {
+        let read = (entry.record.kind() == Kind::Entry)
+            .then(|| serde_json::from_slice::<Entry>(&entry.record.body()).ok())
+            .flatten();
+        if let Some(Entry { event: Event::Listed { entries, descriptors }, .. }) = read {
+            let contents = entries.iter().chain(&descriptors).filter_map(|text| STANDARD.decode(text).ok());
+            contents.for_each(|content| each(content.into()));
+        }
+    })?;
+    Ok(())
 }
 
 /// What sled holds: the register, and the entry that it stands at.

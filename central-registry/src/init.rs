@@ -300,7 +300,7 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
         timestamp: vec![keep.online("timestamp")?],
     };
     let thresholds = Thresholds { root: options.root_threshold, ..Thresholds::SANDBOX };
-    let view = View { instance: instance.clone(), members: Vec::new(), revoked: Vec::new() };
+    let view = View { instance: instance.clone(), members: Vec::new(), revoked: Vec::new(), catalogue: Vec::new() };
     let persons = appointed(options, |name| keep.key(&format!("admin-{name}.pem")))?;
     let publication = Publication::governed(&keys, &thresholds, Some(&persons), &view, now)?;
 

@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod history;
 pub mod init;
 pub mod journal_key;
+pub mod listing;
 mod local;
 pub mod persons;
 pub mod public_door;
@@ -22,6 +23,7 @@ pub mod registration;
 mod registry;
 mod restored;
 mod serve;
+mod shelf;
 mod spread;
 pub mod usage;
 

@@ -30,6 +30,7 @@ use proto::digest::Digest;
 use proto::global_configuration::document::{
     INSTANCE_PATH, InstanceDocument, LastHead, MemberDocument, REVOKED_SHARDS, RevokedDocument,
 };
+use proto::global_configuration::listed::CatalogueDocument;
 use proto::global_configuration::update::{
     Anchor, Files, ROLES_SHA256, Rejected, TIMESTAMP, Trusted, digest_of_roles, root_file, target_file, update,
 };
@@ -116,6 +117,8 @@ pub struct View {
     pub members: Vec<MemberDocument>,
     /// Keys that are revoked.
     pub revoked: Vec<RevokedKey>,
+    /// What members list, one document each.
+    pub catalogue: Vec<CatalogueDocument>,
 }
 
 /// A key that is revoked, and the last head that it may have signed, where that is known.
@@ -141,15 +144,24 @@ pub struct Publication {
     /// The version that first had each file.
     introduced: BTreeMap<String, u64>,
     /// Members as they were written. None of those that a start read from files: each is written again once, and compared.
-    written: BTreeMap<MemberId, Arc<Written>>,
+    written: AsWritten,
     /// What somebody lacks who has some older version: reckoned once, however many ask.
     differences: Arc<Mutex<BTreeMap<u64, Arc<[File]>>>>,
 }
 
+/// The documents of each member, as they were written.
+#[derive(Clone, Debug, Default)]
+struct AsWritten {
+    members: ByMember<MemberDocument>,
+    catalogue: ByMember<CatalogueDocument>,
+}
+
+type ByMember<D> = BTreeMap<MemberId, Arc<Written<D>>>;
+
 /// A member's document as it was written, and what its bin says of it.
 #[derive(Debug)]
-struct Written {
-    document: MemberDocument,
+struct Written<D> {
+    document: D,
     path: String,
     digest: Digest,
     bytes: Bytes,
@@ -190,7 +202,7 @@ impl Publication {
         root.extend(persons.map(|persons| (PERSONS.to_owned(), json!(persons))));
         let root = Issued::new(1, now, ROOT_VALIDITY, root);
         let root = sign("root", "root", &root, &keys.root)?;
-        let Change { mut bodies, documents, written } = Change::of(view, &BTreeMap::new())?;
+        let Change { mut bodies, documents, written } = Change::of(view, &AsWritten::default())?;
         for bin in all_bins() {
             bodies.entry(bin).or_insert_with(|| targets_body(Map::new()));
         }
@@ -225,7 +237,7 @@ impl Publication {
             roles.insert(role, Arc::new(issued));
         }
         introduced.insert(root_file(1), 1);
-        Ok(Publication { trusted, roles, introduced, written: BTreeMap::new(), differences: Arc::default() })
+        Ok(Publication { trusted, roles, introduced, written: AsWritten::default(), differences: Arc::default() })
     }
 
     /// The next version: what `view` says now. Gives the files that changed, `timestamp.json` last.
@@ -235,9 +247,10 @@ impl Publication {
     /// nobody has seen.
     pub fn next(&self, keys: &RoleKeys, view: &View, now: Time) -> Result<(Self, Vec<File>), Unpublishable> {
         let Change { mut bodies, documents, written } = Change::of(view, &self.written)?;
-        if self.written.is_empty() {
+        let known = [("m-", !self.written.members.is_empty()), ("c-", !self.written.catalogue.is_empty())];
+        for (kind, _) in known.into_iter().filter(|(_, known)| !known) {
             // Nothing is known of what was written: a bin that nobody is in may have had somebody.
-            for bin in all_bins().filter(|bin| bin.starts_with("m-")) {
+            for bin in all_bins().filter(|bin| bin.starts_with(kind)) {
                 bodies.entry(bin).or_insert_with(|| targets_body(Map::new()));
             }
         }
@@ -277,7 +290,7 @@ impl Publication {
         keys: &RoleKeys,
         bodies: BTreeMap<String, Body>,
         documents: Files,
-        written: BTreeMap<MemberId, Arc<Written>>,
+        written: AsWritten,
         now: Time,
     ) -> Result<(Self, Vec<File>), Unpublishable> {
         let version = self.version() + 1;
@@ -496,34 +509,19 @@ impl Draft<'_> {
 struct Change {
     bodies: BTreeMap<String, Body>,
     documents: Files,
-    /// All members, as they are written now.
-    written: BTreeMap<MemberId, Arc<Written>>,
+    /// All of each member, as it is written now.
+    written: AsWritten,
 }
 
 impl Change {
-    /// Members that are as they were written are not written again, and bins without others are not looked at.
-    fn of(view: &View, before: &BTreeMap<MemberId, Arc<Written>>) -> Result<Self, Unpublishable> {
-        let (mut documents, mut written, mut touched) = (Files::new(), BTreeMap::new(), BTreeSet::new());
-        for member in &view.members {
-            let same = before.get(&member.member).filter(|before| before.document == *member);
-            let now = same.cloned().unwrap_or_else(|| Arc::new(Written::of(member)));
-            if same.is_none() {
-                touched.insert(bin_of(&now.path));
-                documents.insert(target_file(&now.path, &now.digest), now.bytes.clone());
-            }
-            if written.insert(member.member.clone(), now).is_some() {
-                return Err(Unpublishable::MemberTwice(member.member.clone()));
-            }
-        }
-        let gone = before.iter().filter(|(member, _)| !written.contains_key(*member));
-        touched.extend(gone.map(|(_, before)| bin_of(&before.path)));
-        let mut targets: BTreeMap<String, Map<String, Value>> =
-            touched.iter().map(|bin| (bin_name("m", *bin), Map::new())).collect();
-        for member in written.values() {
-            if let Some(bin) = targets.get_mut(&bin_name("m", bin_of(&member.path))) {
-                bin.insert(member.path.clone(), target(&member.bytes, &member.digest));
-            }
-        }
+    /// What is as it was written is not written again, and bins without others are not looked at.
+    fn of(view: &View, before: &AsWritten) -> Result<Self, Unpublishable> {
+        let (mut documents, mut targets) = (Files::new(), BTreeMap::new());
+        let members = view.members.iter().map(|document| (&document.member, document));
+        let members = bins("m", members, &before.members, Written::of_member, &mut documents, &mut targets)?;
+        let listed = view.catalogue.iter().map(|document| (&document.member, document));
+        let catalogue = bins("c", listed, &before.catalogue, Written::of_listed, &mut documents, &mut targets)?;
+        let written = AsWritten { members, catalogue };
         let instance = Bytes::from(view.instance.to_bytes());
         for (role, path, bytes) in revoked(view).map(|(path, bytes)| ("revoked", path, bytes)).chain([(
             "targets",
@@ -539,11 +537,55 @@ impl Change {
     }
 }
 
-impl Written {
-    fn of(document: &MemberDocument) -> Self {
-        let bytes = Bytes::from(document.to_bytes());
+/// Puts the documents of one kind into the bins that change, and gives all of them as they are written now.
+fn bins<'a, D: PartialEq + 'a>(
+    kind: &str,
+    all: impl Iterator<Item = (&'a MemberId, &'a D)>,
+    before: &ByMember<D>,
+    write: fn(&D) -> Written<D>,
+    documents: &mut Files,
+    targets: &mut BTreeMap<String, Map<String, Value>>,
+) -> Result<ByMember<D>, Unpublishable> {
+    let (mut written, mut touched) = (ByMember::new(), BTreeSet::new());
+    for (member, document) in all {
+        let same = before.get(member).filter(|before| before.document == *document);
+        let now = same.cloned().unwrap_or_else(|| Arc::new(write(document)));
+        if same.is_none() {
+            touched.insert(bin_of(&now.path));
+            documents.insert(target_file(&now.path, &now.digest), now.bytes.clone());
+        }
+        if written.insert(member.clone(), now).is_some() {
+            return Err(Unpublishable::MemberTwice(member.clone()));
+        }
+    }
+    let gone = before.iter().filter(|(member, _)| !written.contains_key(*member));
+    touched.extend(gone.map(|(_, before)| bin_of(&before.path)));
+    targets.extend(touched.iter().map(|bin| (bin_name(kind, *bin), Map::new())));
+    for member in written.values() {
+        if let Some(bin) = targets.get_mut(&bin_name(kind, bin_of(&member.path))) {
+            bin.insert(member.path.clone(), target(&member.bytes, &member.digest));
+        }
+    }
+    Ok(written)
+}
+
+impl Written<MemberDocument> {
+    fn of_member(document: &MemberDocument) -> Self {
+        Self::of(document.clone(), MemberDocument::path_of(&document.member), document.to_bytes())
+    }
+}
+
+impl Written<CatalogueDocument> {
+    fn of_listed(document: &CatalogueDocument) -> Self {
+        Self::of(document.clone(), CatalogueDocument::path_of(&document.member), document.to_bytes())
+    }
+}
+
+impl<D> Written<D> {
+    fn of(document: D, path: String, bytes: Vec<u8>) -> Self {
+        let bytes = Bytes::from(bytes);
         let digest = Digest::of(&[&bytes]);
-        Self { document: document.clone(), path: MemberDocument::path_of(&document.member), digest, bytes }
+        Self { document, path, digest, bytes }
     }
 }
 

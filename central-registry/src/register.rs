@@ -5,6 +5,7 @@
 //! calls. Nothing here reads a clock, a file or a socket.
 
 mod foresight;
+mod listed;
 mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use command_line::did_you_mean;
+use proto::catalogue::{Audience, ServiceName, Version};
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::digest::{Digest, NotADigest};
 use proto::global_configuration::Standing;
@@ -39,6 +41,7 @@ use unicode_security::confusable_detection::skeleton;
 use crate::persons::{Appointed, Person, Persons, Role, may_order, needs_all};
 use crate::publish::RevokedKey;
 
+pub(crate) use listed::signed as listed_entries;
 pub use refused::Refused;
 
 /// Most members of one instance.
@@ -341,6 +344,14 @@ pub enum Event {
         subsystem: SubsystemId,
         /// The server.
         server: ServerId,
+    },
+    /// A member lists services of a subsystem in the catalogue (PROTOCOL.md 16).
+    Listed {
+        /// The signed entries, base64.
+        entries: Vec<String>,
+        /// Their descriptor set, base64; none: an entry before had the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        descriptors: Option<String>,
     },
     /// A member asks to leave. It stays until it is removed.
     Leaving {
@@ -746,6 +757,20 @@ pub struct Proposal {
     pub expires: u64,
 }
 
+/// A service that a subsystem lists. Its entry and its descriptors are found by their names.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// Its version.
+    pub version: Version,
+    /// SHA-256 of the signed entry.
+    pub entry: Hex,
+    /// SHA-256 of the descriptor set.
+    pub descriptors: Hex,
+    /// Who may ask for it.
+    pub open_to: BTreeSet<Audience>,
+}
+
 /// Who is who. Serialised as the view that saves reading the whole journal.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -790,6 +815,9 @@ pub struct Register {
     /// What it was started with, the last time.
     #[serde(default)]
     settings: BTreeMap<String, String>,
+    /// What each subsystem lists.
+    #[serde(default)]
+    catalogue: BTreeMap<SubsystemId, BTreeMap<ServiceName, Listed>>,
 }
 
 impl Register {
@@ -1148,6 +1176,13 @@ impl Register {
             }
             Event::Hosted { subsystem, server } => self.may_host(subsystem, server)?,
             Event::Unhosted { subsystem, server } => self.may_unhost(subsystem, server)?,
+            Event::Listed { entries, .. } => {
+                for entry in self.may_list(&listed::signed(entries)?, now)? {
+                    if entry.entry().dry_run {
+                        return Err(Refused::OutOfPlace);
+                    }
+                }
+            }
             Event::Leaving { member, .. } => {
                 self.member(member)?;
                 no_change(self.leaving.contains_key(member), &format!("{member} asked to leave already"))?;
@@ -1518,6 +1553,7 @@ impl Register {
                     listed.servers.retain(|each| *each != server);
                 }
             }
+            Event::Listed { entries, .. } => self.list(&entries),
             Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
             Event::Removed { what, reason } => self.remove(what, &reason),
             Event::Governed { root, anchor, persons } => {
@@ -1642,6 +1678,7 @@ impl Register {
                 if let Some(document) = self.members.get_mut(&subsystem.member()) {
                     document.subsystems.retain(|each| each.subsystem != *subsystem);
                 }
+                self.catalogue.remove(subsystem);
                 self.removed.insert(what);
                 return;
             }
@@ -1685,6 +1722,7 @@ impl Register {
     /// A member goes, and every name below it with it. Returns its servers.
     fn retire(&mut self, member: &MemberId) -> BTreeSet<ServerId> {
         self.leaving.remove(member);
+        self.catalogue.retain(|subsystem, _| subsystem.member() != *member);
         self.removed.insert(Registered::Member(member.clone()));
         let Some(document) = self.members.remove(member) else { return BTreeSet::new() };
         self.removed.extend(document.subsystems.into_iter().map(|each| Registered::Subsystem(each.subsystem)));

@@ -16,6 +16,7 @@ use crate::authority::CertificateAuthority;
 use crate::history::{self, History};
 use crate::publish::{Publication, RoleKeys};
 use crate::register::{Admitted, Asked, By, Entry, Event, Hex, Lost, Refused, Register};
+use crate::shelf::Shelf;
 
 /// Most commands that only read and are remembered, so that none is answered twice.
 const MAX_READING_COMMANDS: usize = 100_000;
@@ -39,6 +40,8 @@ pub(crate) struct Registry {
     pub closing: CancellationToken,
     /// What restores lost, and who knows more.
     pub forgotten: Forgotten,
+    /// Entries and descriptors of the catalogue.
+    pub shelf: Shelf,
 }
 
 /// Whether somebody has a version that this registry, put back from a backup, does not know to have signed.

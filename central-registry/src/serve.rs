@@ -37,12 +37,14 @@ use crate::Clock;
 use crate::authority::{CertificateAuthority, NotCertified};
 use crate::history::{self, History, HistoryError, JOURNAL};
 use crate::init::{ANCHOR, AUTHORITY, KEYS, TLS};
+use crate::listing::{self, MAX_PUBLISH_BYTES};
 use crate::public_door;
 use crate::publish::RoleKeys;
 use crate::register::{Entry, Event, Hex, Refused};
 use crate::registration;
 use crate::registry::{Desk, Forgotten, Registry};
 use crate::restored;
+use crate::shelf::Shelf;
 use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::{journal_key, local};
 
@@ -53,6 +55,7 @@ mod generated {
 }
 
 use generated::administration_server::{Administration, AdministrationServer};
+use generated::catalogue_server::{Catalogue, CatalogueServer};
 use generated::global_configuration_server::{GlobalConfiguration, GlobalConfigurationServer};
 use generated::registration_server::{Registration, RegistrationServer};
 
@@ -214,6 +217,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     }
     let publication = Arc::new(publication);
     let forgotten = Forgotten::of(&register);
+    let shelf = Shelf::open(&public, &directory, &register)?;
     let registry = Arc::new(Registry {
         instance,
         authority,
@@ -225,6 +229,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         changed: watch::Sender::new(()),
         closing: CancellationToken::new(),
         forgotten,
+        shelf,
     });
 
     // What was decided before a crash and not published yet is published now, before anybody is answered.
@@ -406,6 +411,7 @@ async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(RegistrationServer::new(door.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AdministrationServer::new(door.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(CatalogueServer::new(door.clone()).max_decoding_message_size(MAX_PUBLISH_BYTES))
         .add_service(
             GlobalConfigurationServer::new(door)
                 .max_decoding_message_size(MAX_REQUEST_BYTES)
@@ -559,6 +565,26 @@ impl Waiting {
 }
 
 #[tonic::async_trait]
+impl Catalogue for Door {
+    async fn publish(&self, request: Request<wire::PublishRequest>) -> Result<Response<wire::PublishAnswer>, Status> {
+        let from = address(&request);
+        let listed = detached(listing::publish(self.registry.clone(), request.into_inner(), from)).await;
+        listed.map(Response::new).map_err(|refused| status(&refused))
+    }
+
+    async fn find(&self, request: Request<wire::FindRequest>) -> Result<Response<wire::FoundEntries>, Status> {
+        Ok(Response::new(listing::find(&self.registry, &request.get_ref().query).await))
+    }
+
+    async fn fetch(&self, request: Request<wire::FetchRequest>) -> Result<Response<wire::FetchAnswer>, Status> {
+        let digest = Digest::try_from(&request.get_ref().digest[..])
+            .map_err(|error| Status::invalid_argument(format!("digest: {error}")))?;
+        let content = listing::fetch(&self.registry, digest).map_err(|refused| status(&refused))?;
+        Ok(Response::new(wire::FetchAnswer { content }))
+    }
+}
+
+#[tonic::async_trait]
 impl Administration for Door {
     async fn submit(&self, request: Request<wire::SignedCommand>) -> Result<Response<wire::CommandResult>, Status> {
         let from = address(&request);
@@ -622,6 +648,11 @@ fn status(refused: &Refused) -> Status {
         Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
             Code::InvalidArgument
         }
+        Refused::EntriesDiffer | Refused::Descriptors(_) | Refused::NotAsDescribed { .. } => Code::InvalidArgument,
+        Refused::NotHosted { .. } => Code::PermissionDenied,
+        Refused::VersionNotNewer { .. } => Code::AlreadyExists,
+        Refused::Breaks { .. } => Code::FailedPrecondition,
+        Refused::NoContent(_) => Code::NotFound,
         Refused::TokenUnknown
         | Refused::TokenUsed
         | Refused::TokenExpired(_)

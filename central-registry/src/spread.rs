@@ -75,7 +75,8 @@ fn not_published(error: &dyn std::fmt::Display) -> Refused {
 /// What everybody is to know of the register.
 pub(crate) fn view(register: &Register) -> Result<View, Refused> {
     let instance = register.instance().ok_or(Refused::OutOfPlace)?.clone();
-    Ok(View { instance, members: register.members().cloned().collect(), revoked: register.revoked_keys().collect() })
+    let (members, revoked) = (register.members().cloned().collect(), register.revoked_keys().collect());
+    Ok(View { instance, members, revoked, catalogue: register.catalogue() })
 }
 
 /// Why what was published cannot be taken up again.

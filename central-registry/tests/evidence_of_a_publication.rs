@@ -66,7 +66,7 @@ fn published(asker: &[u8]) -> (Publication, RoleKeys, View) {
         authorities: vec![certificate(&fresh())],
     };
     let members = vec![member("VN/GOV/portal", "one-stop", asker), member("VN/GOV/moj", "civil-registry", &fresh())];
-    let view = View { instance, members, revoked: Vec::new() };
+    let view = View { instance, members, revoked: Vec::new(), catalogue: Vec::new() };
     let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, NOW).unwrap();
     (publication, keys, view)
 }

@@ -824,7 +824,7 @@ fn view(members: usize) -> View {
         authorities: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
     };
     let members = (0..members).map(|number| member(&format!("m{number}"), "ss1.example:5500")).collect();
-    View { instance, members, revoked: Vec::new() }
+    View { instance, members, revoked: Vec::new(), catalogue: Vec::new() }
 }
 
 fn member(name: &str, address: &str) -> MemberDocument {

@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod excerpt;
+pub mod listed;
 pub mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use crate::registration::Text;
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
+
+use listed::{CatalogueDocument, ListedService};
 
 /// One verified version of the global configuration.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub struct Configuration {
     /// Of revoked signing keys, the last head that the key may have signed, where it is known. It concerns evidence only:
     /// nothing is exchanged with a revoked key.
     pub last_heads: BTreeMap<KeyId, Head>,
+    /// What each member lists in the catalogue. No exchange asks it.
+    pub catalogue: BTreeMap<MemberId, Arc<CatalogueDocument>>,
 }
 
 /// A member as registered.
@@ -142,6 +147,28 @@ impl Configuration {
     /// The servers that host this subsystem of an active member.
     pub fn servers_of(&self, subsystem: &SubsystemId) -> Option<&BTreeSet<ServerId>> {
         self.active_member(&subsystem.member())?.subsystems.get(subsystem)
+    }
+
+    /// The services that subsystems of active members list.
+    pub fn services(&self) -> impl Iterator<Item = &ListedService> {
+        self.catalogue.iter().flat_map(|(member, document)| self.listed_by(member, document))
+    }
+
+    /// The services of this name: different subsystems may offer one.
+    pub fn services_named<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a ListedService> {
+        self.services().filter(move |listed| listed.service.as_str() == service)
+    }
+
+    fn listed_by<'a>(
+        &'a self,
+        member: &MemberId,
+        document: &'a CatalogueDocument,
+    ) -> impl Iterator<Item = &'a ListedService> {
+        let active = self.active_member(member);
+        let registered = move |listed: &&ListedService| {
+            active.is_some_and(|member| member.subsystems.contains_key(&listed.subsystem))
+        };
+        document.services.iter().filter(registered)
     }
 
     /// The member's signing key of this name at this server, good at `now`: registered, within its certificate's

@@ -3,6 +3,7 @@
 //! Nothing here does IO, reads a clock or waits: bytes and times are arguments, so a court's expert can replay any of
 //! it. `PROTOCOL.md` beside this crate is the specification; code that carries out one of its steps names the step.
 
+pub mod catalogue;
 pub mod certificate;
 pub mod commitment;
 pub mod consistency;

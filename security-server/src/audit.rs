@@ -161,6 +161,17 @@ pub enum Noted {
         /// As soon as it is published, or when everybody knows it.
         at_once: bool,
     },
+    /// An operator has services of ours listed in the catalogue.
+    Publishing {
+        /// When.
+        at: u64,
+        /// By whom.
+        by: Actor,
+        /// The subsystem that offers them.
+        subsystem: String,
+        /// Each with its version.
+        services: Vec<String>,
+    },
     /// The registry certified another key of this server.
     KeyCertified {
         /// When.

@@ -37,18 +37,20 @@ impl<T, Who> Authenticated<T, Who> {
 /// The subsystem that calls: by its certificate, its token, or the loopback listener that is bound to it. The client's
 /// credential is compared by its hash and goes no further.
 pub fn client(clients: &Clients, call: Judged<Call>) -> Result<Authenticated<Judged<Call>, SubsystemId>, Refusal> {
-    let known = match &call.message().credential {
+    let who = known(clients, &call.message().credential)?;
+    Ok(Authenticated { who, message: call })
+}
+
+/// The subsystem with this credential.
+pub(crate) fn known(clients: &Clients, credential: &Credential) -> Result<SubsystemId, Refusal> {
+    let known = match credential {
         Credential::Bound(subsystem) => Some(subsystem.clone()),
         Credential::Certificate(key) => clients.certificates.get(key).cloned(),
         Credential::Token(digest) => clients.tokens.get(digest).cloned(),
         Credential::None => None,
     };
-    match known {
-        Some(who) => Ok(Authenticated { who, message: call }),
-        None => {
-            Err(Refusal::new(Code::ClientUnknown, "no credential that the configuration file lists under [[client]]"))
-        }
-    }
+    let unlisted = "no credential that the configuration file lists under [[client]]";
+    known.ok_or_else(|| Refusal::new(Code::ClientUnknown, unlisted))
 }
 
 /// The security server at the other end of the connection: the one for which the certificate's key is registered now,

@@ -1,6 +1,7 @@
 //! May it? Asked before anything leaves and before anything is handed on, and again with every message: a grant, key or
 //! membership that ends stops a stream before its next piece.
 
+use proto::global_configuration::Configuration;
 use proto::identifier::{ServerId, SubsystemId};
 use proto::message::{Cause, Contents, Header};
 use proto::refusal::{Code, Form};
@@ -55,6 +56,16 @@ pub fn departure(
     let configuration = call.in_force().map_err(|_| {
         Refusal::new(Code::ConfigurationExpired, "the configuration is past its validity: is the registry reachable?")
     })?;
+    let consumer = at_home(server, configuration, consumer)?;
+    Ok(Authorized { consumer, server: server.clone(), call })
+}
+
+/// A subsystem that is registered at this server, of an active member.
+pub(crate) fn at_home(
+    server: &ServerId,
+    configuration: &Configuration,
+    consumer: SubsystemId,
+) -> Result<SubsystemId, Refusal> {
     let member = consumer.member();
     if configuration.members.contains_key(&member) && configuration.active_member(&member).is_none() {
         return Err(Refusal::new(Code::MemberSuspended, format!("{member} is suspended")));
@@ -63,7 +74,7 @@ pub fn departure(
         let why = format!("{consumer} is not registered at {server}: register the subsystem, or correct [[client]]");
         return Err(Refusal::new(Code::ClientUnknown, why));
     }
-    Ok(Authorized { consumer, server: server.clone(), call })
+    Ok(consumer)
 }
 
 /// What answers an admitted opening.

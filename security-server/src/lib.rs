@@ -5,6 +5,7 @@
 
 pub mod accepted_clock;
 pub mod access_rights;
+pub mod announce;
 pub mod asking;
 pub mod audit;
 pub mod authenticate;
@@ -27,6 +28,7 @@ pub mod operate;
 
 pub mod lanes;
 pub mod listen;
+pub mod listings;
 pub mod log_keys;
 pub mod lookout;
 pub mod message_log;
@@ -125,6 +127,8 @@ pub struct SecurityServer {
     pub store: Arc<Store>,
     /// What renews its keys. None: they stay as they are.
     pub renewal: Option<Renewal>,
+    /// What was fetched of the catalogue.
+    content: listings::Content,
     own: Arc<Own>,
     configuration: Arc<Current>,
     clock: Clock,
@@ -268,6 +272,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         lanes: settings.lanes,
         store: settings.store,
         renewal: settings.renewal,
+        content: listings::Content::default(),
         own: settings.identity,
         configuration,
         clock: settings.clock,

@@ -3,10 +3,15 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, Paint, described, file_remedy, say, show};
+use proto::catalogue::ServiceName;
 use proto::digest::Digest;
+use proto::identifier::SubsystemId;
 use proto::refusal::{Code, Language};
+use proto::registration::Malformed;
 use proto::time::Time;
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
@@ -14,9 +19,12 @@ use security_server::config::Configuration;
 use security_server::lanes::Lanes;
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
 use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
+use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
 use security_server::operate::{Failed, Operator, encoded};
-use security_server::usage::{Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, Keys, What};
-use security_server::{doctor, join, shown, usage};
+use security_server::usage::{
+    Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, Keys, Publish, Services, What,
+};
+use security_server::{announce, doctor, join, shown, usage};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -68,6 +76,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
         What::Keys(keys) => self::keys(keys).await,
+        What::Services(services) => self::services(services).await,
         What::Move { address, server, changing } => {
             change(&server, changing, "/v1/registration/move", &Moving { address }, shown::registered).await
         }
@@ -170,6 +179,64 @@ async fn keys(keys: Keys) -> Result<Exit, Ended> {
             change(&server, changing, "/v1/keys/rotate", &rotation, shown::rotated).await
         }
     }
+}
+
+async fn services(services: Services) -> Result<Exit, Ended> {
+    let of = |subsystem: Option<SubsystemId>| subsystem.map(|it| format!("?subsystem={}", encoded(it.as_str())));
+    match services {
+        Services::Publish(publish) => self::publish(*publish).await,
+        Services::List { server, reading } => {
+            let found: ServiceLines = ask(&server, "/v1/services").await?;
+            show(reading.json, &found, || shown::services(&found, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Services::Search { query, server, reading } => {
+            let found: ServiceLines = ask(&server, &format!("/v1/services?query={}", encoded(&query))).await?;
+            show(reading.json, &found, || shown::services(&found, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Services::Show { service, subsystem, server, reading } => {
+            let path = format!("/v1/services/{service}{}", of(subsystem).unwrap_or_default());
+            let found: ServiceShown = ask(&server, &path).await?;
+            show(reading.json, &found, || shown::service(&found, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Services::Proto { service, subsystem, descriptors, server, reading } => {
+            let path = format!("/v1/services/{service}/source{}", of(subsystem).unwrap_or_default());
+            let found: Source = ask(&server, &path).await?;
+            if let Some(file) = descriptors {
+                let failed =
+                    |error: &dyn std::fmt::Display| Ended::new(Exit::Failed, format!("{}: {error}", file.display()));
+                let bytes = STANDARD.decode(&found.descriptors).map_err(|error| failed(&error))?;
+                std::fs::write(&file, bytes).map_err(|error| failed(&error))?;
+                return Ok(Exit::Ok);
+            }
+            show(reading.json, &found, || shown::source(&found));
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn publish(publish: Publish) -> Result<Exit, Ended> {
+    let named: Vec<String> = publish.services.iter().map(ServiceName::to_string).collect();
+    let announced = match &publish.reflection {
+        Some(address) => announce::reflected(address, &named).await,
+        None => announce::compiled(&publish.files, &publish.include),
+    };
+    let announced = announced.map_err(|error| Ended::new(Exit::Usage, error))?;
+    let named = if named.is_empty() { announced.services } else { named };
+    let services = named.iter().map(|name| name.parse()).collect::<Result<_, _>>();
+    let announcement = Announcement {
+        subsystem: publish.subsystem,
+        descriptors: STANDARD.encode(announced.descriptors),
+        services: services.map_err(|error: Malformed| Ended::new(Exit::Usage, error))?,
+        version: publish.version,
+        title: publish.title,
+        contact: publish.contact,
+        open_to: publish.open_to.into_iter().collect(),
+        deprecated: publish.deprecated,
+    };
+    change(&publish.server, publish.changing, "/v1/services", &announcement, shown::published).await
 }
 
 async fn change<A: DeserializeOwned + serde::Serialize>(

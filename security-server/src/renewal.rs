@@ -193,6 +193,18 @@ impl Renewal {
         (!each.is_empty()).then(|| each.join("; "))
     }
 
+    /// The registry that certifies them.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The signing key in use, if what it signs now is taken.
+    pub(crate) fn good_signing_key(&self, configuration: &Configuration, now: Time) -> Option<Arc<HeldKey>> {
+        let ring = self.ring();
+        let held = ring.in_use(Use::Signing);
+        is_good(configuration, &self.server, held, now).then(|| Arc::clone(held))
+    }
+
     /// Looks now whether something is due, and not when a minute is over.
     pub fn look(&self) {
         self.asked.notify_one();

@@ -8,6 +8,7 @@ use crate::access_rights::Grant;
 use crate::listen::operators::keys::Keys;
 use crate::listen::operators::registration::Recorded;
 use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
+use crate::listings::{Published, ServiceLines, ServiceShown, Source};
 use crate::lookout::Room;
 use crate::renewal::KeyState;
 
@@ -191,4 +192,64 @@ pub fn records(records: &Records<Line>, paint: Paint) -> String {
         );
     }
     text
+}
+
+/// Services, a line each.
+pub fn services(found: &ServiceLines, paint: Paint) -> String {
+    if found.services.is_empty() {
+        return "none; a service that was published a moment ago is found when its version of the configuration is here".into();
+    }
+    let mut text = String::new();
+    for line in &found.services {
+        let title = line.title.as_ref().map(|title| format!("  {title}")).unwrap_or_default();
+        let old = line.deprecated.as_ref().map(|instead| format!("  deprecated: {instead}")).unwrap_or_default();
+        let (service, old) = (paint.name(line.service.as_str()), paint.doubtful(&old));
+        text += &format!("{service} {}  {}{title}{old}\n", line.version, line.subsystem);
+    }
+    if found.more {
+        text += "and more; give another word\n";
+    }
+    text.trim_end().to_owned()
+}
+
+/// All that an entry says.
+pub fn service(found: &ServiceShown, paint: Paint) -> String {
+    let audience = found.open_to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let audience = if audience.is_empty() { "every member".to_owned() } else { audience };
+    let mut text = services(&ServiceLines { services: vec![found.line.clone()], more: false }, paint);
+    for line in found.description.lines() {
+        text += &format!("\n  {line}");
+    }
+    for method in &found.methods {
+        let stream = |streams: bool| if streams { "stream " } else { "" };
+        let (request, response) = (stream(method.client_streaming), stream(method.server_streaming));
+        let name = paint.name(&method.name);
+        text += &format!("\n  {name}({request}{}) returns ({response}{})", method.request, method.response);
+        for line in method.description.lines() {
+            text += &format!("\n    {line}");
+        }
+    }
+    text + &format!(
+        "\n  contact      {}\n  open to      {audience}\n  signed       {} with the key {}\n  entry        {}\n  descriptors  {}",
+        found.contact, found.signed_at, found.signed_with, found.entry, found.descriptors
+    )
+}
+
+/// What was listed.
+pub fn published(made: &Published, paint: Paint) -> String {
+    let lines = services(&ServiceLines { services: made.services.clone(), more: false }, paint);
+    let told = paint.good(&format!("Listed, from version {} of the configuration on.", made.configuration_version));
+    format!("{told}\n{lines}")
+}
+
+/// .proto files, the service's own first.
+pub fn source(found: &Source) -> String {
+    let mut text = String::new();
+    for (number, file) in found.files.iter().enumerate() {
+        if number > 0 {
+            text += &format!("\n// ---- {}\n\n", file.name);
+        }
+        text += &file.text;
+    }
+    text.trim_end().to_owned()
 }

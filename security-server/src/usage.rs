@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
+use proto::catalogue::{Audience, ServiceName, Version};
 use proto::identifier::{ExchangeId, MemberId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 use proto::registration::{Address, Text};
@@ -273,6 +274,48 @@ pub const COMMANDS: &[Command] = &[
             "security-server backup restore moj.backup moj --dry-run",
         ],
     },
+    Command {
+        name: "services",
+        does: Does::Groups,
+        examples: &["security-server services search \"ho tich\"", "security-server services show civil.v1.Births"],
+    },
+    Command {
+        name: "services publish",
+        does: Does::Changes,
+        examples: &[
+            "security-server services publish births.proto \\\n      \
+             --subsystem VN/GOV/moj/civil-registry --contact births@moj.gov.vn \\\n      \
+             --title \"Hộ tịch\"",
+            "security-server services publish --reflection 127.0.0.1:50051 --service civil.v1.Births \\\n      \
+             --subsystem VN/GOV/moj/civil-registry --contact births@moj.gov.vn --dry-run",
+        ],
+    },
+    Command {
+        name: "services list",
+        does: Does::Reads,
+        examples: &["security-server services list", "security-server services list --json"],
+    },
+    Command {
+        name: "services search",
+        does: Does::Reads,
+        examples: &["security-server services search \"ho tich\"", "security-server services search births --json"],
+    },
+    Command {
+        name: "services show",
+        does: Does::Reads,
+        examples: &[
+            "security-server services show civil.v1.Births",
+            "security-server services show civil.v1.Births --subsystem VN/GOV/moj/civil-registry --json",
+        ],
+    },
+    Command {
+        name: "services proto",
+        does: Does::Reads,
+        examples: &[
+            "security-server services proto civil.v1.Births > births.proto",
+            "security-server services proto civil.v1.Births --descriptors births.binpb",
+        ],
+    },
     Command { name: "token", does: Does::Reads, examples: &["security-server token", "security-server token --json"] },
     Command {
         name: "explain",
@@ -341,6 +384,9 @@ pub enum What {
     /// Show this server's own keys, or let another one follow before its time.
     #[command(subcommand, alias = "key")]
     Keys(Keys),
+    /// Find services of others in the catalogue, and list ours.
+    #[command(subcommand, alias = "service")]
+    Services(Services),
     /// Have every peer reach this server elsewhere: recorded and published by the registry. Whatever runs goes on.
     Move {
         /// The peers' door from now on, as it is reached: host:port.
@@ -545,6 +591,107 @@ pub enum Keys {
         #[command(flatten)]
         changing: Changing,
     },
+}
+
+/// Commands about the catalogue.
+#[derive(Subcommand)]
+pub enum Services {
+    /// List services of ours, signed with our member's key: from their .proto files, or from the running service itself. What
+    /// consumers rely on may break with a new major version only.
+    Publish(Box<Publish>),
+    /// List all services that the configuration names. Asks nobody.
+    List {
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Find services whose names, comments or methods have every one of these words. Capitals and marks do not count: "ho
+    /// tich" finds "Hộ tịch".
+    Search {
+        /// The words.
+        query: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Show what a member says of a service: methods, version, contact, who may ask. Verified here.
+    Show {
+        /// Its full name.
+        service: ServiceName,
+        /// Who offers it, where several do.
+        #[arg(long)]
+        subsystem: Option<SubsystemId>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Write a service's .proto files to standard output, for people and compilers.
+    Proto {
+        /// Its full name.
+        service: ServiceName,
+        /// Who offers it, where several do.
+        #[arg(long)]
+        subsystem: Option<SubsystemId>,
+        /// Write the descriptor set to this file instead, as grpcurl, buf and protoc take it.
+        #[arg(long, value_name = "FILE")]
+        descriptors: Option<PathBuf>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+/// What is published, and how.
+#[derive(clap::Args)]
+pub struct Publish {
+    /// .proto files; all their services are listed, or those that --service names.
+    #[arg(required_unless_present = "reflection", conflicts_with = "reflection", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// A directory that imports are found below; may be given several times. Default: where the files are.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub include: Vec<PathBuf>,
+    /// Ask the service itself, at this address, over plain HTTP/2, by gRPC reflection v1.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub reflection: Option<Address>,
+    /// A service's full name; may be given several times. Default: all.
+    #[arg(long = "service")]
+    pub services: Vec<ServiceName>,
+    /// The subsystem of ours that offers them.
+    #[arg(long)]
+    pub subsystem: SubsystemId,
+    /// Whom people ask about them.
+    #[arg(long)]
+    pub contact: Text,
+    /// Their name for people.
+    #[arg(long)]
+    pub title: Option<Text>,
+    /// MAJOR.MINOR. Default: 1.0, then one minor version more each time.
+    #[arg(long)]
+    pub version: Option<Version>,
+    /// A class of members, VN/GOV, or a member that may ask for them; may be given several times. Default: every member.
+    #[arg(long = "open-to")]
+    pub open_to: Vec<Audience>,
+    /// They are deprecated: what to use instead.
+    #[arg(long, value_name = "INSTEAD")]
+    pub deprecated: Option<Text>,
+    /// Which server.
+    #[command(flatten)]
+    pub server: ConfigurationFile,
+    /// Whether it is carried out, and how the outcome is shown.
+    #[command(flatten)]
+    pub changing: Changing,
 }
 
 /// Whether a maintenance begins or is over.

@@ -565,7 +565,7 @@ fn first_publication(
 fn view(instance: &InstanceDocument, members: &BTreeMap<&'static str, Member>) -> View {
     let listed = members.values().filter(|member| member.listed);
     let members = listed.map(|member| member.document.clone()).collect();
-    View { instance: instance.clone(), members, revoked: Vec::new() }
+    View { instance: instance.clone(), members, revoked: Vec::new(), catalogue: Vec::new() }
 }
 
 fn role_keys() -> RoleKeys {

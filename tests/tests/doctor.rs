@@ -1067,6 +1067,7 @@ impl Country {
             instance: register.instance().unwrap().clone(),
             members: register.members().cloned().collect(),
             revoked: vec![key.into()],
+            catalogue: Vec::new(),
         };
         let keys = RoleKeys {
             root: Vec::new(),

@@ -14,8 +14,13 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use proto::evidence;
 use proto::message::Header;
+use security_server::announce::reflected;
+use security_server::audit::Actor;
+use security_server::listings::{self, Announcement};
 use serde_json::{Value, json};
-use tests::echo::Heard;
+use tests::echo::{Heard, Parrot};
+use tests::processes::PURPOSE;
+use tests::realm::Realm;
 use tests::world::{OPERATORS_TOKEN, World};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -45,6 +50,37 @@ async fn a_python_client_makes_all_four_kinds_of_call() {
         assert_eq!((&seen["answers"], &seen["code"]), (&json!(answers), &json!("OK")), "{call}");
         assert_eq!(field(&seen["metadata"], "causeway-exchange").len(), 32, "{call}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_python_client_finds_a_service_by_reflection_and_calls_it() {
+    let service = Parrot::serve_reflected().await;
+    let (realm, portal, moj) = Realm::of_two(service).await;
+    let announced = reflected(&service.to_string().parse().unwrap(), &[]).await.unwrap();
+    let announcement = Announcement {
+        subsystem: moj.subsystem.parse().unwrap(),
+        descriptors: STANDARD.encode(&announced.descriptors),
+        services: vec!["echo.v1.Echo".parse().unwrap()],
+        version: None,
+        title: None,
+        contact: "echo@moj.example".parse().unwrap(),
+        open_to: Default::default(),
+        deprecated: None,
+    };
+    let by = Actor { token: "admin".into(), from: "127.0.0.1:1".into(), calls_itself: None };
+    let published = listings::publish(&realm.servers["moj"].server, announcement, by).await.unwrap();
+    realm.in_force(published.configuration_version).await;
+    let fields = [("causeway-service", moj.subsystem.as_str()), ("causeway-purpose", PURPOSE)];
+    let asked = json!({
+        "door": portal.clients, "service": "echo.v1.Echo", "method": "Unary", "text": "Xin chào", "fields": fields,
+    });
+    let mut client = python(&root("tests/python/reflection.py"));
+    let seen = saw(&client.arg(asked.to_string()).output().await.unwrap());
+    assert_eq!(
+        seen,
+        json!({ "services": ["echo.v1.Echo"], "fields": ["text", "bytes", "number"], "answer": "Xin chào" })
+    );
+    realm.stops().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

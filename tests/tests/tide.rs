@@ -406,7 +406,7 @@ impl Country {
         };
         let instance =
             InstanceDocument { instance: "VN".parse().unwrap(), name: "A country".into(), authorities: Vec::new() };
-        let view = View { instance, members: vec![member("m0")], revoked: Vec::new() };
+        let view = View { instance, members: vec![member("m0")], revoked: Vec::new(), catalogue: Vec::new() };
         let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, NOW).unwrap();
         let first = publication.clone();
         let publication = channel::Sender::new(Arc::new(publication));

@@ -73,6 +73,7 @@ impl Register {
             | Event::Proposed { .. }
             | Event::Applied { .. }
             | Event::Renewed { .. }
+            | Event::Listed { .. }
             | Event::BackedUp { .. }
             | Event::Started { .. }
             | Event::Adopted { .. }

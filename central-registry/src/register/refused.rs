@@ -1,5 +1,8 @@
 //! Why the register refuses something, in words that name the thing, the rule and the remedy.
 
+use catalogue::Undescribed;
+use proto::catalogue::{ServiceName, Version};
+use proto::digest::Digest;
 use proto::identifier::{MemberId, ServerId, SubsystemId};
 use proto::registration::{Malformed, Registered, RequestId, Text};
 use proto::signature::KeyId;
@@ -110,6 +113,59 @@ pub enum Refused {
         /// One that is near, or where to look.
         remedy: String,
     },
+    /// Entries that are not of one publication.
+    #[error(
+        "1 to 64 entries are published at once, of one subsystem, one server and one descriptor set; publish them apart"
+    )]
+    EntriesDiffer,
+    /// A server that does not speak for the subsystem.
+    #[error("{server} does not host {subsystem}; publish at a server that does")]
+    NotHosted {
+        /// The subsystem.
+        subsystem: SubsystemId,
+        /// The server.
+        server: ServerId,
+    },
+    /// A version that is not newer.
+    #[error("{service} is listed as version {listed}, and {offered} is not newer; give a higher --version")]
+    VersionNotNewer {
+        /// The service.
+        service: ServiceName,
+        /// As it is listed.
+        listed: Version,
+        /// As it was offered.
+        offered: Version,
+    },
+    /// Descriptors that are none, or hostile.
+    #[error(transparent)]
+    Descriptors(#[from] Undescribed),
+    /// An entry that says otherwise than the descriptors.
+    #[error(
+        "the entry of {service} says otherwise than its descriptors; let `security-server services publish` make it"
+    )]
+    NotAsDescribed {
+        /// The service.
+        service: ServiceName,
+    },
+    /// Something that consumers rely on.
+    #[error(
+        "{service} {offered} breaks what consumers of {listed} rely on: {}; give it a new major version, --version {}.0, or \
+         leave that as it was",
+        .findings.join(", "), .listed.major + 1
+    )]
+    Breaks {
+        /// The service.
+        service: ServiceName,
+        /// As it is listed.
+        listed: Version,
+        /// As it was offered.
+        offered: Version,
+        /// What breaks.
+        findings: Vec<String>,
+    },
+    /// Nothing of this name is kept.
+    #[error("nothing with the SHA-256 {0} is kept here; ask for what the newest configuration names")]
+    NoContent(Digest),
     /// A subsystem's member has no signing key at the server.
     #[error("{member} has no signing key at {server}; host its subsystems at a server that it joined with")]
     SealsNothingThere {

@@ -26,6 +26,7 @@ mod generated {
 }
 
 pub use generated::administration_client::AdministrationClient;
+pub use generated::catalogue_client::CatalogueClient;
 pub use generated::global_configuration_client::GlobalConfigurationClient;
 pub use generated::registration_client::RegistrationClient;
 

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::listed::CatalogueDocument;
 use super::{Configuration, Member, Server, SigningCertificate, Standing};
 use crate::digest::Digest;
 use crate::head::Head;
@@ -289,6 +290,7 @@ impl Configuration {
         instance: &GovernedInstance,
         members: impl Iterator<Item = &'a RegisteredMember>,
         revoked: impl Iterator<Item = &'a Revoked>,
+        catalogue: impl Iterator<Item = &'a Arc<CatalogueDocument>>,
     ) -> Result<Configuration, Refused> {
         let mut configuration = Configuration {
             instance: instance.id.clone(),
@@ -302,6 +304,7 @@ impl Configuration {
             authorities: instance.authorities.clone(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
+            catalogue: catalogue.map(|document| (document.member.clone(), Arc::clone(document))).collect(),
         };
         revoked.for_each(|revoked| configuration.revoke(revoked));
         let mut named = Vec::new();
@@ -585,17 +588,17 @@ mod key_ids {
     }
 }
 
-mod as_text {
+pub(super) mod as_text {
     use std::fmt::Display;
     use std::str::FromStr;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+    pub(in super::super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<T, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)

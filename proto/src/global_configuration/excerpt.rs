@@ -70,6 +70,7 @@ impl Excerpt {
             authorities,
             revoked: BTreeSet::new(),
             last_heads: Default::default(),
+            catalogue: Default::default(),
         };
         walk.members(&subjects.members, &mut configuration).map_err(at("8.2.5"))?;
         walk.revoked(&subjects.keys, &mut configuration).map_err(at("8.2.6"))?;

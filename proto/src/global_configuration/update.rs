@@ -28,6 +28,7 @@ use super::document::{
     Edition, GovernedInstance, INSTANCE_PATH, InstanceDocument, MAX_DOCUMENT_BYTES, MemberDocument, REVOKED_SHARDS,
     Refused, RegisteredMember, Revoked, RevokedDocument,
 };
+use super::listed::CatalogueDocument;
 use crate::digest::Digest;
 use crate::identifier::InstanceId;
 use crate::signature::KeyId;
@@ -378,8 +379,7 @@ enum Meaning {
     Instance(GovernedInstance),
     Member(RegisteredMember),
     Revoked(Revoked),
-    /// Read by those who ask for it; its own signature is its member's.
-    Catalogue,
+    Catalogue(Arc<CatalogueDocument>),
 }
 
 /// The way from the root to the last target of one version.
@@ -712,7 +712,7 @@ impl<'a> Walk<'a> {
             INSTANCE_PATH => Meaning::Instance(InstanceDocument::parse(&bytes)?),
             "members" => Meaning::Member(MemberDocument::parse(path, &bytes)?),
             "revoked" => Meaning::Revoked(RevokedDocument::parse(path, &bytes)?),
-            _ => Meaning::Catalogue,
+            _ => Meaning::Catalogue(Arc::new(CatalogueDocument::parse(path, &bytes)?)),
         };
         Ok(Arc::new(Document { target, meaning }))
     }
@@ -741,7 +741,11 @@ impl<'a> Walk<'a> {
             Meaning::Revoked(keys) => Some(keys),
             _ => None,
         });
-        let configuration = Configuration::of(self.edition(signed_at)?, instance, members, revoked)?;
+        let catalogue = meanings().filter_map(|meaning| match meaning {
+            Meaning::Catalogue(document) => Some(document),
+            _ => None,
+        });
+        let configuration = Configuration::of(self.edition(signed_at)?, instance, members, revoked, catalogue)?;
         if let Some(before) = self.before {
             succeeds(&before.configuration, &configuration)?;
         }

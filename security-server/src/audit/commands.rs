@@ -259,6 +259,9 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
             let when = if *at_once { "as soon as it is published" } else { "when everybody knows it" };
             (Some(*at), format!("wanted another {} key, in use {when}", what.word()), Some(by))
         }
+        Noted::Publishing { at, by, subsystem, services } => {
+            (Some(*at), format!("had {} of {subsystem} listed in the catalogue", services.join(", ")), Some(by))
+        }
         Noted::KeyCertified { at, what, key, not_after } => {
             (Some(*at), format!("the registry certified the {} key {key} until {not_after}", what.word()), None)
         }

@@ -314,6 +314,7 @@ mod tests {
             authorities: Vec::new(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
+            catalogue: Default::default(),
         };
         for number in 0..members {
             let server: ServerId = format!("VN/GOV/m{number}/ss1").parse().unwrap();

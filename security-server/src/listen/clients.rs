@@ -1,5 +1,7 @@
 //! The clients' door: our own systems call any gRPC method of any service here, as if it were the service.
 
+mod reflection;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,7 +23,9 @@ use crate::body::Outgoing;
 use crate::forward::{Client, OwnSource};
 use crate::refusal::Refusal;
 use crate::way::{Stop, StopSwitch};
-use crate::{SecurityServer, exchange, fields};
+use crate::{SecurityServer, authenticate, authorize, exchange, fields};
+
+use reflection::Conversation;
 
 /// One listener for our own systems.
 #[derive(Clone)]
@@ -88,6 +92,12 @@ where
 
 async fn call(server: &Arc<SecurityServer>, showed: &Showed, request: Request<Incoming>) -> Response<Outgoing> {
     let language = language(request.headers());
+    if is_about_services(server, &request) {
+        return conversation(server, showed, request).unwrap_or_else(|refusal| {
+            tracing::info!(code = %refusal.code(), %refusal, "refused");
+            refused(refusal.code(), language)
+        });
+    }
     match open(server, showed, request, language).await {
         Ok(waiting) => waiting.response(language).await,
         Err(refusal) => {
@@ -118,6 +128,32 @@ async fn open(
     // The exchange runs by itself from here: that its client waits is not what keeps it going.
     let _running = exchange::consume(server, Call { permit, credential, asked, source, first, client, stop })?;
     Ok(Waiting { head: waiting, hang_up })
+}
+
+/// Reflection is answered here, unless the admin bound it to somebody's service.
+fn is_about_services(server: &SecurityServer, request: &Request<Incoming>) -> bool {
+    let path = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str).parse::<MethodPath>();
+    path.is_ok_and(|path| reflection::is_asked(&path) && !server.bindings.contains_key(path.service()))
+}
+
+fn conversation(
+    server: &Arc<SecurityServer>,
+    showed: &Showed,
+    request: Request<Incoming>,
+) -> Result<Response<Outgoing>, Refusal> {
+    let permit = server.permit().map_err(|code| Refusal::new(code, "at the clients' door"))?;
+    let (head, body) = request.into_parts();
+    let credential = credential(showed, &head.headers)?;
+    is_a_call(&head)?;
+    let provider = one(&head.headers, &fields::SERVICE)?.map(|named| named.parse());
+    let provider = provider.transpose().map_err(|error| Refusal::new(Code::IdentifierMalformed, format!("{error}")))?;
+    let client = authenticate::known(&server.clients, &credential)?;
+    let moment = server.moment();
+    let configuration = moment
+        .in_force()
+        .map_err(|_| Refusal::new(Code::ConfigurationExpired, "the configuration is past its validity"))?;
+    let client = authorize::at_home(&server.id, configuration, client)?;
+    Ok(Conversation { client, provider, permit }.answer(Arc::clone(server), body))
 }
 
 /// A client waiting for its response.
@@ -173,7 +209,8 @@ fn credential(showed: &Showed, headers: &HeaderMap) -> Result<Credential, Refusa
     }
 }
 
-fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -> Result<Asked, Refusal> {
+/// A gRPC call, and no web page's.
+fn is_a_call(head: &http::request::Parts) -> Result<(), Refusal> {
     let headers = &head.headers;
     if headers.contains_key(http::header::ORIGIN) {
         return Err(Refusal::new(Code::BrowserRefused, "the call carries an Origin"));
@@ -184,6 +221,12 @@ fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -
     if !fields::is_grpc(headers) {
         return Err(Refusal::new(Code::ContentTypeUnknown, "the content type is not application/grpc"));
     }
+    Ok(())
+}
+
+fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -> Result<Asked, Refusal> {
+    let headers = &head.headers;
+    is_a_call(head)?;
     // The path as it came, query and all: what is not of the grammar is refused, never normalised.
     let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let path: MethodPath = path.parse().map_err(|_| {

@@ -3,6 +3,7 @@
 
 pub mod keys;
 pub mod registration;
+pub mod services;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -61,6 +62,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .merge(keys::routes())
+        .merge(services::routes())
         .merge(registration::routes())
         .route("/v1/backup", post(backup))
         .route("/v1/traffic", post(traffic))

@@ -152,6 +152,13 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
         ),
     ];
 
+    let proto = "syntax = \"proto3\";\npackage births.v1;\n// Births.\nservice Births {\n  rpc Count(Asked) returns (Asked);\n}\nmessage Asked {}\n";
+    fs::write(instance.path("births.proto"), proto).unwrap();
+    let publish = format!(
+        "security-server services publish births.proto --subsystem {} --contact births@moj.example --title Hộ-tịch {at}",
+        moj.subsystem
+    );
+
     // Rehearsed: what may be done now. `restore` may not, as long as nobody is suspended.
     let before = holds(&two).await;
     for (line, foreseen) in [
@@ -165,6 +172,7 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
         (&grant(&two), "make grant 2: VN/GOV/portal/one-stop may call"),
         (&end, "end grant 1: VN/GOV/portal/one-stop may call"),
         (&rotate, "make another signing key here"),
+        (&publish, "list births.v1.Births 1.0 of VN/GOV/moj/civil-registry, 1 methods, open to every member"),
     ]
     .into_iter()
     .chain(its_own.iter().map(|(line, foreseen)| (line, *foreseen)))
@@ -220,6 +228,7 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     said.words(&format!("security-server keys list {at}"), &["authentication 1  in use", "signing 1  in use"]).await;
     said.object("security-server keys list", &format!("security-server keys list {at}")).await;
     said.object("security-server keys rotate", &rotate).await;
+    catalogued(&two, &mut said, &publish).await;
     let name = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
     for (line, _) in &its_own {
         said.object(&name(line), line).await;
@@ -246,6 +255,38 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     for process in processes {
         process.stops().await;
     }
+}
+
+/// A service is published, found and read.
+async fn catalogued(two: &Two, said: &mut Said<'_>, publish: &str) {
+    said.object("security-server services publish", publish).await;
+    let again = two.instance.run(publish).await;
+    assert_eq!(again.code, Some(3), "{again:?}");
+    let at = format!("--config {}", two.portal.file());
+    let list = format!("security-server services list {at}");
+    let listed = async { while !two.instance.run(&list).await.well().contains("births.v1.Births 1.0") {} };
+    tokio::time::timeout(SOON, listed).await.unwrap();
+    said.object("security-server services list", &list).await;
+    let search = format!("security-server services search ho-tich {at}");
+    said.words(&search, &["births.v1.Births 1.0  VN/GOV/moj/civil-registry  Hộ-tịch"]).await;
+    said.object("security-server services search", &search).await;
+    let show = format!("security-server services show births.v1.Births {at}");
+    said.words(&show, &["Count(births.v1.Asked) returns (births.v1.Asked)", "births@moj.example", "every member"])
+        .await;
+    said.object("security-server services show", &show).await;
+    let proto = format!("security-server services proto births.v1.Births {at}");
+    said.words(
+        &proto,
+        &["package births.v1;", "// Births.", "rpc Count(.births.v1.Asked) returns (.births.v1.Asked);"],
+    )
+    .await;
+    said.object("security-server services proto", &proto).await;
+    two.instance.run(&format!("{proto} --descriptors births.binpb")).await.well();
+    let written = fs::read(two.instance.path("births.binpb")).unwrap();
+    assert_eq!(catalogue::Described::read(&written).unwrap().services(), ["births.v1.Births"]);
+    let unknown = format!("security-server services show births.v1.Birth {at}");
+    let unknown = two.instance.run(&unknown).await;
+    assert!(unknown.code == Some(6) && unknown.err.contains("did you mean births.v1.Births?"), "{unknown:?}");
 }
 
 /// What an exchange left, and its proof.

@@ -1177,4 +1177,30 @@ mutants! {
         "if files > journal {" => "if !{awake} && files > journal {",
         registration::a_version_that_was_given_to_somebody_is_never_signed_again;
     }
+
+    "central-registry/src/register/listed.rs" {
+        "catalogue" "whoever has a signing key at another server lists what this one hosts"
+        "!subsystem.servers.contains(&first.server)" => "false",
+        catalogue::only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and_now;
+
+        "catalogue" "an entry that somebody kept is listed later"
+        "distance > COMMAND_WINDOW" => "false",
+        catalogue::only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and_now;
+    }
+
+    "central-registry/src/listing.rs" {
+        "catalogue" "an entry says otherwise than its descriptors"
+        "entry.descriptors != digest || said != (entry.description.clone(), entry.methods.clone())" => "false",
+        catalogue::only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and_now;
+
+        "catalogue" "what consumers rely on breaks within a major version"
+        "!findings.is_empty()" => "false",
+        catalogue::what_consumers_rely_on_breaks_with_a_new_major_version_only_and_never_in_part;
+    }
+
+    "security-server/src/listen/clients/reflection.rs" {
+        "clients' door" "a caller is told of services that are not open to its member"
+        "listed.is_open_to(&member) || listed.subsystem.member() == member" => "true",
+        catalogue::reflection_shows_each_caller_what_its_member_may_ask_for;
+    }
 }

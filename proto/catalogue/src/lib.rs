@@ -1,0 +1,10 @@
+//! What a descriptor set means to the catalogue: its services and their methods with their comments, whether a version breaks
+//! what consumers rely on, and the set as .proto text. Pure: bytes in, answers out; however hostile the bytes are.
+
+pub mod breaking;
+pub mod described;
+pub mod search;
+pub mod source;
+
+pub use breaking::breaks;
+pub use described::{Described, Undescribed, reduced};

@@ -1,0 +1,93 @@
+//! At the operators' door: the catalogue. What is published is noted first; what is shown was verified.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use command_line::Foreseen;
+use proto::identifier::SubsystemId;
+use registry_client::NoConnection;
+use serde::Deserialize;
+use tonic::Code;
+
+use super::{Asked, Door, Operator, Problem};
+use crate::listings::{self, Announcement, Unlisted};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Looking {
+    query: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Of {
+    subsystem: Option<SubsystemId>,
+}
+
+pub(super) fn routes() -> Router<Door> {
+    Router::new()
+        .route("/v1/services", get(services).post(publish))
+        .route("/v1/services/{service}", get(service))
+        .route("/v1/services/{service}/source", get(source))
+}
+
+async fn publish(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Query(asked): Query<Asked>,
+    Json(announced): Json<Announcement>,
+) -> Result<Response, Problem> {
+    let server = door.server.clone();
+    // In a task of its own: an operator who hangs up must not leave a publication that nobody noted the end of.
+    if asked.dry_run {
+        let foreseen = tokio::spawn(async move { listings::foresee(&server, announced).await }).await??;
+        return Ok(Json(Foreseen::new(foreseen)).into_response());
+    }
+    let published = tokio::spawn(async move { listings::publish(&server, announced, by).await }).await??;
+    Ok((StatusCode::CREATED, Json(published)).into_response())
+}
+
+async fn services(State(door): State<Door>, _: Operator, Query(looking): Query<Looking>) -> Result<Response, Problem> {
+    let found = match looking.query {
+        Some(query) => listings::search(&door.server, &query).await?,
+        None => listings::list(&door.server.configuration.load()),
+    };
+    Ok(Json(found).into_response())
+}
+
+async fn service(
+    State(door): State<Door>,
+    _: Operator,
+    Path(service): Path<String>,
+    Query(of): Query<Of>,
+) -> Result<Response, Problem> {
+    let entry = listings::entry(&door.server, &service, of.subsystem.as_ref()).await?;
+    Ok(Json(listings::shown(&entry)).into_response())
+}
+
+async fn source(
+    State(door): State<Door>,
+    _: Operator,
+    Path(service): Path<String>,
+    Query(of): Query<Of>,
+) -> Result<Response, Problem> {
+    let entry = listings::entry(&door.server, &service, of.subsystem.as_ref()).await?;
+    Ok(Json(listings::source(&door.server, &entry).await?).into_response())
+}
+
+impl From<Unlisted> for Problem {
+    fn from(error: Unlisted) -> Self {
+        let status = match &error {
+            Unlisted::Connection(NoConnection::Unreachable { .. }) | Unlisted::Silent => StatusCode::BAD_GATEWAY,
+            Unlisted::Refused(status) if status.code() == Code::Unavailable => StatusCode::BAD_GATEWAY,
+            Unlisted::Refused(status) if status.code() == Code::NotFound => StatusCode::NOT_FOUND,
+            Unlisted::Unknown { .. } => StatusCode::NOT_FOUND,
+            Unlisted::NotBase64 | Unlisted::NoServices | Unlisted::Several { .. } => StatusCode::BAD_REQUEST,
+            Unlisted::NotNoted(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error.to_string())
+    }
+}

@@ -1,0 +1,449 @@
+//! Services in the catalogue: ours are published with our member's key, and everybody's are found, fetched and believed only
+//! as far as the configuration pins them and their members signed them. No exchange waits for any of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use catalogue::{Described, Undescribed, reduced};
+use command_line::did_you_mean;
+use proto::catalogue::{Audience, Entry, Method, NotListed, ServiceName, VerifiedEntry, Version, verify_listed};
+use proto::digest::Digest;
+use proto::global_configuration::Configuration;
+use proto::global_configuration::listed::ListedService;
+use proto::identifier::{MemberId, SubsystemId};
+use proto::registration::Text;
+use proto::wire::registry as wire;
+use registry_client::{CatalogueClient, NoConnection};
+use serde::{Deserialize, Serialize};
+use tonic::transport::Channel;
+
+use crate::SecurityServer;
+use crate::audit::{Actor, Noted};
+use crate::keys::ring::HeldKey;
+use crate::renewal::{ASK_TIMEOUT, Renewal};
+
+/// Longest answer of the registry about the catalogue.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most bytes of entries and descriptors that are kept in memory.
+const MAX_KEPT_BYTES: usize = 32 * 1024 * 1024;
+
+/// What an operator wants to be listed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announcement {
+    /// The subsystem of ours that offers it.
+    pub subsystem: SubsystemId,
+    /// A descriptor set with all its imports, base64.
+    pub descriptors: String,
+    /// The services of it.
+    pub services: Vec<ServiceName>,
+    /// Their version; none: the first, or the one after what is listed.
+    #[serde(default)]
+    pub version: Option<Version>,
+    /// Their name for people; none: as they are called.
+    #[serde(default)]
+    pub title: Option<Text>,
+    /// Whom people ask.
+    pub contact: Text,
+    /// Who may ask for them; none: every member.
+    #[serde(default)]
+    pub open_to: BTreeSet<Audience>,
+    /// What to use instead, where they are deprecated.
+    #[serde(default)]
+    pub deprecated: Option<Text>,
+}
+
+/// What was listed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Published {
+    /// Each service with its version.
+    pub services: Vec<ServiceLine>,
+    /// The version of the configuration that says so.
+    pub configuration_version: u64,
+}
+
+/// A service in a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceLine {
+    /// The subsystem that offers it.
+    pub subsystem: SubsystemId,
+    /// Its full name.
+    pub service: ServiceName,
+    /// Its version.
+    pub version: Version,
+    /// Its name for people, where the entry was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What to use instead, where it is deprecated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
+}
+
+/// Services, as a search or the configuration gives them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ServiceLines {
+    /// Them.
+    pub services: Vec<ServiceLine>,
+    /// There are others.
+    pub more: bool,
+}
+
+/// All that an entry says.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ServiceShown {
+    /// Where, what, in which version.
+    #[serde(flatten)]
+    pub line: ServiceLine,
+    /// What it is.
+    pub description: String,
+    /// Whom people ask.
+    pub contact: String,
+    /// Who may ask for it; none: every member.
+    pub open_to: BTreeSet<Audience>,
+    /// Its methods.
+    pub methods: Vec<Method>,
+    /// SHA-256 of its descriptor set.
+    pub descriptors: String,
+    /// SHA-256 of the signed entry.
+    pub entry: String,
+    /// Who signed it, by the key's SHA-256.
+    pub signed_with: String,
+    /// When, RFC 3339.
+    pub signed_at: String,
+}
+
+/// A service's descriptors, for people and for compilers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Source {
+    /// Its files as .proto text, its own first.
+    pub files: Vec<SourceFile>,
+    /// The descriptor set, base64.
+    pub descriptors: String,
+}
+
+/// A .proto file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// Its name, as others import it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Why something of the catalogue was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Unlisted {
+    /// This server follows no registry.
+    #[error(
+        "this server follows no registry that keeps a catalogue; start it with a configuration file that names one"
+    )]
+    NoRegistry,
+    /// The registry cannot be reached.
+    #[error(transparent)]
+    Connection(#[from] NoConnection),
+    /// The registry refused.
+    #[error("the registry refused: {}", .0.message())]
+    Refused(Box<tonic::Status>),
+    /// The registry says nothing.
+    #[error("the registry does not answer within {ASK_TIMEOUT:?}; its admin is to run `central-registry doctor`")]
+    Silent,
+    /// Descriptors that are none, or hostile.
+    #[error(transparent)]
+    Descriptors(#[from] Undescribed),
+    /// They are not base64.
+    #[error("`descriptors` is no base64; let `security-server services publish` send it")]
+    NotBase64,
+    /// Nothing is named.
+    #[error("no service is named; name at least one of the descriptors' with --service")]
+    NoServices,
+    /// Another member's subsystem.
+    #[error("{subsystem} belongs to {}, and this server signs for {member}; publish it at a server of its own member", .subsystem.member())]
+    Foreign {
+        /// The subsystem.
+        subsystem: SubsystemId,
+        /// For whom this server signs.
+        member: MemberId,
+    },
+    /// Nobody lists it.
+    #[error("nobody lists {service}; {remedy}")]
+    Unknown {
+        /// As asked.
+        service: String,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
+    /// Several do.
+    #[error("{service} is offered by {}; say which with --subsystem", .subsystems.join(" and "))]
+    Several {
+        /// The service.
+        service: String,
+        /// By whom.
+        subsystems: Vec<String>,
+    },
+    /// What the registry gave is not what the configuration pins.
+    #[error(transparent)]
+    NotListed(#[from] NotListed),
+    /// The same of descriptors.
+    #[error("the registry gave other descriptors of {0} than its entry names; tell its admins")]
+    OtherDescriptors(ServiceName),
+    /// No key that is still good can sign.
+    #[error("no signing key of this server is good any more; `security-server keys list` shows them")]
+    NoGoodKey,
+    /// What was to be done could not be noted.
+    #[error("the audit log has ended ({0}): nothing was published; check the disk and restart the server")]
+    NotNoted(#[from] journal::Ended),
+}
+
+impl From<tonic::Status> for Unlisted {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// What would be listed, ready to be signed.
+struct Prepared {
+    entries: Vec<Entry>,
+    descriptors: Vec<u8>,
+    key: Arc<HeldKey>,
+}
+
+impl Announcement {
+    /// Reads the descriptors here, so that what is wrong with them is told by the one whose they are.
+    fn prepared(&self, server: &SecurityServer, renewal: &Renewal, dry_run: bool) -> Result<Prepared, Unlisted> {
+        let configuration = server.configuration.load();
+        if self.subsystem.member() != server.id.owner() {
+            return Err(Unlisted::Foreign { subsystem: self.subsystem.clone(), member: server.id.owner() });
+        }
+        if self.services.is_empty() {
+            return Err(Unlisted::NoServices);
+        }
+        let key = renewal.good_signing_key(&configuration, server.clock.now()).ok_or(Unlisted::NoGoodKey)?;
+        let given = STANDARD.decode(&self.descriptors).map_err(|_| Unlisted::NotBase64)?;
+        let names: Vec<String> = self.services.iter().map(ServiceName::to_string).collect();
+        let descriptors = reduced(&given, &names)?;
+        let described = Described::read(&descriptors)?;
+        let entry = |service: &ServiceName| -> Result<Entry, Unlisted> {
+            let (description, methods) = described.said_of(service.as_str())?;
+            let listed = configuration.services_named(service.as_str()).find(|each| each.subsystem == self.subsystem);
+            let called = service.as_str().rsplit('.').next().unwrap_or(service.as_str());
+            let called = || called.parse::<Text>().map_err(NotListed::from);
+            Ok(Entry {
+                subsystem: self.subsystem.clone(),
+                service: service.clone(),
+                version: self.version.unwrap_or(listed.map_or(Version::FIRST, |listed| listed.version.next())),
+                server: server.id.clone(),
+                time: server.clock.now(),
+                descriptors: Digest::of(&[&descriptors]),
+                title: self.title.clone().map_or_else(called, Ok)?,
+                description,
+                contact: self.contact.clone(),
+                open_to: self.open_to.clone(),
+                deprecated: self.deprecated.clone(),
+                methods,
+                dry_run,
+            })
+        };
+        let entries = self.services.iter().map(entry).collect::<Result<_, _>>()?;
+        Ok(Prepared { entries, descriptors, key })
+    }
+}
+
+impl Prepared {
+    async fn send(&self, renewal: &Renewal) -> Result<u64, Unlisted> {
+        let entries = self.entries.iter().map(|entry| entry.sign(&self.key.key)).collect();
+        let request = wire::PublishRequest { entries, descriptors: self.descriptors.clone().into() };
+        Ok(answered(client(renewal).await?.publish(request)).await?.into_inner().version)
+    }
+
+    fn lines(&self) -> Vec<ServiceLine> {
+        self.entries.iter().map(line).collect()
+    }
+}
+
+fn line(entry: &Entry) -> ServiceLine {
+    ServiceLine {
+        subsystem: entry.subsystem.clone(),
+        service: entry.service.clone(),
+        version: entry.version,
+        title: Some(entry.title.to_string()),
+        deprecated: entry.deprecated.as_ref().map(Text::to_string),
+    }
+}
+
+async fn client(renewal: &Renewal) -> Result<CatalogueClient<Channel>, Unlisted> {
+    let registry = renewal.registry();
+    let channel = registry_client::connect(&registry.address, registry.key).await?;
+    Ok(CatalogueClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
+}
+
+async fn answered<T>(
+    asked: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<tonic::Response<T>, Unlisted> {
+    Ok(tokio::time::timeout(ASK_TIMEOUT, asked).await.map_err(|_| Unlisted::Silent)??)
+}
+
+fn renewal(server: &SecurityServer) -> Result<&Renewal, Unlisted> {
+    server.renewal.as_ref().ok_or(Unlisted::NoRegistry)
+}
+
+/// Lists services of ours: noted, signed, sent, answered when the registry has published them.
+pub async fn publish(server: &SecurityServer, announced: Announcement, by: Actor) -> Result<Published, Unlisted> {
+    let renewal = renewal(server)?;
+    let prepared = announced.prepared(server, renewal, false)?;
+    let services = prepared.entries.iter().map(|entry| format!("{} {}", entry.service, entry.version)).collect();
+    let (at, subsystem) = (server.clock.now().as_millis(), announced.subsystem.to_string());
+    server.audit.note(&Noted::Publishing { at, by, subsystem, services }).await?;
+    let configuration_version = prepared.send(renewal).await?;
+    Ok(Published { services: prepared.lines(), configuration_version })
+}
+
+/// Whether it would be listed, by the very rules of the registry, and nothing else.
+pub async fn foresee(server: &SecurityServer, announced: Announcement) -> Result<Vec<String>, Unlisted> {
+    let renewal = renewal(server)?;
+    let prepared = announced.prepared(server, renewal, true)?;
+    prepared.send(renewal).await?;
+    let told = prepared.entries.iter().map(|entry| {
+        let methods = entry.methods.len();
+        let open_to = entry.open_to.iter().map(Audience::to_string).collect::<Vec<_>>().join(", ");
+        let open_to = if open_to.is_empty() { "every member".to_owned() } else { open_to };
+        let (service, version, subsystem) = (&entry.service, entry.version, &entry.subsystem);
+        format!("list {service} {version} of {subsystem}, {methods} methods, open to {open_to}")
+    });
+    Ok(told.collect())
+}
+
+/// What the configuration lists.
+pub fn list(configuration: &Configuration) -> ServiceLines {
+    let services = configuration.services().map(|listed| ServiceLine {
+        subsystem: listed.subsystem.clone(),
+        service: listed.service.clone(),
+        version: listed.version,
+        title: None,
+        deprecated: None,
+    });
+    ServiceLines { services: services.collect(), more: false }
+}
+
+/// Entries that have each word of the query. What the registry finds and the configuration does not pin is not told.
+pub async fn search(server: &SecurityServer, query: &str) -> Result<ServiceLines, Unlisted> {
+    let request = wire::FindRequest { query: query.to_owned() };
+    let found = answered(client(renewal(server)?).await?.find(request)).await?.into_inner();
+    let configuration = server.configuration.load();
+    let pinned = |signed: wire::SignedEntry| {
+        let bytes = prost::Message::encode_to_vec(&signed);
+        let digest = Digest::of(&[&bytes]);
+        let listed = configuration.services().find(|listed| listed.entry == digest)?;
+        verify_listed(&configuration, listed, &bytes).ok().map(|verified| line(verified.entry()))
+    };
+    Ok(ServiceLines { services: found.entries.into_iter().filter_map(pinned).collect(), more: found.more })
+}
+
+/// The entry of a service, fetched and verified.
+pub async fn entry(
+    server: &SecurityServer,
+    service: &str,
+    subsystem: Option<&SubsystemId>,
+) -> Result<VerifiedEntry, Unlisted> {
+    let configuration = server.configuration.load();
+    verified(server, &configuration, chosen(&configuration, service, subsystem)?).await
+}
+
+/// The entry that is listed.
+pub(crate) async fn verified(
+    server: &SecurityServer,
+    configuration: &Configuration,
+    listed: &ListedService,
+) -> Result<VerifiedEntry, Unlisted> {
+    let bytes = fetched(server, listed.entry).await?;
+    Ok(verify_listed(configuration, listed, &bytes)?)
+}
+
+/// All that an entry says.
+pub fn shown(entry: &VerifiedEntry) -> ServiceShown {
+    let (said, received) = (entry.entry(), entry.received());
+    ServiceShown {
+        line: line(said),
+        description: said.description.clone(),
+        contact: said.contact.to_string(),
+        open_to: said.open_to.clone(),
+        methods: said.methods.clone(),
+        descriptors: said.descriptors.to_string(),
+        entry: Digest::of(&[&received.to_bytes()]).to_string(),
+        signed_with: received.key().to_string(),
+        signed_at: said.time.to_string(),
+    }
+}
+
+/// The descriptors of a service, fetched and verified.
+pub async fn descriptors(server: &SecurityServer, entry: &VerifiedEntry) -> Result<(Bytes, Described), Unlisted> {
+    let said = entry.entry();
+    let bytes = fetched(server, said.descriptors).await?;
+    if Digest::of(&[&bytes]) != said.descriptors {
+        return Err(Unlisted::OtherDescriptors(said.service.clone()));
+    }
+    let described = Described::read(&bytes)?;
+    Ok((bytes, described))
+}
+
+/// The same as .proto text.
+pub async fn source(server: &SecurityServer, entry: &VerifiedEntry) -> Result<Source, Unlisted> {
+    let (bytes, described) = descriptors(server, entry).await?;
+    let files = catalogue::source::files(&described.service(entry.entry().service.as_str())?);
+    let files = files.into_iter().map(|(name, text)| SourceFile { name, text }).collect();
+    Ok(Source { files, descriptors: STANDARD.encode(bytes) })
+}
+
+/// Entries and descriptors by their SHA-256, as they were fetched: what has that name is never another.
+#[derive(Debug, Default)]
+pub(crate) struct Content(Mutex<BTreeMap<Digest, Bytes>>);
+
+impl Content {
+    fn get(&self, digest: &Digest) -> Option<Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// Where there is no room, all of it goes: what is asked for is soon here again.
+    fn keep(&self, content: &Bytes) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.values().map(Bytes::len).sum::<usize>() + content.len() > MAX_KEPT_BYTES {
+            kept.clear();
+        }
+        kept.insert(Digest::of(&[content]), content.clone());
+    }
+}
+
+async fn fetched(server: &SecurityServer, digest: Digest) -> Result<Bytes, Unlisted> {
+    if let Some(content) = server.content.get(&digest) {
+        return Ok(content);
+    }
+    let request = wire::FetchRequest { digest: digest.to_wire() };
+    let content = answered(client(renewal(server)?).await?.fetch(request)).await?.into_inner().content;
+    server.content.keep(&content);
+    Ok(content)
+}
+
+fn chosen<'a>(
+    configuration: &'a Configuration,
+    service: &str,
+    subsystem: Option<&SubsystemId>,
+) -> Result<&'a ListedService, Unlisted> {
+    let of_it = |listed: &&ListedService| subsystem.is_none_or(|subsystem| listed.subsystem == *subsystem);
+    let offered: Vec<_> =
+        configuration.services().filter(|listed| listed.service.as_str() == service).filter(of_it).collect();
+    match offered[..] {
+        [one] => Ok(one),
+        [] => {
+            let known = configuration.services().filter(of_it).map(|listed| listed.service.as_str());
+            let remedy = did_you_mean(service, known, "`security-server services list` shows those that there are");
+            Err(Unlisted::Unknown { service: service.to_owned(), remedy })
+        }
+        _ => {
+            let subsystems = offered.iter().map(|listed| listed.subsystem.to_string()).collect();
+            Err(Unlisted::Several { service: service.to_owned(), subsystems })
+        }
+    }
+}
