@@ -313,8 +313,8 @@ impl Said<'_> {
         // An evidence file has a page of its own.
         known.remove("security-server evidence get");
         known.remove("security-server evidence traffic");
-        // Doctors, audits, backups, revocations and wrong clocks have tests of their own.
-        let elsewhere = [" doctor", " audit ", " backup ", " revoke", " clock "];
+        // Doctors, audits, backups, ceremonies, revocations and wrong clocks have tests of their own.
+        let elsewhere = [" doctor", " audit ", " backup ", " ceremony ", " revoke", " clock "];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));
         assert_eq!(self.seen, known, "every command was asked");
         known.insert("--dry-run".to_owned());
