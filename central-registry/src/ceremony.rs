@@ -16,7 +16,7 @@
 mod commands;
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use base64::Engine as _;
@@ -397,16 +397,25 @@ impl Ceremony {
         let expires = next["expires"].as_str().unwrap_or_default();
         let mut changes: Vec<_> = gone.chain(come).collect();
         changes.push(format!("{} of {} holders must sign the root after it", threshold(next), has.len()));
-        for role in ["targets", "snapshot", "timestamp"] {
-            if before["roles"][role] != next["roles"][role]
-                || before["keys"] != next["keys"] && !same_keys(before, next, role)
-            {
+        for role in names(&before["roles"], &next["roles"]).filter(|role| *role != "root") {
+            if before["roles"][role] != next["roles"][role] || !same_keys(before, next, role) {
                 changes.push(format!("OTHER KEYS SIGN {role}"));
             }
+        }
+        // Whatever else the root states, whoever signs is to see that it differs.
+        let told = ["_type", "version", "expires", "spec_version", "keys", "roles"];
+        for field in names(before, next).filter(|field| !told.contains(field) && before[*field] != next[*field]) {
+            changes.push(format!("{field} CHANGES from {} to {}", before[field], next[field]));
         }
         changes.push(format!("it holds until {expires}"));
         changes
     }
+}
+
+/// The fields that one or the other has, each once.
+fn names<'a>(one: &'a Value, other: &'a Value) -> impl Iterator<Item = &'a str> {
+    let both = [one, other].into_iter().filter_map(Value::as_object).flatten().map(|(field, _)| field.as_str());
+    both.collect::<BTreeSet<_>>().into_iter()
 }
 
 /// Whether the role's keys are the same under their names.

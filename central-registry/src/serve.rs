@@ -39,7 +39,7 @@ use crate::history::{self, History, HistoryError, JOURNAL};
 use crate::init::{ANCHOR, AUTHORITY, KEYS, TLS};
 use crate::public_door;
 use crate::publish::RoleKeys;
-use crate::register::{Entry, Event, Refused};
+use crate::register::{Entry, Event, Hex, Refused};
 use crate::registration;
 use crate::registry::{Desk, Forgotten, Registry};
 use crate::restored;
@@ -104,6 +104,11 @@ pub enum StartError {
     /// The authority's file is not the one that the register knows.
     #[error("{AUTHORITY} is not the authority that the register was founded with; put it and its key back from a copy")]
     OtherAuthority,
+    /// The root is another one than the journal knows.
+    #[error(
+        "the root in {PUBLIC}/ is not the one, or a later one of the one, that the journal knows; put {PUBLIC}/ back from a mirror"
+    )]
+    OtherRoot,
     /// The TLS certificate cannot be read.
     #[error("{TLS}: {0}; put it and its key back from a copy")]
     Tls(#[from] NotACertificate),
@@ -139,7 +144,7 @@ impl StartError {
             Self::File { .. } | Self::Certificate { .. } | Self::OtherAuthority | Self::Tls(_) | Self::Handshake(_) => {
                 Exit::Usage
             }
-            Self::Key(_) | Self::Authority(_) => Exit::Usage,
+            Self::Key(_) | Self::Authority(_) | Self::OtherRoot => Exit::Usage,
             Self::History(_) | Self::Published(_) | Self::Publish(_) | Self::Listen { .. } => Exit::Failed,
         }
     }
@@ -199,6 +204,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let started = Event::Started { program: env!("CARGO_PKG_VERSION").into(), changed: register.changed_to(&settings) };
     let admitted = register.admit(Entry::of(now.as_millis(), None, started))?;
     history.record(&mut register, admitted).await?;
+    // Only the newest root, which the keys here cannot sign, says who may order what.
+    if let Some((root, persons)) = publication.persons().map_err(NotTakenUp::from)?
+        && register.governed().is_none_or(|governed| (governed.root, &governed.persons) != (root, &persons))
+    {
+        let governed = Event::Governed { root, anchor: Hex(Digest::of(&[publication.anchor()])), persons };
+        let admitted = register.admit(Entry::of(now.as_millis(), None, governed)).map_err(|_| StartError::OtherRoot)?;
+        history.record(&mut register, admitted).await?;
+    }
     let publication = Arc::new(publication);
     let forgotten = Forgotten::of(&register);
     let registry = Arc::new(Registry {
@@ -625,7 +638,9 @@ fn status(refused: &Refused) -> Status {
         | Refused::NoServer { .. }
         | Refused::NoSubsystem { .. }
         | Refused::NoKey(_) => Code::NotFound,
-        Refused::AfterRestore(_) => Code::FailedPrecondition,
+        Refused::NotTheRole { .. } | Refused::OnePerson { .. } | Refused::SamePerson { .. } => Code::PermissionDenied,
+        Refused::NoProposal => Code::NotFound,
+        Refused::AfterRestore(_) | Refused::ProposalExpired { .. } => Code::FailedPrecondition,
         Refused::ServerWaiting { .. }
         | Refused::Decided { .. }
         | Refused::StandingAlready { .. }

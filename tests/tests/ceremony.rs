@@ -132,6 +132,12 @@ async fn half_a_ceremony_is_named_and_goes_on_and_no_version_is_signed_twice() {
     fs::write(instance.path("root-2.json"), changed.to_string()).unwrap();
     refused(&instance, FINISH, Exit::Refused, &["half finished", "0 of 2 signatures", "0 of 1 signatures"]).await;
     assert!(!instance.path("registry/public/2.root.json").exists(), "nothing is published by half a ceremony");
+    // Whoever signs sees what else differs: the persons who may order, and the keys of the other roles.
+    changed["next"]["signed"]["persons"]["threshold"] = 7.into();
+    changed["next"]["signed"]["roles"]["snapshot"]["threshold"] = 2.into();
+    fs::write(instance.path("root-2.json"), changed.to_string()).unwrap();
+    let shown = run("central-registry ceremony show root-2.json").await;
+    assert!(shown.contains("persons CHANGES") && shown.contains("OTHER KEYS SIGN snapshot"), "{shown}");
     fs::write(instance.path("root-2.json"), whole).unwrap();
     run(&format!("{FINISH} --dry-run")).await;
     assert!(!instance.path("registry/public/2.root.json").exists(), "a dry run publishes nothing");
