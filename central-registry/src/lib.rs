@@ -7,6 +7,7 @@ pub mod audit;
 pub mod authority;
 pub mod backup;
 pub mod caution;
+pub mod ceremony;
 pub mod command;
 pub mod configuration;
 pub mod doctor;

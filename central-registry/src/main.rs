@@ -79,6 +79,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
             central_registry::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }
         What::Backup(command) => central_registry::backup::run(command),
+        What::Ceremony(command) => central_registry::ceremony::run(command),
         What::Completions { shell } => {
             say(&command_line::completions(shell, described(CommandLine::command(), COMMANDS)));
             Ok(Exit::Ok)

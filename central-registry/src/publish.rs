@@ -19,7 +19,7 @@
 //! of the whole in which it was last signed; the root alone counts by itself. One change of a member signs its bin, the
 //! snapshot and the timestamp again, and nothing else.
 
-mod metadata;
+pub(crate) mod metadata;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -230,6 +230,9 @@ impl Publication {
         // Later roots are handed to everybody who asks: whoever has one already does not look at it again.
         let mut introduced: BTreeMap<String, u64> =
             trusted.files().keys().map(|file| (file.clone(), trusted.version())).collect();
+        // A root of a ceremony was put there after this version was given to everybody.
+        let roots = trusted.files().keys().filter(|file| file.ends_with(".root.json"));
+        introduced.extend(roots.map(|root| (root.clone(), trusted.version() + 1)));
         for (file, bytes) in trusted.files() {
             let Some((role, issued)) = metadata::role_of(file, bytes) else { continue };
             introduced.insert(file.clone(), issued.version);

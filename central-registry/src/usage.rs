@@ -13,7 +13,7 @@ use registry_client::Fingerprint;
 
 use crate::caution::Caution;
 use crate::persons::Appointed;
-use crate::{audit, backup, doctor};
+use crate::{audit, backup, ceremony, doctor};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -188,6 +188,52 @@ pub const COMMANDS: &[Command] = &[
             "central-registry audit verify --config registry/central-registry.toml",
             "central-registry audit verify --key \"$JOURNAL_KEY\" --published mirror/public \\\n      \
              --config registry/central-registry.toml --json",
+        ],
+    },
+    Command {
+        name: "ceremony",
+        does: Does::Groups,
+        examples: &[
+            "central-registry ceremony show root-2.json",
+            "central-registry ceremony sign root-2.json --key an.pem",
+        ],
+    },
+    Command {
+        name: "ceremony key",
+        does: Does::Changes,
+        examples: &["central-registry ceremony key an.pem", "central-registry ceremony key an.pem --dry-run"],
+    },
+    Command {
+        name: "ceremony begin",
+        does: Does::Changes,
+        examples: &[
+            "central-registry ceremony begin root-2.json --from registry/public --replace \\\n      \
+             --add an.pem.pub --add binh.pem.pub --add chi.pem.pub --threshold 2",
+            "central-registry ceremony begin root-3.json --from registry/public \\\n      \
+             --remove chi.pem.pub --add dung.pem.pub --dry-run",
+        ],
+    },
+    Command {
+        name: "ceremony show",
+        does: Does::Reads,
+        examples: &["central-registry ceremony show root-2.json", "central-registry ceremony show root-2.json --json"],
+    },
+    Command {
+        name: "ceremony sign",
+        does: Does::Changes,
+        examples: &[
+            "central-registry ceremony sign root-2.json --key an.pem --dry-run",
+            "central-registry ceremony sign root-2.json --key an.pem",
+        ],
+    },
+    Command {
+        name: "ceremony finish",
+        does: Does::Changes,
+        examples: &[
+            "central-registry ceremony finish root-2.json \\\n      \
+             --config registry/central-registry.toml --dry-run",
+            "central-registry ceremony finish root-2.json \\\n      \
+             --config registry/central-registry.toml",
         ],
     },
     Command {
@@ -462,6 +508,9 @@ pub enum What {
     /// Make, verify and put back an encrypted copy of all that this registry is.
     #[command(subcommand)]
     Backup(backup::Command),
+    /// Hold the ceremony of the root: make holders' keys, begin, sign and finish the next root.
+    #[command(subcommand)]
+    Ceremony(ceremony::Command),
     /// Print what makes a shell complete these commands.
     Completions {
         /// Which shell.

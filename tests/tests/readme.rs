@@ -372,6 +372,7 @@ fn every_link_of_the_pages_leads_somewhere() {
         "CHANGELOG.md",
         "deploy/README.md",
         "deploy/COMMANDS.md",
+        "deploy/KEY_CEREMONY.md",
     ] {
         let path = repository().join(page);
         let text = fs::read_to_string(&path).unwrap();

@@ -16,11 +16,11 @@ use super::Unpublishable;
 const SPEC_VERSION: &str = "1.0.31";
 
 /// What a role says, without its type, version and expiry.
-pub(super) type Body = Map<String, Value>;
+pub(crate) type Body = Map<String, Value>;
 
 /// A role as it was signed.
 #[derive(Clone, Debug)]
-pub(super) struct Issued {
+pub(crate) struct Issued {
     pub version: u64,
     pub expires: Time,
     pub body: Body,
@@ -47,19 +47,29 @@ pub(super) fn sign(role: &str, kind: &str, issued: &Issued, keys: &[SigningKey])
     if keys.is_empty() {
         return Err(Unpublishable::NoKey(role.into()));
     }
-    let mut signed = issued.body.clone();
-    signed.insert("_type".into(), kind.into());
-    signed.insert("expires".into(), issued.expires.to_jiff().to_string().into());
-    signed.insert("spec_version".into(), SPEC_VERSION.into());
-    signed.insert("version".into(), issued.version.into());
-    let signed = Value::Object(signed);
-    // The canonical form is what is signed. It is no JSON, since a PEM's newlines stand in it as they are.
-    let canonical = to_canonical_bytes(&signed).expect("all our numbers are whole");
+    let signed = signed(kind, issued);
+    let canonical = canonical(&signed).expect("all our numbers are whole");
     let signature =
         |key: &SigningKey| json!({ "keyid": key_id(key.public()), "sig": hex::encode(key.sign(&canonical)) });
     let signatures: Vec<Value> = keys.iter().map(signature).collect();
     let file = json!({ "signatures": signatures, "signed": signed });
     Ok(serde_json::to_vec(&file).expect("a JSON value has string keys only").into())
+}
+
+/// What a file's signatures are over.
+pub(crate) fn signed(kind: &str, issued: &Issued) -> Value {
+    let mut signed = issued.body.clone();
+    signed.insert("_type".into(), kind.into());
+    signed.insert("expires".into(), issued.expires.to_jiff().to_string().into());
+    signed.insert("spec_version".into(), SPEC_VERSION.into());
+    signed.insert("version".into(), issued.version.into());
+    Value::Object(signed)
+}
+
+/// Its canonical form, which is signed. It is no JSON, since a PEM's newlines stand in it as they are. None where a number is
+/// not whole: such a file is nobody's.
+pub(crate) fn canonical(signed: &Value) -> Option<Vec<u8>> {
+    to_canonical_bytes(signed).ok()
 }
 
 /// The role and what it says, if this file is the metadata of one other than the root.
@@ -99,12 +109,13 @@ pub(super) fn key_ids(keys: &[SigningKey]) -> Vec<String> {
 }
 
 /// TUF 4.2: the SHA-256 of the key's canonical form.
-fn key_id(key: &PublicKey) -> String {
+pub(crate) fn key_id(key: &PublicKey) -> String {
     let canonical = to_canonical_bytes(&key_object(key)).expect("it holds no numbers");
     proto::digest::Digest::of(&[&canonical]).to_string()
 }
 
-fn key_object(key: &PublicKey) -> Value {
+/// The key as metadata names it.
+pub(crate) fn key_object(key: &PublicKey) -> Value {
     let spki = STANDARD.encode(key.to_spki());
     let lines: Vec<&str> =
         spki.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();

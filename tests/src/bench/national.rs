@@ -50,7 +50,8 @@ pub struct Arguments {
 /// Measures, and prints.
 pub async fn run(arguments: Arguments, itself: PathBuf) {
     if let Some(programs) = arguments.programs.clone() {
-        programs_stand_in(programs);
+        // They are started in directories of their own.
+        programs_stand_in(programs.canonicalize().expect("--programs is a directory"));
     }
     let load_before = load();
     let instance = Instance::founded().await;

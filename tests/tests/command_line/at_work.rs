@@ -365,8 +365,8 @@ impl Said<'_> {
         // An evidence file has a page of its own.
         known.remove("security-server evidence get");
         known.remove("security-server evidence traffic");
-        // Doctors, audits, backups, revocations, wrong clocks and second persons have tests of their own.
-        let elsewhere = [" doctor", " audit ", " backup ", " revoke", " clock ", " confirm"];
+        // Doctors, audits, backups, ceremonies, revocations, wrong clocks and second persons have tests of their own.
+        let elsewhere = [" doctor", " audit ", " backup ", " ceremony ", " revoke", " clock ", " confirm"];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));
         assert_eq!(self.seen, known, "every command was asked");
         known.insert("--dry-run".to_owned());
