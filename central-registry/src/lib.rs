@@ -22,6 +22,8 @@ mod registry;
 mod restored;
 mod serve;
 mod spread;
+pub mod timestamping;
+pub mod tsa;
 pub mod usage;
 
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use proto::digest::{Digest, NotADigest};
 use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
     Der, InstanceDocument, MAX_AUTHENTICATION, MAX_SERVERS, MAX_SIGNING, MAX_SUBSYSTEMS, MemberDocument,
-    ServerDocument, SigningDocument, SubsystemDocument,
+    ServerDocument, SigningDocument, SubsystemDocument, TimestampingDocument,
 };
 use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
@@ -324,6 +324,11 @@ pub enum Event {
         what: Registered,
         /// Why.
         reason: Text,
+    },
+    /// These timestamping authorities are approved from here on, and no others.
+    Timestamping {
+        /// In the order in which servers ask them.
+        approved: Vec<TimestampingDocument>,
     },
     /// The registry started with these settings and keys.
     Started {
@@ -937,6 +942,11 @@ impl Register {
             }
             Event::Published { .. } | Event::PutBack { .. } | Event::Adopted { .. } => {}
             Event::AdoptedRevocation { .. } | Event::BackedUp { .. } | Event::Started { .. } => {}
+            Event::Timestamping { approved } => {
+                let instance = self.instance.clone().ok_or(Refused::OutOfPlace)?;
+                let instance = InstanceDocument { timestamping: approved.clone(), ..instance };
+                InstanceDocument::parse(&instance.to_bytes()).map_err(|error| Refused::Failed(error.to_string()))?;
+            }
         }
         Ok(Admitted(entry))
     }
@@ -1288,6 +1298,11 @@ impl Register {
             Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
             Event::Removed { what, reason } => self.remove(what, &reason),
             Event::BackedUp { .. } => {}
+            Event::Timestamping { approved } => {
+                if let Some(instance) = &mut self.instance {
+                    instance.timestamping = approved;
+                }
+            }
             Event::Started { changed, .. } => {
                 for Changed { setting, after, .. } in changed {
                     match after {
@@ -1615,7 +1630,12 @@ mod tests {
         let (key, _) = SigningKey::generate();
         let instance = "VN".parse().unwrap();
         let event = Event::Founded {
-            instance: InstanceDocument { instance, name: "A bus".into(), authorities: Vec::new() },
+            instance: InstanceDocument {
+                instance,
+                name: "A bus".into(),
+                authorities: Vec::new(),
+                timestamping: Vec::new(),
+            },
             admin: "an".parse().unwrap(),
             key: key.public().to_spki().into(),
         };
@@ -1735,7 +1755,12 @@ mod tests {
         let authority = CertificateAuthority::open(&certificate, SigningKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
         let (key, _) = SigningKey::generate();
         let event = Event::Founded {
-            instance: InstanceDocument { instance, name: "A bus".into(), authorities: vec![certificate] },
+            instance: InstanceDocument {
+                instance,
+                name: "A bus".into(),
+                authorities: vec![certificate],
+                timestamping: Vec::new(),
+            },
             admin: "an".parse().unwrap(),
             key: key.public().to_spki().into(),
         };

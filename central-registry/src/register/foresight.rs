@@ -70,6 +70,7 @@ impl Register {
             | Event::Renewed { .. }
             | Event::BackedUp { .. }
             | Event::Started { .. }
+            | Event::Timestamping { .. }
             | Event::Adopted { .. }
             | Event::AdoptedRevocation { .. }
             | Event::PutBack { .. }
