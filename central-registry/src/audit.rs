@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use crate::configuration::{Configuration, NoConfiguration};
 use crate::history::JOURNAL;
 use crate::journal_key::{self, JOURNAL_KEY};
+use crate::persons::{Person, may_order};
 use crate::publish::Publication;
-use crate::register::{Asked, By, Entry, Event, Lost, Register};
+use crate::register::{Asked, By, Entry, Event, Hex, Lost, Register};
 use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::usage::ConfigurationFile;
 
@@ -172,7 +173,7 @@ impl Line {
         match (&self.read, &self.opened) {
             (Some(read), _) => json!({
                 "position": self.position, "at": Time::from_millis(read.at).to_string(), "from": read.from,
-                "admin": self.admin, "by": read.by, "asked": read.asked, "event": read.event,
+                "admin": self.admin, "by": read.by, "confirms": read.confirms, "asked": read.asked, "event": read.event,
             }),
             (None, opened) => json!({ "position": self.position, "opened": opened }),
         }
@@ -194,7 +195,9 @@ impl Line {
         let from = from.map(|from| format!("from {from}"));
         let asked = self.read.as_ref().and_then(|read| read.asked.as_ref());
         let asked = asked.map(|asked| format!("as {} asked (key {})", asked.server, asked.key.0));
-        let who: Vec<String> = by.into_iter().chain(asked).chain(from).collect();
+        let confirms = self.read.as_ref().and_then(|read| read.confirms);
+        let confirms = confirms.map(|command| format!("confirming the command {}", command.0));
+        let who: Vec<String> = by.into_iter().chain(confirms).chain(asked).chain(from).collect();
         if !who.is_empty() {
             text += &format!("\n{:26}{}", "", who.join(", "));
         }
@@ -236,6 +239,18 @@ impl Event {
             Self::Unhosted { subsystem, server } => format!("let {server} speak for {subsystem} no more"),
             Self::Leaving { member, reason } => format!("{member} asked to leave: {reason}"),
             Self::Removed { what, reason } => format!("removed {what}: {reason}"),
+            Self::Governed { root, persons, .. } => {
+                let person = |person: &Person| {
+                    let roles: Vec<_> = person.roles.iter().map(|role| role.word()).collect();
+                    format!("{} ({})", person.name, roles.join(", "))
+                };
+                let all: Vec<_> = persons.persons.iter().map(person).collect();
+                format!("root {root} states: {} persons for what matters, of {}", persons.threshold, all.join(", "))
+            }
+            Self::Proposed { number, expires } => {
+                format!("proposed P-{number}, which waits for others until {}", Time::from_millis(*expires))
+            }
+            Self::Confirmed { command } => format!("confirmed the command {}", command.0),
             Self::AdoptedRevocation { version, key, .. } => {
                 format!("took up that the key {} is revoked, as version {version} had said before the restore", key.0)
             }
@@ -376,7 +391,7 @@ impl Replayed {
         };
         if let Some(by) = &read.by {
             self.orders += 1;
-            match self.ordered(by, &read.event) {
+            match self.ordered(by, &read) {
                 Ok(true) => {}
                 // A version that keeps signatures is followed by none that does not.
                 Ok(false) if self.orders > self.unsigned + 1 => {
@@ -385,6 +400,9 @@ impl Replayed {
                 Ok(false) => self.unsigned += 1,
                 Err(why) => self.wrong.push(wrong(&why)),
             }
+        }
+        if read.event.is_ordered() && read.by.is_none() && read.asked.is_none() {
+            self.wrong.push(wrong(&"a decision that nobody ordered"));
         }
         if let Some(asked) = &read.asked
             && let Err(why) = self.asked(asked, &read)
@@ -403,15 +421,32 @@ impl Replayed {
     }
 
     /// Whether the admin's signature was kept; why not, where it does not hold.
-    fn ordered(&self, by: &By, event: &Event) -> Result<bool, String> {
+    fn ordered(&self, by: &By, read: &Entry) -> Result<bool, String> {
         let instance: Option<InstanceId> = self.register.instance().map(|founded| founded.instance.clone());
         let key = self.register.admin(by.admin.0).map_err(|refused| refused.to_string())?;
         let instance = instance.ok_or("an order before the founding")?;
-        match by.verify(&key, &instance, event) {
+        if let Some(command) = read.confirms {
+            by.confirms(&key, &instance, command).map_err(|error| error.to_string())?;
+            return self.proposed(command, read, &instance).map(|()| true);
+        }
+        if let (Event::Proposed { .. }, Some(Ok(order))) = (&read.event, by.order(&key, &instance)) {
+            self.register.has_role(by.admin.0, may_order(&order)).map_err(|refused| refused.to_string())?;
+        }
+        match by.verify(&key, &instance, &read.event) {
             None => Ok(false),
             Some(Ok(())) => Ok(true),
             Some(Err(error)) => Err(error.to_string()),
         }
+    }
+
+    /// Whether the person who proposed it signed just this. Those who confirmed it in between were verified with their entries.
+    fn proposed(&self, command: Hex, read: &Entry, instance: &InstanceId) -> Result<(), String> {
+        let proposal =
+            self.register.proposal(command, Time::from_millis(read.at)).map_err(|refused| refused.to_string())?;
+        let first = proposal.by.first().ok_or("a proposal of nobody")?;
+        let key = self.register.admin(first.admin.0).map_err(|refused| refused.to_string())?;
+        let verified = first.verify(&key, instance, &read.event).ok_or("a proposal whose signature was not kept")?;
+        verified.map_err(|error| error.to_string())
     }
 
     /// Whether the server's signature holds, where its request was kept. A version that keeps requests is followed by none

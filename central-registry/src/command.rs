@@ -4,11 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use command_line::{Exit, Foreseen, file_remedy, read_toml};
+use command_line::{Exit, Foreseen, did_you_mean, file_remedy, read_toml};
 use proto::digest::Digest;
 use proto::head::Head;
 use proto::identifier::InstanceId;
-use proto::registration::{Address, CommandId, Order, Token, sign_command, sign_dry_run};
+use proto::registration::{Address, CommandId, Malformed, Order, Token, ordered_by, sign_command, sign_dry_run};
 use proto::signature::SigningKey;
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
@@ -162,6 +162,18 @@ impl Admin {
         Ok(Foreseen::new(changes))
     }
 
+    /// What waits under this name for other persons.
+    pub async fn waiting(&self, proposal: &str) -> Result<wire::Proposal, Failed> {
+        let Answer::Proposals(wire::Proposals { proposals }) = self.submit(&Order::ListProposals).await? else {
+            return Err(Failed::Answer);
+        };
+        let known: Vec<String> = proposals.iter().map(|each| each.proposal.clone()).collect();
+        proposals.into_iter().find(|each| each.proposal == proposal).ok_or_else(|| {
+            let remedy = did_you_mean(proposal, known, "`central-registry proposals` shows what does");
+            Failed::Refused { code: Code::NotFound, reason: format!("nothing waits as {proposal}; {remedy}") }
+        })
+    }
+
     async fn send(&self, command: wire::SignedCommand) -> Result<Answer, Failed> {
         let channel = connect(&self.registry, self.fingerprint).await?;
         let answer = AdministrationClient::new(channel)
@@ -183,6 +195,38 @@ impl Admin {
             expires: proto::time::Time::from_millis(invited.expires),
         })
     }
+}
+
+/// What a person signed who orders something that others are to confirm: read from the very bytes, and not from what the
+/// registry says of them.
+pub struct SignedOrder {
+    digest: Digest,
+    /// What it orders.
+    pub words: String,
+}
+
+impl SignedOrder {
+    /// The order by which another person confirms it.
+    pub fn confirmed(&self) -> Order {
+        Order::Confirm(self.digest)
+    }
+}
+
+/// Reads what was signed from a proposal.
+pub fn signed(proposal: &wire::Proposal) -> Result<SignedOrder, Malformed> {
+    let words = match ordered_by(&proposal.command)? {
+        Order::Approve(request) => format!("approve {request}"),
+        Order::Host(subsystem, server) => format!("let {server} speak for {subsystem}"),
+        Order::Restore(member) => format!("restore {member}"),
+        Order::Remove(what, reason) => format!("remove {what}, for good: {reason}"),
+        other => format!("{other:?}"),
+    };
+    Ok(SignedOrder { digest: Digest::of(&[&proposal.command]), words })
+}
+
+/// How the program ends with this answer.
+pub fn exit(answer: &Answer) -> Exit {
+    if matches!(answer, Answer::Proposed(_)) { Exit::Waiting } else { Exit::Ok }
 }
 
 /// A file holds no head.
@@ -230,6 +274,12 @@ pub fn to_json(answer: &Answer) -> Value {
         Answer::Invited(invited) => json!({ "expires": invited.expires, "anchor_digest": key(&invited.anchor_digest) }),
         Answer::Decided(decided) => json!({ "version": decided.version }),
         Answer::Foreseen(wire::Foreseen { changes }) => json!(Foreseen::new(changes.clone())),
+        Answer::Proposed(wire::Proposed { proposal }) => {
+            json!({ "waiting": proposal.as_ref().map(proposal_to_json) })
+        }
+        Answer::Proposals(wire::Proposals { proposals }) => {
+            json!({ "proposals": proposals.iter().map(proposal_to_json).collect::<Vec<_>>() })
+        }
         Answer::Requests(wire::Requests { requests }) => {
             let each = requests.iter().map(|each| {
                 json!({
@@ -267,6 +317,27 @@ pub fn to_json(answer: &Answer) -> Value {
     }
 }
 
+fn proposal_to_json(proposal: &wire::Proposal) -> Value {
+    json!({
+        "proposal": proposal.proposal, "by": proposal.by, "wanted": proposal.wanted,
+        "expires": proto::time::Time::from_millis(proposal.expires).to_string(), "changes": proposal.changes,
+        "order": signed(proposal).map_or_else(|error| error.to_string(), |signed| signed.words),
+        "command_sha256": Digest::of(&[&proposal.command]).to_string(),
+    })
+}
+
+fn proposal_in_words(proposal: &wire::Proposal) -> String {
+    let order = signed(proposal).map_or_else(|error| error.to_string(), |signed| signed.words);
+    let (wanted, there) = (proposal.wanted, proposal.by.len());
+    format!(
+        "{}  {order}\n  by {}: {there} of {wanted} persons, until {}\n  would {}\n",
+        proposal.proposal,
+        proposal.by.join(", "),
+        proto::time::Time::from_millis(proposal.expires),
+        proposal.changes.join("\n  would "),
+    )
+}
+
 fn key_to_json(key: &wire::Key) -> Value {
     let time = |millis: u64| proto::time::Time::from_millis(millis).to_string();
     json!({
@@ -293,6 +364,18 @@ pub fn to_text(answer: &Answer) -> String {
         Answer::Decided(wire::Decided { version: 0 }) => "Recorded.".to_owned(),
         Answer::Decided(decided) => {
             format!("Recorded, and published as version {} of the configuration.", decided.version)
+        }
+        Answer::Proposed(wire::Proposed { proposal: None }) => String::new(),
+        Answer::Proposed(wire::Proposed { proposal: Some(proposal) }) => format!(
+            "Recorded, and waiting for other persons:\n\n{}\nNext, another person: central-registry confirm {}",
+            proposal_in_words(proposal),
+            proposal.proposal
+        ),
+        Answer::Proposals(wire::Proposals { proposals }) if proposals.is_empty() => {
+            "Nothing waits for another person.".to_owned()
+        }
+        Answer::Proposals(wire::Proposals { proposals }) => {
+            proposals.iter().map(proposal_in_words).collect::<String>().trim_end().to_owned()
         }
         Answer::Requests(wire::Requests { requests }) if requests.is_empty() => {
             "No request yet. Invite a member: central-registry invite --help".to_owned()

@@ -71,12 +71,12 @@ pub struct History {
 }
 
 impl History {
-    /// Begins the history of a new registry with its founding and its first version.
+    /// Begins the history of a new registry with its founding, who governs it, and its first version.
     pub fn found(
         directory: &Path,
         instance: &InstanceId,
         key: SigningKey,
-        entries: [Entry; 2],
+        entries: [Entry; 3],
     ) -> Result<(), HistoryError> {
         let place = directory.join(JOURNAL);
         std::fs::create_dir(&place)?;

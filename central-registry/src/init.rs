@@ -25,8 +25,9 @@ use crate::command::AdminFile;
 use crate::configuration::Configuration;
 use crate::history::{History, HistoryError};
 use crate::journal_key::{self, JOURNAL_KEY};
+use crate::persons::{Appointed, CannotGovern, Person, Persons};
 use crate::publish::{Publication, RoleKeys, Thresholds, Unpublishable, View};
-use crate::register::{Entry, Event};
+use crate::register::{Entry, Event, Hex};
 use crate::spread::{self, PUBLIC};
 use crate::tsa::TSA;
 
@@ -57,6 +58,10 @@ pub struct Options {
     pub name: Text,
     /// Who commands first: also the name of that admin's files.
     pub admin: Text,
+    /// Who else has a key, and for what.
+    pub others: Vec<Appointed>,
+    /// How many persons what matters needs.
+    pub persons_threshold: usize,
     /// Where the registry will listen.
     pub listen: SocketAddr,
     /// Where the registry will be reached, for the admin's file.
@@ -109,6 +114,17 @@ pub enum InitError {
         /// How many must sign.
         threshold: usize,
     },
+    /// A person's public key cannot be read.
+    #[error("{}: {source}; give the file that `central-registry person` made beside that person's key", .path.display())]
+    PersonKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// These persons cannot govern.
+    #[error(transparent)]
+    Persons(#[from] CannotGovern),
     /// A file could not be written.
     #[error("{path}: {source}; check the disk and who may write there, and begin again")]
     File {
@@ -135,7 +151,11 @@ impl InitError {
     /// How the program ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NotEmpty(_) | Self::AdminName(_) | Self::RootKeys { .. } => Exit::Usage,
+            Self::NotEmpty(_)
+            | Self::AdminName(_)
+            | Self::RootKeys { .. }
+            | Self::Persons(_)
+            | Self::PersonKey { .. } => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -151,6 +171,11 @@ pub fn foresee(directory: &Path, options: &Options) -> Result<Foreseen, InitErro
         format!("make {keys} root keys in {directory}/{OFFLINE}, of which {threshold} must sign a new root"),
         format!("make the keys in use in {directory}/{KEYS}, all encrypted with this passphrase"),
         format!("make the first admin's key and {directory}/{}", admin_file(&options.admin)),
+        format!(
+            "state in the root that what matters needs {} of {} persons",
+            options.persons_threshold,
+            options.others.len() + 1
+        ),
         format!("write {directory}/{CONFIGURATION}: listen at {}, reached at {}", options.listen, options.address),
     ]))
 }
@@ -195,7 +220,44 @@ fn check(directory: &Path, options: &Options) -> Result<(), InitError> {
     if !(1..=MAX_ROOT_KEYS).contains(&keys) || !(1..=keys).contains(&threshold) {
         return Err(InitError::RootKeys { keys, threshold });
     }
-    Ok(())
+    // With keys that nobody keeps: what counts here is who there is.
+    appointed(options, |_| Ok(SigningKey::generate().0)).map(drop)
+}
+
+/// Makes a person's own key in a directory, encrypted, and beside it the public half, which `init` is given. Returns both
+/// files.
+pub fn person(directory: &Path, name: &Text, passphrase: &Passphrase, cost: Cost) -> Result<[PathBuf; 2], InitError> {
+    if name.as_str().parse::<InstanceId>().is_err() {
+        return Err(InitError::AdminName(name.to_string()));
+    }
+    let [path, public] = ["pem", "pub.pem"].map(|ending| directory.join(format!("admin-{name}.{ending}")));
+    let keep = Keeping { directory, passphrase, cost };
+    // A crash in between leaves a key that nobody was told of: make another one.
+    let key = keep.key(&format!("admin-{name}.pem"))?;
+    keep.write(&format!("admin-{name}.pub.pem"), journal_key::pem(key.public()).as_bytes())?;
+    Ok([path, public])
+}
+
+/// All persons with their keys, the first admin first; refused where these cannot govern.
+fn appointed(
+    options: &Options,
+    mut key: impl FnMut(&Text) -> Result<SigningKey, InitError>,
+) -> Result<Persons, InitError> {
+    let first = Appointed::with_all_roles(options.admin.clone());
+    let mut persons = Vec::new();
+    for Appointed { name, roles, key: made } in [first].into_iter().chain(options.others.clone()) {
+        let key = match made {
+            Some(path) => {
+                let read = fs::read(&path).and_then(|pem| journal_key::parse(&pem));
+                read.map_err(|source| InitError::PersonKey { path, source })?
+            }
+            None => key(&name)?.public().clone(),
+        };
+        persons.push(Person { name, roles, key: key.to_spki().into() });
+    }
+    let persons = Persons { threshold: options.persons_threshold, persons };
+    persons.check()?;
+    Ok(persons)
 }
 
 fn beside(directory: &Path) -> PathBuf {
@@ -243,12 +305,15 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
     };
     let thresholds = Thresholds { root: options.root_threshold, ..Thresholds::SANDBOX };
     let view = View { instance: instance.clone(), members: Vec::new(), revoked: Vec::new() };
-    let publication = Publication::first(&keys, &thresholds, &view, now)?;
+    let persons = appointed(options, |name| keep.key(&format!("admin-{name}.pem")))?;
+    let publication = Publication::governed(&keys, &thresholds, Some(&persons), &view, now)?;
 
-    let admin = keep.key(&format!("admin-{}.pem", options.admin))?;
-    let founded = Event::Founded { instance, admin: options.admin.clone(), key: admin.public().to_spki().into() };
+    let key = persons.persons[0].key.clone();
+    let founded = Event::Founded { instance, admin: options.admin.clone(), key };
+    let anchor = Hex(Digest::of(&[publication.anchor()]));
+    let governed = Event::Governed { root: 1, anchor, persons: persons.clone() };
     let published = spread::published(&publication);
-    let entries = [founded, published].map(|event| Entry::of(now.as_millis(), None, event));
+    let entries = [founded, governed, published].map(|event| Entry::of(now.as_millis(), None, event));
     let journal = keep.online("journal")?;
     let path = directory.join(JOURNAL_KEY);
     journal_key::write(directory, journal.public()).map_err(|source| InitError::File { path, source })?;
@@ -260,13 +325,15 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
     keep.write(TLS, pem(&tls).as_bytes())?;
     keep.write(ANCHOR, publication.anchor())?;
     keep.write(CONFIGURATION, Configuration::text(options.listen, &options.unlock).as_bytes())?;
-    let profile = AdminFile {
-        instance: options.instance.clone(),
-        registry: options.address.clone(),
-        fingerprint,
-        key: format!("admin-{}.pem", options.admin).into(),
-    };
-    keep.write(&admin_file(&options.admin), profile.text().as_bytes())?;
+    for Person { name, .. } in &persons.persons {
+        let profile = AdminFile {
+            instance: options.instance.clone(),
+            registry: options.address.clone(),
+            fingerprint,
+            key: format!("admin-{name}.pem").into(),
+        };
+        keep.write(&admin_file(name), profile.text().as_bytes())?;
+    }
     Ok((fingerprint, Digest::of(&[publication.anchor()])))
 }
 

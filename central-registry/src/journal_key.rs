@@ -39,7 +39,8 @@ pub(crate) fn parse(pem: &[u8]) -> io::Result<PublicKey> {
     PublicKey::from_spki(&spki).map_err(|error| wrong(error.to_string()))
 }
 
-fn pem(key: &PublicKey) -> String {
+/// Its text.
+pub(crate) fn pem(key: &PublicKey) -> String {
     let text = STANDARD.encode(key.to_spki());
     let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))

@@ -14,6 +14,7 @@ pub mod history;
 pub mod init;
 pub mod journal_key;
 mod local;
+pub mod persons;
 pub mod public_door;
 pub mod publish;
 pub mod register;

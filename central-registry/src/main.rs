@@ -1,6 +1,7 @@
 //! `central-registry`: the server and its own command line.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use central_registry::configuration::Configuration;
 use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Serve, What};
 use central_registry::{Options, Settings, doctor, init, start, system_clock};
 use clap::CommandFactory;
-use command_line::{Changing, Ended, Exit, LogFormat, described, say, show};
-use keystore::Cost;
-use proto::registration::{Invitation, Order, Revocation};
+use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, described, say, show};
+use keystore::{Cost, Source};
+use proto::registration::{Invitation, Order, Revocation, Text};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -39,10 +40,12 @@ fn main() -> ExitCode {
 async fn run(what: What) -> Result<Exit, Ended> {
     match what {
         What::Init(options) => begin(options),
+        What::Person { name, directory, passphrase, changing } => person(&directory, &name, &passphrase, changing),
         What::Serve(options) => serve(options).await,
         What::Doctor(arguments) => doctor::run(arguments).await,
         What::Invite(options) => invite(options).await,
         What::Requests { admin, reading } => read(&Order::ListRequests, admin, reading.json).await,
+        What::Proposals { admin, reading } => read(&Order::ListProposals, admin, reading.json).await,
         What::Members { admin, reading } => read(&Order::ListMembers, admin, reading.json).await,
         What::Approve { request, admin, changing } => change(&Order::Approve(request), admin, changing).await,
         What::Reject { request, reason, admin, changing } => {
@@ -71,6 +74,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
             let what = kind.named(&id).map_err(wrong)?;
             carefully(&Order::Remove(what, reason), caution, admin, changing).await
         }
+        What::Confirm { proposal, caution, admin, changing } => confirm(&proposal, caution, admin, changing).await,
         What::Audit(command) => {
             central_registry::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }
@@ -93,6 +97,8 @@ fn begin(arguments: Init) -> Result<Exit, Ended> {
         instance: arguments.instance,
         name: arguments.name,
         admin: arguments.admin,
+        others: arguments.persons,
+        persons_threshold: arguments.persons_threshold,
         listen: arguments.listen,
         address: arguments.address,
         root_keys: arguments.root_keys,
@@ -135,6 +141,27 @@ fn begin(arguments: Init) -> Result<Exit, Ended> {
             made.admin.display(),
             made.anchor.display(),
             configuration.display(),
+        )
+    });
+    Ok(Exit::Ok)
+}
+
+fn person(directory: &Path, name: &Text, passphrase: &Source, changing: Changing) -> Result<Exit, Ended> {
+    if changing.dry_run {
+        let files =
+            format!("make {}/admin-{name}.pem, encrypted, and admin-{name}.pub.pem beside it", directory.display());
+        let foreseen = Foreseen::new(vec![files]);
+        show(changing.json, &foreseen, || foreseen.to_string());
+        return Ok(Exit::Ok);
+    }
+    let made = central_registry::init::person(directory, name, &passphrase.read_new().map_err(wrong)?, Cost::FULL);
+    let [key, public] = made.map_err(|error| Ended::new(error.exit(), error))?;
+    show(changing.json, &serde_json::json!({ "key": key, "public": public }), || {
+        format!(
+            "{} is {name}'s own: keep it, and give it to nobody.\n\nNext, whoever begins the instance:\n  \
+             central-registry init DIRECTORY --person {name}:registrar@{} ...",
+            key.display(),
+            public.display()
         )
     });
     Ok(Exit::Ok)
@@ -218,19 +245,35 @@ async fn change(order: &Order, arguments: AdminArgs, changing: Changing) -> Resu
     } else {
         let answer = admin.submit(order).await.map_err(failed)?;
         show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
+        return Ok(command::exit(&answer));
     }
     Ok(Exit::Ok)
 }
 
+/// Reads what waits, shows what the other person signed, and confirms just that.
+async fn confirm(proposal: &str, caution: Caution, arguments: AdminArgs, changing: Changing) -> Result<Exit, Ended> {
+    let admin = admin(arguments)?;
+    let waiting = admin.waiting(proposal).await.map_err(failed)?;
+    let signed = command::signed(&waiting).map_err(|error| Ended::new(Exit::Failed, error))?;
+    eprintln!("{} was ordered by {}: {}", waiting.proposal, waiting.by.join(", "), signed.words);
+    give(&signed.confirmed(), caution, &admin, changing).await
+}
+
 /// An order that takes somebody off the road: shown first, and asked.
 async fn carefully(order: &Order, caution: Caution, arguments: AdminArgs, changing: Changing) -> Result<Exit, Ended> {
+    give(order, caution, &admin(arguments)?, changing).await
+}
+
+async fn give(order: &Order, caution: Caution, admin: &Admin, changing: Changing) -> Result<Exit, Ended> {
     if changing.dry_run {
-        return change(order, arguments, changing).await;
+        let foreseen = admin.foresee(order).await.map_err(failed)?;
+        show(changing.json, &foreseen, || foreseen.to_string());
+        return Ok(Exit::Ok);
     }
-    let answer = caution::give(&admin(arguments)?, order, caution).await;
+    let answer = caution::give(admin, order, caution).await;
     let answer = answer.map_err(|not_done| Ended::new(not_done.exit(), not_done))?;
     show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
-    Ok(Exit::Ok)
+    Ok(command::exit(&answer))
 }
 
 fn failed(failed: Failed) -> Ended {

@@ -41,6 +41,7 @@ use proto::time::Time;
 use proto::wire::registry::File;
 use serde_json::{Map, Value, json};
 
+use crate::persons::Persons;
 use metadata::{Body, Issued, key_table, sign};
 
 /// How long the timestamp holds, and with it the version: so long a registry may be gone, and so long whoever stands in its
@@ -55,6 +56,8 @@ pub const SNAPSHOT_VALIDITY: Duration = Duration::from_secs(2 * ONLINE_VALIDITY.
 pub const TARGETS_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a root holds.
 pub const ROOT_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The field of the root that states who may order what.
+const PERSONS: &str = "persons";
 /// Into how many bins the members, and the catalogue, are spread.
 pub const BINS: usize = 256;
 /// How many differences between a version and an older one are kept at hand: nearly everybody has one of the last few.
@@ -172,7 +175,20 @@ pub enum Unpublishable {
 impl Publication {
     /// The first version: makes the root, which is the anchor that joining servers are given.
     pub fn first(keys: &RoleKeys, thresholds: &Thresholds, view: &View, now: Time) -> Result<Self, Unpublishable> {
-        let root = Issued::new(1, now, ROOT_VALIDITY, root_body(keys, thresholds));
+        Self::governed(keys, thresholds, None, view, now)
+    }
+
+    /// The same; the root states who may order what.
+    pub fn governed(
+        keys: &RoleKeys,
+        thresholds: &Thresholds,
+        persons: Option<&Persons>,
+        view: &View,
+        now: Time,
+    ) -> Result<Self, Unpublishable> {
+        let mut root = root_body(keys, thresholds);
+        root.extend(persons.map(|persons| (PERSONS.to_owned(), json!(persons))));
+        let root = Issued::new(1, now, ROOT_VALIDITY, root);
         let root = sign("root", "root", &root, &keys.root)?;
         let Change { mut bodies, documents, written } = Change::of(view, &BTreeMap::new())?;
         for bin in all_bins() {
@@ -325,6 +341,20 @@ impl Publication {
             !metadata::key_ids(keys).iter().all(is_named)
         };
         roles.into_iter().find(foreign).map(|(role, _)| role)
+    }
+
+    /// What the newest root states of persons, and its version; none: it states nothing of them.
+    pub fn persons(&self) -> Result<Option<(u64, Persons)>, Unpublishable> {
+        let broken = |reason: String| Unpublishable::Files(format!("the root's `{PERSONS}`: {reason}"));
+        let Some(mut root) = self.root() else { return Ok(None) };
+        let version = root["version"].as_u64().unwrap_or_default();
+        if root[PERSONS].is_null() {
+            return Ok(None);
+        }
+        let persons: Persons =
+            serde_json::from_value(root[PERSONS].take()).map_err(|error| broken(error.to_string()))?;
+        persons.check().map_err(|error| broken(error.to_string()))?;
+        Ok(Some((version, persons)))
     }
 
     /// What the newest root says.

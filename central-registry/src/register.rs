@@ -36,6 +36,7 @@ use proto::wire::registry::{SignedCommand, SignedServerRequest};
 use serde::{Deserialize, Serialize};
 use unicode_security::confusable_detection::skeleton;
 
+use crate::persons::{Appointed, Person, Persons, Role, may_order, needs_all};
 use crate::publish::RevokedKey;
 
 pub use refused::Refused;
@@ -48,6 +49,10 @@ pub const MAX_OPEN_INVITATIONS: usize = 10_000;
 pub const MAX_SIGNING_AT_ONCE: usize = 4;
 /// Most revoked keys of which everybody is told.
 pub const MAX_REVOKED: usize = 50_000;
+/// Most proposals that wait for other persons at a time.
+pub const MAX_PROPOSALS: usize = 1_000;
+/// How long a proposal waits for other persons.
+pub const PROPOSAL_WAITS: Duration = Duration::from_secs(24 * 3600);
 /// A command's id is remembered twice as long as a command is fresh, so that no order of clocks lets one in again.
 const COMMAND_REMEMBERED: Duration = Duration::from_secs(2 * COMMAND_WINDOW.as_secs());
 
@@ -66,6 +71,9 @@ pub struct Entry {
     /// From which address it was asked, or by whom on the registry's own machine; none: the registry did it by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// Of what needs more than one person: the SHA-256 of the command that proposed it, which `by` is the last one to confirm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirms: Option<Hex>,
     /// What.
     pub event: Event,
 }
@@ -73,7 +81,7 @@ pub struct Entry {
 impl Entry {
     /// What happened, by an admin's command or by the registry itself.
     pub fn of(at: u64, by: Option<By>, event: Event) -> Self {
-        Self { at, by, asked: None, from: None, event }
+        Self { at, by, asked: None, from: None, confirms: None, event }
     }
 }
 
@@ -180,6 +188,29 @@ impl By {
 
     /// Checks that the admin with this key signed just this event. None: the entry is of a version that kept no command.
     pub fn verify(&self, key: &PublicKey, instance: &InstanceId, event: &Event) -> Option<Result<(), NotOrdered>> {
+        let order = self.order(key, instance)?;
+        let is_it = |order: Order| if event.carries_out(&order) { Ok(()) } else { Err(NotOrdered::Another) };
+        Some(order.and_then(is_it))
+    }
+
+    /// Checks that the admin with this key confirmed this command.
+    pub fn confirms(&self, key: &PublicKey, instance: &InstanceId, command: Hex) -> Result<(), NotOrdered> {
+        let order = self.order(key, instance).ok_or(NotOrdered::Unreadable)??;
+        if order == Order::Confirm(command.0) { Ok(()) } else { Err(NotOrdered::Another) }
+    }
+
+    /// The command's bytes, where they were kept.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(&self.signed.as_ref()?.command).ok()
+    }
+
+    /// SHA-256 of the command's bytes, where they were kept.
+    pub fn digest(&self) -> Option<Hex> {
+        Some(Hex(Digest::of(&[&self.bytes()?])))
+    }
+
+    /// What the admin with this key signed.
+    pub fn order(&self, key: &PublicKey, instance: &InstanceId) -> Option<Result<Order, NotOrdered>> {
         let signed = self.signed.as_ref()?;
         let check = || {
             let decode = |text: &str| STANDARD.decode(text).map(Bytes::from).map_err(|_| NotOrdered::Unreadable);
@@ -187,8 +218,8 @@ impl By {
             let received = ReceivedCommand::parse(SignedCommand { command, key: self.admin.0.to_wire(), signature })?;
             let then = received.time();
             let verified = VerifiedCommand::verify(received, key, instance, then)?;
-            let is_it = hex::encode(verified.id()) == self.command && event.carries_out(verified.order());
-            if is_it { Ok(()) } else { Err(NotOrdered::Another) }
+            let is_it = hex::encode(verified.id()) == self.command && !verified.is_dry_run();
+            if is_it { Ok(verified.order().clone()) } else { Err(NotOrdered::Another) }
         };
         Some(check())
     }
@@ -330,6 +361,27 @@ pub enum Event {
         /// In the order in which servers ask them.
         approved: Vec<TimestampingDocument>,
     },
+    /// The signed root states who may order what.
+    Governed {
+        /// The root's version.
+        root: u64,
+        /// SHA-256 of the instance's first root.
+        anchor: Hex,
+        /// Who.
+        persons: Persons,
+    },
+    /// Somebody ordered what needs other persons too: it waits for them.
+    Proposed {
+        /// What people call it.
+        number: u64,
+        /// Until when it waits, in milliseconds since 1970.
+        expires: u64,
+    },
+    /// Another person confirmed what waits, and still another one is needed.
+    Confirmed {
+        /// SHA-256 of the command that proposed it.
+        command: Hex,
+    },
     /// The registry started with these settings and keys.
     Started {
         /// The program's version.
@@ -413,8 +465,34 @@ impl Event {
             (Order::Host(asked, at), Self::Hosted { subsystem, server })
             | (Order::Unhost(asked, at), Self::Unhosted { subsystem, server }) => asked == subsystem && at == server,
             (Order::Remove(asked, why), Self::Removed { what, reason }) => asked == what && why == reason,
+            (order, Self::Proposed { .. }) => needs_all(order),
+            (Order::Confirm(asked), Self::Confirmed { command }) => *asked == command.0,
             _ => false,
         }
+    }
+
+    /// Whether only a person's order makes it so.
+    pub(crate) fn is_ordered(&self) -> bool {
+        !self.ordering_roles().is_empty()
+    }
+
+    /// The roles that may order it; none: it is nobody's order. A proposal's are those of what it proposes.
+    fn ordering_roles(&self) -> &'static [Role] {
+        match self {
+            Self::Invited { .. } | Self::Approved { .. } | Self::Hosted { .. } | Self::Unhosted { .. } => {
+                &[Role::Registrar]
+            }
+            Self::Removed { .. } | Self::Moved { .. } | Self::Maintained { .. } => &[Role::Registrar],
+            Self::Suspended { .. } | Self::Revoked { .. } => &[Role::SecurityOfficer],
+            Self::Rejected { .. } | Self::Restored { .. } => &[Role::Registrar, Role::SecurityOfficer],
+            Self::Proposed { .. } | Self::Confirmed { .. } => &[Role::Registrar, Role::SecurityOfficer],
+            _ => &[],
+        }
+    }
+
+    /// Whether it needs as many persons as the root states.
+    fn needs_all(&self) -> bool {
+        matches!(self, Self::Approved { .. } | Self::Hosted { .. } | Self::Restored { .. } | Self::Removed { .. })
     }
 
     /// Whether it is what the server asks for itself, and nothing else. Of a certificate: that it is of the key that was sent.
@@ -640,6 +718,37 @@ pub struct Lost {
 struct Admin {
     name: Text,
     key: Der,
+    /// What an older registry's one admin might do: everything.
+    #[serde(default = "all_roles")]
+    roles: BTreeSet<Role>,
+}
+
+fn all_roles() -> BTreeSet<Role> {
+    Appointed::with_all_roles("admin".parse().expect("a text")).roles
+}
+
+/// Who may order what, as a root stated it last.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Governed {
+    /// The root's version.
+    pub root: u64,
+    /// SHA-256 of the instance's first root.
+    pub anchor: Hex,
+    /// Who.
+    pub persons: Persons,
+}
+
+/// An order that waits for other persons.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// What people call it.
+    pub number: u64,
+    /// Who ordered it, then who confirmed it.
+    pub by: Vec<By>,
+    /// Until when it waits, in milliseconds since 1970.
+    pub expires: u64,
 }
 
 /// Who is who. Serialised as the view that saves reading the whole journal.
@@ -661,6 +770,15 @@ pub struct Register {
     /// What was removed: nobody ever gets these names again, for others may still have grants for who had them.
     #[serde(default)]
     removed: BTreeSet<Registered>,
+    /// Who may order what; none: the one admin of a version that had no roles.
+    #[serde(default)]
+    governed: Option<Governed>,
+    /// What waits for other persons, by the SHA-256 of the command.
+    #[serde(default)]
+    proposals: BTreeMap<Hex, Proposal>,
+    /// How many proposals there were.
+    #[serde(default)]
+    proposed: u64,
     /// Of a key that was certified because another one asked for it: that other one.
     #[serde(default)]
     begotten: BTreeMap<Hex, Hex>,
@@ -691,6 +809,51 @@ impl Register {
     pub fn admin(&self, key: KeyId) -> Result<PublicKey, Refused> {
         let admin = self.admins.get(&Hex(key)).ok_or(Refused::NoAdmin(key))?;
         PublicKey::from_spki(admin.key.as_bytes()).map_err(|_| Refused::NoAdmin(key))
+    }
+
+    /// Who may order what, as the root states it.
+    pub fn governed(&self) -> Option<&Governed> {
+        self.governed.as_ref()
+    }
+
+    /// How many persons what matters needs.
+    pub fn persons_needed(&self) -> usize {
+        self.governed.as_ref().map_or(1, |governed| governed.persons.threshold)
+    }
+
+    /// Refuses an admin who has none of these roles.
+    pub fn has_role(&self, key: KeyId, roles: &[Role]) -> Result<(), Refused> {
+        let admin = self.admins.get(&Hex(key)).ok_or(Refused::NoAdmin(key))?;
+        if roles.iter().any(|role| admin.roles.contains(role)) {
+            return Ok(());
+        }
+        let words =
+            |roles: &mut dyn Iterator<Item = &Role>| roles.map(|role| role.word()).collect::<Vec<_>>().join(" or ");
+        Err(Refused::NotTheRole {
+            name: admin.name.clone(),
+            has: words(&mut admin.roles.iter()),
+            wanted: words(&mut roles.iter()),
+        })
+    }
+
+    /// What waits for other persons, the oldest first, by the SHA-256 of the command.
+    pub fn proposals(&self, now: Time) -> Vec<(Hex, &Proposal)> {
+        let waits = |(_, proposal): &(&Hex, &Proposal)| now.as_millis() < proposal.expires;
+        let mut waiting: Vec<_> = self.proposals.iter().filter(waits).map(|(command, it)| (*command, it)).collect();
+        waiting.sort_by_key(|(_, proposal)| proposal.number);
+        waiting
+    }
+
+    /// What was proposed with this command, if it waits still.
+    pub fn proposal(&self, command: Hex, now: Time) -> Result<&Proposal, Refused> {
+        let proposal = self.proposals.get(&command).ok_or(Refused::NoProposal)?;
+        let expires = Time::from_millis(proposal.expires);
+        if now < expires { Ok(proposal) } else { Err(Refused::ProposalExpired { number: proposal.number, expires }) }
+    }
+
+    /// The number that the next proposal gets.
+    pub fn next_proposal(&self) -> u64 {
+        self.proposed + 1
     }
 
     /// Every member's document.
@@ -888,8 +1051,71 @@ impl Register {
 
     // ---- the rules
 
-    /// Whether this entry may follow.
+    /// Whether this entry may follow, as what it says, and ordered by those who may and by as many as it needs.
     pub fn admit(&self, entry: Entry) -> Result<Admitted, Refused> {
+        self.may_follow(&entry)?;
+        self.is_ordered(&entry)?;
+        Ok(Admitted(entry))
+    }
+
+    /// What the entry would change if as many persons ordered it as it needs; or why it may not follow.
+    pub fn foreseen_if_confirmed(&self, entry: Entry) -> Result<Vec<String>, Refused> {
+        self.may_follow(&entry)?;
+        Ok(self.foreseen(&Admitted(entry)))
+    }
+
+    /// Who orders has a role for it, and enough others confirmed what needs them.
+    fn is_ordered(&self, entry: &Entry) -> Result<(), Refused> {
+        // What nobody ordered is the registry's own doing: `audit verify` names what is nobody's to do.
+        let Some(by) = &entry.by else { return Ok(()) };
+        let now = Time::from_millis(entry.at);
+        let needed = self.persons_needed();
+        let Some(command) = entry.confirms else {
+            if needed > 1 && entry.event.needs_all() {
+                return Err(Refused::OnePerson { needed });
+            }
+            return self.has_role(by.admin.0, entry.event.ordering_roles());
+        };
+        self.has_role(by.admin.0, may_order(&Order::Confirm(command.0)))?;
+        let proposal = self.proposal(command, now)?;
+        let persons: BTreeSet<Hex> = proposal.by.iter().chain([by]).map(|by| by.admin).collect();
+        self.is_another(proposal, by)?;
+        if persons.len() < needed { Err(Refused::OnePerson { needed }) } else { Ok(()) }
+    }
+
+    /// Each person counts once, and only as long as it is one.
+    fn is_another(&self, proposal: &Proposal, by: &By) -> Result<(), Refused> {
+        if proposal.by.iter().any(|before| before.admin == by.admin) {
+            return Err(Refused::SamePerson { number: proposal.number });
+        }
+        proposal.by.iter().try_for_each(|before| self.admin(before.admin.0).map(drop))
+    }
+
+    fn may_propose(&self, entry: &Entry, number: u64, expires: u64) -> Result<(), Refused> {
+        let command = entry.by.as_ref().and_then(By::digest).ok_or(Refused::OutOfPlace)?;
+        if number != self.next_proposal() || expires <= entry.at || self.proposals.contains_key(&command) {
+            return Err(Refused::OutOfPlace);
+        }
+        if self.proposals(Time::from_millis(entry.at)).len() >= MAX_PROPOSALS {
+            return Err(Refused::Limit { what: "proposals that wait", limit: MAX_PROPOSALS });
+        }
+        Ok(())
+    }
+
+    fn may_confirm(&self, entry: &Entry, command: Hex) -> Result<(), Refused> {
+        let proposal = self.proposal(command, Time::from_millis(entry.at))?;
+        self.is_another(proposal, entry.by.as_ref().ok_or(Refused::OutOfPlace)?)
+    }
+
+    /// Only a later root of the same instance says otherwise than the one before.
+    fn may_govern(&self, root: u64, anchor: Hex, persons: &Persons) -> Result<(), Refused> {
+        let before = self.governed.as_ref();
+        let follows = before.is_none_or(|before| before.root < root && before.anchor == anchor);
+        if !follows { Err(Refused::OutOfPlace) } else { persons.check().map_err(|_| Refused::OutOfPlace) }
+    }
+
+    /// Whether what the entry says may follow, whoever ordered it.
+    fn may_follow(&self, entry: &Entry) -> Result<(), Refused> {
         let founded = matches!(entry.event, Event::Founded { .. });
         if founded != self.instance.is_none() || entry.at < self.last {
             return Err(Refused::OutOfPlace);
@@ -932,6 +1158,9 @@ impl Register {
                 no_change(self.leaving.contains_key(member), &format!("{member} asked to leave already"))?;
             }
             Event::Removed { what, .. } => self.may_remove(what)?,
+            Event::Governed { root, anchor, persons } => self.may_govern(*root, *anchor, persons)?,
+            Event::Proposed { number, expires } => self.may_propose(entry, *number, *expires)?,
+            Event::Confirmed { command } => self.may_confirm(entry, *command)?,
             Event::Published { version: next, .. } | Event::PutBack { passes_over: next, .. }
                 if *next <= self.published =>
             {
@@ -948,7 +1177,7 @@ impl Register {
                 InstanceDocument::parse(&instance.to_bytes()).map_err(|error| Refused::Failed(error.to_string()))?;
             }
         }
-        Ok(Admitted(entry))
+        Ok(())
     }
 
     /// A command changes the register once.
@@ -1239,10 +1468,14 @@ impl Register {
 
     /// Makes it so. The entry is durable by now, or is being read back.
     pub fn apply(&mut self, admitted: Admitted) {
-        let Admitted(Entry { at, by, asked, from: _, event }) = admitted;
+        let Admitted(Entry { at, by, asked, from: _, confirms, event }) = admitted;
         self.last = at;
         let remembered = Time::from_millis(at).minus(COMMAND_REMEMBERED).as_millis();
         self.commands.retain(|_, time| *time >= remembered);
+        if let Some(command) = confirms {
+            self.proposals.remove(&command);
+        }
+        let ordered = by.clone();
         let signer = asked.as_ref().map(|asked| asked.key);
         let command = by.map(|by| by.command).into_iter().chain(asked.map(|asked| asked.request));
         self.commands.extend(command.map(|command| (command, at)));
@@ -1250,7 +1483,7 @@ impl Register {
             Event::Founded { instance, admin, key } => {
                 let id = Hex(Digest::of(&[key.as_bytes()]));
                 self.instance = Some(instance);
-                self.admins.insert(id, Admin { name: admin, key });
+                self.admins.insert(id, Admin { name: admin, key, roles: all_roles() });
             }
             Event::Invited { token, invitation } => {
                 let expires = Time::from_millis(at).plus(invitation.valid).as_millis();
@@ -1297,6 +1530,26 @@ impl Register {
             }
             Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
             Event::Removed { what, reason } => self.remove(what, &reason),
+            Event::Governed { root, anchor, persons } => {
+                let admin = |person: &Person| {
+                    let Person { name, roles, key } = person.clone();
+                    (Hex(person.id()), Admin { name, key, roles })
+                };
+                self.admins = persons.persons.iter().map(admin).collect();
+                self.governed = Some(Governed { root, anchor, persons });
+            }
+            Event::Proposed { number, expires } => {
+                self.proposals.retain(|_, before| before.expires > at);
+                self.proposed = number;
+                if let Some((command, by)) = ordered.and_then(|by| Some((by.digest()?, by))) {
+                    self.proposals.insert(command, Proposal { number, by: vec![by], expires });
+                }
+            }
+            Event::Confirmed { command } => {
+                if let (Some(proposal), Some(by)) = (self.proposals.get_mut(&command), ordered) {
+                    proposal.by.push(by);
+                }
+            }
             Event::BackedUp { .. } => {}
             Event::Timestamping { approved } => {
                 if let Some(instance) = &mut self.instance {
@@ -1878,6 +2131,39 @@ mod tests {
         let suspended = Event::Suspended { member: member.clone(), reason: "why".parse().unwrap() };
         let foreseen = foresee(&register, suspended);
         assert_eq!(foreseen, Taken { members: vec![member], subsystems: vec![births], ..nothing });
+    }
+
+    #[test]
+    fn where_two_persons_are_needed_no_entry_of_one_is_admitted_and_the_number_follows_a_later_root_only() {
+        let (mut register, _) = founded();
+        let keys = [SigningKey::generate().0, SigningKey::generate().0];
+        let person = |(key, name): (&SigningKey, &str)| Person {
+            name: name.parse().unwrap(),
+            roles: all_roles(),
+            key: key.public().to_spki().into(),
+        };
+        let persons: Vec<Person> = keys.iter().zip(["an", "binh"]).map(person).collect();
+        let governed = |root, threshold, anchor: &[u8]| {
+            let persons = Persons { threshold, persons: persons.clone() };
+            Event::Governed { root, anchor: Hex(Digest::of(&[anchor])), persons }
+        };
+        follow(&mut register, NOW, None, governed(1, 2, b"anchor")).unwrap();
+        let by = |id| Some(By::new(keys[0].public().id(), [id; 16]));
+        follow(&mut register, NOW, by(1), invited(1)).unwrap();
+        let restored = Event::Restored { member: "VN/GOV/moj".parse().unwrap() };
+        let mut with_member = register.clone();
+        with_member.leaving.insert("VN/GOV/moj".parse().unwrap(), "why".parse().unwrap());
+        let alone = follow(&mut with_member.clone(), NOW, by(2), restored.clone());
+        assert_eq!(alone, Err(Refused::OnePerson { needed: 2 }));
+        let confirms = Some(Hex(Digest::of(&[b"what nobody proposed"])));
+        let entry = Entry { confirms, ..Entry::of(NOW, by(2), restored) };
+        assert_eq!(with_member.admit(entry).map(|_| ()), Err(Refused::NoProposal));
+        for (root, anchor) in [(1, &b"anchor"[..]), (2, b"another instance's")] {
+            let lowered = follow(&mut register.clone(), NOW, None, governed(root, 1, anchor));
+            assert_eq!(lowered, Err(Refused::OutOfPlace), "root {root}");
+        }
+        follow(&mut register, NOW, None, governed(2, 1, b"anchor")).unwrap();
+        assert_eq!(register.persons_needed(), 1);
     }
 
     #[test]

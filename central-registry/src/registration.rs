@@ -33,8 +33,10 @@ use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
 use proto::wire::registry::join_state::State as Standing;
 
+use crate::persons::{may_order, needs_all};
 use crate::register::{
-    Admitted, Applied, Asked as AskedBy, By, Event, Hex, KeyUse, Refused, Register, Request, State, standing_word,
+    Admitted, Applied, Asked as AskedBy, By, Entry, Event, Hex, KeyUse, PROPOSAL_WAITS, Proposal, Refused, Register,
+    Request, State, standing_word,
 };
 use crate::registry::{Desk, Registry};
 use crate::spread;
@@ -81,7 +83,17 @@ pub(crate) async fn order(
         // The same rules, and no record.
         Decided::Unpublished(admitted, _) if dry_run => foreseen(&desk.register, &admitted),
         Decided::Published(admitted) if dry_run => foreseen(&desk.register, &admitted),
+        Decided::Waiting(_, mut proposal) if dry_run => {
+            let (there, wanted) = (proposal.by.len(), proposal.wanted);
+            proposal.changes.push(format!("wait until {wanted} persons ordered it: this is number {there}"));
+            Answer::Foreseen(wire::Foreseen { changes: proposal.changes })
+        }
         Decided::Nothing(answer) => answer,
+        // A crash after the record: it waits, as after an answer that was lost.
+        Decided::Waiting(admitted, proposal) => {
+            desk.record(admitted).await?;
+            Answer::Proposed(wire::Proposed { proposal: Some(proposal) })
+        }
         Decided::Unpublished(admitted, answer) => {
             desk.record(admitted).await?;
             answer
@@ -215,7 +227,9 @@ fn authenticate(
     let key = desk.register.admin(received.key())?;
     let verified = VerifiedCommand::verify(received, &key, &registry.instance, now)?;
     desk.is_new(verified.id())?;
-    if verified.is_dry_run() || matches!(verified.order(), Order::ListRequests | Order::ListMembers) {
+    if verified.is_dry_run()
+        || matches!(verified.order(), Order::ListRequests | Order::ListMembers | Order::ListProposals)
+    {
         desk.remember(verified.id(), now)?;
     } else if let Some(until) = desk.register.lost_commands_until().filter(|until| verified.time() <= *until) {
         return Err(Refused::AfterRestore(until));
@@ -230,6 +244,8 @@ enum Decided {
     Unpublished(Admitted, Answer),
     /// It is recorded, and everybody is to know.
     Published(Admitted),
+    /// It is recorded, and not carried out before other persons confirm it.
+    Waiting(Admitted, wire::Proposal),
 }
 
 /// What becomes of the order, by the register's rules.
@@ -242,55 +258,143 @@ fn decide(
 ) -> Result<Decided, Refused> {
     let Authenticated(command) = command;
     let by = By::new(command.key(), command.id()).signed(&asked.signed.0, &asked.signed.1);
-    let admit = |event| desk.admit_from(asked.from.clone(), now, Some(by), event);
+    let register = &desk.register;
+    register.has_role(command.key(), may_order(command.order()))?;
     Ok(match command.order() {
         Order::Invite(invitation) => {
-            desk.register.is_not_a_look_alike(invitation)?;
+            register.is_not_a_look_alike(invitation)?;
             let token = drawn();
-            let admitted = admit(Event::Invited { token: Hex(token.digest()), invitation: invitation.clone() })?;
+            let event = Event::Invited { token: Hex(token.digest()), invitation: invitation.clone() };
+            let admitted = desk.admit_from(asked.from, now, Some(by), event)?;
             Decided::Unpublished(admitted, Answer::Invited(invited(registry, &token, invitation, now)))
         }
-        Order::Approve(request) => {
-            let (authentication, signing) = certify(registry, &desk.register, *request, now)?;
-            Decided::Published(admit(Event::Approved { request: *request, authentication, signing })?)
-        }
-        Order::Reject(request, reason) => {
-            let admitted = admit(Event::Rejected { request: *request, reason: reason.clone() })?;
-            Decided::Unpublished(admitted, Answer::Decided(wire::Decided { version: 0 }))
-        }
-        Order::Suspend(member, reason) => {
-            Decided::Published(admit(Event::Suspended { member: member.clone(), reason: reason.clone() })?)
-        }
-        Order::Restore(member) => Decided::Published(admit(Event::Restored { member: member.clone() })?),
-        Order::Revoke(Revocation { key, reason, last_head }) => Decided::Published(admit(Event::Revoked {
-            key: Hex(*key),
-            reason: reason.clone(),
-            last_head: last_head.map(|head| head.to_text()),
-        })?),
-        Order::Move(server, address) => {
-            Decided::Published(admit(Event::Moved { server: server.clone(), address: address.clone() })?)
-        }
-        Order::Maintain(server, notice) => {
-            Decided::Published(admit(Event::Maintained { server: server.clone(), notice: notice.clone() })?)
-        }
-        Order::Host(subsystem, server) => {
-            Decided::Published(admit(Event::Hosted { subsystem: subsystem.clone(), server: server.clone() })?)
-        }
-        Order::Unhost(subsystem, server) => {
-            Decided::Published(admit(Event::Unhosted { subsystem: subsystem.clone(), server: server.clone() })?)
-        }
-        Order::Remove(what, reason) => {
-            Decided::Published(admit(Event::Removed { what: what.clone(), reason: reason.clone() })?)
-        }
+        Order::Confirm(command) => confirm(registry, desk, Hex(*command), by, asked.from, now)?,
         Order::ListRequests => {
-            let requests = desk.register.requests().map(|(id, each)| listed_request(&desk.register, id, each));
+            let requests = register.requests().map(|(id, each)| listed_request(register, id, each));
             Decided::Nothing(Answer::Requests(wire::Requests { requests: requests.collect() }))
         }
         Order::ListMembers => {
-            let members = desk.register.members().map(|member| listed_member(&desk.register, member));
+            let members = register.members().map(|member| listed_member(register, member));
             Decided::Nothing(Answer::Members(wire::Members { members: members.collect() }))
         }
+        Order::ListProposals => {
+            let waiting = register.proposals(now).into_iter();
+            let proposals = waiting.map(|(_, proposal)| listed_proposal(registry, desk, proposal, now)).collect();
+            Decided::Nothing(Answer::Proposals(wire::Proposals { proposals }))
+        }
+        order if needs_all(order) && register.persons_needed() > 1 => {
+            propose(registry, desk, order, by, asked.from, now)?
+        }
+        order => {
+            let event = event_of(registry, register, order, now)?;
+            carried_out(desk.admit_from(asked.from, now, Some(by), event)?)
+        }
     })
+}
+
+/// What was admitted is published, where it changes what everybody is to know.
+fn carried_out(admitted: Admitted) -> Decided {
+    match admitted.entry().event {
+        Event::Rejected { .. } => Decided::Unpublished(admitted, Answer::Decided(wire::Decided { version: 0 })),
+        _ => Decided::Published(admitted),
+    }
+}
+
+/// What the order makes of the register.
+fn event_of(registry: &Registry, register: &Register, order: &Order, now: Time) -> Result<Event, Refused> {
+    Ok(match order {
+        Order::Approve(request) => {
+            let (authentication, signing) = certify(registry, register, *request, now)?;
+            Event::Approved { request: *request, authentication, signing }
+        }
+        Order::Reject(request, reason) => Event::Rejected { request: *request, reason: reason.clone() },
+        Order::Suspend(member, reason) => Event::Suspended { member: member.clone(), reason: reason.clone() },
+        Order::Restore(member) => Event::Restored { member: member.clone() },
+        Order::Revoke(Revocation { key, reason, last_head }) => {
+            Event::Revoked { key: Hex(*key), reason: reason.clone(), last_head: last_head.map(|head| head.to_text()) }
+        }
+        Order::Move(server, address) => Event::Moved { server: server.clone(), address: address.clone() },
+        Order::Maintain(server, notice) => Event::Maintained { server: server.clone(), notice: notice.clone() },
+        Order::Host(subsystem, server) => Event::Hosted { subsystem: subsystem.clone(), server: server.clone() },
+        Order::Unhost(subsystem, server) => Event::Unhosted { subsystem: subsystem.clone(), server: server.clone() },
+        Order::Remove(what, reason) => Event::Removed { what: what.clone(), reason: reason.clone() },
+        Order::Invite(_) | Order::Confirm(_) | Order::ListRequests | Order::ListMembers | Order::ListProposals => {
+            return Err(Refused::OutOfPlace);
+        }
+    })
+}
+
+// ---- more than one person
+
+/// The first person orders it: recorded with the signature, once it is clear that it could be carried out now.
+fn propose(
+    registry: &Registry,
+    desk: &Desk,
+    order: &Order,
+    by: By,
+    from: String,
+    now: Time,
+) -> Result<Decided, Refused> {
+    let event = event_of(registry, &desk.register, order, now)?;
+    let changes = desk.register.foreseen_if_confirmed(Entry::of(now.as_millis(), Some(by.clone()), event))?;
+    let (number, expires) = (desk.register.next_proposal(), now.plus(PROPOSAL_WAITS).as_millis());
+    let proposal = Proposal { number, by: vec![by.clone()], expires };
+    let admitted = desk.admit_from(from, now, Some(by), Event::Proposed { number, expires })?;
+    Ok(Decided::Waiting(admitted, proposal_in_words(&desk.register, &proposal, changes)))
+}
+
+/// Another person confirms just the bytes that the first one signed. Enough persons, and it is carried out as they say.
+fn confirm(
+    registry: &Registry,
+    desk: &Desk,
+    command: Hex,
+    by: By,
+    from: String,
+    now: Time,
+) -> Result<Decided, Refused> {
+    let register = &desk.register;
+    let proposal = register.proposal(command, now)?;
+    if proposal.by.len() + 1 < register.persons_needed() {
+        let admitted = desk.admit_from(from, now, Some(by.clone()), Event::Confirmed { command })?;
+        let by = proposal.by.iter().cloned().chain([by]).collect();
+        let proposal = Proposal { by, ..proposal.clone() };
+        let waiting = listed_proposal(registry, desk, &proposal, now);
+        return Ok(Decided::Waiting(admitted, waiting));
+    }
+    let event = event_of(registry, register, &proposed(registry, register, proposal)?, now)?;
+    Ok(carried_out(desk.admit_confirmed(from, now, by, command, event)?))
+}
+
+/// What the first person signed.
+fn proposed(registry: &Registry, register: &Register, proposal: &Proposal) -> Result<Order, Refused> {
+    let first = proposal.by.first().ok_or(Refused::OutOfPlace)?;
+    let order = first.order(&register.admin(first.admin.0)?, &registry.instance).ok_or(Refused::OutOfPlace)?;
+    let order = order.map_err(|error| Refused::Failed(error.to_string()))?;
+    // A later root may have taken the role away.
+    register.has_role(first.admin.0, may_order(&order))?;
+    Ok(order)
+}
+
+fn listed_proposal(registry: &Registry, desk: &Desk, proposal: &Proposal, now: Time) -> wire::Proposal {
+    let register = &desk.register;
+    let foreseen = || {
+        let event = event_of(registry, register, &proposed(registry, register, proposal)?, now)?;
+        register.foreseen_if_confirmed(Entry::of(now.as_millis(), None, event))
+    };
+    let changes = foreseen().unwrap_or_else(|refused| vec![format!("nothing now: {refused}")]);
+    proposal_in_words(register, proposal, changes)
+}
+
+fn proposal_in_words(register: &Register, proposal: &Proposal, changes: Vec<String>) -> wire::Proposal {
+    let name = |by: &By| register.admin_name(by.admin.0).map(ToString::to_string).unwrap_or_default();
+    wire::Proposal {
+        proposal: format!("P-{}", proposal.number),
+        command: proposal.by.first().and_then(By::bytes).unwrap_or_default().into(),
+        by: proposal.by.iter().map(name).collect(),
+        wanted: register.persons_needed() as u64,
+        expires: proposal.expires,
+        changes,
+    }
 }
 
 /// Makes the certificates of a waiting request: the keys are the applicant's, all else is the register's.

@@ -15,7 +15,7 @@ use crate::Clock;
 use crate::authority::CertificateAuthority;
 use crate::history::{self, History};
 use crate::publish::{Publication, RoleKeys};
-use crate::register::{Admitted, Asked, By, Entry, Event, Lost, Refused, Register};
+use crate::register::{Admitted, Asked, By, Entry, Event, Hex, Lost, Refused, Register};
 use crate::tsa::TimestampingAuthority;
 
 /// Most commands that only read and are remembered, so that none is answered twice.
@@ -121,12 +121,25 @@ impl Desk {
     /// Whether an event may follow now that a server asked for, from there.
     pub fn admit_asked(&self, from: String, now: Time, asked: Asked, event: Event) -> Result<Admitted, Refused> {
         let (asked, from) = (Some(asked), Some(from));
-        self.register.admit(Entry { at: now.as_millis(), by: None, asked, from, event })
+        self.register.admit(Entry { asked, from, ..Entry::of(now.as_millis(), None, event) })
     }
 
     /// The same, asked from there.
     pub fn admit_from(&self, from: String, now: Time, by: Option<By>, event: Event) -> Result<Admitted, Refused> {
         self.register.admit(Entry { from: Some(from), ..Entry::of(now.as_millis(), by, event) })
+    }
+
+    /// Whether an event may follow now that others proposed with this command, and this one confirms.
+    pub fn admit_confirmed(
+        &self,
+        from: String,
+        now: Time,
+        by: By,
+        command: Hex,
+        event: Event,
+    ) -> Result<Admitted, Refused> {
+        let entry = Entry::of(now.as_millis(), Some(by), event);
+        self.register.admit(Entry { from: Some(from), confirms: Some(command), ..entry })
     }
 
     /// Makes what was admitted durable, and so.

@@ -39,7 +39,7 @@ use crate::history::{self, History, HistoryError, JOURNAL};
 use crate::init::{ANCHOR, AUTHORITY, KEYS, TLS};
 use crate::public_door;
 use crate::publish::RoleKeys;
-use crate::register::{Entry, Event, Refused};
+use crate::register::{Entry, Event, Hex, Refused};
 use crate::registration;
 use crate::registry::{Desk, Forgotten, Registry};
 use crate::restored;
@@ -110,6 +110,11 @@ pub enum StartError {
     /// The authority's file is not the one that the register knows.
     #[error("{AUTHORITY} is not the authority that the register was founded with; put it and its key back from a copy")]
     OtherAuthority,
+    /// The root is another one than the journal knows.
+    #[error(
+        "the root in {PUBLIC}/ is not the one, or a later one of the one, that the journal knows; put {PUBLIC}/ back from a mirror"
+    )]
+    OtherRoot,
     /// The TLS certificate cannot be read.
     #[error("{TLS}: {0}; put it and its key back from a copy")]
     Tls(#[from] NotACertificate),
@@ -148,7 +153,7 @@ impl StartError {
             Self::File { .. } | Self::Certificate { .. } | Self::OtherAuthority | Self::Tls(_) | Self::Handshake(_) => {
                 Exit::Usage
             }
-            Self::Key(_) | Self::Authority(_) | Self::Timestamping(_) => Exit::Usage,
+            Self::Key(_) | Self::Authority(_) | Self::Timestamping(_) | Self::OtherRoot => Exit::Usage,
             Self::History(_) | Self::Published(_) | Self::Publish(_) | Self::Listen { .. } => Exit::Failed,
         }
     }
@@ -214,6 +219,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         history.record(&mut register, admitted).await?;
     }
     let tsa = TimestampingAuthority::open(&directory, &passphrase, &authority, now)?;
+    // Only the newest root, which the keys here cannot sign, says who may order what.
+    if let Some((root, persons)) = publication.persons().map_err(NotTakenUp::from)?
+        && register.governed().is_none_or(|governed| (governed.root, &governed.persons) != (root, &persons))
+    {
+        let governed = Event::Governed { root, anchor: Hex(Digest::of(&[publication.anchor()])), persons };
+        let admitted = register.admit(Entry::of(now.as_millis(), None, governed)).map_err(|_| StartError::OtherRoot)?;
+        history.record(&mut register, admitted).await?;
+    }
     let publication = Arc::new(publication);
     let forgotten = Forgotten::of(&register);
     let registry = Arc::new(Registry {
@@ -654,7 +667,9 @@ fn status(refused: &Refused) -> Status {
         | Refused::NoServer { .. }
         | Refused::NoSubsystem { .. }
         | Refused::NoKey(_) => Code::NotFound,
-        Refused::AfterRestore(_) => Code::FailedPrecondition,
+        Refused::NotTheRole { .. } | Refused::OnePerson { .. } | Refused::SamePerson { .. } => Code::PermissionDenied,
+        Refused::NoProposal => Code::NotFound,
+        Refused::AfterRestore(_) | Refused::ProposalExpired { .. } => Code::FailedPrecondition,
         Refused::ServerWaiting { .. }
         | Refused::Decided { .. }
         | Refused::StandingAlready { .. }

@@ -12,6 +12,7 @@ use proto::signature::KeyId;
 use registry_client::Fingerprint;
 
 use crate::caution::Caution;
+use crate::persons::Appointed;
 use crate::{audit, backup, doctor};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
@@ -29,10 +30,15 @@ pub const COMMANDS: &[Command] = &[
         does: Does::Changes,
         examples: &[
             "central-registry init registry --instance VN --name \"National data bus\" \\\n      \
-             --address registry.gov.vn:4001",
-            "central-registry init registry --instance VN --name \"National data bus\" \\\n      \
-             --address registry.gov.vn:4001 --passphrase credential:registry --dry-run",
+             --admin an --person binh:registrar --person chi:auditor",
+            "central-registry init trial --instance VN --name \"A trial\" \\\n      \
+             --admin an --persons-threshold 1 --dry-run",
         ],
+    },
+    Command {
+        name: "person",
+        does: Does::Changes,
+        examples: &["central-registry person binh", "central-registry person binh keys --dry-run"],
     },
     Command {
         name: "serve",
@@ -150,6 +156,16 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "proposals",
+        does: Does::Reads,
+        examples: &["central-registry proposals", "central-registry proposals --json"],
+    },
+    Command {
+        name: "confirm",
+        does: Does::Changes,
+        examples: &["central-registry confirm P-1 --dry-run", "central-registry confirm P-1 --yes"],
+    },
+    Command {
         name: "audit",
         does: Does::Groups,
         examples: &[
@@ -230,6 +246,20 @@ pub struct CommandLine {
 pub enum What {
     /// Begin an instance: keys, authority, first admin, first configuration.
     Init(Init),
+    /// Make a person's own key, before `init`: that person keeps it, and `init` is given its public half.
+    Person {
+        /// Who; names the files.
+        name: Text,
+        /// The directory in which they are made.
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+        /// Where the passphrase of the key comes from: credential:NAME, fd:NUMBER or prompt.
+        #[arg(long, default_value = "prompt")]
+        passphrase: Source,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Run the registry until SIGTERM.
     Serve(Serve),
     /// Look at this registry and at all that it rests on, and name the first cause of what is wrong. Changes nothing.
@@ -403,6 +433,29 @@ pub enum What {
         #[command(flatten)]
         changing: Changing,
     },
+    /// Show what one person ordered and others are to confirm.
+    Proposals {
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// How the answer is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Confirm what another person ordered: just the command that this one signed. It is shown first.
+    Confirm {
+        /// The proposal, like P-1.
+        proposal: String,
+        /// Whether the admin is asked.
+        #[command(flatten)]
+        caution: Caution,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Show who decided what here and when, and verify that record.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -461,9 +514,16 @@ pub struct Init {
     /// Its name for people.
     #[arg(long)]
     pub name: Text,
-    /// Who commands first; names the admin's files.
-    #[arg(long, default_value = "admin")]
+    /// Who commands first, as registrar and security officer; names the admin's files.
+    #[arg(long)]
     pub admin: Text,
+    /// Who else has a key: NAME:ROLE or NAME:ROLE+ROLE, the roles registrar, security-officer and auditor; followed by @FILE
+    /// with the public half of the key that `person` made for them, else one is made here; may be given several times.
+    #[arg(long = "person", value_name = "NAME:ROLE[@FILE]")]
+    pub persons: Vec<Appointed>,
+    /// How many persons an approval, a return, a removal and the like need.
+    #[arg(long, default_value_t = 2)]
+    pub persons_threshold: usize,
     /// Where the registry will listen.
     #[arg(long, default_value = "0.0.0.0:4001")]
     pub listen: SocketAddr,

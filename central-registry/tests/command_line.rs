@@ -29,13 +29,17 @@ fn begun() -> TempDir {
     directory
 }
 
-const INIT: [&str; 12] = [
+const INIT: [&str; 16] = [
     "init",
     "bus",
     "--instance",
     "VN",
     "--name",
     "A bus",
+    "--admin",
+    "admin",
+    "--persons-threshold",
+    "1",
     "--listen",
     "127.0.0.1:0",
     "--passphrase",

@@ -224,6 +224,8 @@ async fn start_registry(directory: &Path, passphrase: &Passphrase) -> Result<cen
             admin: "admin".parse()?,
             listen,
             address: listen.to_string().parse()?,
+            others: Vec::new(),
+            persons_threshold: 1,
             root_keys: 1,
             root_threshold: 1,
             unlock: Source::Prompt,

@@ -368,6 +368,10 @@ pub enum Order {
     Unhost(SubsystemId, ServerId),
     /// Remove what is registered, for good, and say why.
     Remove(Registered, Text),
+    /// Carry out what another person ordered: the command with this SHA-256.
+    Confirm(Digest),
+    /// Show what waits for another person.
+    ListProposals,
     /// Show the requests.
     ListRequests,
     /// Show the members.
@@ -544,6 +548,13 @@ fn signed_command(command: wire::Command, key: &SigningKey) -> wire::SignedComma
     wire::SignedCommand { command: command.into(), key: key.public().id().to_wire(), signature: signature.into() }
 }
 
+/// What the bytes of a command order, whoever signed them: for a person who is to confirm just these.
+pub fn ordered_by(command: &[u8]) -> Result<Order, Malformed> {
+    within("the command", command.len(), MAX_SIGNED_BYTES)?;
+    let read: wire::Command = decode_canonical(command, "Command")?;
+    Order::parse(read.order.ok_or_else(|| rule("the order", "", "the command must hold one order"))?)
+}
+
 /// A command, read: well formed, and nothing more is known of it.
 #[derive(Debug)]
 pub struct ReceivedCommand {
@@ -661,6 +672,11 @@ impl Order {
             Wire::Host(it) => Self::Host(it.subsystem.parse()?, it.server.parse()?),
             Wire::Unhost(it) => Self::Unhost(it.subsystem.parse()?, it.server.parse()?),
             Wire::Remove(it) => Self::Remove(Registered::parse(it.what)?, it.reason.parse()?),
+            Wire::Confirm(it) => Self::Confirm(
+                Digest::try_from(&it.proposal[..])
+                    .map_err(|_| rule("the proposal", &hex::encode(&it.proposal), "it is 32 bytes"))?,
+            ),
+            Wire::ListProposals(_) => Self::ListProposals,
             Wire::ListRequests(_) => Self::ListRequests,
             Wire::ListMembers(_) => Self::ListMembers,
         })
@@ -705,6 +721,8 @@ impl Order {
             Self::Remove(what, reason) => {
                 Wire::Remove(wire::Remove { what: Some(what.to_wire()), reason: reason.to_string() })
             }
+            Self::Confirm(proposal) => Wire::Confirm(wire::Confirm { proposal: proposal.to_wire() }),
+            Self::ListProposals => Wire::ListProposals(wire::ListProposals {}),
             Self::ListRequests => Wire::ListRequests(wire::ListRequests {}),
             Self::ListMembers => Wire::ListMembers(wire::ListMembers {}),
         }
@@ -978,6 +996,8 @@ mod tests {
             Order::Remove(Registered::Member("VN/GOV/moj".parse().unwrap()), "merged".parse().unwrap()),
             Order::Remove(Registered::Server("VN/GOV/moj/ss1".parse().unwrap()), "old".parse().unwrap()),
             Order::Remove(Registered::Subsystem("VN/GOV/moj/births".parse().unwrap()), "old".parse().unwrap()),
+            Order::Confirm(Digest::of(&[b"a command"])),
+            Order::ListProposals,
             Order::ListRequests,
             Order::ListMembers,
         ]

@@ -291,17 +291,31 @@ impl Member {
 }
 
 impl Instance {
-    /// `central-registry init`.
+    /// `central-registry init`, with one person who decides alone.
     pub async fn founded() -> Self {
+        Self::founded_by("--admin admin --persons-threshold 1").await
+    }
+
+    /// The same with these persons.
+    pub async fn founded_by(persons: &str) -> Self {
         let instance = Self { directory: tempfile::tempdir().unwrap(), registry: reserved() };
         // What systemd would give to the services, decrypted.
         std::fs::create_dir(instance.path("credentials")).unwrap();
         instance.credential("registry");
         let address = instance.registry;
+        // Who is to have a key of their own made it before.
+        std::fs::create_dir(instance.path("keys")).unwrap();
+        for person in persons.split_whitespace().filter_map(|word| word.split_once("@keys/admin-")) {
+            let name = person.1.trim_end_matches(".pub.pem");
+            instance.credential(name);
+            instance.run(&format!("central-registry person {name} keys --passphrase credential:{name}")).await.well();
+            let file = instance.path("registry").join(format!("admin-{name}.pem"));
+            assert!(!file.exists());
+        }
         instance
             .run(&format!(
-                "central-registry init registry --instance VN --name Country --listen {address} --address {address} \
-                 --passphrase credential:registry --unlock credential:registry"
+                "central-registry init registry --instance VN --name Country {persons} \
+                 --listen {address} --address {address} --passphrase credential:registry --unlock credential:registry"
             ))
             .await
             .well();

@@ -55,6 +55,8 @@ impl Realm {
             admin: "admin".parse().unwrap(),
             listen: "127.0.0.1:0".parse().unwrap(),
             address: "127.0.0.1:1".parse().unwrap(),
+            others: Vec::new(),
+            persons_threshold: 1,
             root_keys: 1,
             root_threshold: 1,
             unlock: Source::Prompt,

@@ -961,6 +961,8 @@ impl Country {
                 admin: "admin".parse().unwrap(),
                 listen: address,
                 address: address.to_string().parse().unwrap(),
+                others: Vec::new(),
+                persons_threshold: 1,
                 root_keys: 1,
                 root_threshold: 1,
                 unlock: Source::Prompt,

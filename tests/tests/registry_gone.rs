@@ -101,6 +101,8 @@ async fn a_suspension_is_in_force_within_a_second_on_a_connected_server_while_th
             admin: "admin".parse().unwrap(),
             listen: "127.0.0.1:0".parse().unwrap(),
             address: "127.0.0.1:1".parse().unwrap(),
+            others: Vec::new(),
+            persons_threshold: 1,
             root_keys: 1,
             root_threshold: 1,
             unlock: Source::Prompt,

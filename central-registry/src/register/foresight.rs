@@ -65,7 +65,12 @@ impl Register {
             Event::Unhosted { subsystem, server } => format!("let {server} speak for {subsystem} no more"),
             Event::Leaving { member, reason } => format!("note that {member} asks to leave: \"{reason}\""),
             Event::Removed { what, .. } => format!("remove {what} for good: nobody ever gets its name again"),
+            Event::Confirmed { command } => {
+                format!("confirm the command {}, which still another person is to confirm", command.0)
+            }
             Event::Founded { .. }
+            | Event::Governed { .. }
+            | Event::Proposed { .. }
             | Event::Applied { .. }
             | Event::Renewed { .. }
             | Event::BackedUp { .. }

@@ -1,7 +1,7 @@
 //! Why the register refuses something, in words that name the thing, the rule and the remedy.
 
 use proto::identifier::{MemberId, ServerId, SubsystemId};
-use proto::registration::{Malformed, Registered, RequestId};
+use proto::registration::{Malformed, Registered, RequestId, Text};
 use proto::signature::KeyId;
 use proto::time::Time;
 
@@ -14,6 +14,39 @@ pub enum Refused {
     /// The key that signed is no admin's.
     #[error("key {0} is no admin's of this instance; use the key file that `init` made")]
     NoAdmin(KeyId),
+    /// The admin's role is another.
+    #[error("{name} is {has} here, and this is for a {wanted}; ask one of those")]
+    NotTheRole {
+        /// Who.
+        name: Text,
+        /// What this person is.
+        has: String,
+        /// Who may.
+        wanted: String,
+    },
+    /// It needs more persons.
+    #[error("this needs {needed} persons; the first one orders it, and others confirm it: `central-registry confirm`")]
+    OnePerson {
+        /// How many.
+        needed: usize,
+    },
+    /// The same person again.
+    #[error("this person is among those of P-{number} already, and counts once; let another one confirm it")]
+    SamePerson {
+        /// The proposal.
+        number: u64,
+    },
+    /// Nothing waits with this digest.
+    #[error("nothing that was ordered so waits here; `central-registry proposals` shows what does")]
+    NoProposal,
+    /// It waited too long.
+    #[error("P-{number} waited until {expires} and is no more; order it again")]
+    ProposalExpired {
+        /// The proposal.
+        number: u64,
+        /// Until when.
+        expires: Time,
+    },
     /// The command was carried out already.
     #[error("command {0} was received already; sign a new one")]
     CommandRepeated(String),

@@ -32,6 +32,11 @@ pub struct Office {
 
 impl Office {
     pub async fn open() -> Self {
+        Self::of(&[], 1).await
+    }
+
+    /// With these persons besides the first admin, so many of whom what matters needs.
+    pub async fn of(others: &[&str], persons_threshold: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let time = Arc::new(AtomicU64::new(BEGINNING));
         let passphrase = Passphrase::random();
@@ -41,6 +46,8 @@ impl Office {
             admin: "an.nguyen".parse().unwrap(),
             listen: "127.0.0.1:0".parse().unwrap(),
             address: "127.0.0.1:4001".parse().unwrap(),
+            others: others.iter().map(|person| person.parse().unwrap()).collect(),
+            persons_threshold,
             root_keys: 1,
             root_threshold: 1,
             unlock: Source::Prompt,
@@ -68,6 +75,19 @@ impl Office {
         let running = run(&directory, &passphrase, &time).await;
         let admin = Admin { registry: running.address().to_string().parse().unwrap(), ..admin };
         Self { running, admin, time, passphrase, directory }
+    }
+
+    /// Another person, with the key of that name.
+    #[allow(dead_code, reason = "not every test has several")]
+    pub fn person(&self, name: &str) -> Admin {
+        let key = self.path().join(format!("admin-{name}.pem"));
+        Admin {
+            instance: "VN".parse().unwrap(),
+            registry: self.address(),
+            fingerprint: self.running.fingerprint(),
+            key: keystore::open(&key, &self.passphrase).unwrap(),
+            clock: clock(&self.time),
+        }
     }
 
     pub fn settings(&self) -> Settings {

@@ -116,7 +116,9 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     let lost = instance.invite(&other).await;
     let (member, server) = ("VN/GOV/new", "VN/GOV/new/ss1");
     let join = join(&invitation, &tax);
-    let init = format!("central-registry init fresh --instance VN --name Fresh {AS_ADMIN}");
+    let person = format!("central-registry person chi {AS_ADMIN}");
+    let init =
+        format!("central-registry init fresh --instance VN --name Fresh --admin an --person binh:registrar {AS_ADMIN}");
     let asks =
         |line: &str| line.replace(" tax ", " lost ").replace("/tax/", "/lost/").replace("tax.token", "lost.token");
     let rejected = asks(&join).replace(invitation["token"].as_str().unwrap(), lost["token"].as_str().unwrap());
@@ -155,6 +157,7 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     for (line, foreseen) in [
         (&join, "request R-4"),
         (&init, "3 root keys in fresh/offline"),
+        (&person, "admin-chi.pem, encrypted"),
         (&invite, "let VN/GOV/new/ss1 join once"),
         (&approve, "add the member VN/GOV/lost, \"lost\""),
         (&reject, "its applicant reads \"lost\""),
@@ -175,7 +178,13 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     assert_eq!(holds(&two).await, before, "nothing was changed");
 
     // Carried out: a rehearsal used nothing up.
+    said.object("central-registry person", &format!("central-registry person binh {AS_ADMIN}")).await;
+    let binhs = format!("{init} --person dung:security-officer@nobodys.pem");
+    assert_eq!(instance.run(&binhs).await.code, Some(2));
+    let init = init.replace("binh:registrar", "binh:registrar@admin-binh.pub.pem");
     said.object("central-registry init", &init).await;
+    assert!(!instance.path("fresh/admin-binh.pem").exists(), "nobody else has had it");
+    assert!(instance.path("fresh/admin-binh.toml").exists());
     said.object("central-registry invite", &invite).await;
     said.words(&format!("central-registry requests {AS_ADMIN}"), &["R-3", "waiting", "approve R-3"]).await;
     said.object("central-registry requests", &format!("central-registry requests {AS_ADMIN}")).await;
@@ -222,6 +231,8 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
     }
     let left = format!("central-registry members {AS_ADMIN}");
     said.words(&left, &["ASKS TO LEAVE: merged", "central-registry remove member VN/GOV/moj"]).await;
+    said.words(&format!("central-registry proposals {AS_ADMIN}"), &["Nothing waits"]).await;
+    said.object("central-registry proposals", &format!("central-registry proposals {AS_ADMIN}")).await;
     exchanged(&two, &mut said).await;
     said.words("security-server token", &["token_sha256"]).await;
     said.object("security-server token", "security-server token").await;
@@ -313,8 +324,8 @@ impl Said<'_> {
         // An evidence file has a page of its own.
         known.remove("security-server evidence get");
         known.remove("security-server evidence traffic");
-        // Doctors, audits, backups, revocations and wrong clocks have tests of their own.
-        let elsewhere = [" doctor", " audit ", " backup ", " revoke", " clock "];
+        // Doctors, audits, backups, revocations, wrong clocks and second persons have tests of their own.
+        let elsewhere = [" doctor", " audit ", " backup ", " revoke", " clock ", " confirm"];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));
         assert_eq!(self.seen, known, "every command was asked");
         known.insert("--dry-run".to_owned());

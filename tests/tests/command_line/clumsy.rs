@@ -304,18 +304,30 @@ fn commanded(instance: &Instance) -> Vec<Row> {
             Exit::Refused,
             &["no admin's"],
         ),
-        row(format!("central-registry init moj --instance VN --name x {AS_ADMIN}"), Exit::Usage, &["moj is not empty"]),
         row(
-            format!("central-registry init moj --instance VN --name x --dry-run {AS_ADMIN}"),
+            format!("central-registry init moj --instance VN --name x --admin an --persons-threshold 1 {AS_ADMIN}"),
             Exit::Usage,
             &["moj is not empty"],
         ),
         row(
-            format!("central-registry init new --instance VN --name x --root-threshold 4 {AS_ADMIN}"),
+            format!(
+                "central-registry init moj --instance VN --name x --admin an --persons-threshold 1 --dry-run {AS_ADMIN}"
+            ),
+            Exit::Usage,
+            &["moj is not empty"],
+        ),
+        row(
+            format!(
+                "central-registry init new --instance VN --name x --admin an --persons-threshold 1 --root-threshold 4 {AS_ADMIN}"
+            ),
             Exit::Usage,
             &["4 of 3 root keys"],
         ),
-        row(format!("central-registry init new --instance VN --name x --admin a/b {AS_ADMIN}"), Exit::Usage, &["a/b"]),
+        row(
+            format!("central-registry init new --instance VN --name x --persons-threshold 1 --admin a/b {AS_ADMIN}"),
+            Exit::Usage,
+            &["a/b"],
+        ),
     ];
     for dry_run in ["", "--dry-run"] {
         let with = |order: &str| format!("central-registry {order} {AS_ADMIN} {dry_run}");
