@@ -286,6 +286,13 @@ impl Event {
                 )
             }
             Self::Published { version, .. } => format!("signed version {version}"),
+            Self::Timestamping { approved } => {
+                let names = approved.iter().map(|each| match &each.address {
+                    Some(address) => format!("{} at {address}", each.name),
+                    None => format!("{}, the registry's own", each.name),
+                });
+                format!("approved the timestamping authorities: {}", names.collect::<Vec<_>>().join("; "))
+            }
         }
     }
 }

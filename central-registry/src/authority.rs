@@ -10,8 +10,8 @@ use proto::identifier::InstanceId;
 use proto::signature::{PublicKey, SigningKey};
 use proto::time::Time;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
 };
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -24,6 +24,8 @@ pub const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 360
 pub const AUTHENTICATION_VALIDITY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a signing certificate is good.
 pub const SIGNING_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long the certificate of the registry's timestamping key is good. A start makes it anew in its last year.
+pub const TIMESTAMPING_VALIDITY: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 /// Certificates begin this much earlier, for clocks that are behind.
 pub const BACKDATED: Duration = Duration::from_secs(300);
 
@@ -68,6 +70,20 @@ impl CertificateAuthority {
     pub fn signing(&self, applied: &Applied, now: Time) -> Result<Der, NotCertified> {
         let (member, server) = (applied.member.clone(), applied.server.clone());
         self.certify(&KeyUse::Signing { member, server }, &key(&applied.signing_key)?, now)
+    }
+
+    /// Certifies the registry's own timestamping key: for timestamps, critically, and for nothing else.
+    pub fn timestamping(&self, key: &PublicKey, now: Time) -> Result<Der, NotCertified> {
+        let mut params = params(now, TIMESTAMPING_VALIDITY, "Causeway timestamping authority")?;
+        // SEQUENCE of id-kp-timeStamping. The library has it too, and not critical.
+        let usage = vec![0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08];
+        let mut usage = CustomExtension::from_oid_content(&[2, 5, 29, 37], usage);
+        usage.set_criticality(true);
+        params.custom_extensions = vec![usage];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(&Subject(key.clone()), &self.issuer)?.der().to_vec().into())
     }
 
     /// Certifies a key for this use. Nothing in the certificate but the key comes from whoever asks for it.

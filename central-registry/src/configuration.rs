@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use command_line::{file_remedy, read_toml};
 use keystore::Source;
+use proto::registration::Text;
 use serde::Deserialize;
+
+use crate::timestamping::{External, Timestamping};
 
 /// What a configuration file says, meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +21,8 @@ pub struct Configuration {
     pub public: Option<SocketAddr>,
     /// Where the passphrase of the keys comes from.
     pub unlock: Source,
+    /// The timestamping authorities to be approved. None: the registry's own.
+    pub timestamping: Vec<Timestamping>,
 }
 
 /// Why a configuration file is not taken.
@@ -33,7 +38,7 @@ pub enum NoConfiguration {
     },
     /// It is not of its form.
     #[error(
-        "{path}: {reason}; the keys are directory, listen, public and unlock, as in the commented file that `init` writes"
+        "{path}: {reason}; the keys are directory, listen, public, unlock and timestamping, as in the commented file that `init` writes"
     )]
     Form {
         /// The file.
@@ -63,6 +68,20 @@ struct Raw {
     #[serde(default)]
     public: Option<String>,
     unlock: String,
+    #[serde(default)]
+    timestamping: Vec<RawTimestamping>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTimestamping {
+    name: Text,
+    #[serde(default)]
+    address: Option<String>,
+    #[serde(default)]
+    certificate: Option<PathBuf>,
+    #[serde(default)]
+    policy: Option<String>,
 }
 
 impl Configuration {
@@ -82,7 +101,31 @@ impl Configuration {
             value: value.to_owned(),
             rule,
         };
+        let from = path.parent().unwrap_or(Path::new(""));
+        let timestamping = raw.timestamping.into_iter().map(|raw| {
+            let external = match (raw.address, raw.certificate) {
+                (None, None) if raw.policy.is_none() => None,
+                (Some(address), Some(certificate)) => Some(External {
+                    address: address.parse().map_err(|_| {
+                        wrong(
+                            "timestamping.address",
+                            &address,
+                            "it is like \"http://tsa.example:318/tsr\": tokens are signed and need no TLS",
+                        )
+                    })?,
+                    certificate: from.join(certificate),
+                    policy: raw.policy,
+                }),
+                _ => {
+                    let rule = "another's has address and certificate, the registry's own has neither and no policy";
+                    return Err(wrong("timestamping.name", raw.name.as_str(), rule));
+                }
+            };
+            Ok(Timestamping { name: raw.name, external })
+        });
+        let timestamping = timestamping.collect::<Result<_, _>>()?;
         Ok(Self {
+            timestamping,
             // Without the dots in between, so that paths below it read well.
             directory: path.parent().unwrap_or(Path::new("")).join(&raw.directory).components().collect(),
             listen: raw
@@ -126,6 +169,9 @@ listen = "{listen}"
 #   fd:NUMBER        an open file descriptor
 #   prompt           whoever starts the registry types it
 unlock = "{unlock}"
+
+# The timestamping authorities (RFC 3161) that the instance approves, in the order in which servers ask them. None: the
+# registry's own. With [[timestamping]] entries they are these and no others; `deploy/central-registry.toml` explains them.
 "#
         )
     }
@@ -167,6 +213,16 @@ mod tests {
             ("\"prompt\"", "7", "unlock"),
             ("unlock = \"prompt\"", "", "unlock"),
             ("directory", "password = \"x\"\ndirectory", "password"),
+            (
+                "unlock = \"prompt\"",
+                "unlock = \"prompt\"\n[[timestamping]]\nname = \"a\"\naddress = \"http://a\"",
+                "certificate",
+            ),
+            (
+                "unlock = \"prompt\"",
+                "unlock = \"prompt\"\n[[timestamping]]\nname = \"a\"\naddress = \"https://a\"\ncertificate = \"a.pem\"",
+                "http://",
+            ),
         ] {
             let error = parse(&good.replace(from, to)).unwrap_err();
             assert!(error.contains("/etc/registry.toml") && error.contains(named), "{error}");

@@ -7,6 +7,7 @@
 mod door;
 mod keys;
 mod published;
+mod timestamps;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ use crate::system_clock;
 pub const ANSWER: Duration = Duration::from_secs(1);
 /// How long reading what was published may take: the configuration of a whole country.
 pub const READING: Duration = Duration::from_secs(3);
+/// How long a timestamping authority may take.
+pub const OTHERS: Duration = Duration::from_secs(3);
 
 /// The doctor's options.
 #[derive(clap::Args, Debug)]
@@ -67,6 +70,7 @@ enum Part {
     Validity,
     Door,
     Members,
+    Timestamps,
 }
 
 impl fmt::Display for Part {
@@ -80,6 +84,7 @@ impl fmt::Display for Part {
             Self::Validity => "how long it holds",
             Self::Door => "the door",
             Self::Members => "members",
+            Self::Timestamps => "timestamps",
         })
     }
 }
@@ -142,6 +147,7 @@ async fn look(sheet: &Sheet, options: &Options) {
     published::validity(sheet, now, &clock, &published, &keys, &state, &file);
     door::admins(sheet, &file, &keys.fingerprint);
     published::members(sheet, now, &clock, &published).await;
+    timestamps::ask(sheet, options, &file, &keys, &published, &clock, &state).await;
 }
 
 async fn read(sheet: &Sheet, options: &Options) -> Found<File> {

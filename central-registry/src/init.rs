@@ -29,6 +29,7 @@ use crate::persons::{Appointed, CannotGovern, Person, Persons};
 use crate::publish::{Publication, RoleKeys, Thresholds, Unpublishable, View};
 use crate::register::{Entry, Event, Hex};
 use crate::spread::{self, PUBLIC};
+use crate::tsa::TSA;
 
 /// Where keys in use stand.
 pub(crate) const KEYS: &str = "keys";
@@ -278,6 +279,8 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
             .create(&path)
             .map_err(|source| InitError::File { path, source })?;
     }
+    // Its certificate is the registry's first start's to make.
+    keep.online(TSA)?;
     let authority = CertificateAuthority::found(&options.instance, keep.online("authority")?, now)?;
     let tls = keep.online("tls")?;
     let fingerprint = Fingerprint(tls.public().id());
@@ -286,6 +289,7 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
         instance: options.instance.clone(),
         name: options.name.to_string(),
         authorities: vec![authority.clone()],
+        timestamping: Vec::new(),
     };
 
     let keys = RoleKeys {
@@ -367,7 +371,7 @@ fn sync(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 
-fn pem(der: &Der) -> String {
+pub(crate) fn pem(der: &Der) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(der.as_bytes());
     let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))

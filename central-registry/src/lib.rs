@@ -26,6 +26,8 @@ mod restored;
 mod serve;
 mod shelf;
 mod spread;
+pub mod timestamping;
+pub mod tsa;
 pub mod usage;
 
 use std::sync::Arc;

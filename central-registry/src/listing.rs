@@ -99,7 +99,7 @@ struct Recognised {
     descriptors: Bytes,
 }
 
-/// Who says so: a server that hosts the subsystem, with its member's key (PROTOCOL.md 16.2).
+/// Who says so: a server that hosts the subsystem, with its member's key (PROTOCOL.md 17.2).
 fn recognise(register: &Register, received: Received, now: Time) -> Result<Recognised, Refused> {
     let Received { entries, descriptors } = received;
     Ok(Recognised { entries: register.may_list(&entries, now)?, descriptors })
@@ -111,7 +111,7 @@ struct DescribedEntries {
     described: Described,
 }
 
-/// Reads the descriptors, and holds each entry against them (PROTOCOL.md 16.3).
+/// Reads the descriptors, and holds each entry against them (PROTOCOL.md 17.3).
 fn describe(recognised: Recognised) -> Result<DescribedEntries, Refused> {
     let Recognised { entries, descriptors } = recognised;
     let digest = Digest::of(&[&descriptors]);
@@ -138,7 +138,7 @@ impl Compared {
     }
 }
 
-/// Nothing that consumers rely on breaks without a new major version (PROTOCOL.md 16.3), and something is new.
+/// Nothing that consumers rely on breaks without a new major version (PROTOCOL.md 17.3), and something is new.
 fn compare(shelf: &Shelf, register: &Register, offered: DescribedEntries) -> Result<Compared, Refused> {
     let mut all_so_already = true;
     for entry in offered.entries.iter().map(VerifiedEntry::entry) {

@@ -175,6 +175,7 @@ async fn serve(options: Serve) -> Result<Exit, Ended> {
     let settings = Settings {
         directory: configuration.directory,
         listen: configuration.listen,
+        timestamping: configuration.timestamping,
         public: configuration.public,
         passphrase,
         clock: system_clock(),

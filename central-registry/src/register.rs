@@ -21,7 +21,7 @@ use proto::digest::{Digest, NotADigest};
 use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
     Der, InstanceDocument, MAX_AUTHENTICATION, MAX_SERVERS, MAX_SIGNING, MAX_SUBSYSTEMS, MemberDocument,
-    ServerDocument, SigningDocument, SubsystemDocument,
+    ServerDocument, SigningDocument, SubsystemDocument, TimestampingDocument,
 };
 use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
@@ -345,7 +345,7 @@ pub enum Event {
         /// The server.
         server: ServerId,
     },
-    /// A member lists services of a subsystem in the catalogue (PROTOCOL.md 16).
+    /// A member lists services of a subsystem in the catalogue (PROTOCOL.md 17).
     Listed {
         /// The signed entries, base64.
         entries: Vec<String>,
@@ -366,6 +366,11 @@ pub enum Event {
         what: Registered,
         /// Why.
         reason: Text,
+    },
+    /// These timestamping authorities are approved from here on, and no others.
+    Timestamping {
+        /// In the order in which servers ask them.
+        approved: Vec<TimestampingDocument>,
     },
     /// The signed root states who may order what.
     Governed {
@@ -1201,6 +1206,11 @@ impl Register {
             }
             Event::Published { .. } | Event::PutBack { .. } | Event::Adopted { .. } => {}
             Event::AdoptedRevocation { .. } | Event::BackedUp { .. } | Event::Started { .. } => {}
+            Event::Timestamping { approved } => {
+                let instance = self.instance.clone().ok_or(Refused::OutOfPlace)?;
+                let instance = InstanceDocument { timestamping: approved.clone(), ..instance };
+                InstanceDocument::parse(&instance.to_bytes()).map_err(|error| Refused::Failed(error.to_string()))?;
+            }
         }
         Ok(())
     }
@@ -1577,6 +1587,11 @@ impl Register {
                 }
             }
             Event::BackedUp { .. } => {}
+            Event::Timestamping { approved } => {
+                if let Some(instance) = &mut self.instance {
+                    instance.timestamping = approved;
+                }
+            }
             Event::Started { changed, .. } => {
                 for Changed { setting, after, .. } in changed {
                     match after {
@@ -1906,7 +1921,12 @@ mod tests {
         let (key, _) = SigningKey::generate();
         let instance = "VN".parse().unwrap();
         let event = Event::Founded {
-            instance: InstanceDocument { instance, name: "A bus".into(), authorities: Vec::new() },
+            instance: InstanceDocument {
+                instance,
+                name: "A bus".into(),
+                authorities: Vec::new(),
+                timestamping: Vec::new(),
+            },
             admin: "an".parse().unwrap(),
             key: key.public().to_spki().into(),
         };
@@ -2026,7 +2046,12 @@ mod tests {
         let authority = CertificateAuthority::open(&certificate, SigningKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
         let (key, _) = SigningKey::generate();
         let event = Event::Founded {
-            instance: InstanceDocument { instance, name: "A bus".into(), authorities: vec![certificate] },
+            instance: InstanceDocument {
+                instance,
+                name: "A bus".into(),
+                authorities: vec![certificate],
+                timestamping: Vec::new(),
+            },
             admin: "an".parse().unwrap(),
             key: key.public().to_spki().into(),
         };

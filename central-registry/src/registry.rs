@@ -17,6 +17,7 @@ use crate::history::{self, History};
 use crate::publish::{Publication, RoleKeys};
 use crate::register::{Admitted, Asked, By, Entry, Event, Hex, Lost, Refused, Register};
 use crate::shelf::Shelf;
+use crate::tsa::TimestampingAuthority;
 
 /// Most commands that only read and are remembered, so that none is answered twice.
 const MAX_READING_COMMANDS: usize = 100_000;
@@ -28,6 +29,7 @@ pub(crate) struct Registry {
     pub instance: InstanceId,
     pub authority: CertificateAuthority,
     pub role_keys: RoleKeys,
+    pub tsa: TimestampingAuthority,
     /// Where the published files stand.
     pub public: PathBuf,
     pub clock: Clock,

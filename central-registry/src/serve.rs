@@ -46,6 +46,8 @@ use crate::registry::{Desk, Forgotten, Registry};
 use crate::restored;
 use crate::shelf::Shelf;
 use crate::spread::{self, NotTakenUp, PUBLIC};
+use crate::timestamping::{self, NotApproved, Timestamping};
+use crate::tsa::TimestampingAuthority;
 use crate::{journal_key, local};
 
 /// The generated services.
@@ -58,6 +60,7 @@ use generated::administration_server::{Administration, AdministrationServer};
 use generated::catalogue_server::{Catalogue, CatalogueServer};
 use generated::global_configuration_server::{GlobalConfiguration, GlobalConfigurationServer};
 use generated::registration_server::{Registration, RegistrationServer};
+use generated::timestamping_server;
 
 /// Most connections at a time: every server keeps one.
 pub const MAX_CONNECTIONS: usize = 16_384;
@@ -76,6 +79,9 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Where to listen; port 0: any that is free.
     pub listen: SocketAddr,
+    /// The timestamping authorities to be approved, in the order in which servers ask them; one without an address and
+    /// certificate is the registry's own. None: the registry's own alone.
+    pub timestamping: Vec<Timestamping>,
     /// Where to give the published files to mirrors, over plain HTTP; none: nowhere.
     pub public: Option<SocketAddr>,
     /// Opens the keys.
@@ -130,6 +136,9 @@ pub enum StartError {
     /// The first version after the start.
     #[error("the configuration cannot be published: {0}")]
     Publish(#[from] Refused),
+    /// A timestamping authority of the configuration.
+    #[error(transparent)]
+    Timestamping(#[from] NotApproved),
     /// The address cannot be listened at.
     #[error("cannot listen at {address}: {source}; stop the program that is there, or name another address")]
     Listen {
@@ -147,7 +156,7 @@ impl StartError {
             Self::File { .. } | Self::Certificate { .. } | Self::OtherAuthority | Self::Tls(_) | Self::Handshake(_) => {
                 Exit::Usage
             }
-            Self::Key(_) | Self::Authority(_) | Self::OtherRoot => Exit::Usage,
+            Self::Key(_) | Self::Authority(_) | Self::Timestamping(_) | Self::OtherRoot => Exit::Usage,
             Self::History(_) | Self::Published(_) | Self::Publish(_) | Self::Listen { .. } => Exit::Failed,
         }
     }
@@ -166,7 +175,7 @@ pub struct Running {
 
 /// Starts a registry: from here on it answers, and what it publishes is pushed.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let Settings { directory, listen, public: for_mirrors, passphrase, clock } = settings;
+    let Settings { directory, listen, timestamping, public: for_mirrors, passphrase, clock } = settings;
     let key = |name: &str| keystore::open(&directory.join(KEYS).join(format!("{name}.pem")), &passphrase);
 
     let authority_der = certificate(&directory.join(AUTHORITY))?;
@@ -207,6 +216,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let started = Event::Started { program: env!("CARGO_PKG_VERSION").into(), changed: register.changed_to(&settings) };
     let admitted = register.admit(Entry::of(now.as_millis(), None, started))?;
     history.record(&mut register, admitted).await?;
+    let approved = timestamping::approved(&timestamping, &authority_der)?;
+    if register.instance().is_some_and(|instance| instance.timestamping != approved) {
+        let admitted = register.admit(Entry::of(now.as_millis(), None, Event::Timestamping { approved }))?;
+        history.record(&mut register, admitted).await?;
+    }
+    let tsa = TimestampingAuthority::open(&directory, &passphrase, &authority, now)?;
     // Only the newest root, which the keys here cannot sign, says who may order what.
     if let Some((root, persons)) = publication.persons().map_err(NotTakenUp::from)?
         && register.governed().is_none_or(|governed| (governed.root, &governed.persons) != (root, &persons))
@@ -222,6 +237,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         instance,
         authority,
         role_keys,
+        tsa,
         public,
         clock,
         desk: tokio::sync::Mutex::new(Desk::new(register, history, publication.clone(), written)),
@@ -413,6 +429,10 @@ async fn serve(
         .add_service(AdministrationServer::new(door.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(CatalogueServer::new(door.clone()).max_decoding_message_size(MAX_PUBLISH_BYTES))
         .add_service(
+            timestamping_server::TimestampingServer::new(door.clone())
+                .max_decoding_message_size(2 * proto::timestamp::MAX_QUERY_BYTES),
+        )
+        .add_service(
             GlobalConfigurationServer::new(door)
                 .max_decoding_message_size(MAX_REQUEST_BYTES)
                 .max_encoding_message_size(registry_client::MAX_ANSWER_BYTES),
@@ -590,6 +610,15 @@ impl Administration for Door {
         let from = address(&request);
         let ordered = detached(registration::order(self.registry.clone(), request.into_inner(), from)).await;
         ordered.map(Response::new).map_err(|refused| status(&refused))
+    }
+}
+
+#[tonic::async_trait]
+impl timestamping_server::Timestamping for Door {
+    async fn stamp(&self, request: Request<wire::TimestampQuery>) -> Result<Response<wire::TimestampAnswer>, Status> {
+        let now = (self.registry.clock)();
+        let answer = self.registry.tsa.answer(&request.into_inner().query, now).into();
+        Ok(Response::new(wire::TimestampAnswer { answer }))
     }
 }
 

@@ -64,6 +64,7 @@ fn published(asker: &[u8]) -> (Publication, RoleKeys, View) {
         instance: "VN".parse().unwrap(),
         name: "Vietnam".into(),
         authorities: vec![certificate(&fresh())],
+        timestamping: Vec::new(),
     };
     let members = vec![member("VN/GOV/portal", "one-stop", asker), member("VN/GOV/moj", "civil-registry", &fresh())];
     let view = View { instance, members, revoked: Vec::new(), catalogue: Vec::new() };

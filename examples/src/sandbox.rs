@@ -240,6 +240,7 @@ async fn start_registry(directory: &Path, passphrase: &Passphrase) -> Result<cen
     }
     let configuration = central_registry::configuration::Configuration::read(&registry.join("central-registry.toml"))?;
     let settings = central_registry::Settings {
+        timestamping: Vec::new(),
         directory: configuration.directory,
         listen: configuration.listen,
         public: configuration.public,

@@ -1,4 +1,4 @@
-//! The catalogue (PROTOCOL.md 16): what a member says of a service of its own, signed with its key. Which versions may follow
+//! The catalogue (PROTOCOL.md 17): what a member says of a service of its own, signed with its key. Which versions may follow
 //! one another, what the words may be, and who said them are decided here; what the descriptors mean is not.
 
 use std::collections::BTreeSet;
@@ -339,7 +339,7 @@ pub struct ReceivedEntry {
 }
 
 impl ReceivedEntry {
-    /// Reads an entry (PROTOCOL.md 16.1).
+    /// Reads an entry (PROTOCOL.md 17.1).
     pub fn parse(signed: wire::SignedEntry) -> Result<Self, Malformed> {
         let entry = Entry::parse(&signed.entry)?;
         Digest::try_from(&signed.key[..])
@@ -425,7 +425,7 @@ pub enum NotListed {
     },
 }
 
-/// Holds an entry against the configuration (PROTOCOL.md 16.4): the bytes that it pins, signed by a key of the member that
+/// Holds an entry against the configuration (PROTOCOL.md 17.4): the bytes that it pins, signed by a key of the member that
 /// was good when it signed and is not revoked.
 pub fn verify_listed(
     configuration: &Configuration,

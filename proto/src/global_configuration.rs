@@ -15,9 +15,10 @@ use std::time::Duration;
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
-use crate::registration::Text;
+use crate::registration::{Address, Text};
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
+use crate::timestamp::Approved;
 
 use listed::{CatalogueDocument, ListedService};
 
@@ -42,6 +43,8 @@ pub struct Configuration {
     pub authentication: BTreeMap<KeyId, ServerId>,
     /// DER of the authorities whose authentication certificates are accepted in TLS.
     pub authorities: Vec<Vec<u8>>,
+    /// The timestamping authorities that are approved, in the order in which they are asked.
+    pub timestamping: Vec<TimestampingAuthority>,
     /// Keys that are revoked, by the SHA-256 of their SubjectPublicKeyInfo. It may only deny.
     pub revoked: BTreeSet<KeyId>,
     /// Of revoked signing keys, the last head that the key may have signed, where it is known. It concerns evidence only:
@@ -49,6 +52,50 @@ pub struct Configuration {
     pub last_heads: BTreeMap<KeyId, Head>,
     /// What each member lists in the catalogue. No exchange asks it.
     pub catalogue: BTreeMap<MemberId, Arc<CatalogueDocument>>,
+}
+
+/// A timestamping authority that is approved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TimestampingAuthority {
+    /// By what its tokens are known.
+    pub approved: Approved,
+    /// Where it is asked. None: at the registry's own door.
+    pub address: Option<HttpAddress>,
+}
+
+/// Where a timestamping authority is asked over HTTP: host and port, and path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpAddress {
+    /// Host and port.
+    pub host: Address,
+    /// From its `/` on.
+    pub path: String,
+}
+
+/// Not `http://HOST[:PORT]/PATH`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an address like http://tsa.example:318/tsr")]
+pub struct NotAnHttpAddress;
+
+impl std::str::FromStr for HttpAddress {
+    type Err = NotAnHttpAddress;
+    fn from_str(text: &str) -> Result<Self, NotAnHttpAddress> {
+        let rest = text.strip_prefix("http://").ok_or(NotAnHttpAddress)?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = if path.is_empty() { "/" } else { path };
+        if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Err(NotAnHttpAddress);
+        }
+        let named = host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let host = if named { host.to_owned() } else { format!("{host}:80") };
+        Ok(Self { host: host.parse().map_err(|_| NotAnHttpAddress)?, path: path.to_owned() })
+    }
+}
+
+impl std::fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}{}", self.host, self.path)
+    }
 }
 
 /// A member as registered.
@@ -123,6 +170,11 @@ pub enum Freshness {
 pub const STALE_AFTER: Duration = Duration::from_secs(600);
 
 impl Configuration {
+    /// The timestamping authorities that are approved, by what their tokens are known.
+    pub fn approved_for_timestamps(&self) -> Vec<Approved> {
+        self.timestamping.iter().map(|authority| authority.approved.clone()).collect()
+    }
+
     /// How old it is at `now`.
     pub fn freshness(&self, now: Time) -> Freshness {
         if now >= self.expires_at {

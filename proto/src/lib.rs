@@ -22,6 +22,7 @@ pub mod seal;
 pub mod server_request;
 pub mod signature;
 pub mod time;
+pub mod timestamp;
 pub mod traffic;
 pub mod transport;
 

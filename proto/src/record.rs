@@ -21,7 +21,7 @@ pub enum Kind {
     Closed = 4,
     /// A change of the signing key. Body: canonical `KeyChange`.
     Key = 5,
-    /// A timestamp over an earlier head. Body: an RFC 3161 token.
+    /// A timestamp over an earlier head. Body: canonical `Stamp`.
     Stamp = 6,
     /// What was taken out of the log, and why.
     Cut = 7,

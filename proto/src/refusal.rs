@@ -460,6 +460,12 @@ refusals! {
     vi "Ổ đĩa chứa nhật ký thông điệp của máy chủ bảo mật gần đầy: phần còn lại dành để kết thúc các lượt trao đổi đang chạy."
        "Quản trị viên của máy chủ cần lưu trữ các phân đoạn cũ hoặc mở rộng ổ đĩa. Sau đó có thể gọi lại."
 
+    NotStamped "NOT_STAMPED" Speaker Either Bare UNAVAILABLE 503
+    en "No timestamping authority has stamped the security server's message log for longer than is tolerated."
+       "The server's admin is to see that an approved timestamping authority answers: `doctor` says which does not. The call can be repeated after that."
+    vi "Nhật ký thông điệp của máy chủ bảo mật chưa được cấp dấu thời gian lâu hơn mức cho phép."
+       "Quản trị viên của máy chủ cần bảo đảm có tổ chức cấp dấu thời gian được phê duyệt trả lời: lệnh `doctor` cho biết nơi nào không trả lời. Sau đó có thể gọi lại."
+
     AccessEnded "ACCESS_ENDED" Between Either Sealed PERMISSION_DENIED 403
     en "The right to this exchange ended while it was running."
        "What arrived before is valid. To go on, renew the grant, key or membership that ended, then call again."

@@ -35,6 +35,7 @@ use crate::lookout::DiskMarks;
 use crate::names::Names;
 use crate::renewal::{self, Renewal};
 use crate::services::{Service, Services, Twice};
+use crate::stamping::ToleratedOutage;
 use crate::tls::{self, Identity, Own};
 
 /// Where the index of the message log stands: a view, which may be deleted while the server is stopped.
@@ -65,6 +66,8 @@ pub struct Configuration {
     pub operators: SocketAddr,
     /// When the disk is called low, and when full.
     pub disk_marks: DiskMarks,
+    /// For how long messages may be exchanged while nothing is stamped.
+    pub tolerated_outage: ToleratedOutage,
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
     named_operators: Vec<RawOperator>,
@@ -156,6 +159,8 @@ struct Raw {
     #[serde(default)]
     disk: RawDisk,
     #[serde(default)]
+    timestamping: RawTimestamping,
+    #[serde(default)]
     clients: Vec<RawDoor>,
     #[serde(default)]
     client: Vec<RawClient>,
@@ -193,6 +198,19 @@ struct RawDisk {
 impl Default for RawDisk {
     fn default() -> Self {
         Self { warn_at_percent: DiskMarks::WARN, refuse_at_percent: DiskMarks::REFUSE }
+    }
+}
+
+/// `[timestamping]`: how long an outage of the timestamping authorities is tolerated.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTimestamping {
+    tolerated_outage_hours: u32,
+}
+
+impl Default for RawTimestamping {
+    fn default() -> Self {
+        Self { tolerated_outage_hours: ToleratedOutage::HOURS }
     }
 }
 
@@ -264,6 +282,9 @@ impl Configuration {
             DiskMarks::GREATEST
         );
         let RawDisk { warn_at_percent, refuse_at_percent } = raw.disk;
+        let hours = raw.timestamping.tolerated_outage_hours;
+        let (least, most) = (ToleratedOutage::LEAST_HOURS, ToleratedOutage::MOST_HOURS);
+        let outage = format!("it is a number of hours, from {least} to {most}");
         let fingerprint = "it is sha256: and 64 hexadecimal digits, as `central-registry init` printed it";
         let configuration = Self {
             directory: path.parent().unwrap_or(Path::new("")).to_owned(),
@@ -288,6 +309,8 @@ impl Configuration {
             operators: raw.operators.listen,
             disk_marks: DiskMarks::new(warn_at_percent, refuse_at_percent)
                 .ok_or_else(|| wrong("disk.refuse_at_percent", &refuse_at_percent, &marks))?,
+            tolerated_outage: ToleratedOutage::of_hours(hours)
+                .ok_or_else(|| wrong("timestamping.tolerated_outage_hours", &hours, &outage))?,
             doors: raw.clients,
             clients: raw.client,
             named_operators: raw.operator,
@@ -429,6 +452,7 @@ impl Configuration {
             audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
             audit_options: journal::Options::default(),
             disk_marks: self.disk_marks,
+            tolerated_outage: self.tolerated_outage,
             names: Names::system(),
             clients: self.known_clients(),
             bindings: self.bindings(),
@@ -451,6 +475,7 @@ impl Configuration {
             ("unlock".to_owned(), self.unlock.to_string()),
             ("registry.address".to_owned(), self.registry.0.to_string()),
             ("disk".to_owned(), self.disk_marks.to_string()),
+            ("timestamping.tolerated_outage".to_owned(), self.tolerated_outage.to_string()),
             ("registry.fingerprint".to_owned(), self.registry.1.to_string()),
             ("peers.listen".to_owned(), self.peers.to_string()),
             ("operators.listen".to_owned(), self.operators.to_string()),
@@ -674,6 +699,8 @@ listen = "127.0.0.1:5580"
             ("[disk]\nwarn_at_percent = 97\n", "warn_at_percent is less"),
             ("[disk]\nrefuse_at_percent = 100\n", "from 50 to 97"),
             ("[disk]\nrefuse = false\n", "refuse"),
+            ("[timestamping]\ntolerated_outage_hours = 0\n", "from 1 to 720"),
+            ("[timestamping]\ntolerated_outage_hours = 721\n", "from 1 to 720"),
         ] {
             let error = parse(more).unwrap_err();
             assert!(error.contains(named) && error.contains("security-server.toml"), "{error}");

@@ -15,6 +15,7 @@ mod peers;
 mod reflection;
 mod registry;
 mod services;
+mod timestamps;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -64,8 +65,7 @@ enum Part {
     Peers,
     Services,
     Logs,
-    // Timestamping comes after the logs, once there is an authority to ask: does it answer, with which certificate, and
-    // how old is the last stamp.
+    Timestamps,
 }
 
 impl fmt::Display for Part {
@@ -83,6 +83,7 @@ impl fmt::Display for Part {
             Self::Peers => "peers",
             Self::Services => "services and grants",
             Self::Logs => "logs",
+            Self::Timestamps => "timestamps",
         })
     }
 }
@@ -164,6 +165,7 @@ async fn look(sheet: &Sheet, options: &Options) {
     doors::registered(sheet, &here, &called, &dialled, ours.as_ref());
     peers::bindings(sheet, &here);
     peers::tell(sheet, &here, &called, &dialled, ours.as_ref());
+    timestamps::ask(sheet, &here, &told, &clock).await;
 }
 
 /// What is found on this machine, before others are asked.

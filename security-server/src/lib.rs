@@ -42,6 +42,7 @@ mod request;
 pub mod resolve;
 pub mod services;
 pub mod shown;
+pub mod stamping;
 pub mod tls;
 pub mod traffic;
 pub mod usage;
@@ -86,6 +87,7 @@ use crate::quota::Quotas;
 use crate::relay::Peers;
 use crate::renewal::Renewal;
 use crate::services::Services;
+use crate::stamping::{Stamping, ToleratedOutage};
 use crate::tls::{Own, PeerTls};
 use crate::verify::VerifiedHeads;
 use crate::way::Stop;
@@ -133,6 +135,7 @@ pub struct SecurityServer {
     configuration: Arc<Current>,
     clock: Clock,
     lookout: Lookout,
+    stamping: Stamping,
     permits: Arc<Semaphore>,
     peer_permits: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
     fetches: Arc<Semaphore>,
@@ -173,6 +176,8 @@ pub struct Settings {
     pub audit_options: journal::Options,
     /// When their disk is called low, and when full.
     pub disk_marks: DiskMarks,
+    /// For how long messages may be exchanged while no timestamping authority stamps them.
+    pub tolerated_outage: ToleratedOutage,
     /// Where peers and services are found.
     pub names: Names,
     /// Our own systems.
@@ -277,6 +282,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         configuration,
         clock: settings.clock,
         lookout,
+        stamping: Stamping::new(settings.tolerated_outage, settings.registry.clone()),
         permits: Arc::new(Semaphore::new(MAX_EXCHANGES)),
         peer_permits: Mutex::default(),
         fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
@@ -285,7 +291,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         stopping: CancellationToken::new(),
     });
 
-    // Before anybody is let in: a disk that is full, a clock that is behind.
+    // Before anybody is let in: a log that nobody has stamped for too long, a disk that is full, a clock that is behind.
+    server.look_at_the_stamps()?;
     let looking = Arc::clone(&server);
     let _ = tokio::task::spawn_blocking(move || looking.look_around()).await;
     let (doors, tides, last) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
@@ -312,6 +319,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
     tides.spawn(note_the_alarms(Arc::clone(&server), alarms, last.clone()));
     tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();
     Ok(Started { server, peers, clients, operators, doors, tides, last })

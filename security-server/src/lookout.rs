@@ -116,6 +116,10 @@ pub enum Alarm {
     ConfigurationStale,
     /// The configuration is past its validity.
     ConfigurationExpired,
+    /// No timestamping authority stamps the message log.
+    LogNotStamped,
+    /// None has for longer than is tolerated.
+    LogStampOverdue,
     /// A key is not renewed for a day, and its certificate ends.
     KeysNotRenewed,
     /// Nobody speaks with the keys in use.
@@ -124,7 +128,7 @@ pub enum Alarm {
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Alarm; 11] = [
+    pub const ALL: [Alarm; 13] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::LogHangs,
@@ -134,6 +138,8 @@ impl Alarm {
         Self::ClockStuck,
         Self::ConfigurationStale,
         Self::ConfigurationExpired,
+        Self::LogNotStamped,
+        Self::LogStampOverdue,
         Self::KeysNotRenewed,
         Self::KeysUnusable,
     ];
@@ -150,6 +156,8 @@ impl Alarm {
             Self::ClockStuck => "clock_stuck",
             Self::ConfigurationStale => "configuration_stale",
             Self::ConfigurationExpired => "configuration_expired",
+            Self::LogNotStamped => "log_not_stamped",
+            Self::LogStampOverdue => "log_stamp_overdue",
             Self::KeysNotRenewed => "keys_not_renewed",
             Self::KeysUnusable => "keys_unusable",
         }
@@ -182,6 +190,14 @@ impl Alarm {
             }
             Self::ConfigurationExpired => {
                 "THE GLOBAL CONFIGURATION HAS EXPIRED: nothing is exchanged until the registry is reached"
+            }
+            Self::LogNotStamped => {
+                "NO TIMESTAMPING AUTHORITY STAMPS THE MESSAGE LOG: `doctor` says which does not answer, and why. Exchanges go \
+                 on for as long as an outage is tolerated"
+            }
+            Self::LogStampOverdue => {
+                "THE MESSAGE LOG IS NOT STAMPED FOR TOO LONG: no new exchange is taken until a timestamping authority answers. \
+                 Nothing has to be restarted then"
             }
             Self::KeysNotRenewed => {
                 "A KEY OF THIS SERVER IS NOT RENEWED for a day, and its certificate ends: `status` says why"
@@ -282,7 +298,7 @@ pub(crate) async fn watch(server: Arc<SecurityServer>, last: CancellationToken) 
 }
 
 impl SecurityServer {
-    /// Why nothing new is taken, as far as the disk and the clock go.
+    /// Why nothing new is taken, as far as the disk, the clock and the timestamps go.
     pub(crate) fn lags(&self) -> Result<(), Code> {
         if self.lookout.room() >= Room::Full {
             return Err(Code::LogFull);
@@ -290,6 +306,9 @@ impl SecurityServer {
         let waits = self.lookout.waits.load(Ordering::Relaxed);
         if self.clock_behind() > MAX_SKEW || self.lookout.is_stuck() || waits >= LOOKS_UNTIL_REFUSED {
             return Err(Code::NotReady);
+        }
+        if self.stamping.is_overdue(self.clock.now()) {
+            return Err(Code::NotStamped);
         }
         Ok(())
     }
@@ -367,6 +386,8 @@ impl SecurityServer {
             Alarm::ClockStuck => self.lookout.is_stuck(),
             Alarm::ConfigurationStale => freshness != Freshness::Fresh,
             Alarm::ConfigurationExpired => freshness == Freshness::Expired,
+            Alarm::LogNotStamped => self.stamping.is_late(self.clock.now()),
+            Alarm::LogStampOverdue => self.stamping.is_overdue(self.clock.now()),
             Alarm::KeysNotRenewed => self.renewal.as_ref().is_some_and(|renewal| renewal.is_overdue(self.clock.now())),
             Alarm::KeysUnusable => self.keys_are_unusable(),
         };

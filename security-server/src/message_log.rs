@@ -63,6 +63,17 @@ struct Inner {
     catching_up: Mutex<()>,
 }
 
+/// A tree of ours in which something waits for a timestamp.
+#[derive(Clone, Debug)]
+pub struct Unstamped {
+    /// Whose log it is of.
+    pub member: Option<MemberId>,
+    /// The head that is to be stamped. None: the beginning of its tree is not here.
+    pub head: Option<Head>,
+    /// Since when it waits.
+    pub since: Time,
+}
+
 /// The tree is finished: nothing leaves any more; the next start closes what was open.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the message log has ended: {0}, and nothing is exchanged; check the disk, then restart the server")]
@@ -493,6 +504,49 @@ impl MessageLog {
             }
         }
         Ok(Some(joined))
+    }
+
+    /// The heads under which something waits for a timestamp, as far as the index reads.
+    pub fn unstamped(&self) -> Result<Vec<Unstamped>, OpenError> {
+        let index = &self.0.index;
+        let mut heads = Vec::new();
+        for (tree, since) in index.waiting()? {
+            let genesis = index.genesis(tree)?;
+            let member = genesis.and_then(|genesis| genesis.content.member.parse().ok());
+            let after = match index.successor(tree)? {
+                Some(after) => index.genesis(after)?,
+                None => None,
+            };
+            // Of a tree that ended, the end that the next one names; of one that grows, all that is durable: a timestamp
+            // over a head that is not signed yet binds what will be.
+            let head = match after {
+                Some(after) => Digest::try_from(after.content.before_root.as_ref()).ok().map(|root| Head {
+                    tree,
+                    size: after.content.before_size,
+                    root,
+                }),
+                None => match index.commits(tree)?.filter(|size| *size > 0) {
+                    Some(size) => index.root(tree, 0..size)?.map(|root| Head { tree, size, root }),
+                    None => None,
+                },
+            };
+            heads.push(Unstamped { member, head, since });
+        }
+        Ok(heads)
+    }
+
+    /// Keeps a timestamp over a head of this member's log, in its tree of today. Resolves when it is durable.
+    pub(crate) async fn keep_stamp(
+        &self,
+        member: &Option<MemberId>,
+        head: &Head,
+        token: Bytes,
+    ) -> Result<(), LogEnded> {
+        let tree = member.as_ref().and_then(|member| self.0.trees.get(member)).copied().unwrap_or(TreeIndex(0));
+        let stamp = wire::Stamp { head: head.to_text().into(), token };
+        let record = Record::new(Kind::Stamp, &self.draw(), &[&stamp.encode_to_vec()]);
+        self.append(tree, record, Bytes::new(), false).await?;
+        Ok(())
     }
 
     /// Reads into the index what was written since it was caught up last. Reads the disk: not for the message path.

@@ -19,6 +19,7 @@ pub mod rogue;
 pub mod rogue_registry;
 pub mod roomy;
 pub mod tap;
+pub mod tsa;
 pub mod world;
 
 /// Waits for what must come. It fails where the test would hang; no test depends on how long it is. Where the environment

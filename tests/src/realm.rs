@@ -319,6 +319,7 @@ pub fn server_id(member: &Member) -> ServerId {
 
 async fn serve(directory: &TempDir, passphrase: &Passphrase, time: &Arc<AtomicU64>, listen: SocketAddr) -> Running {
     let settings = central_registry::Settings {
+        timestamping: Vec::new(),
         directory: directory.path().join("registry"),
         listen,
         public: Some("127.0.0.1:0".parse().unwrap()),

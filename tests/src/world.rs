@@ -13,7 +13,7 @@ use journal::{Disk, Options};
 use proto::digest::Digest;
 use proto::global_configuration::Standing;
 use proto::global_configuration::document::{
-    InstanceDocument, MemberDocument, ServerDocument, SigningDocument, SubsystemDocument,
+    InstanceDocument, MemberDocument, ServerDocument, SigningDocument, SubsystemDocument, TimestampingDocument,
 };
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::signature::SigningKey;
@@ -28,6 +28,7 @@ use security_server::listen::clients::Door;
 use security_server::lookout::DiskMarks;
 use security_server::names::Names;
 use security_server::services::{Service, Services};
+use security_server::stamping::ToleratedOutage;
 use security_server::tls::{Identity, Own};
 use security_server::{Settings, Started};
 use tokio::net::TcpListener;
@@ -129,6 +130,7 @@ impl World {
             instance: instance_id,
             name: "Example".into(),
             authorities: vec![authority_certificate],
+            timestamping: Vec::new(),
         };
 
         let (service, heard) = Parrot::serve().await;
@@ -230,6 +232,18 @@ impl World {
         Time::from_millis(self.time.load(Ordering::Relaxed))
     }
 
+    /// The time that every server sees, for whoever else has a clock.
+    pub fn clock(&self) -> Arc<dyn Fn() -> Time + Send + Sync> {
+        let time = Arc::clone(&self.time);
+        Arc::new(move || Time::from_millis(time.load(Ordering::Relaxed)))
+    }
+
+    /// Publishes that these timestamping authorities are approved, and puts it in force.
+    pub fn approve(&mut self, timestamping: Vec<TimestampingDocument>) {
+        self.instance.timestamping = timestamping;
+        self.publish(|_| {}, Vec::new());
+    }
+
     /// Moves the time of every server.
     pub fn set_time(&self, time: Time) {
         self.time.store(time.as_millis(), Ordering::Relaxed);
@@ -294,6 +308,7 @@ impl World {
             audit: Arc::new(Roomy::at(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
             disk_marks: DiskMarks::default(),
+            tolerated_outage: ToleratedOutage::default(),
             names: self.names.clone(),
             clients: Clients { tokens: HashMap::from([(token, subsystem.clone())]), certificates: HashMap::new() },
             bindings: HashMap::new(),

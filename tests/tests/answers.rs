@@ -26,6 +26,7 @@ use tests::echo::said;
 use tests::raw::{self, Answer};
 use tests::rogue::{self, Rogue};
 use tests::soon;
+use tests::tsa;
 use tests::world::World;
 use tokio::net::TcpListener;
 
@@ -138,6 +139,7 @@ async fn call(world: &World, request: http::request::Builder) -> Answer {
 async fn every_refusal_of_the_list_is_seen_and_says_its_code_and_nothing_else() {
     let mut seen = Seen::default();
     asked_badly(&mut seen).await;
+    unstamped(&mut seen).await;
     not_allowed(&mut seen).await;
     standing(&mut seen).await;
     services(&mut seen).await;
@@ -344,6 +346,18 @@ async fn logs(seen: &mut Seen) {
     sender.send_data(raw::message(&said("lost"))).await.unwrap();
     seen.client(&world, Code::AnswerUnrecorded, &soon(Answer::read(response)).await);
     seen.client(&world, Code::LogEnded, &call(&world, world.post("Unary")).await);
+}
+
+async fn unstamped(seen: &mut Seen) {
+    let mut world = World::new().await;
+    let tsa = tsa::Tsa::serve(&world, "tsa").await;
+    tsa.goes_wrong(tsa::Fault::Refuses);
+    world.approve(vec![tsa.approved()]);
+    assert_eq!(call(&world, world.post("Unary")).await.status(), 0);
+    world.set_time(world.now().plus(std::time::Duration::from_secs(72 * 3600 + 1)));
+    world.publish(|_| {}, Vec::new());
+    assert_eq!(world.servers["portal"].server.stamp_the_heads().await.unwrap(), 0);
+    seen.client(&world, Code::NotStamped, &call(&world, world.post("Unary")).await);
 }
 
 async fn peers(seen: &mut Seen) {

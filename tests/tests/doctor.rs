@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
 use bytes::{BufMut, Bytes, BytesMut};
 use central_registry::authority::CertificateAuthority;
 use central_registry::command::Admin;
 use central_registry::history::History;
 use central_registry::publish::{Publication, RoleKeys, View};
 use central_registry::register::{Applied, Hex};
+use central_registry::timestamping::{External, Timestamping};
 use checks::keys::Unlock;
 use checks::{Check, Outcome, Report};
 use command_line::Exit;
@@ -39,6 +41,7 @@ use security_server::config::{Configuration, OPERATORS_TOKEN};
 use security_server::join::{self, join};
 use tests::echo::Parrot;
 use tests::processes::{Member, PURPOSE, Two, reserved};
+use tests::tsa::{self, Tsa};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -118,6 +121,65 @@ async fn no_secret_is_shown_and_without_a_passphrase_the_rest_is_looked_at() {
         let told = format!("{report}{}", report.to_json());
         for secret in [token.trim(), country.passphrase.reveal()] {
             assert!(!told.contains(secret), "a secret is shown");
+        }
+    }
+}
+
+// ---- timestamping authorities
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timestamping_authority_that_is_not_right_is_named_by_both_doctors() {
+    let mut country = Country::founded().await;
+    let now = Time::from_millis(ahead(0).as_millis());
+    let (key, pkcs8) = SigningKey::generate();
+    let theirs = CertificateAuthority::found(&"EE".parse().unwrap(), key, now).unwrap();
+    let authority = CertificateAuthority::open(&theirs, SigningKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
+    let mut tsa = Tsa::serve_under(&authority, "ministry", Arc::new(|| ahead(0))).await;
+    let pem = |der: &[u8]| {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    };
+    // By the certificate of the authority under which it stands.
+    fs::write(country.path("ministry.pem"), pem(theirs.as_bytes())).unwrap();
+    country.registry.take().unwrap().shutdown().await;
+    let external =
+        External { address: tsa.address.parse().unwrap(), certificate: country.path("ministry.pem"), policy: None };
+    let own = Timestamping { name: "registry".parse().unwrap(), external: None };
+    let ministry = Timestamping { name: "ministry".parse().unwrap(), external: Some(external) };
+    let settings = central_registry::Settings {
+        directory: country.path("registry"),
+        listen: country.address,
+        timestamping: vec![ministry, own],
+        public: None,
+        passphrase: country.passphrase.clone(),
+        clock: registrys_clock(&country.time),
+    };
+    country.registry = Some(central_registry::start(settings).await.unwrap());
+    country.serve("moj").await;
+    country.serve("portal").await;
+    for name in ["timestamping authority ministry", "timestamping authority registry"] {
+        for report in [country.examined("moj").await, country.registry_examined().await] {
+            assert!(finding(&report, name).contains("approved certificate"), "{report}");
+        }
+    }
+    let faults = [
+        (Some(tsa::Fault::HourAhead), "more than 60 s apart", "operator that theirs is not"),
+        (Some(tsa::Fault::OtherKey), "its signature does not hold", "[[timestamping]]"),
+        (Some(tsa::Fault::OtherNonce), "another nonce", "[[timestamping]]"),
+        (Some(tsa::Fault::Page), "no timestamp", "whether it runs"),
+        (None, "Connection refused", "whether it runs"),
+    ];
+    for (fault, says, remedy) in faults {
+        match fault {
+            Some(fault) => tsa.goes_wrong(fault),
+            None => tsa.is_gone().await,
+        }
+        for report in [country.examined("moj").await, country.registry_examined().await] {
+            let wrong = names(&report, Outcome::Failed);
+            assert_eq!(wrong, ["timestamping authority ministry"], "{report}");
+            let found = check(&report, wrong[0]);
+            assert!(found.finding.contains(says), "{report}");
+            assert!(found.remedy.as_ref().unwrap().contains(remedy), "{report}");
         }
     }
 }
@@ -705,7 +767,8 @@ async fn a_configuration_that_nobody_signs_again_is_stale_and_then_expired_by_na
     country.serve("moj").await;
     country.serve("portal").await;
     let report = country.examined("moj").await;
-    assert_eq!(report.first_failed(), None, "{report}");
+    // Its timestamps say so too.
+    assert_eq!(names(&report, Outcome::Failed), ["timestamping authority registry"], "{report}");
     assert_eq!(check(&report, "freshness").outcome, Outcome::Warning, "{report}");
     assert!(finding(&report, "freshness").contains("from 2"), "it says until when: {report}");
 
@@ -910,6 +973,7 @@ impl Country {
         )
         .unwrap();
         let settings = central_registry::Settings {
+            timestamping: Vec::new(),
             directory: begun.directory.clone(),
             listen: address,
             public: None,

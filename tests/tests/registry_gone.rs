@@ -113,6 +113,7 @@ async fn a_suspension_is_in_force_within_a_second_on_a_connected_server_while_th
     )
     .unwrap();
     let registry = central_registry::start(central_registry::Settings {
+        timestamping: Vec::new(),
         directory: begun.directory.clone(),
         listen: "127.0.0.1:0".parse().unwrap(),
         public: None,

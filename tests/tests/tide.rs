@@ -404,8 +404,12 @@ impl Country {
             snapshot: key(),
             timestamp: key(),
         };
-        let instance =
-            InstanceDocument { instance: "VN".parse().unwrap(), name: "A country".into(), authorities: Vec::new() };
+        let instance = InstanceDocument {
+            instance: "VN".parse().unwrap(),
+            name: "A country".into(),
+            authorities: Vec::new(),
+            timestamping: Vec::new(),
+        };
         let view = View { instance, members: vec![member("m0")], revoked: Vec::new(), catalogue: Vec::new() };
         let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, NOW).unwrap();
         let first = publication.clone();

@@ -76,6 +76,7 @@ impl Register {
             | Event::Listed { .. }
             | Event::BackedUp { .. }
             | Event::Started { .. }
+            | Event::Timestamping { .. }
             | Event::Adopted { .. }
             | Event::AdoptedRevocation { .. }
             | Event::PutBack { .. }

@@ -46,7 +46,7 @@ impl Register {
         members.into_values().collect()
     }
 
-    /// Whether these may be listed (PROTOCOL.md 16.2): by a server that hosts the subsystem, signed just now with its member's
+    /// Whether these may be listed (PROTOCOL.md 17.2): by a server that hosts the subsystem, signed just now with its member's
     /// key there, each in a newer version, as many as the member's document takes.
     pub fn may_list(&self, entries: &[ReceivedEntry], now: Time) -> Result<Vec<VerifiedEntry>, Refused> {
         let first = entries.first().map(ReceivedEntry::entry).ok_or(Refused::EntriesDiffer)?;

@@ -427,6 +427,7 @@ async fn a_version_that_was_given_to_somebody_is_never_signed_again() {
 
 fn office_settings(settings: &central_registry::Settings) -> central_registry::Settings {
     central_registry::Settings {
+        timestamping: Vec::new(),
         directory: settings.directory.clone(),
         listen: settings.listen,
         public: settings.public,

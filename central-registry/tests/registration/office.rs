@@ -165,6 +165,7 @@ pub async fn run(directory: &TempDir, passphrase: &Passphrase, time: &Arc<Atomic
 
 fn settings(directory: &TempDir, passphrase: &Passphrase, time: &Arc<AtomicU64>) -> Settings {
     Settings {
+        timestamping: Vec::new(),
         directory: directory.path().join("registry"),
         listen: "127.0.0.1:0".parse().unwrap(),
         public: None,

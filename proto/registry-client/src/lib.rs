@@ -1,6 +1,8 @@
 //! Calls to the central registry. Whoever calls knows the registry by the fingerprint of its key, given by a person or
 //! kept from joining: no authority vouches for it, so none can vouch for another.
 
+pub mod timestamping;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ pub use generated::administration_client::AdministrationClient;
 pub use generated::catalogue_client::CatalogueClient;
 pub use generated::global_configuration_client::GlobalConfigurationClient;
 pub use generated::registration_client::RegistrationClient;
+pub use generated::timestamping_client::TimestampingClient;
 
 /// How long connecting may take, the handshake included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

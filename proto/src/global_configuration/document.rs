@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::listed::CatalogueDocument;
-use super::{Configuration, Member, Server, SigningCertificate, Standing};
+use super::{Configuration, Member, Server, SigningCertificate, Standing, TimestampingAuthority};
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use crate::registration::{Address, Text};
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
+use crate::timestamp::{self, Approved, Signer};
 
 /// Where the document of the instance stands.
 pub const INSTANCE_PATH: &str = "instance.json";
@@ -39,6 +40,10 @@ pub const MAX_AUTHENTICATION: usize = 12;
 pub const MAX_SIGNING: usize = 128;
 /// Most authorities of one instance.
 pub const MAX_AUTHORITIES: usize = 32;
+/// Most timestamping authorities that an instance approves.
+pub const MAX_TIMESTAMPING: usize = 8;
+/// Longest name of a timestamping authority, and longest way to it, in bytes.
+pub const MAX_TIMESTAMPING_TEXT_BYTES: usize = 256;
 /// The revoked keys are spread over this many documents, by the first hexadecimal digit of the key's name.
 pub const REVOKED_SHARDS: usize = 16;
 
@@ -52,6 +57,25 @@ pub struct InstanceDocument {
     pub name: String,
     /// The authorities whose authentication certificates are accepted in TLS.
     pub authorities: Vec<Der>,
+    /// The timestamping authorities that are approved, in the order in which servers ask them. None: nothing is stamped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timestamping: Vec<TimestampingDocument>,
+}
+
+/// A timestamping authority that the instance approves.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimestampingDocument {
+    /// What it is called.
+    pub name: Text,
+    /// Where it is asked: `http://HOST[:PORT]/PATH`. None: at the registry's own door.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its certificate, or that of the authority under which it stands.
+    pub certificate: Der,
+    /// The policy that its tokens must name, like `1.2.3.4`. None: whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// `members/<INSTANCE>/<CLASS>/<MEMBER>.json`: one member.
@@ -231,6 +255,14 @@ pub enum Refused {
         /// What it was to be.
         what: &'static str,
     },
+    /// A timestamping authority that cannot be asked, or whose tokens nothing could prove.
+    #[error("the timestamping authority {name}: {rule}")]
+    Timestamping {
+        /// Its name.
+        name: Text,
+        /// What is wrong with it.
+        rule: &'static str,
+    },
     /// A signing certificate whose key is not P-256.
     #[error("{member}: a signing certificate's key is not P-256, the one kind that seals")]
     NotASigningKey {
@@ -272,6 +304,7 @@ pub struct RegisteredMember {
 pub struct GovernedInstance {
     id: InstanceId,
     authorities: Vec<Vec<u8>>,
+    timestamping: Vec<TimestampingAuthority>,
 }
 
 /// When a version was signed, until when it holds, and what it is called.
@@ -302,6 +335,7 @@ impl Configuration {
             servers: BTreeMap::new(),
             authentication: BTreeMap::new(),
             authorities: instance.authorities.clone(),
+            timestamping: instance.timestamping.clone(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
             catalogue: catalogue.map(|document| (document.member.clone(), Arc::clone(document))).collect(),
@@ -381,8 +415,9 @@ impl InstanceDocument {
         for authority in &document.authorities {
             certificate(INSTANCE_PATH, "authority's", authority)?;
         }
+        let timestamping = timestamping(document.timestamping)?;
         let authorities = document.authorities.into_iter().map(|Der(der)| der).collect();
-        Ok(GovernedInstance { id: document.instance, authorities })
+        Ok(GovernedInstance { id: document.instance, authorities, timestamping })
     }
 
     /// The document's bytes: the same document always has the same.
@@ -433,11 +468,46 @@ impl RegisteredMember {
 }
 
 impl GovernedInstance {
-    /// Its identifier, and the DER of its authorities.
-    pub(super) fn into_parts(self) -> (InstanceId, Vec<Vec<u8>>) {
-        (self.id, self.authorities)
+    /// Its identifier, the DER of its authorities, and its timestamping authorities.
+    pub(super) fn into_parts(self) -> (InstanceId, Vec<Vec<u8>>, Vec<TimestampingAuthority>) {
+        (self.id, self.authorities, self.timestamping)
     }
 }
+
+fn timestamping(listed: Vec<TimestampingDocument>) -> Result<Vec<TimestampingAuthority>, Refused> {
+    within(INSTANCE_PATH, "timestamping authorities", listed.len(), 0, MAX_TIMESTAMPING)?;
+    let mut meant: Vec<TimestampingAuthority> = Vec::new();
+    for TimestampingDocument { name, address, certificate, policy } in listed {
+        let wrong = |rule| Refused::Timestamping { name: name.clone(), rule };
+        let text = address.iter().map(String::len).chain([name.as_str().len()]).max().unwrap_or_default();
+        within(
+            INSTANCE_PATH,
+            "bytes of a timestamping authority's name or address",
+            text,
+            1,
+            MAX_TIMESTAMPING_TEXT_BYTES,
+        )?;
+        if meant.iter().any(|each| each.approved.name == name.as_str()) {
+            return Err(Refused::Twice {
+                path: INSTANCE_PATH.into(),
+                what: format!("the timestamping authority {name}"),
+            });
+        }
+        let within = certificate.0.len() <= MAX_CERTIFICATE_BYTES && Signer::read(&certificate.0).is_ok();
+        if !within {
+            return Err(wrong("its certificate is no X.509 certificate in DER"));
+        }
+        let address = address.map(|address| address.parse().map_err(|_| wrong(NOT_AN_ADDRESS))).transpose()?;
+        let policy =
+            policy.map(|policy| timestamp::policy(&policy).ok_or_else(|| wrong("its policy is no object identifier")));
+        let approved = Approved { name: name.to_string(), certificate: certificate.0, policy: policy.transpose()? };
+        meant.push(TimestampingAuthority { approved, address });
+    }
+    Ok(meant)
+}
+
+const NOT_AN_ADDRESS: &str =
+    "its address must be like http://tsa.example:318/tsr; its tokens are signed and need no TLS";
 
 fn servers(
     path: &str,
@@ -767,7 +837,12 @@ mod tests {
     fn too_many_authorities_are_refused() {
         let with = |count: usize| {
             let authorities = vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256); count];
-            let document = InstanceDocument { instance: "VN".parse().unwrap(), name: "A country".into(), authorities };
+            let document = InstanceDocument {
+                instance: "VN".parse().unwrap(),
+                name: "A country".into(),
+                authorities,
+                timestamping: Vec::new(),
+            };
             InstanceDocument::parse(&document.to_bytes())
         };
         assert!(with(MAX_AUTHORITIES).is_ok());

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use sigstore_tuf::{DelegatedRole, TrustedMetadataSet};
 
 use super::Configuration;
-use super::document::{INSTANCE_PATH, InstanceDocument, MAX_DOCUMENT_BYTES, MemberDocument, Refused, RevokedDocument};
+use super::document::{
+    GovernedInstance, INSTANCE_PATH, InstanceDocument, MAX_DOCUMENT_BYTES, MemberDocument, Refused, RevokedDocument,
+};
 use super::update::{
     Files, MAX_ROLE_BYTES, MAX_ROOTS, MAX_TIMESTAMP_BYTES, Rejected, SIGNED_AT, TIMESTAMP, Target, allowed, check_keys,
     is_role_name, named, root_file, target_file, targets_of, within,
@@ -56,7 +58,7 @@ impl Excerpt {
         walk.roots().map_err(at("8.2.1"))?;
         let signed_at = walk.timestamp().map_err(at("8.2.2"))?;
         walk.snapshot().map_err(at("8.2.3"))?;
-        let (instance, authorities) = walk.instance().map_err(at("8.2.4"))?;
+        let (instance, authorities, timestamping) = walk.instance().map_err(at("8.2.4"))?.into_parts();
         let timestamp = walk.set.timestamp().expect("it was verified above");
         let mut configuration = Configuration {
             instance,
@@ -68,6 +70,7 @@ impl Excerpt {
             servers: Default::default(),
             authentication: Default::default(),
             authorities,
+            timestamping,
             revoked: BTreeSet::new(),
             last_heads: Default::default(),
             catalogue: Default::default(),
@@ -148,10 +151,10 @@ impl<'a> Walk<'a> {
         self.unexpired("snapshot", self.set.snapshot().expect("it was verified above").expires)
     }
 
-    fn instance(&mut self) -> Result<(crate::identifier::InstanceId, Vec<Vec<u8>>), Rejected> {
+    fn instance(&mut self) -> Result<GovernedInstance, Rejected> {
         self.role("targets", None)?;
         let bytes = self.target("targets", INSTANCE_PATH, &[])?;
-        Ok(InstanceDocument::parse(&bytes)?.into_parts())
+        Ok(InstanceDocument::parse(&bytes)?)
     }
 
     fn members(&mut self, members: &BTreeSet<MemberId>, configuration: &mut Configuration) -> Result<(), Rejected> {

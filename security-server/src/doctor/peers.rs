@@ -312,6 +312,7 @@ mod tests {
             servers: BTreeMap::new(),
             authentication: BTreeMap::new(),
             authorities: Vec::new(),
+            timestamping: Vec::new(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
             catalogue: Default::default(),

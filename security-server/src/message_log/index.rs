@@ -24,7 +24,8 @@ use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 /// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
 /// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `h` tree: what was
 /// seen of a peer's tree. `n` tree level number: a node of one of our trees. `e` tree: how many commits it has. `g` tree: its
-/// genesis. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
+/// genesis. `w` tree: since when something in it waits for a timestamp, and its last commit. `z` tree size: the
+/// record of a timestamp over its head of that size. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
 /// are. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
 /// that was accepted there.
 const RECORD: u8 = b'x';
@@ -36,9 +37,11 @@ const COMMITS: u8 = b'e';
 const GENESIS: u8 = b'g';
 const SUCCESSOR: u8 = b's';
 const SIGNED: u8 = b'k';
+const WAITING: u8 = b'w';
+const STAMP: u8 = b'z';
 const FORM: &[u8] = b"v";
 /// An index of another form is read again from the log.
-const THIS_FORM: &[u8] = b"2";
+const THIS_FORM: &[u8] = b"3";
 /// A node of a level has 256 of the level below.
 const NODE_BITS: u32 = 8;
 const POSITION: &[u8] = b"p";
@@ -150,7 +153,8 @@ impl Index {
                     self.0.remove(open_key(closed.side(), &closed.opening))?;
                 }
             }
-            Kind::Received | Kind::Genesis | Kind::Key | Kind::Stamp | Kind::Cut | Kind::Entry => {}
+            Kind::Stamp => self.add_stamp(entry, &body)?,
+            Kind::Received | Kind::Genesis | Kind::Key | Kind::Cut | Kind::Entry => {}
         }
         self.0.insert(POSITION, &entry.position.to_bytes())?;
         Ok(())
@@ -230,8 +234,55 @@ impl Index {
         Ok(signed.and_then(|signed| SignedHead::parse(&signed).ok()))
     }
 
+    /// What a stamped head covers waits no longer; what came after it has waited since then at the most.
+    fn add_stamp(&self, entry: &Entry, body: &[u8]) -> Result<(), IndexError> {
+        let Some((head, time)) = stamp(body) else { return Ok(()) };
+        let key = [&of_tree(STAMP, head.tree)[..], &head.size.to_be_bytes()].concat();
+        self.0.insert(key, &entry.position.to_bytes())?;
+        match self.waiting_in(head.tree)? {
+            Some((_, last)) if last < head.size => _ = self.0.remove(of_tree(WAITING, head.tree))?,
+            Some((since, last)) => self.waits(head.tree, since.max(time), last)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn waits(&self, tree: TreeName, since: Time, last: u64) -> Result<(), IndexError> {
+        let value = [since.as_millis().to_be_bytes(), last.to_be_bytes()].concat();
+        self.0.insert(of_tree(WAITING, tree), value)?;
+        Ok(())
+    }
+
+    fn waiting_in(&self, tree: TreeName) -> Result<Option<(Time, u64)>, IndexError> {
+        Ok(self.0.get(of_tree(WAITING, tree))?.and_then(|value| waiting(&value)))
+    }
+
+    /// The trees in which something waits for a timestamp, and since when.
+    pub fn waiting(&self) -> Result<Vec<(TreeName, Time)>, IndexError> {
+        let mut found = Vec::new();
+        for entry in self.0.scan_prefix([WAITING]) {
+            let (key, value) = entry?;
+            let tree = key.get(1..).and_then(|name| Digest::try_from(name).ok()).map(TreeName);
+            found.extend(tree.zip(waiting(&value).map(|(since, _)| since)));
+        }
+        Ok(found)
+    }
+
+    /// Where the first timestamp is over a head of this tree with more commits than this.
+    pub fn stamp_after(&self, tree: TreeName, commit: u64) -> Result<Option<Position>, IndexError> {
+        let from = [&of_tree(STAMP, tree)[..], &(commit + 1).to_be_bytes()].concat();
+        let to = [&of_tree(STAMP, tree)[..], &[0xff; 9]].concat();
+        let Some(found) = self.0.range(from..to).values().next() else { return Ok(None) };
+        Ok(found?.as_ref().try_into().ok().map(Position::from_bytes))
+    }
+
     fn add_message(&self, entry: &Entry, header: &bytes::Bytes, received: bool) -> Result<(), IndexError> {
         let Ok(header) = Header::parse(header.clone()) else { return Ok(()) };
+        match self.waiting_in(entry.tree)? {
+            Some((_, last)) if last >= entry.commit => {}
+            Some((since, _)) => self.waits(entry.tree, since, entry.commit)?,
+            None => self.waits(entry.tree, header.time, entry.commit)?,
+        }
         self.0.insert(record_key(header.exchange, entry.position), &[][..])?;
         if header.direction == Direction::Request && header.position == 0 {
             let side = if received { Side::Provider } else { Side::Consumer };
@@ -349,6 +400,17 @@ impl Index {
         }
         Ok(found)
     }
+}
+
+/// The head and the time of a `stamp` record. The token was checked before it was kept.
+pub(super) fn stamp(body: &[u8]) -> Option<(Head, Time)> {
+    let stamp: wire::Stamp = proto::record::decode_canonical(body, "Stamp").ok()?;
+    Some((Head::parse(&stamp.head).ok()?, proto::timestamp::time_of(&stamp.token)?))
+}
+
+fn waiting(value: &[u8]) -> Option<(Time, u64)> {
+    let (since, last) = value.split_first_chunk::<8>()?;
+    Some((Time::from_millis(u64::from_be_bytes(*since)), u64::from_be_bytes(last.try_into().ok()?)))
 }
 
 fn of_tree(prefix: u8, tree: TreeName) -> Vec<u8> {

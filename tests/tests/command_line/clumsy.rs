@@ -438,6 +438,7 @@ async fn an_admin_whose_clock_is_off_and_a_port_that_is_taken_are_told_by_name()
     let machine = central_registry::system_clock();
     // The registry is the real one, and its clock is ahead of the one that the program reads.
     let running = central_registry::start(Settings {
+        timestamping: Vec::new(),
         directory: configuration.directory.clone(),
         listen: configuration.listen,
         public: None,

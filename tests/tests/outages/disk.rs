@@ -381,7 +381,14 @@ async fn each_alarm_is_raised_once_and_taken_back() {
     assert!(["OUTCOME_UNKNOWN", "LOG_ENDED"].contains(&crate::seen::code(&refused).as_str()), "{refused}");
     is(&world, &[Alarm::LogFinished]).await;
 
-    let not_here = [Alarm::LogHangs, Alarm::AuditFinished, Alarm::KeysNotRenewed, Alarm::KeysUnusable];
+    let not_here = [
+        Alarm::LogHangs,
+        Alarm::AuditFinished,
+        Alarm::LogNotStamped,
+        Alarm::LogStampOverdue,
+        Alarm::KeysNotRenewed,
+        Alarm::KeysUnusable,
+    ];
     for alarm in Alarm::ALL.into_iter().filter(|alarm| !not_here.contains(alarm)) {
         assert_eq!(cried(alarm), 1, "{alarm:?}");
         assert_eq!(over(alarm), usize::from(alarm != Alarm::LogFinished), "{alarm:?}");

@@ -13,3 +13,4 @@ mod line;
 mod registry;
 mod seen;
 mod servers;
+mod timestamps;
