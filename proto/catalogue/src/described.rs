@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, ServiceDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor, ServiceDescriptor, Value};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 use proto::catalogue::{MAX_DESCRIPTORS_BYTES, MAX_METHODS, Method, shortened};
 
@@ -57,6 +57,14 @@ pub enum Undescribed {
     /// Files that import one another in a circle.
     #[error("{0} imports itself, through others or not; take what both need into a file of its own")]
     Circle(String),
+    /// A syntax that nobody here reads.
+    #[error("{file} is written in {syntax:?}, and proto2 and proto3 are read; write it in one of them")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// What it says that it is.
+        syntax: String,
+    },
     /// Names that clash, types that are not there, and all else that has no meaning.
     #[error("the descriptors contradict themselves: {0}; mend the .proto files")]
     Meaningless(String),
@@ -90,7 +98,9 @@ impl Described {
         let files = FileDescriptorSet::decode(bytes).map_err(unreadable)?;
         within_limits(&files)?;
         imports(&files)?;
+        syntaxes(&files)?;
         let pool = DescriptorPool::decode(bytes).map_err(|error| Undescribed::Meaningless(error.to_string()))?;
+        map_entries(&pool)?;
         Ok(Self { pool })
     }
 
@@ -166,6 +176,33 @@ impl Described {
 
 fn limit(what: &'static str, found: usize, most: usize) -> Result<(), Undescribed> {
     if found > most { Err(Undescribed::Limit { what, found, most }) } else { Ok(()) }
+}
+
+/// prost-reflect looks for the place of an unknown syntax among files that it has not read yet, and panics.
+fn syntaxes(files: &FileDescriptorSet) -> Result<(), Undescribed> {
+    let unknown = files.file.iter().find(|file| !matches!(file.syntax(), "" | "proto2" | "proto3"));
+    match unknown {
+        Some(file) => Err(Undescribed::Syntax { file: file.name().to_owned(), syntax: file.syntax().to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// What calls itself the entry of a map has a key and a value and nothing else (`MessageOptions.map_entry` in descriptor.proto):
+/// prost-reflect believes it, and panics where they are missing.
+fn map_entries(pool: &DescriptorPool) -> Result<(), Undescribed> {
+    let has = |entry: &MessageDescriptor, number, name| {
+        entry.get_field(number).is_some_and(|field| field.name() == name && !field.is_list())
+    };
+    let is_entry = |entry: &MessageDescriptor| {
+        entry.fields().len() == 2 && has(entry, 1, "key") && has(entry, 2, "value") && entry.oneofs().len() == 0
+    };
+    match pool.all_messages().find(|message| message.is_map_entry() && !is_entry(message)) {
+        Some(message) => {
+            let name = message.full_name();
+            Err(Undescribed::Meaningless(format!("{name} calls itself the entry of a map, and is none")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn within_limits(files: &FileDescriptorSet) -> Result<(), Undescribed> {

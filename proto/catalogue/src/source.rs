@@ -107,13 +107,13 @@ impl Writer {
         self.comment(message.path());
         self.block(&format!("message {}", message.name()), |writer| {
             for range in message.reserved_ranges() {
-                writer.line(&format!("reserved {} to {};", range.start, range.end - 1));
+                writer.line(&format!("reserved {} to {};", range.start, range.end.saturating_sub(1)));
             }
             for name in message.reserved_names() {
                 writer.line(&format!("reserved {name:?};"));
             }
             for range in message.extension_ranges() {
-                writer.line(&format!("extensions {} to {};", range.start, range.end - 1));
+                writer.line(&format!("extensions {} to {};", range.start, range.end.saturating_sub(1)));
             }
             for enumeration in message.child_enums() {
                 writer.enumeration(&enumeration);
@@ -149,7 +149,10 @@ impl Writer {
             Cardinality::Optional => "",
         };
         let (name, number) = (field.name(), field.number());
-        if let (true, Kind::Message(group)) = (field.is_group(), field.kind()) {
+        let group = field.kind().as_message().cloned();
+        // A group is declared where its field stands. What only says so could hold itself, and is written by its name.
+        let declared = |group: &MessageDescriptor| group.parent_message().as_ref() == Some(field.parent_message());
+        if let Some(group) = group.filter(|group| field.is_group() && declared(group)) {
             self.line(&format!("{label}group {} = {number} {{", group.name()));
             self.indent += 1;
             group.fields().for_each(|field| self.field(&field, proto3, false));

@@ -8,8 +8,10 @@ use catalogue::described::{MAX_FILES, MAX_NESTING};
 use catalogue::{Described, Undescribed, breaks, reduced, source};
 use proptest::prelude::*;
 use prost::Message;
+use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{
-    DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, MessageOptions,
+    MethodDescriptorProto, ServiceDescriptorProto,
 };
 
 const CIVIL: &str = r#"
@@ -193,6 +195,15 @@ fn a_hostile_set_is_refused_by_name() {
     let named = |name: &str| FileDescriptorProto { message_type: vec![message("M")], ..file(name, &[]) };
     let clash = refused(vec![named("a.proto"), named("b.proto")]).to_string();
     assert!(clash.contains("a.v1.M"), "{clash}");
+    let unknown = FileDescriptorProto { syntax: Some("proto9".into()), ..named("a.proto") };
+    let unknown = refused(vec![unknown]);
+    let entry = DescriptorProto {
+        options: Some(MessageOptions { map_entry: Some(true), ..Default::default() }),
+        ..message("M")
+    };
+    let entry = refused(vec![FileDescriptorProto { message_type: vec![entry], ..file("a.proto", &[]) }]).to_string();
+    assert!(entry.contains("a.v1.M calls itself the entry of a map"), "{entry}");
+    assert!(matches!(&unknown, Undescribed::Syntax { syntax, .. } if syntax == "proto9"), "{unknown}");
     let method = MethodDescriptorProto {
         name: Some("Call".into()),
         input_type: Some(".a.v1.Nothing".into()),
@@ -227,6 +238,33 @@ fn every_limit_holds_on_both_sides() {
     assert!(matches!(read(types(catalogue::described::MAX_TYPES + 1)), Err(Undescribed::Limit { .. })));
     let long = vec![0; proto::catalogue::MAX_DESCRIPTORS_BYTES + 1];
     assert!(matches!(Described::read(&long), Err(Undescribed::Limit { what: "bytes", .. })));
+}
+
+#[test]
+fn a_group_that_holds_itself_has_an_end_when_it_is_written() {
+    let field = FieldDescriptorProto {
+        name: Some("m".into()),
+        number: Some(1),
+        label: Some(Label::Optional.into()),
+        r#type: Some(Type::Group.into()),
+        type_name: Some(".a.v1.M".into()),
+        ..Default::default()
+    };
+    let method = MethodDescriptorProto {
+        name: Some("Call".into()),
+        input_type: Some(".a.v1.M".into()),
+        output_type: Some(".a.v1.M".into()),
+        ..Default::default()
+    };
+    let files = vec![FileDescriptorProto {
+        syntax: Some("proto2".into()),
+        message_type: vec![DescriptorProto { field: vec![field], ..message("M") }],
+        service: vec![ServiceDescriptorProto { name: Some("S".into()), method: vec![method], ..Default::default() }],
+        ..file("a.proto", &[])
+    }];
+    let described = Described::read(&FileDescriptorSet { file: files }.encode_to_vec()).unwrap();
+    let written = source::files(&described.service("a.v1.S").unwrap());
+    assert!(written.iter().any(|(_, text)| text.contains(".a.v1.M m = 1;")), "{written:?}");
 }
 
 proptest! {
