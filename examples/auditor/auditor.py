@@ -491,7 +491,15 @@ def is_head(value):
 
 
 SEGMENTS4 = "/".join([SEGMENT] * 4)
-INSTANCE_FORM = {"instance": SEGMENT, "name": str, "authorities": [is_certificate]}
+TSA_FORM = {"name": str, "certificate": is_certificate, "policy?": r"[0-2](\.(0|[1-9][0-9]*))+",
+            "address?": r"http://[^/@?#\s]+(/[^#\s]*)?"}
+
+
+def is_timestamping(listed):
+    return fits(listed, [TSA_FORM]) and len(listed) <= 8 and len({each["name"] for each in listed}) == len(listed)
+
+
+INSTANCE_FORM = {"instance": SEGMENT, "name": str, "authorities": [is_certificate], "timestamping?": is_timestamping}
 
 
 def member_form(member):
