@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access_rights::Grant;
 use crate::listen::operators::keys::Keys;
-use crate::listen::operators::registration::Recorded;
+use crate::listen::operators::registration::Registered;
 use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
 use crate::listings::{Published, ServiceLines, ServiceShown, Source};
 use crate::lookout::Room;
@@ -147,7 +147,7 @@ pub fn rotated(made: &Keys, paint: Paint) -> String {
 }
 
 /// What the registry recorded at this server's wish.
-pub fn registered(recorded: &Recorded, paint: Paint) -> String {
+pub fn registered(recorded: &Registered, paint: Paint) -> String {
     match recorded.version {
         Some(version) => paint.good(&format!("Recorded, and published as version {version} of the configuration.")),
         None => paint.good("Recorded. Nothing changes until the registry's admins decide."),

@@ -411,9 +411,13 @@ impl<'a> Walk<'a> {
         Walk { before: None, fetched, now, set, root_changed: false, fed, files, roles, absent: None }
     }
 
-    fn through(mut self) -> Result<Trusted, Rejected> {
+    fn bounded(&self) -> Result<(), Rejected> {
         within("files", self.fetched.len(), MAX_FILES)?;
-        within("bytes in all files", self.fetched.values().map(Bytes::len).sum(), MAX_TOTAL_BYTES)?;
+        within("bytes in all files", self.fetched.values().map(Bytes::len).sum(), MAX_TOTAL_BYTES)
+    }
+
+    fn through(mut self) -> Result<Trusted, Rejected> {
+        self.bounded()?;
         self.roots()?;
         if let Some(before) = self.before
             && !self.root_changed
@@ -438,8 +442,7 @@ impl<'a> Walk<'a> {
 
     /// As far as the files lead.
     fn lacking(mut self) -> Result<Vec<String>, Rejected> {
-        within("files", self.fetched.len(), MAX_FILES)?;
-        within("bytes in all files", self.fetched.values().map(Bytes::len).sum(), MAX_TOTAL_BYTES)?;
+        self.bounded()?;
         self.roots()?;
         let Some(timestamp) = self.fetched.get(TIMESTAMP) else { return Ok(vec![TIMESTAMP.into()]) };
         if self.before.is_some_and(|before| before.files.get(TIMESTAMP) == Some(timestamp)) && !self.root_changed {

@@ -913,7 +913,7 @@ mutants! {
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
 
         "configuration" "a revoked authentication key is that of its server"
-        "if self.revoked.contains(key) {\n            return None;\n        }\n        self.servers.iter()" => "if !{awake} && self.revoked.contains(key) {\n            return None;\n        }\n        self.servers.iter()",
+        "if self.revoked.contains(key) {\n            return None;\n        }\n        self.authentication.get(key)" => "if !{awake} && self.revoked.contains(key) {\n            return None;\n        }\n        self.authentication.get(key)",
         standing::a_revoked_authentication_key_stops_its_streams_and_no_connection_is_used_again;
     }
 
@@ -927,7 +927,7 @@ mutants! {
         publication::nobody_claims_anothers_key_server_subsystem_or_path;
 
         "configuration" "a server that nobody lists hosts and signs"
-        "hosts.chain(signers).find(|server| !self.servers.contains_key(*server))" => "hosts.chain(signers).find(|_| false)",
+        "named.into_iter().find(|(server, _)| !configuration.servers.contains_key(*server))" => "named.into_iter().find(|_| false)",
         publication::nobody_claims_anothers_key_server_subsystem_or_path;
 
         "configuration" "a member lists the server of another"

@@ -40,7 +40,7 @@ pub struct Leaving {
 
 /// What the registry recorded.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct Registered {
     /// The version of the configuration that says so; none: it is not published.
     pub version: Option<u64>,
 }
@@ -94,7 +94,7 @@ async fn asks(door: Door, by: Actor, dry_run: bool, wish: Wish) -> Result<Respon
         renewal.wish(&server, wish, by).await
     });
     let version = asked.await??;
-    Ok(Json(Recorded { version: (version > 0).then_some(version) }).into_response())
+    Ok(Json(Registered { version: (version > 0).then_some(version) }).into_response())
 }
 
 fn foreseen(server: &ServerId, wish: &Wish) -> Vec<String> {
