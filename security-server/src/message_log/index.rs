@@ -24,8 +24,7 @@ use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 /// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
 /// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `h` tree: what was
 /// seen of a peer's tree. `n` tree level number: a node of one of our trees. `e` tree: how many commits it has. `g` tree: its
-/// genesis. `w` tree: since when something in it waits for a timestamp, and its last commit. `z` tree size: the
-/// record of a timestamp over its head of that size. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
+/// genesis. `w` tree: since when something in it waits for a timestamp, and its last commit. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
 /// are. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
 /// that was accepted there.
 const RECORD: u8 = b'x';
@@ -38,7 +37,6 @@ const GENESIS: u8 = b'g';
 const SUCCESSOR: u8 = b's';
 const SIGNED: u8 = b'k';
 const WAITING: u8 = b'w';
-const STAMP: u8 = b'z';
 const FORM: &[u8] = b"v";
 /// An index of another form is read again from the log.
 const THIS_FORM: &[u8] = b"3";
@@ -153,7 +151,7 @@ impl Index {
                     self.0.remove(open_key(closed.side(), &closed.opening))?;
                 }
             }
-            Kind::Stamp => self.add_stamp(entry, &body)?,
+            Kind::Stamp => self.add_stamp(&body)?,
             Kind::Received | Kind::Genesis | Kind::Key | Kind::Cut | Kind::Entry => {}
         }
         self.0.insert(POSITION, &entry.position.to_bytes())?;
@@ -235,10 +233,8 @@ impl Index {
     }
 
     /// What a stamped head covers waits no longer; what came after it has waited since then at the most.
-    fn add_stamp(&self, entry: &Entry, body: &[u8]) -> Result<(), IndexError> {
+    fn add_stamp(&self, body: &[u8]) -> Result<(), IndexError> {
         let Some((head, time)) = stamp(body) else { return Ok(()) };
-        let key = [&of_tree(STAMP, head.tree)[..], &head.size.to_be_bytes()].concat();
-        self.0.insert(key, &entry.position.to_bytes())?;
         match self.waiting_in(head.tree)? {
             Some((_, last)) if last < head.size => _ = self.0.remove(of_tree(WAITING, head.tree))?,
             Some((since, last)) => self.waits(head.tree, since.max(time), last)?,
@@ -266,14 +262,6 @@ impl Index {
             found.extend(tree.zip(waiting(&value).map(|(since, _)| since)));
         }
         Ok(found)
-    }
-
-    /// Where the first timestamp is over a head of this tree with more commits than this.
-    pub fn stamp_after(&self, tree: TreeName, commit: u64) -> Result<Option<Position>, IndexError> {
-        let from = [&of_tree(STAMP, tree)[..], &(commit + 1).to_be_bytes()].concat();
-        let to = [&of_tree(STAMP, tree)[..], &[0xff; 9]].concat();
-        let Some(found) = self.0.range(from..to).values().next() else { return Ok(None) };
-        Ok(found?.as_ref().try_into().ok().map(Position::from_bytes))
     }
 
     fn add_message(&self, entry: &Entry, header: &bytes::Bytes, received: bool) -> Result<(), IndexError> {
