@@ -107,7 +107,7 @@ impl History {
     pub fn open(directory: &Path, instance: &InstanceId, key: SigningKey) -> Result<(Self, Register), HistoryError> {
         let disk = Arc::new(Directory(directory.join(JOURNAL)));
         // Flushed when it is written, and by no timer.
-        let view = sled::Config::new().path(directory.join(VIEW)).flush_every_ms(None).open();
+        let view = view::open(&directory.join(VIEW), sled::Config::new().flush_every_ms(None));
         let view = view.map_err(|error| Self::unopened(directory, error))?;
         let saved = Saved::read(&view);
         let mut rebuilt = Rebuilt::after(saved);

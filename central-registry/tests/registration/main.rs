@@ -359,6 +359,10 @@ async fn a_view_that_is_lost_spoiled_or_ahead_is_built_again() {
     office = office.restarted(|directory| fs::remove_dir_all(directory.join("view")).unwrap()).await;
     assert_eq!(office.seen().await, seen);
 
+    office =
+        office.restarted(|directory| fs::write(directory.join("view/conf"), b"no parameters of sled's").unwrap()).await;
+    assert_eq!(office.seen().await, seen);
+
     let spoil = |directory: &std::path::Path, bytes: &dyn Fn(Vec<u8>) -> Vec<u8>| {
         let view = sled::open(directory.join("view")).unwrap();
         let before = view.get("register").unwrap().unwrap().to_vec();

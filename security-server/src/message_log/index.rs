@@ -86,7 +86,7 @@ pub type Found = Vec<Position>;
 impl Index {
     /// Opens or makes the view in this directory.
     pub fn open(directory: &Path) -> Result<Self, IndexError> {
-        let index = Self(sled::Config::new().path(directory).cache_capacity(16 << 20).open()?);
+        let index = Self(view::open(directory, sled::Config::new().cache_capacity(16 << 20))?);
         if index.0.get(FORM)?.as_deref() != Some(THIS_FORM) {
             let accepted = index.accepted();
             index.clear()?;
