@@ -1,4 +1,4 @@
-//! Compiles the agencies' own protos. They are ordinary gRPC services: nothing in them is ours.
+//! Compiles the agencies' own protos. They are ordinary gRPC services: of ours they have the options that say what a field means.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
@@ -8,6 +8,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "portal/v1/portal.proto",
     ];
     println!("cargo:rerun-if-changed=protos");
-    tonic_prost_build::configure().compile_fds(protox::compile(files, ["protos"])?)?;
+    tonic_prost_build::configure().compile_fds(protox::compile(files, ["protos", "../proto"])?)?;
     Ok(())
 }

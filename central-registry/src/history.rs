@@ -243,7 +243,7 @@ pub(crate) fn listed(directory: &Path, each: &mut dyn FnMut(Bytes)) -> Result<()
         let read = (entry.record.kind() == Kind::Entry)
             .then(|| serde_json::from_slice::<Entry>(&entry.record.body()).ok())
             .flatten();
-        if let Some(Entry { event: Event::Listed { entries, descriptors }, .. }) = read {
+        if let Some(Entry { event: Event::Listed { entries, descriptors, .. }, .. }) = read {
             let contents = entries.iter().chain(&descriptors).filter_map(|text| STANDARD.decode(text).ok());
             contents.for_each(|content| each(content.into()));
         }

@@ -23,6 +23,7 @@ pub mod register;
 pub mod registration;
 mod registry;
 mod restored;
+mod reuse;
 mod serve;
 mod shelf;
 mod spread;

@@ -1,16 +1,21 @@
-//! THE LIFE OF A LISTING in the catalogue: receive, recognise, describe, compare, record, keep, publish. Read this file from
-//! the top.
+//! THE LIFE OF A LISTING in the catalogue: receive, recognise, describe, compare, judge, record, keep, publish. Read this file
+//! from the top.
 //!
 //! Each step takes what only an earlier step can make. Descriptors are read only when their member is known to have signed for
 //! them; nothing of a publication is listed unless all of it is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use catalogue::once::{Asked, Finding, Rule};
 use catalogue::{Described, Undescribed, breaks};
-use proto::catalogue::{Entry, MAX_AT_ONCE, MAX_DESCRIPTORS_BYTES, ReceivedEntry, VerifiedEntry};
+use command_line::did_you_mean;
+use proto::catalogue::{
+    ElementField, ElementName, Entry, MAX_AT_ONCE, MAX_DESCRIPTORS_BYTES, Part, ReceivedEntry, VerifiedEntry,
+};
 use proto::digest::Digest;
 use proto::registration::MAX_SIGNED_BYTES;
 use proto::time::Time;
@@ -18,11 +23,14 @@ use proto::wire::registry as wire;
 
 use crate::register::{Event, Refused, Register};
 use crate::registry::Registry;
-use crate::shelf::Shelf;
+use crate::shelf::{Listing, Shelf};
 use crate::spread;
 
 /// Largest request to publish.
 pub const MAX_PUBLISH_BYTES: usize = MAX_DESCRIPTORS_BYTES + MAX_AT_ONCE * (MAX_SIGNED_BYTES + 1024);
+
+/// Most findings, and most remarks, that one publication is told.
+const MAX_TOLD: usize = 20;
 
 /// A member's server lists services.
 pub(crate) async fn publish(
@@ -35,38 +43,49 @@ pub(crate) async fn publish(
         let desk = registry.desk.lock().await;
         recognise(&desk.register, received, registry.now(&desk))?
     };
-    let described = tokio::task::spawn_blocking(move || describe(recognised));
-    let described = described.await.map_err(|error| Refused::Failed(error.to_string()))??;
+    let reading = registry.clone();
+    let described = tokio::task::spawn_blocking(move || {
+        let described = describe(recognised)?;
+        let remarks = unheard_of(&reading.shelf.read(), &described);
+        Ok::<_, Refused>((described, remarks))
+    });
+    let (described, mut remarks) = described.await.map_err(|error| Refused::Failed(error.to_string()))??;
+    // From here to the record nobody else publishes: of two who claim one element, the second finds the first.
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
     let compared = compare(&registry.shelf, &desk.register, described)?;
-    let event = listed(&registry.shelf, &compared);
-    if compared.is_dry_run() {
+    let judged = judge(&registry.shelf, &desk.register, compared)?;
+    remarks.splice(..0, judged.remarks.iter().cloned());
+    let event = listed(&registry.shelf, &judged);
+    if judged.is_dry_run() {
         // The same rules as `admit` asks, and no record.
-        let entries: Vec<ReceivedEntry> = compared.entries().map(|entry| entry.received().clone()).collect();
+        let entries: Vec<ReceivedEntry> = judged.entries().map(|entry| entry.received().clone()).collect();
         desk.register.may_list(&entries, now)?;
-        return Ok(wire::PublishAnswer { version: 0 });
+        return Ok(wire::PublishAnswer { version: 0, remarks });
     }
     let admitted = desk.admit_from(from, now, None, event)?;
     // A crash before the record leaves nothing: the member publishes again. After it, the next start keeps and publishes.
     desk.record(admitted).await?;
     desk.unpublished = true;
-    keep(&registry.shelf, &compared)?;
-    let version = spread::publish(&registry, &mut desk, now).await?;
-    for entry in compared.entries() {
+    // What is recorded counts for whoever publishes next, whatever becomes of the rest.
+    for entry in judged.entries() {
         let Entry { subsystem, service, version, .. } = entry.entry();
         tracing::info!(%subsystem, %service, %version, "a service is listed");
         registry.shelf.show(entry.received().clone());
     }
+    keep(&registry.shelf, &judged)?;
+    let version = spread::publish(&registry, &mut desk, now).await?;
     registry.changed.send_replace(());
-    Ok(wire::PublishAnswer { version })
+    Ok(wire::PublishAnswer { version, remarks })
 }
 
 /// The entries that have each word of the query.
-pub(crate) async fn find(registry: &Registry, query: &str) -> wire::FoundEntries {
+pub(crate) async fn find(registry: &Registry, request: wire::FindRequest) -> Result<wire::FoundEntries, Refused> {
+    let element = Some(&request.element).filter(|element| !element.is_empty());
+    let element: Option<ElementName> = element.map(|element| element.parse()).transpose()?;
     // Of members that were removed meanwhile nothing is told.
-    registry.shelf.forget_all_but(&registry.desk.lock().await.register);
-    registry.shelf.find(query)
+    registry.shelf.follow(&registry.desk.lock().await.register);
+    Ok(registry.shelf.find(&request.query, element.as_ref()))
 }
 
 /// What has this SHA-256.
@@ -118,25 +137,18 @@ fn describe(recognised: Recognised) -> Result<DescribedEntries, Refused> {
     let described = Described::read(&descriptors)?;
     for entry in entries.iter().map(VerifiedEntry::entry) {
         let said = described.said_of(entry.service.as_str())?;
-        if entry.descriptors != digest || said != (entry.description.clone(), entry.methods.clone()) {
+        let (description, methods, elements) = (&entry.description, &entry.methods, &entry.elements);
+        if entry.descriptors != digest
+            || (&said.description, &said.methods, &said.elements) != (description, methods, elements)
+        {
             return Err(Refused::NotAsDescribed { service: entry.service.clone() });
         }
     }
     Ok(DescribedEntries { entries, descriptors, described })
 }
 
-/// What may be listed beside what is. Only [`compare`] makes one.
+/// What breaks nothing that consumers rely on. Only [`compare`] makes one.
 struct Compared(DescribedEntries);
-
-impl Compared {
-    fn entries(&self) -> impl Iterator<Item = &VerifiedEntry> {
-        self.0.entries.iter()
-    }
-
-    fn is_dry_run(&self) -> bool {
-        self.entries().any(|entry| entry.entry().dry_run)
-    }
-}
 
 /// Nothing that consumers rely on breaks without a new major version (PROTOCOL.md 17.3), and something is new.
 fn compare(shelf: &Shelf, register: &Register, offered: DescribedEntries) -> Result<Compared, Refused> {
@@ -146,8 +158,8 @@ fn compare(shelf: &Shelf, register: &Register, offered: DescribedEntries) -> Res
             all_so_already = false;
             continue;
         };
-        let newest = shelf.newest(&entry.subsystem, &entry.service);
-        all_so_already &= newest.is_some_and(|newest| says_the_same(&newest, entry));
+        let offer = (entry.subsystem.clone(), entry.service.clone());
+        all_so_already &= shelf.read().newest(&offer).is_some_and(|newest| says_the_same(newest, entry));
         if listed.version.major != entry.version.major || listed.descriptors.0 == entry.descriptors {
             continue;
         }
@@ -171,17 +183,121 @@ fn says_the_same(before: &Entry, after: &Entry) -> bool {
     Entry { version, server, time, dry_run, ..after.clone() } == *before
 }
 
-fn listed(shelf: &Shelf, compared: &Compared) -> Event {
-    let entries = compared.entries().map(|entry| STANDARD.encode(entry.received().to_bytes())).collect();
-    let descriptors = &compared.0.descriptors;
+/// What may be listed beside what is. Only [`judge`] makes one.
+struct Judged {
+    entries: Vec<VerifiedEntry>,
+    descriptors: Bytes,
+    /// How much of what each asks for is reused.
+    asked: Vec<Asked>,
+    /// What its publisher and everybody else is to know.
+    remarks: Vec<String>,
+}
+
+impl Judged {
+    fn entries(&self) -> impl Iterator<Item = &VerifiedEntry> {
+        self.entries.iter()
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.entries().any(|entry| entry.entry().dry_run)
+    }
+}
+
+/// An element has one source, and people are not asked for it elsewhere without a reason that everybody can read (PROTOCOL.md
+/// 17.7).
+fn judge(shelf: &Shelf, register: &Register, compared: Compared) -> Result<Judged, Refused> {
+    let DescribedEntries { entries, descriptors, .. } = compared.0;
+    shelf.follow(register);
+    let listed = shelf.read();
+    let (mut refused, mut remarks, mut asked) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in entries.iter().map(VerifiedEntry::entry) {
+        for finding in listed.elements().findings(&entry.subsystem, &entry.elements) {
+            match finding.excuse() {
+                Some(_) => remarks.push(told(&listed, &finding)),
+                None => refused.push(told(&listed, &finding)),
+            }
+        }
+        remarks.extend(entry.elements.iter().filter_map(|field| still_asked(&listed, entry, field)));
+        asked.push(listed.elements().asked(&entry.subsystem, &entry.elements));
+    }
+    drop(listed);
+    if refused.is_empty() {
+        remarks.truncate(MAX_TOLD);
+        return Ok(Judged { entries, descriptors, asked, remarks });
+    }
+    let more = refused.len().saturating_sub(MAX_TOLD);
+    refused.truncate(MAX_TOLD);
+    refused.extend((more > 0).then(|| format!("and {more} more")));
+    Err(Refused::NotOnce(refused))
+}
+
+fn told(listed: &Listing, finding: &Finding) -> String {
+    let Finding { rule, field, source } = finding;
+    let (subsystem, service) = (&source.0, &source.1);
+    let entry = listed.newest(source);
+    let is_it = |each: &&ElementField| each.element == field.element && each.part == Part::Authoritative;
+    let given = entry.and_then(|entry| entry.elements.iter().find(is_it));
+    let (place, contact) =
+        (given.map_or("", |given| &given.field), entry.map_or("its admin", |entry| entry.contact.as_str()));
+    let (code, name, element) = (rule.code(), &field.field, &field.element);
+    let is = format!("{subsystem} is its source ({place} of {service})");
+    match (rule, finding.excuse()) {
+        (Rule::Once001, Some(reason)) => {
+            format!("{code}: {name} asks people for {element} again, and {is}; everybody can read why: {reason}")
+        }
+        (Rule::Once001, None) => format!(
+            "{code}: {name} asks people for {element}, and {is}; ask {contact} for access (`security-server services show \
+             {service}`), or say for everybody to read why people are asked again: (causeway.reason_to_collect)"
+        ),
+        (Rule::Once002, _) => format!(
+            "{code}: {name} is said to be authoritative for {element}, and {is}; leave (causeway.authoritative) out, or agree \
+             with {contact} who is"
+        ),
+    }
+}
+
+/// Who asks people for what this service becomes the source of.
+fn still_asked(listed: &Listing, entry: &Entry, field: &ElementField) -> Option<String> {
+    let users = listed.elements().get(&field.element).filter(|_| field.part == Part::Authoritative)?;
+    let others = users.with(Part::Collects).iter().filter(|offer| offer.0 != entry.subsystem).count();
+    let element = &field.element;
+    (others > 0).then(|| {
+        format!(
+            "{others} services of others ask people for {element}: `security-server elements show {element}` names them"
+        )
+    })
+}
+
+/// Elements that nobody else has, where another one is called nearly so.
+fn unheard_of(listed: &Listing, described: &DescribedEntries) -> Vec<String> {
+    let fields = || described.entries.iter().flat_map(|entry| &entry.entry().elements);
+    let ours: BTreeSet<&ElementName> = fields()
+        .filter(|each| matches!(each.part, Part::Gives | Part::Authoritative))
+        .map(|each| &each.element)
+        .collect();
+    let asked: BTreeSet<&ElementName> =
+        fields().filter(|each| matches!(each.part, Part::Takes | Part::Collects)).map(|each| &each.element).collect();
+    let unknown = asked.difference(&ours).filter(|element| listed.elements().get(element).is_none()).take(MAX_TOLD);
+    let near = |element: &&&ElementName| {
+        let known = listed.elements().iter().map(|(name, _)| name.as_str());
+        let near = did_you_mean(element.as_str(), known, "");
+        (!near.is_empty()).then(|| format!("nobody else has {element}; {near}"))
+    };
+    unknown.filter_map(|element| near(&element)).collect()
+}
+
+fn listed(shelf: &Shelf, judged: &Judged) -> Event {
+    let entries = judged.entries().map(|entry| STANDARD.encode(entry.received().to_bytes())).collect();
+    let descriptors = &judged.descriptors;
     let known = shelf.get(&Digest::of(&[descriptors])).is_some();
-    Event::Listed { entries, descriptors: (!known).then(|| STANDARD.encode(descriptors)) }
+    let asked = if judged.asked.iter().all(Asked::is_nothing) { Vec::new() } else { judged.asked.clone() };
+    Event::Listed { entries, descriptors: (!known).then(|| STANDARD.encode(descriptors)), asked }
 }
 
 /// On disk before anybody is told of it. Where that fails, the next start writes it from the journal.
-fn keep(shelf: &Shelf, compared: &Compared) -> Result<(), Refused> {
+fn keep(shelf: &Shelf, judged: &Judged) -> Result<(), Refused> {
     let kept = shelf
-        .keep(&compared.0.descriptors)
-        .and_then(|_| compared.entries().try_for_each(|entry| shelf.keep(&entry.received().to_bytes()).map(drop)));
+        .keep(&judged.descriptors)
+        .and_then(|_| judged.entries().try_for_each(|entry| shelf.keep(&entry.received().to_bytes()).map(drop)));
     kept.map_err(|error| Refused::Failed(format!("what is listed is recorded, but could not be written: {error}")))
 }

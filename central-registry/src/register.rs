@@ -14,6 +14,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use catalogue::once::Asked as FieldsAsked;
 use command_line::did_you_mean;
 use proto::catalogue::{Audience, ServiceName, Version};
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
@@ -352,6 +353,10 @@ pub enum Event {
         /// Their descriptor set, base64; none: an entry before had the same.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         descriptors: Option<String>,
+        /// How much of what each of them asks for was reused, and how much asked again, when it was listed; none: of a version
+        /// that did not know elements.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        asked: Vec<FieldsAsked>,
     },
     /// A member asks to leave. It stays until it is removed.
     Leaving {
@@ -774,6 +779,21 @@ pub struct Listed {
     pub descriptors: Hex,
     /// Who may ask for it.
     pub open_to: BTreeSet<Audience>,
+    /// What its versions asked for, when each was listed, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskedThen>,
+}
+
+/// What a version of a service asked for when it was listed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedThen {
+    /// The version.
+    pub version: Version,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// How much was reused, and how much asked again.
+    pub asked: FieldsAsked,
 }
 
 /// Who is who. Serialised as the view that saves reading the whole journal.
@@ -882,6 +902,11 @@ impl Register {
     /// The number that the next proposal gets.
     pub fn next_proposal(&self) -> u64 {
         self.proposed + 1
+    }
+
+    /// How many names were removed, for good.
+    pub fn removals(&self) -> usize {
+        self.removed.len()
     }
 
     /// Every member's document.
@@ -1181,7 +1206,10 @@ impl Register {
             }
             Event::Hosted { subsystem, server } => self.may_host(subsystem, server)?,
             Event::Unhosted { subsystem, server } => self.may_unhost(subsystem, server)?,
-            Event::Listed { entries, .. } => {
+            Event::Listed { entries, asked, .. } => {
+                if !asked.is_empty() && asked.len() != entries.len() {
+                    return Err(Refused::OutOfPlace);
+                }
                 for entry in self.may_list(&listed::signed(entries)?, now)? {
                     if entry.entry().dry_run {
                         return Err(Refused::OutOfPlace);
@@ -1563,7 +1591,7 @@ impl Register {
                     listed.servers.retain(|each| *each != server);
                 }
             }
-            Event::Listed { entries, .. } => self.list(&entries),
+            Event::Listed { entries, asked, .. } => self.list(&entries, &asked, at),
             Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
             Event::Removed { what, reason } => self.remove(what, &reason),
             Event::Governed { root, anchor, persons } => {

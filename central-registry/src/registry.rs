@@ -44,6 +44,8 @@ pub(crate) struct Registry {
     pub forgotten: Forgotten,
     /// Entries and descriptors of the catalogue.
     pub shelf: Shelf,
+    /// Questions about the whole catalogue are answered one at a time: each looks through all of it.
+    pub one_question: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Whether somebody has a version that this registry, put back from a backup, does not know to have signed.

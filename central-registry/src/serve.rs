@@ -44,6 +44,7 @@ use crate::register::{Entry, Event, Hex, Refused};
 use crate::registration;
 use crate::registry::{Desk, Forgotten, Registry};
 use crate::restored;
+use crate::reuse;
 use crate::shelf::Shelf;
 use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::timestamping::{self, NotApproved, Timestamping};
@@ -246,6 +247,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         closing: CancellationToken::new(),
         forgotten,
         shelf,
+        one_question: Arc::default(),
     });
 
     // What was decided before a crash and not published yet is published now, before anybody is answered.
@@ -593,7 +595,18 @@ impl Catalogue for Door {
     }
 
     async fn find(&self, request: Request<wire::FindRequest>) -> Result<Response<wire::FoundEntries>, Status> {
-        Ok(Response::new(listing::find(&self.registry, &request.get_ref().query).await))
+        let found = listing::find(&self.registry, request.into_inner()).await;
+        found.map(Response::new).map_err(|refused| status(&refused))
+    }
+
+    async fn elements(&self, request: Request<wire::ElementsRequest>) -> Result<Response<wire::FoundElements>, Status> {
+        let found = reuse::elements(self.registry.clone(), request.into_inner()).await;
+        found.map(Response::new).map_err(|refused| status(&refused))
+    }
+
+    async fn reuse(&self, request: Request<wire::ReuseRequest>) -> Result<Response<wire::ReuseReport>, Status> {
+        let report = reuse::report(self.registry.clone(), request.into_inner()).await;
+        report.map(Response::new).map_err(|refused| status(&refused))
     }
 
     async fn fetch(&self, request: Request<wire::FetchRequest>) -> Result<Response<wire::FetchAnswer>, Status> {
@@ -680,7 +693,7 @@ fn status(refused: &Refused) -> Status {
         Refused::EntriesDiffer | Refused::Descriptors(_) | Refused::NotAsDescribed { .. } => Code::InvalidArgument,
         Refused::NotHosted { .. } => Code::PermissionDenied,
         Refused::VersionNotNewer { .. } => Code::AlreadyExists,
-        Refused::Breaks { .. } => Code::FailedPrecondition,
+        Refused::Breaks { .. } | Refused::NotOnce(_) => Code::FailedPrecondition,
         Refused::NoContent(_) => Code::NotFound,
         Refused::TokenUnknown
         | Refused::TokenUsed

@@ -1,15 +1,17 @@
-//! Entries and descriptors by their SHA-256, as plain files that any mirror can carry, and the newest entries in memory for
-//! whoever searches. A view: the journal has all of it, and what is missing at a start is written from there again.
+//! Entries and descriptors by their SHA-256, as plain files that any mirror can carry; and in memory, for whoever searches, the
+//! newest entries and the elements that they carry. A view: the journal has all of it, and what is missing at a start is
+//! written from there again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
+use catalogue::once::{Elements, Offer};
 use catalogue::search::{Query, folded};
-use proto::catalogue::{Entry, ReceivedEntry, ServiceName};
+use proto::catalogue::{ElementName, Entry, ReceivedEntry, ServiceName};
 use proto::digest::Digest;
 use proto::identifier::SubsystemId;
 use proto::wire::registry::{FoundEntries, SignedEntry};
@@ -25,7 +27,16 @@ pub const MAX_FOUND: usize = 100;
 /// What is kept of the catalogue.
 pub(crate) struct Shelf {
     directory: PathBuf,
-    newest: RwLock<BTreeMap<(SubsystemId, ServiceName), Shelved>>,
+    listed: RwLock<Listing>,
+}
+
+/// What is listed now, by what it is asked for.
+#[derive(Default)]
+pub(crate) struct Listing {
+    newest: BTreeMap<Offer, Shelved>,
+    elements: Elements,
+    /// How many names the register had removed when this last let go of what is not listed any more.
+    removed: usize,
 }
 
 struct Shelved {
@@ -36,10 +47,53 @@ struct Shelved {
     received: ReceivedEntry,
 }
 
+impl Listing {
+    /// Who is the source of what, and who asks people for it.
+    pub fn elements(&self) -> &Elements {
+        &self.elements
+    }
+
+    /// The newest entry of this service.
+    pub fn newest(&self, offer: &(SubsystemId, ServiceName)) -> Option<&Entry> {
+        self.newest.get(offer).map(|shelved| shelved.received.entry())
+    }
+
+    /// The newest entry of each service.
+    pub fn entries(&self) -> impl Iterator<Item = (&Offer, &Entry)> {
+        self.newest.iter().map(|(offer, shelved)| (offer, shelved.received.entry()))
+    }
+
+    fn put(&mut self, received: ReceivedEntry) {
+        let said = received.entry();
+        let methods = said.methods.iter().map(|method| format!("{} {}", method.name, method.description));
+        let named = folded(&format!("{} {}", said.title, said.service));
+        let others = format!("{} {} {}", said.subsystem, said.description, methods.collect::<Vec<_>>().join(" "));
+        let words = format!("{named} {}", folded(&others));
+        let offer: Offer = Arc::new((said.subsystem.clone(), said.service.clone()));
+        if let Some(before) = self.newest.remove(&offer) {
+            self.elements.forget(&offer, &before.received.entry().elements);
+        }
+        self.elements.list(&offer, &said.elements);
+        self.newest.insert(offer, Shelved { named, words, received });
+    }
+
+    fn forget_all_but(&mut self, register: &Register) {
+        let elements = &mut self.elements;
+        self.newest.retain(|offer, shelved| {
+            let stays = register.listed_service(&offer.0, &offer.1).is_some();
+            if !stays {
+                elements.forget(offer, &shelved.received.entry().elements);
+            }
+            stays
+        });
+    }
+}
+
 impl Shelf {
     /// Of what the register lists. What is not among the files is taken from the journal in `directory`.
     pub fn open(public: &Path, directory: &Path, register: &Register) -> Result<Self, HistoryError> {
-        let shelf = Self { directory: public.join(CONTENT), newest: RwLock::default() };
+        let listed = Listing { removed: register.removals(), ..Listing::default() };
+        let shelf = Self { directory: public.join(CONTENT), listed: RwLock::new(listed) };
         let named = register.listed_services().flat_map(|(_, _, listed)| [listed.entry.0, listed.descriptors.0]);
         let mut missing: BTreeSet<Digest> = named.filter(|digest| shelf.get(digest).is_none()).collect();
         if !missing.is_empty() {
@@ -90,26 +144,24 @@ impl Shelf {
 
     /// The entry is found from now on, in the place of the one before.
     pub fn show(&self, received: ReceivedEntry) {
-        let said = received.entry();
-        let methods = said.methods.iter().map(|method| format!("{} {}", method.name, method.description));
-        let named = folded(&format!("{} {}", said.title, said.service));
-        let others = format!("{} {} {}", said.subsystem, said.description, methods.collect::<Vec<_>>().join(" "));
-        let (key, words) = ((said.subsystem.clone(), said.service.clone()), format!("{named} {}", folded(&others)));
-        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        newest.insert(key, Shelved { named, words, received });
+        self.write().put(received);
     }
 
-    /// The newest entry of this service.
-    pub fn newest(&self, subsystem: &SubsystemId, service: &ServiceName) -> Option<Entry> {
-        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        newest.get(&(subsystem.clone(), service.clone())).map(|shelved| shelved.received.entry().clone())
+    /// What is listed now.
+    pub fn read(&self) -> RwLockReadGuard<'_, Listing> {
+        self.listed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The entries of what `register` lists that have each word, those that are so named first.
-    pub fn find(&self, query: &str) -> FoundEntries {
+    /// The entries that have each word, those that are so named first; of an element, only those that carry it.
+    pub fn find(&self, query: &str, element: Option<&ElementName>) -> FoundEntries {
         let query = Query::new(query);
-        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        let found = || newest.values().filter(|shelved| query.finds(&shelved.words));
+        let listed = self.read();
+        let carry = element.map(|element| listed.elements.get(element).map(|users| users.all()).unwrap_or_default());
+        let all: Vec<&Shelved> = match carry {
+            Some(offers) => offers.iter().filter_map(|offer| listed.newest.get(offer)).collect(),
+            None => listed.newest.values().collect(),
+        };
+        let found = || all.iter().filter(|shelved| query.finds(&shelved.words));
         let first = found().filter(|shelved| query.finds(&shelved.named));
         let then = found().filter(|shelved| !query.finds(&shelved.named));
         let mut entries: Vec<SignedEntry> =
@@ -119,10 +171,18 @@ impl Shelf {
         FoundEntries { entries, more }
     }
 
-    /// What is not listed any more is not found any more.
-    pub fn forget_all_but(&self, register: &Register) {
-        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        newest.retain(|(subsystem, service), _| register.listed_service(subsystem, service).is_some());
+    /// What is not listed any more is not found any more. It is looked for only where a name was removed meanwhile.
+    pub fn follow(&self, register: &Register) {
+        if self.read().removed == register.removals() {
+            return;
+        }
+        let mut listed = self.write();
+        listed.forget_all_but(register);
+        listed.removed = register.removals();
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Listing> {
+        self.listed.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self, digest: &Digest) -> PathBuf {

@@ -4,6 +4,7 @@
 pub mod auditor;
 pub mod story;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -13,15 +14,19 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use central_registry::command::{Admin, AdminFile};
 use keystore::{Cost, Passphrase, Source};
 use proto::identifier::{MemberId, ServerId, SubsystemId};
 use proto::registration::{Address, Invitation, Order, RequestId};
 use security_server::access_rights::Proposal;
+use security_server::announce::compiled;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::join::{CONFIGURATION_FILE, join};
 use security_server::listen::operators::Changed;
+use security_server::listings::{Announcement, Published};
 use security_server::operate::Operator;
 use tokio::net::TcpListener;
 
@@ -32,6 +37,8 @@ pub const INSTANCE: &str = "VN";
 /// Ports that files name: below those that systems give to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const REGISTRY: &str = "registry";
+/// Where the agencies' .proto files stand.
+const PROTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/protos");
 const PASSPHRASE: &str = "passphrase";
 /// The purpose of every call of the story.
 pub const PURPOSE: &str = "birth-registration";
@@ -47,6 +54,8 @@ pub struct Agency {
     pub subsystem: &'static str,
     /// The gRPC services that it offers to others.
     pub services: &'static [&'static str],
+    /// The .proto file that describes them.
+    pub protos: &'static str,
 }
 
 /// Who keeps the people.
@@ -55,20 +64,32 @@ pub const POPULATION: Agency = Agency {
     title: "Ministry of Public Security",
     subsystem: "population-register",
     services: &["population.v1.People"],
+    protos: "population/v1/population.proto",
 };
 /// Who registers births.
-pub const CIVIL: Agency =
-    Agency { name: "moj", title: "Ministry of Justice", subsystem: "civil-registry", services: &["civil.v1.Births"] };
+pub const CIVIL: Agency = Agency {
+    name: "moj",
+    title: "Ministry of Justice",
+    subsystem: "civil-registry",
+    services: &["civil.v1.Births"],
+    protos: "civil/v1/civil.proto",
+};
 /// Who insures.
 pub const INSURANCE: Agency = Agency {
     name: "vss",
     title: "Social Security",
     subsystem: "social-insurance",
     services: &["insurance.v1.HealthCards"],
+    protos: "insurance/v1/insurance.proto",
 };
 /// Where a parent files a birth.
-pub const PORTAL: Agency =
-    Agency { name: "portal", title: "National Service Portal", subsystem: "one-stop", services: &[] };
+pub const PORTAL: Agency = Agency {
+    name: "portal",
+    title: "National Service Portal",
+    subsystem: "one-stop",
+    services: &["portal.v1.OneStop"],
+    protos: "portal/v1/portal.proto",
+};
 /// All four.
 pub const AGENCIES: [Agency; 4] = [POPULATION, CIVIL, INSURANCE, PORTAL];
 
@@ -144,7 +165,10 @@ impl Country {
         let agencies = start_agencies(directory, &servers).await?;
         let country = Self { directory: directory.to_owned(), registry, servers, agencies };
         country.grant_access().await?;
-        tell("four agencies behind them, plain gRPC programs that know nothing of the bus; access granted");
+        country.list_services().await?;
+        tell(
+            "four agencies behind them, plain gRPC programs that know nothing of the bus; services listed, access granted",
+        );
         Ok(country)
     }
 
@@ -174,6 +198,38 @@ impl Country {
             server.started.shutdown().await;
         }
         self.registry.shutdown().await;
+    }
+
+    /// What an agency would list of this file.
+    fn announcement(agency: Agency, protos: &str) -> Result<Announcement> {
+        let directory = Path::new(PROTOS);
+        let announced = compiled(&[directory.join(protos)], &[directory.to_owned()])?;
+        Ok(Announcement {
+            subsystem: agency.subsystem(),
+            descriptors: STANDARD.encode(&announced.descriptors),
+            services: announced.services.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+            version: None,
+            title: Some(agency.title.parse()?),
+            contact: format!("{}@example.vn", agency.name).parse()?,
+            open_to: BTreeSet::new(),
+            deprecated: None,
+        })
+    }
+
+    /// Sources before forms: a form that asks for what nobody has yet would be told nothing.
+    async fn list_services(&self) -> Result<()> {
+        for agency in AGENCIES {
+            let server = self.server(agency);
+            let known = server.started.server.store.current().load();
+            let listed =
+                |name: &&str| name.parse().is_ok_and(|name| known.service_at(&agency.subsystem(), &name).is_some());
+            if agency.services.iter().all(|name| listed(&name)) {
+                continue;
+            }
+            let announcement = Self::announcement(agency, agency.protos)?;
+            Operator::of(&server.configuration)?.post::<Published>("/v1/services", &announcement).await?;
+        }
+        Ok(())
     }
 
     async fn grant_access(&self) -> Result<()> {

@@ -1,12 +1,16 @@
 //! The catalogue (PROTOCOL.md 17): what a member says of a service of its own, signed with its key. Which versions may follow
 //! one another, what the words may be, and who said them are decided here; what the descriptors mean is not.
 
+pub mod element;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
 use prost::Message;
+
+pub use element::{ElementField, ElementName, Part};
 
 use crate::digest::Digest;
 use crate::global_configuration::Configuration;
@@ -199,6 +203,8 @@ pub struct Entry {
     pub deprecated: Option<Text>,
     /// Its methods, as they stand in the descriptors.
     pub methods: Vec<Method>,
+    /// The data elements in its requests and responses, as they stand in the descriptors.
+    pub elements: Vec<ElementField>,
     /// Only whether it would be listed.
     pub dry_run: bool,
 }
@@ -242,6 +248,7 @@ impl Entry {
             open_to: self.open_to.iter().map(Audience::to_string).collect(),
             deprecated: self.deprecated.as_ref().map(Text::to_string).unwrap_or_default(),
             methods: self.methods.iter().map(Method::to_wire).collect(),
+            elements: self.elements.iter().map(ElementField::to_wire).collect(),
             dry_run: self.dry_run,
         }
     }
@@ -273,6 +280,7 @@ impl Entry {
             open_to,
             deprecated: deprecated.map(|text| text.parse()).transpose()?,
             methods: read.methods.into_iter().map(Method::parse).collect::<Result<_, _>>()?,
+            elements: element::parse(read.elements)?,
             dry_run: read.dry_run,
         })
     }
@@ -482,6 +490,12 @@ mod tests {
                 response: "civil.v1.Receipt".into(),
                 client_streaming: false,
                 server_streaming: false,
+            }],
+            elements: vec![ElementField {
+                element: "birth.place".parse().unwrap(),
+                field: "civil.v1.Birth.place".into(),
+                part: Part::Collects,
+                reason: Some("nobody knows it yet".parse().unwrap()),
             }],
             dry_run: false,
         }

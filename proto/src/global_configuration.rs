@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::catalogue::ServiceName;
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
@@ -206,9 +207,11 @@ impl Configuration {
         self.catalogue.iter().flat_map(|(member, document)| self.listed_by(member, document))
     }
 
-    /// The services of this name: different subsystems may offer one.
-    pub fn services_named<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a ListedService> {
-        self.services().filter(move |listed| listed.service.as_str() == service)
+    /// This service of this subsystem. Only its member's services are looked through.
+    pub fn service_at(&self, subsystem: &SubsystemId, service: &ServiceName) -> Option<&ListedService> {
+        let member = subsystem.member();
+        let mut listed = self.listed_by(&member, self.catalogue.get(&member)?);
+        listed.find(|listed| listed.subsystem == *subsystem && listed.service == *service)
     }
 
     fn listed_by<'a>(

@@ -439,7 +439,7 @@ impl From<RequestId> for String {
 }
 
 /// What a person wrote: 1 to 500 bytes without control characters, so that it cannot forge a line of a log or screen.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Text(String);
 

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalogue::described::MAX_FILES;
-use catalogue::{Described, Undescribed};
+use catalogue::{Described, OPTIONS_FILE, OPTIONS_SOURCE, Undescribed};
 use prost::Message;
 use prost::bytes::{Bytes, BytesMut};
 use proto::catalogue::MAX_DESCRIPTORS_BYTES;
 use proto::registration::Address;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -62,7 +63,11 @@ pub fn compiled(files: &[PathBuf], include: &[PathBuf]) -> Result<Announced, Not
         let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         NotAnnounced::Compile(format!("{error}{cause}"))
     };
-    let mut compiler = protox::Compiler::new(&include).map_err(failed)?;
+    // The options first: a copy that somebody has among the files is of some other version.
+    let mut resolver = with_options();
+    include.iter().for_each(|directory| resolver.add(IncludeFileResolver::new(directory.clone())));
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(true);
     let mut named = BTreeSet::new();
     for file in files {
@@ -74,6 +79,35 @@ pub fn compiled(files: &[PathBuf], include: &[PathBuf]) -> Result<Announced, Not
     let descriptors = compiler.encode_file_descriptor_set();
     let services = Described::read(&descriptors)?.services_of(&named);
     Ok(Announced { descriptors, services })
+}
+
+/// `causeway/options.proto`, which nobody needs to have who imports it.
+struct Options;
+
+impl FileResolver for Options {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        if name == OPTIONS_FILE {
+            File::from_source(name, OPTIONS_SOURCE)
+        } else {
+            Err(protox::Error::file_not_found(name))
+        }
+    }
+}
+
+fn with_options() -> ChainFileResolver {
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(Options);
+    resolver
+}
+
+/// The files that a service which imports the options need not have: theirs, and what they import.
+fn brought() -> Result<BTreeMap<String, Bytes>, protox::Error> {
+    let mut resolver = with_options();
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = protox::Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true).open_file(OPTIONS_FILE)?;
+    let files = compiler.file_descriptor_set().file;
+    Ok(files.into_iter().map(|file| (file.name().to_owned(), file.encode_to_vec().into())).collect())
 }
 
 /// Asks a service, over plain HTTP/2, what it is.
@@ -118,7 +152,12 @@ async fn asked(address: &Address, services: &[String]) -> Result<Announced, Stri
         };
         for bytes in given {
             let file = prost_types::FileDescriptorProto::decode(&bytes[..]).map_err(|error| error.to_string())?;
-            files.insert(file.name().to_owned(), bytes.into());
+            if file.name() != OPTIONS_FILE {
+                files.insert(file.name().to_owned(), bytes.into());
+            }
+            if file.dependency.iter().any(|import| import == OPTIONS_FILE) {
+                files.extend(brought().map_err(|error| error.to_string())?);
+            }
             let missing = file.dependency.into_iter().filter(|import| !files.contains_key(import));
             wanted.extend(missing.map(MessageRequest::FileByFilename));
         }

@@ -1,15 +1,20 @@
 //! Services in the catalogue: ours are published with our member's key, and everybody's are found, fetched and believed only
 //! as far as the configuration pins them and their members signed them. No exchange waits for any of it.
 
+pub mod elements;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use catalogue::{Described, Undescribed, reduced};
+use catalogue::{Described, Said, Undescribed, reduced};
 use command_line::did_you_mean;
-use proto::catalogue::{Audience, Entry, Method, NotListed, ServiceName, VerifiedEntry, Version, verify_listed};
+use proto::catalogue::{
+    Audience, ElementField, ElementName, Entry, Method, NotListed, ReceivedEntry, ServiceName, VerifiedEntry, Version,
+    verify_listed,
+};
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
@@ -64,6 +69,9 @@ pub struct Published {
     pub services: Vec<ServiceLine>,
     /// The version of the configuration that says so.
     pub configuration_version: u64,
+    /// What their publisher is to know: what people are asked again, and why.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// A service in a list.
@@ -106,6 +114,9 @@ pub struct ServiceShown {
     pub open_to: BTreeSet<Audience>,
     /// Its methods.
     pub methods: Vec<Method>,
+    /// The fields of its requests and responses that carry a data element.
+    #[serde(default)]
+    pub elements: Vec<ElementField>,
     /// SHA-256 of its descriptor set.
     pub descriptors: String,
     /// SHA-256 of the signed entry.
@@ -176,6 +187,14 @@ pub enum Unlisted {
         /// One that is near, or where to look.
         remedy: String,
     },
+    /// Nobody carries it.
+    #[error("no service carries {element}; {remedy}")]
+    UnknownElement {
+        /// As asked.
+        element: ElementName,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
     /// Several do.
     #[error("{service} is offered by {}; say which with --subsystem", .subsystems.join(" and "))]
     Several {
@@ -227,8 +246,8 @@ impl Announcement {
         let descriptors = reduced(&given, &names)?;
         let described = Described::read(&descriptors)?;
         let entry = |service: &ServiceName| -> Result<Entry, Unlisted> {
-            let (description, methods) = described.said_of(service.as_str())?;
-            let listed = configuration.services_named(service.as_str()).find(|each| each.subsystem == self.subsystem);
+            let Said { description, methods, elements } = described.said_of(service.as_str())?;
+            let listed = configuration.service_at(&self.subsystem, service);
             let called = service.as_str().rsplit('.').next().unwrap_or(service.as_str());
             let called = || called.parse::<Text>().map_err(NotListed::from);
             Ok(Entry {
@@ -244,6 +263,7 @@ impl Announcement {
                 open_to: self.open_to.clone(),
                 deprecated: self.deprecated.clone(),
                 methods,
+                elements,
                 dry_run,
             })
         };
@@ -253,10 +273,10 @@ impl Announcement {
 }
 
 impl Prepared {
-    async fn send(&self, renewal: &Renewal) -> Result<u64, Unlisted> {
+    async fn send(&self, renewal: &Renewal) -> Result<wire::PublishAnswer, Unlisted> {
         let entries = self.entries.iter().map(|entry| entry.sign(&self.key.key)).collect();
         let request = wire::PublishRequest { entries, descriptors: self.descriptors.clone().into() };
-        Ok(answered(client(renewal).await?.publish(request)).await?.into_inner().version)
+        Ok(answered(client(renewal).await?.publish(request)).await?.into_inner())
     }
 
     fn lines(&self) -> Vec<ServiceLine> {
@@ -297,15 +317,15 @@ pub async fn publish(server: &SecurityServer, announced: Announcement, by: Actor
     let services = prepared.entries.iter().map(|entry| format!("{} {}", entry.service, entry.version)).collect();
     let (at, subsystem) = (server.clock.now().as_millis(), announced.subsystem.to_string());
     server.audit.note(&Noted::Publishing { at, by, subsystem, services }).await?;
-    let configuration_version = prepared.send(renewal).await?;
-    Ok(Published { services: prepared.lines(), configuration_version })
+    let wire::PublishAnswer { version, remarks } = prepared.send(renewal).await?;
+    Ok(Published { services: prepared.lines(), configuration_version: version, remarks })
 }
 
 /// Whether it would be listed, by the very rules of the registry, and nothing else.
 pub async fn foresee(server: &SecurityServer, announced: Announcement) -> Result<Vec<String>, Unlisted> {
     let renewal = renewal(server)?;
     let prepared = announced.prepared(server, renewal, true)?;
-    prepared.send(renewal).await?;
+    let remarks = prepared.send(renewal).await?.remarks;
     let told = prepared.entries.iter().map(|entry| {
         let methods = entry.methods.len();
         let open_to = entry.open_to.iter().map(Audience::to_string).collect::<Vec<_>>().join(", ");
@@ -313,7 +333,7 @@ pub async fn foresee(server: &SecurityServer, announced: Announcement) -> Result
         let (service, version, subsystem) = (&entry.service, entry.version, &entry.subsystem);
         format!("list {service} {version} of {subsystem}, {methods} methods, open to {open_to}")
     });
-    Ok(told.collect())
+    Ok(told.chain(remarks).collect())
 }
 
 /// What the configuration lists.
@@ -330,16 +350,22 @@ pub fn list(configuration: &Configuration) -> ServiceLines {
 
 /// Entries that have each word of the query. What the registry finds and the configuration does not pin is not told.
 pub async fn search(server: &SecurityServer, query: &str) -> Result<ServiceLines, Unlisted> {
-    let request = wire::FindRequest { query: query.to_owned() };
+    let request = wire::FindRequest { query: query.to_owned(), element: String::new() };
+    let (found, more) = pinned(server, request).await?;
+    Ok(ServiceLines { services: found.iter().map(|entry| line(entry.entry())).collect(), more })
+}
+
+/// What the registry finds, as far as the configuration pins it and its members signed it; and whether there is more.
+async fn pinned(server: &SecurityServer, request: wire::FindRequest) -> Result<(Vec<VerifiedEntry>, bool), Unlisted> {
     let found = answered(client(renewal(server)?).await?.find(request)).await?.into_inner();
     let configuration = server.configuration.load();
-    let pinned = |signed: wire::SignedEntry| {
+    let verified = |signed: wire::SignedEntry| {
         let bytes = prost::Message::encode_to_vec(&signed);
-        let digest = Digest::of(&[&bytes]);
-        let listed = configuration.services().find(|listed| listed.entry == digest)?;
-        verify_listed(&configuration, listed, &bytes).ok().map(|verified| line(verified.entry()))
+        let said = ReceivedEntry::parse(signed).ok()?.entry().clone();
+        let listed = configuration.service_at(&said.subsystem, &said.service)?;
+        verify_listed(&configuration, listed, &bytes).ok()
     };
-    Ok(ServiceLines { services: found.entries.into_iter().filter_map(pinned).collect(), more: found.more })
+    Ok((found.entries.into_iter().filter_map(verified).collect(), found.more))
 }
 
 /// The entry of a service, fetched and verified.
@@ -371,6 +397,7 @@ pub fn shown(entry: &VerifiedEntry) -> ServiceShown {
         contact: said.contact.to_string(),
         open_to: said.open_to.clone(),
         methods: said.methods.clone(),
+        elements: said.elements.clone(),
         descriptors: said.descriptors.to_string(),
         entry: Digest::of(&[&received.to_bytes()]).to_string(),
         signed_with: received.key().to_string(),
@@ -392,7 +419,7 @@ pub async fn descriptors(server: &SecurityServer, entry: &VerifiedEntry) -> Resu
 /// The same as .proto text.
 pub async fn source(server: &SecurityServer, entry: &VerifiedEntry) -> Result<Source, Unlisted> {
     let (bytes, described) = descriptors(server, entry).await?;
-    let files = catalogue::source::files(&described.service(entry.entry().service.as_str())?);
+    let files = catalogue::source::files(&described, &described.service(entry.entry().service.as_str())?);
     let files = files.into_iter().map(|(name, text)| SourceFile { name, text }).collect();
     Ok(Source { files, descriptors: STANDARD.encode(bytes) })
 }

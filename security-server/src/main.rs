@@ -19,10 +19,11 @@ use security_server::config::Configuration;
 use security_server::lanes::Lanes;
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
 use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
+use security_server::listings::elements::{ElementLines, ElementShown, Reuse};
 use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::usage::{
-    Access, COMMANDS, CommandLine, ConfigurationFile, Evidence, Keys, Publish, Services, What,
+    Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, Publish, Services, What,
 };
 use security_server::{announce, doctor, join, shown, usage};
 use serde::de::DeserializeOwned;
@@ -77,6 +78,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
         What::Keys(keys) => self::keys(keys).await,
         What::Services(services) => self::services(services).await,
+        What::Elements(elements) => self::elements(elements).await,
         What::Move { address, server, changing } => {
             change(&server, changing, "/v1/registration/move", &Moving { address }, shown::registered).await
         }
@@ -215,6 +217,29 @@ async fn services(services: Services) -> Result<Exit, Ended> {
             Ok(Exit::Ok)
         }
     }
+}
+
+async fn elements(elements: Elements) -> Result<Exit, Ended> {
+    match elements {
+        Elements::List { query, server, reading } => {
+            let found: ElementLines = ask(&server, &format!("/v1/elements?query={}", encoded(&query))).await?;
+            show(reading.json, &found, || shown::elements(&found, Paint::out()));
+        }
+        Elements::Show { element, server, reading } => {
+            let found: ElementShown = ask(&server, &format!("/v1/elements/{element}")).await?;
+            show(reading.json, &found, || shown::element(&found, Paint::out()));
+        }
+        Elements::Duplicates { server, reading } => {
+            let found: ElementLines = ask(&server, "/v1/elements?duplicates=true").await?;
+            show(reading.json, &found, || shown::duplicates(&found, Paint::out()));
+        }
+        Elements::Report { service, server, reading } => {
+            let of = service.map(|service| format!("?service={}", encoded(service.as_str()))).unwrap_or_default();
+            let found: Reuse = ask(&server, &format!("/v1/reuse{of}")).await?;
+            show(reading.json, &found, || shown::reuse(&found, Paint::out()));
+        }
+    }
+    Ok(Exit::Ok)
 }
 
 async fn publish(publish: Publish) -> Result<Exit, Ended> {

@@ -1,6 +1,7 @@
 //! What a running server answered its operator, in words.
 
 use command_line::Paint;
+use proto::catalogue::Part;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use crate::access_rights::Grant;
 use crate::listen::operators::keys::Keys;
 use crate::listen::operators::registration::Registered;
 use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
+use crate::listings::elements::{AskedCounts, ElementLine, ElementLines, ElementShown, Reuse};
 use crate::listings::{Published, ServiceLines, ServiceShown, Source};
 use crate::lookout::Room;
 use crate::renewal::KeyState;
@@ -229,6 +231,10 @@ pub fn service(found: &ServiceShown, paint: Paint) -> String {
             text += &format!("\n    {line}");
         }
     }
+    for field in &found.elements {
+        let why = field.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        text += &format!("\n  {:<13}{}  {}{why}", field.part.word(), field.element, field.field);
+    }
     text + &format!(
         "\n  contact      {}\n  open to      {audience}\n  signed       {} with the key {}\n  entry        {}\n  descriptors  {}",
         found.contact, found.signed_at, found.signed_with, found.entry, found.descriptors
@@ -239,7 +245,76 @@ pub fn service(found: &ServiceShown, paint: Paint) -> String {
 pub fn published(made: &Published, paint: Paint) -> String {
     let lines = services(&ServiceLines { services: made.services.clone(), more: false }, paint);
     let told = paint.good(&format!("Listed, from version {} of the configuration on.", made.configuration_version));
-    format!("{told}\n{lines}")
+    let remarks: String = made.remarks.iter().map(|remark| format!("\n{}", paint.doubtful(remark))).collect();
+    format!("{told}\n{lines}{remarks}")
+}
+
+/// Elements, a line each.
+pub fn elements(found: &ElementLines, paint: Paint) -> String {
+    if found.elements.is_empty() {
+        return "none; fields that say which element they carry are listed with `security-server services publish`"
+            .into();
+    }
+    let mut text = String::new();
+    for line in &found.elements {
+        let source = line.source.as_ref().map_or_else(|| "no source".to_owned(), |source| source.to_string());
+        let ElementLine { element, given, taken, collected, .. } = line;
+        let again = match line.asked_again.len() {
+            0 => String::new(),
+            _ => paint.doubtful("  asked again"),
+        };
+        let element = paint.name(element.as_str());
+        text += &format!("{element}  {source}  given {given}, taken {taken}, collected {collected}{again}\n");
+    }
+    text + if found.more { "and more; give a word of their names" } else { "" }
+}
+
+/// What people are asked though it has a source.
+pub fn duplicates(found: &ElementLines, paint: Paint) -> String {
+    if found.elements.is_empty() {
+        return "Nobody is asked for what a service is the source of.".into();
+    }
+    let mut text = String::new();
+    for line in &found.elements {
+        let source = line.source.as_ref().map(ToString::to_string).unwrap_or_default();
+        text += &format!("{}  its source: {source}\n", paint.name(line.element.as_str()));
+        for offer in &line.asked_again {
+            let why = offer.reason.as_deref().unwrap_or("no reason given: it was listed before the source was");
+            text += &format!("  asked again by {offer}: {}\n", paint.doubtful(why));
+        }
+    }
+    text + if found.more { "and more; `security-server elements list WORDS` shows some of them" } else { "" }
+}
+
+/// Who carries an element.
+pub fn element(found: &ElementShown, paint: Paint) -> String {
+    let mut text = format!("{}\n", paint.name(found.element.as_str()));
+    for user in &found.services {
+        let why = user.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let (part, field, service) = (user.part.word(), &user.field, &user.service);
+        text += &format!("  {part:<13}  {field}  {service} {} of {}{why}\n", user.version, user.subsystem);
+        if user.part == Part::Authoritative {
+            text += &format!("  {:<13}  ask {} for access\n", "", user.contact);
+        }
+    }
+    text + if found.more { "  and more" } else { "" }
+}
+
+/// How much is reused.
+pub fn reuse(found: &Reuse, paint: Paint) -> String {
+    let counts = |asked: &AskedCounts| {
+        let AskedCounts { reused, first, again } = asked;
+        format!("{reused} reused, {first} asked once, {again} asked again")
+    };
+    let mut text = format!("{}\n", paint.good(&format!("all services: {}", counts(&found.sum))));
+    for service in &found.services {
+        let name = paint.name(service.service.as_str());
+        text += &format!("{name}  {}  {}\n", service.subsystem, counts(&service.now));
+        for version in &service.versions {
+            text += &format!("  {:<6} {}  {}\n", version.version.to_string(), version.time, counts(&version.asked));
+        }
+    }
+    text + if found.more { "and more; `--service` shows one" } else { "" }
 }
 
 /// .proto files, the service's own first.

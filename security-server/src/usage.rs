@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
-use proto::catalogue::{Audience, ServiceName, Version};
+use proto::catalogue::{Audience, ElementName, ServiceName, Version};
 use proto::identifier::{ExchangeId, MemberId, MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 use proto::registration::{Address, Text};
@@ -316,6 +316,37 @@ pub const COMMANDS: &[Command] = &[
             "security-server services proto civil.v1.Births --descriptors births.binpb",
         ],
     },
+    Command {
+        name: "elements",
+        does: Does::Groups,
+        examples: &["security-server elements list birth", "security-server elements duplicates"],
+    },
+    Command {
+        name: "elements list",
+        does: Does::Reads,
+        examples: &["security-server elements list", "security-server elements list \"person birth\" --json"],
+    },
+    Command {
+        name: "elements show",
+        does: Does::Reads,
+        examples: &[
+            "security-server elements show person.birth.date",
+            "security-server elements show person.birth.date --json",
+        ],
+    },
+    Command {
+        name: "elements duplicates",
+        does: Does::Reads,
+        examples: &["security-server elements duplicates", "security-server elements duplicates --json"],
+    },
+    Command {
+        name: "elements report",
+        does: Does::Reads,
+        examples: &[
+            "security-server elements report",
+            "security-server elements report --service portal.v1.OneStop --json",
+        ],
+    },
     Command { name: "token", does: Does::Reads, examples: &["security-server token", "security-server token --json"] },
     Command {
         name: "explain",
@@ -387,6 +418,9 @@ pub enum What {
     /// Find services of others in the catalogue, and list ours.
     #[command(subcommand, alias = "service")]
     Services(Services),
+    /// See which data elements services carry, who is their source, and what people are asked again.
+    #[command(subcommand, alias = "element")]
+    Elements(Elements),
     /// Have every peer reach this server elsewhere: recorded and published by the registry. Whatever runs goes on.
     Move {
         /// The peers' door from now on, as it is reached: host:port.
@@ -648,6 +682,55 @@ pub enum Services {
         #[command(flatten)]
         server: ConfigurationFile,
         /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+/// Commands about data elements.
+#[derive(Subcommand)]
+pub enum Elements {
+    /// List data elements with their sources, as the registry knows them.
+    List {
+        /// Words, each of which occurs in the element's name. Default: all elements.
+        #[arg(default_value = "")]
+        query: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Show every service that carries an element, and in which field: as its member signed it, verified here.
+    Show {
+        /// Its name, as person.birth.date.
+        element: ElementName,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// List what people are asked though a service is its source, by whom, and why.
+    Duplicates {
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Report how much of what services ask for is reused, and how much people are asked again: now, and version by version.
+    Report {
+        /// Only of this service.
+        #[arg(long)]
+        service: Option<ServiceName>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
         #[command(flatten)]
         reading: Reading,
     },

@@ -237,7 +237,8 @@ async fn only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and
     let announced = country.compiled(BIRTHS);
     let names = announced.services.clone();
     let descriptors = catalogue::reduced(&announced.descriptors, &names).unwrap();
-    let (description, methods) = catalogue::Described::read(&descriptors).unwrap().said_of("civil.v1.Births").unwrap();
+    let said = catalogue::Described::read(&descriptors).unwrap().said_of("civil.v1.Births").unwrap();
+    let catalogue::Said { description, methods, elements } = said;
     let entry = Entry {
         subsystem: country.moj.subsystem.parse().unwrap(),
         service: "civil.v1.Births".parse().unwrap(),
@@ -251,6 +252,7 @@ async fn only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and
         open_to: Default::default(),
         deprecated: None,
         methods,
+        elements,
         dry_run: false,
     };
     let (moj, portal, (nobody, _)) =
@@ -469,8 +471,8 @@ async fn reflection_shows_each_caller_what_its_member_may_ask_for() {
     for service in &announced.services {
         assert_eq!(seen.said_of(service).unwrap(), published.said_of(service).unwrap());
         assert_eq!(
-            catalogue::source::files(&seen.service(service).unwrap()),
-            catalogue::source::files(&published.service(service).unwrap())
+            catalogue::source::files(&seen, &seen.service(service).unwrap()),
+            catalogue::source::files(&published, &published.service(service).unwrap())
         );
     }
     country.realm.stops().await;

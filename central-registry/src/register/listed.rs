@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use catalogue::once::Asked;
 use proto::catalogue::{MAX_AT_ONCE, ReceivedEntry, ServiceName, VerifiedEntry};
 use proto::digest::Digest;
 use proto::global_configuration::document::MAX_DOCUMENT_BYTES;
@@ -12,7 +13,10 @@ use proto::identifier::{MemberId, SubsystemId};
 use proto::registration::{COMMAND_WINDOW, Malformed};
 use proto::time::Time;
 
-use super::{Hex, KeyUse, Listed, Refused, Register};
+use super::{AskedThen, Hex, KeyUse, Listed, Refused, Register};
+
+/// Of how many versions of a service it is told what they asked for.
+const MAX_VERSIONS_TOLD: usize = 32;
 
 /// Reads the entries of an event.
 pub(crate) fn signed(entries: &[String]) -> Result<Vec<ReceivedEntry>, Refused> {
@@ -104,11 +108,18 @@ impl Register {
         Ok(())
     }
 
-    pub(super) fn list(&mut self, entries: &[String]) {
-        for entry in signed(entries).unwrap_or_default() {
+    pub(super) fn list(&mut self, entries: &[String], asked: &[Asked], at: u64) {
+        for (place, entry) in signed(entries).unwrap_or_default().iter().enumerate() {
             let said = entry.entry();
             let services = self.catalogue.entry(said.subsystem.clone()).or_default();
-            services.insert(said.service.clone(), Listed::received(&entry));
+            let mut listed = Listed::received(entry);
+            listed.asked = services.remove(&said.service).map(|before| before.asked).unwrap_or_default();
+            if let Some(asked) = asked.get(place).copied().filter(|asked| !asked.is_nothing()) {
+                listed.asked.push(AskedThen { version: said.version, at, asked });
+            }
+            let oldest = listed.asked.len().saturating_sub(MAX_VERSIONS_TOLD);
+            listed.asked.drain(..oldest);
+            services.insert(said.service.clone(), listed);
         }
     }
 }
@@ -125,6 +136,7 @@ impl Listed {
             entry: Hex(Digest::of(&[&entry.to_bytes()])),
             descriptors: Hex(said.descriptors),
             open_to: said.open_to.clone(),
+            asked: Vec::new(),
         }
     }
 }

@@ -163,6 +163,9 @@ pub enum Refused {
         /// What breaks.
         findings: Vec<String>,
     },
+    /// A second source of an element, or people who would be asked again for what somebody has.
+    #[error("{}", .0.join("; "))]
+    NotOnce(Vec<String>),
     /// Nothing of this name is kept.
     #[error("nothing with the SHA-256 {0} is kept here; ask for what the newest configuration names")]
     NoContent(Digest),

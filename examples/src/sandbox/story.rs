@@ -1,10 +1,12 @@
-//! What the sandbox shows: birth, once; a conversation; a refusal that says why; and proof that stands without us.
+//! What the sandbox shows: birth, once; a form that would ask again; a conversation; a refusal that says why; and proof that
+//! stands without us.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use proto::refusal::Code;
+use security_server::listings::{self, Unlisted};
 use security_server::operate::Operator;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,6 +30,8 @@ const GIVEN_NAMES: [&str; 6] = ["Tâm", "Châu", "Yến", "Hân", "Linh", "Vy"];
 pub struct Told {
     /// The birth, as filed.
     pub filed: BirthFiled,
+    /// Why the catalogue does not list a form that asks for what the state has.
+    pub asked_again: String,
     /// The conversation's exchange.
     pub exchange: String,
     /// The code of the refused call.
@@ -41,10 +45,11 @@ pub struct Told {
 /// Tells the story; an error is a promise that did not hold.
 pub async fn tell(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Told> {
     let filed = birth_once(country, tell).await?;
+    let asked_again = collected_once(country, tell).await?;
     let exchange = conversation(country, &filed.personal_number, tell).await?;
     let refused = refusal(country, tell).await?;
     let (evidence, anchor) = proof(country, &exchange, tell).await?;
-    Ok(Told { filed, exchange, refused, evidence, anchor })
+    Ok(Told { filed, asked_again, exchange, refused, evidence, anchor })
 }
 
 /// A parent types each field once; what an agency knows is asked of that agency.
@@ -73,6 +78,26 @@ pub async fn birth_once(country: &Country, tell: &mut dyn FnMut(&str)) -> Result
     tell(&format!("  personal number    {}  by the {}", filed.personal_number, POPULATION.title));
     tell(&format!("  insurance card     {}  by {}", filed.card_number, INSURANCE.title));
     Ok(filed)
+}
+
+/// The catalogue knows who has what: a form that asks people for it is not listed.
+async fn collected_once(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<String> {
+    let server = &country.server(PORTAL).started.server;
+    let announcement = Country::announcement(PORTAL, "school/v1/enrolment.proto")?;
+    let refused = match listings::foresee(server, announcement).await {
+        Err(Unlisted::Refused(refused)) => refused.message().to_owned(),
+        other => anyhow::bail!("a form that asks again is refused, and this one was not: {other:?}"),
+    };
+    ensure!(refused.starts_with("ONCE001: ") && refused.contains(&POPULATION.subsystem().to_string()), "{refused}");
+    let report = listings::elements::report(server, Some("portal.v1.OneStop".parse()?)).await?.sum;
+    ensure!((report.first, report.again) == (4, 2), "two of six fields are asked again, with a reason: {report:?}");
+    tell("a form that would ask again");
+    tell(&format!("  {refused}"));
+    tell(&format!(
+        "  of the birth form's fields {} are asked once, and {} again: by the parents' numbers the rest is found",
+        report.first, report.again
+    ));
+    Ok(refused)
 }
 
 /// A birth is registered once, so each story is of another child: one whose name none of the mother's children bears.

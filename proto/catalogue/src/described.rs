@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor, ServiceDescriptor, Value};
 use prost_types::{DescriptorProto, FileDescriptorSet};
-use proto::catalogue::{MAX_DESCRIPTORS_BYTES, MAX_METHODS, Method, shortened};
+use proto::catalogue::element::MAX_ELEMENT_FIELDS;
+use proto::catalogue::{ElementField, MAX_DESCRIPTORS_BYTES, MAX_METHODS, Method, shortened};
+
+use crate::marks::{Marks, Mismarked, OPTIONS_FILE};
 
 /// Most files of one set, imports included.
 pub const MAX_FILES: usize = 256;
@@ -22,6 +25,18 @@ pub const MAX_IMPORTS_DEEP: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Described {
     pool: DescriptorPool,
+    marks: Marks,
+}
+
+/// What an entry says of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its comment.
+    pub description: String,
+    /// Its methods, with theirs.
+    pub methods: Vec<Method>,
+    /// The fields of its requests and responses that carry a data element.
+    pub elements: Vec<ElementField>,
 }
 
 /// Why a descriptor set is not taken.
@@ -68,6 +83,9 @@ pub enum Undescribed {
     /// Names that clash, types that are not there, and all else that has no meaning.
     #[error("the descriptors contradict themselves: {0}; mend the .proto files")]
     Meaningless(String),
+    /// Options of ours that are wrong.
+    #[error(transparent)]
+    Mismarked(#[from] Mismarked),
     /// No such service.
     #[error("the descriptors have no service {service}; they have {}", listed(.known))]
     NoService {
@@ -101,7 +119,8 @@ impl Described {
         syntaxes(&files)?;
         let pool = DescriptorPool::decode(bytes).map_err(|error| Undescribed::Meaningless(error.to_string()))?;
         map_entries(&pool)?;
-        Ok(Self { pool })
+        let marks = Marks::read(bytes, &pool)?;
+        Ok(Self { pool, marks })
     }
 
     /// The full names of its services, those of imports included.
@@ -121,8 +140,8 @@ impl Described {
         service.ok_or_else(|| Undescribed::NoService { service: name.to_owned(), known: self.services() })
     }
 
-    /// What an entry says of a service: its comment, and its methods with theirs.
-    pub fn said_of(&self, name: &str) -> Result<(String, Vec<Method>), Undescribed> {
+    /// What an entry says of a service.
+    pub fn said_of(&self, name: &str) -> Result<Said, Undescribed> {
         let service = self.service(name)?;
         let count = service.methods().len();
         if !(1..=MAX_METHODS).contains(&count) {
@@ -137,7 +156,13 @@ impl Described {
             client_streaming: method.is_client_streaming(),
             server_streaming: method.is_server_streaming(),
         });
-        Ok((shortened(comments.at(service.path())), methods.collect()))
+        let elements = self.marks.of_service(&service);
+        limit("fields with an element in one service", elements.len(), MAX_ELEMENT_FIELDS)?;
+        Ok(Said { description: shortened(comments.at(service.path())), methods: methods.collect(), elements })
+    }
+
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// All of it.
@@ -314,6 +339,11 @@ fn need(file: &FileDescriptor, needed: &mut BTreeSet<String>) {
 }
 
 fn keep_comments_only(file: &mut DynamicMessage) {
+    // What everybody has is explained elsewhere.
+    let name = file.get_field_by_name("name").and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    if name.starts_with("google/protobuf/") || name == OPTIONS_FILE {
+        file.clear_field_by_name("source_code_info");
+    }
     if !file.has_field_by_name("source_code_info") {
         return;
     }

@@ -1,10 +1,13 @@
-//! What a descriptor set means to the catalogue: its services and their methods with their comments, whether a version breaks
-//! what consumers rely on, and the set as .proto text. Pure: bytes in, answers out; however hostile the bytes are.
+//! What a descriptor set means to the catalogue: its services and their methods with their comments, the data elements that
+//! their fields carry and who is asked for them, whether a version breaks what consumers rely on, and the set as .proto text. Pure: bytes in, answers out; however hostile the bytes are.
 
 pub mod breaking;
 pub mod described;
+mod marks;
+pub mod once;
 pub mod search;
 pub mod source;
 
 pub use breaking::breaks;
-pub use described::{Described, Undescribed, reduced};
+pub use described::{Described, Said, Undescribed, reduced};
+pub use marks::{Mismarked, OPTIONS_FILE, OPTIONS_SOURCE};

@@ -7,10 +7,11 @@ use prost_reflect::{
 };
 
 use crate::breaking::kind_word;
-use crate::described::Comments;
+use crate::described::{Comments, Described};
+use crate::marks::{Marks, OPTIONS_FILE, OPTIONS_SOURCE};
 
-/// The files that a service needs, its own first: name and text.
-pub fn files(service: &ServiceDescriptor) -> Vec<(String, String)> {
+/// The files that a service of a set needs, its own first: name and text.
+pub fn files(described: &Described, service: &ServiceDescriptor) -> Vec<(String, String)> {
     let mut order = vec![service.parent_file()];
     let mut next = 0;
     while let Some(file) = order.get(next).cloned() {
@@ -22,23 +23,29 @@ pub fn files(service: &ServiceDescriptor) -> Vec<(String, String)> {
         }
     }
     let well_known = |file: &&FileDescriptor| file.package_name() != "google.protobuf";
-    order.iter().filter(well_known).map(|file| (file.name().to_owned(), text(file))).collect()
+    let written = |file: &FileDescriptor| (file.name().to_owned(), text(described, file));
+    order.iter().filter(well_known).map(written).collect()
 }
 
 /// One file.
-pub fn text(file: &FileDescriptor) -> String {
-    let mut writer = Writer { out: String::new(), comments: Comments::of(file), indent: 0 };
+pub fn text(described: &Described, file: &FileDescriptor) -> String {
+    if file.name() == OPTIONS_FILE {
+        return OPTIONS_SOURCE.to_owned();
+    }
+    let marks = described.marks();
+    let mut writer = Writer { out: String::new(), comments: Comments::of(file), marks, indent: 0 };
     writer.file(file);
     writer.out
 }
 
-struct Writer {
+struct Writer<'a> {
     out: String,
     comments: Comments,
+    marks: &'a Marks,
     indent: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn line(&mut self, line: &str) {
         let indent = "  ".repeat(if line.is_empty() { 0 } else { self.indent });
         let _ = writeln!(self.out, "{indent}{line}");
@@ -167,7 +174,9 @@ impl Writer {
             }
             kind => typed(&kind),
         };
-        self.line(&format!("{label}{written} {name} = {number};"));
+        let marks = self.marks.of(field).map(|mark| mark.written().join(", "));
+        let marks = marks.map(|marks| format!(" [{marks}]")).unwrap_or_default();
+        self.line(&format!("{label}{written} {name} = {number}{marks};"));
     }
 
     fn enumeration(&mut self, enumeration: &EnumDescriptor) {

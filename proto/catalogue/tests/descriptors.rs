@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use catalogue::described::{MAX_FILES, MAX_NESTING};
-use catalogue::{Described, Undescribed, breaks, reduced, source};
+use catalogue::{Described, Said, Undescribed, breaks, reduced, source};
 use proptest::prelude::*;
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
@@ -72,7 +72,7 @@ fn broken(change: (&str, &str)) -> Vec<String> {
 
 #[test]
 fn methods_and_comments_are_those_of_the_source() {
-    let (description, methods) = read(CIVIL).said_of("civil.v1.Births").unwrap();
+    let Said { description, methods, .. } = read(CIVIL).said_of("civil.v1.Births").unwrap();
     assert_eq!(description, "Hộ tịch: births.");
     let told: Vec<_> = methods.iter().map(|method| (&method.name[..], &method.description[..])).collect();
     assert_eq!(told, [("Register", "Registers a birth."), ("Follow", "")]);
@@ -125,7 +125,7 @@ fn what_breaks_consumers_is_named_and_what_is_added_is_not() {
 #[test]
 fn what_is_written_as_text_compiles_to_the_same() {
     let described = read(CIVIL);
-    let files = source::files(&described.service("civil.v1.Births").unwrap());
+    let files = source::files(&described, &described.service("civil.v1.Births").unwrap());
     assert_eq!(files.len(), 1, "a well-known file needs no text");
     let text = &files[0].1;
     assert!(text.contains("// Hộ tịch: births.") && text.contains("// The child's name."), "{text}");
@@ -133,7 +133,7 @@ fn what_is_written_as_text_compiles_to_the_same() {
     let service = |described: &Described| described.service("civil.v1.Births").unwrap();
     assert_eq!(breaks(&service(&described), &service(&again)), Vec::<String>::new(), "{text}");
     assert_eq!(breaks(&service(&again), &service(&described)), Vec::<String>::new(), "{text}");
-    assert_eq!(source::files(&service(&again))[0].1, *text);
+    assert_eq!(source::files(&again, &service(&again))[0].1, *text);
     assert_eq!(again.said_of("civil.v1.Births").unwrap(), described.said_of("civil.v1.Births").unwrap());
 }
 
@@ -263,7 +263,7 @@ fn a_group_that_holds_itself_has_an_end_when_it_is_written() {
         ..file("a.proto", &[])
     }];
     let described = Described::read(&FileDescriptorSet { file: files }.encode_to_vec()).unwrap();
-    let written = source::files(&described.service("a.v1.S").unwrap());
+    let written = source::files(&described, &described.service("a.v1.S").unwrap());
     assert!(written.iter().any(|(_, text)| text.contains(".a.v1.M m = 1;")), "{written:?}");
 }
 
@@ -280,7 +280,7 @@ proptest! {
         if let Ok(described) = Described::read(&bytes) {
             for service in described.pool().services() {
                 let _ = described.said_of(service.full_name());
-                let _ = source::files(&service);
+                let _ = source::files(&described, &service);
                 let _ = breaks(&service, &service);
             }
             let _ = reduced(&bytes, &described.services());

@@ -152,7 +152,17 @@ async fn a_dry_run_is_judged_by_the_rules_and_changes_nothing_and_each_answer_is
         ),
     ];
 
-    let proto = "syntax = \"proto3\";\npackage births.v1;\n// Births.\nservice Births {\n  rpc Count(Asked) returns (Asked);\n}\nmessage Asked {}\n";
+    let proto = r#"
+syntax = "proto3";
+package births.v1;
+import "causeway/options.proto";
+// Births.
+service Births {
+  rpc Count(Asked) returns (Counted);
+}
+message Asked { string place = 1 [(causeway.element) = "birth.place", (causeway.collected) = true]; }
+message Counted { uint64 number = 1 [(causeway.element) = "birth.count", (causeway.authoritative) = true]; }
+"#;
     fs::write(instance.path("births.proto"), proto).unwrap();
     let publish = format!(
         "security-server services publish births.proto --subsystem {} --contact births@moj.example --title Hộ-tịch {at}",
@@ -271,19 +281,33 @@ async fn catalogued(two: &Two, said: &mut Said<'_>, publish: &str) {
     said.words(&search, &["births.v1.Births 1.0  VN/GOV/moj/civil-registry  Hộ-tịch"]).await;
     said.object("security-server services search", &search).await;
     let show = format!("security-server services show births.v1.Births {at}");
-    said.words(&show, &["Count(births.v1.Asked) returns (births.v1.Asked)", "births@moj.example", "every member"])
+    said.words(&show, &["Count(births.v1.Asked) returns (births.v1.Counted)", "births@moj.example", "every member"])
         .await;
     said.object("security-server services show", &show).await;
     let proto = format!("security-server services proto births.v1.Births {at}");
     said.words(
         &proto,
-        &["package births.v1;", "// Births.", "rpc Count(.births.v1.Asked) returns (.births.v1.Asked);"],
+        &["package births.v1;", "// Births.", "rpc Count(.births.v1.Asked) returns (.births.v1.Counted);"],
     )
     .await;
     said.object("security-server services proto", &proto).await;
     two.instance.run(&format!("{proto} --descriptors births.binpb")).await.well();
     let written = fs::read(two.instance.path("births.binpb")).unwrap();
     assert_eq!(catalogue::Described::read(&written).unwrap().services(), ["births.v1.Births"]);
+    let elements = format!("security-server elements list {at}");
+    said.words(&elements, &["birth.count  VN/GOV/moj/civil-registry", "birth.place  no source", "collected 1"]).await;
+    said.object("security-server elements list", &elements).await;
+    let element = format!("security-server elements show birth.place {at}");
+    said.words(&element, &["collects", "births.v1.Asked.place"]).await;
+    said.object("security-server elements show", &element).await;
+    let unknown = two.instance.run(&format!("security-server elements show birth.plaice {at}")).await;
+    assert!(unknown.code == Some(6) && unknown.err.contains("did you mean birth.place?"), "{unknown:?}");
+    let duplicates = format!("security-server elements duplicates {at}");
+    said.words(&duplicates, &["Nobody is asked for what a service is the source of."]).await;
+    said.object("security-server elements duplicates", &duplicates).await;
+    let report = format!("security-server elements report {at}");
+    said.words(&report, &["all services: 0 reused, 1 asked once, 0 asked again", "1.0"]).await;
+    said.object("security-server elements report", &report).await;
     let unknown = format!("security-server services show births.v1.Birth {at}");
     let unknown = two.instance.run(&unknown).await;
     assert!(unknown.code == Some(6) && unknown.err.contains("did you mean births.v1.Births?"), "{unknown:?}");

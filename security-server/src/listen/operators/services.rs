@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use command_line::Foreseen;
+use proto::catalogue::{ElementName, ServiceName};
 use proto::identifier::SubsystemId;
 use registry_client::NoConnection;
 use serde::Deserialize;
@@ -31,6 +32,36 @@ pub(super) fn routes() -> Router<Door> {
         .route("/v1/services", get(services).post(publish))
         .route("/v1/services/{service}", get(service))
         .route("/v1/services/{service}/source", get(source))
+        .route("/v1/elements", get(elements))
+        .route("/v1/elements/{element}", get(element))
+        .route("/v1/reuse", get(reuse))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    #[serde(default)]
+    query: String,
+    #[serde(default)]
+    duplicates: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfService {
+    service: Option<ServiceName>,
+}
+
+async fn elements(State(door): State<Door>, _: Operator, Query(which): Query<Which>) -> Result<Response, Problem> {
+    Ok(Json(listings::elements::list(&door.server, which.query, which.duplicates).await?).into_response())
+}
+
+async fn element(State(door): State<Door>, _: Operator, Path(element): Path<ElementName>) -> Result<Response, Problem> {
+    Ok(Json(listings::elements::show(&door.server, &element).await?).into_response())
+}
+
+async fn reuse(State(door): State<Door>, _: Operator, Query(of): Query<OfService>) -> Result<Response, Problem> {
+    Ok(Json(listings::elements::report(&door.server, of.service).await?).into_response())
 }
 
 async fn publish(
@@ -83,7 +114,7 @@ impl From<Unlisted> for Problem {
             Unlisted::Connection(NoConnection::Unreachable { .. }) | Unlisted::Silent => StatusCode::BAD_GATEWAY,
             Unlisted::Refused(status) if status.code() == Code::Unavailable => StatusCode::BAD_GATEWAY,
             Unlisted::Refused(status) if status.code() == Code::NotFound => StatusCode::NOT_FOUND,
-            Unlisted::Unknown { .. } => StatusCode::NOT_FOUND,
+            Unlisted::Unknown { .. } | Unlisted::UnknownElement { .. } => StatusCode::NOT_FOUND,
             Unlisted::NotBase64 | Unlisted::NoServices | Unlisted::Several { .. } => StatusCode::BAD_REQUEST,
             Unlisted::NotNoted(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
