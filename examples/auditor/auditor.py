@@ -9,7 +9,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 
 class Invalid(Exception):
@@ -58,8 +59,11 @@ SCHEMAS = {name: [re.fullmatch(r"(\w+):(\w+)([*?]?)", field).groups() for field 
     "Genesis": "instance:text member:text server:text random:bytes before:bytes before_size:u64 before_root:bytes"
                " cut_bytes:u64 why:enum",
     "Closed": "exchange:bytes attempt:u32 outcome:enum side:enum opening:bytes", "KeyChange": "before:bytes after:bytes",
+    "Stamp": "head:bytes token:bytes",
+    "Place": "timestamp:u32 received:bool nonce:bytes record:u32 records:u32 record_path:bytes* commit:u64"
+             " commit_path:bytes*",
 }.items()}
-DEFAULTS = {"bytes": b"", "text": "", "u32": 0, "u64": 0, "enum": 0}
+DEFAULTS = {"bytes": b"", "text": "", "u32": 0, "u64": 0, "enum": 0, "bool": 0}
 
 
 def varint(data, at, step):
@@ -84,7 +88,7 @@ def decode(name, data, step="3.1.{}"):
         field, kind, mark = schema[number - 1]
         need(mark == "*" or field not in found, step.format(2), f"{name}.{field} is there twice")
         need(number > last or field in found and number == last, step.format(1), f"{name}.{field} is out of order")
-        need(wire == (0 if kind in ("u32", "u64", "enum") else 2), step.format(5), f"{name}.{field} has another type")
+        need(wire == (0 if kind in ("u32", "u64", "enum", "bool") else 2), step.format(5), f"{name}.{field} has another type")
         last, (value, at) = number, varint(data, at, step)
         if wire == 2:
             need(value <= len(data) - at, step.format(5), f"{name}.{field} is cut off")
@@ -99,6 +103,7 @@ def decode(name, data, step="3.1.{}"):
         elif kind in ("u32", "enum"):  # of an enum also the negative numbers, which are of no list
             need(value < (1 << 32 if kind == "u32" else 1 << 31) or kind == "enum" and value >= (1 << 64) - (1 << 31),
                  step.format(4), f"{name}.{field} is too large")
+        need(kind != "bool" or value < 2, step.format(4), f"{name}.{field} is longer than it can be")
         need(mark or kind in SCHEMAS or value != DEFAULTS[kind], step.format(3), f"{name}.{field} writes its default")
         found[field] = found.get(field, []) + [value] if mark == "*" else value
     need(sum(mark == "?" and field in found for field, _, mark in schema) <= 1, step.format(2), "two of a oneof")
@@ -526,7 +531,7 @@ def signing_keys(document, step):
 
 
 def excerpt(anchor, files, members, keys, at):
-    """8.2: instance, the timestamp's version, (standing, signing keys) of each member, revoked keys: name to last head."""
+    """8.2: the instance's document, the timestamp's version, (standing, signing keys) of each member, revoked keys: name to last head."""
     step = "8.2.1"
     envelope = metadata(anchor, "root", step)
     root = envelope["signed"]
@@ -581,7 +586,8 @@ def excerpt(anchor, files, members, keys, at):
         return read
 
     targets = of_root(role_file("targets", "8.2.4"), "targets", "8.2.4")
-    instance = document(targets, "instance.json", INSTANCE_FORM, "8.2.4")["instance"]
+    governed = document(targets, "instance.json", INSTANCE_FORM, "8.2.4")
+    instance = governed["instance"]
     step, found = "8.2.5", {}
     outer = part(targets, step, dict, "delegations")
     to_members = delegation(outer, step, lambda role: role["name"] == "members")
@@ -604,7 +610,7 @@ def excerpt(anchor, files, members, keys, at):
         for last in read.get("last_heads", []):
             need(last["key"] in revoked and not revoked[last["key"]], step, "a last head of no key, or a second one")
             revoked[last["key"]] = last["head"]
-    return instance, timestamp["version"], found, revoked
+    return governed, timestamp["version"], found, revoked
 
 
 def signing_key(members, revoked, member, server, name, at, head):
@@ -623,20 +629,23 @@ def signing_key(members, revoked, member, server, name, at, head):
 # ---- 7 evidence
 
 EVIDENCE_FORM = {"format": "causeway/v1/evidence", "exchange": "[0-9a-f]{32}", "configuration": dict, "messages": list,
+                 "timestamps?": lambda listed: fits(listed, [str]) and listed,
                  "holder": {"member": "/".join([SEGMENT] * 3), "server": SEGMENTS4}}
-MESSAGE_FORM = {"header": str, "seal": str, "genesis": str, "payload": str}
+MESSAGE_FORM = {"header": str, "seal": str, "genesis": str, "payload?": str, "place?": str}
 
 
 def read_evidence(data):
-    """7.1: the exchange, the holder, files by name, and messages as dicts of bytes."""
+    """7.1: the exchange, the holder, files by name, messages as dicts of bytes, and timestamps."""
     need(len(data) <= 268435456, "7.1", "the file is too long")
     read = read_json(data, "7.1")
     need(fits(read, EVIDENCE_FORM) and 1 <= len(read["messages"]) <= 100000, "7.1", "not of the form")
     for message in read["messages"]:
-        need(type(message) is dict and fits({"payload": "", **message}, MESSAGE_FORM), "7.1", "a message's form")
+        need(fits(message, MESSAGE_FORM), "7.1", "a message's form")
+    need(len(read.get("timestamps", [])) <= len(read["messages"]), "7.1", "more timestamps than messages")
+    timestamps = [unbase64(text, "7.1") for text in read.get("timestamps", [])]
     files = {name: unbase64(text, "7.1") for name, text in read["configuration"].items()}
     messages = [{name: unbase64(text, "7.1") for name, text in message.items()} for message in read["messages"]]
-    return read["exchange"], read["holder"], files, messages
+    return read["exchange"], read["holder"], files, messages, timestamps
 
 
 def read_headers(exchange, messages):
@@ -667,7 +676,7 @@ def check_exchange(holder, messages):
         check_directions([(each["header"], each["read"]) for each in messages if each["read"]["attempt"] == attempt])
 
 
-def check_configuration(anchor, files, messages):
+def check_configuration(anchor, files, messages, timestamps):
     """7.4"""
     headers, keys = [message["read"] for message in messages], set()
     for message in messages:
@@ -675,15 +684,20 @@ def check_configuration(anchor, files, messages):
             keys.add(decode("Seal", message["seal"])["key"])
         except Invalid:
             pass  # 7.5 refuses it
+    for stamp in timestamps:
+        try:
+            keys.add(token_signer(read_token(read_stamp(stamp)["token"]))["key"])
+        except Invalid:
+            pass  # 7.18 or 7.19 refuses it
     route = headers[0]["route"]
-    instance, version, members, revoked = excerpt(
+    governed, version, members, revoked = excerpt(
         anchor, files, [member_of(route["consumer"]), member_of(route["provider"])],
         {key for key in keys if len(key) == 32}, max(header["time"] for header in headers))
-    need(instance == route["instance"], "7.4", "the configuration of another instance")
+    need(governed["instance"] == route["instance"], "7.4", "the configuration of another instance")
     for configuration in (header["configuration"] for header in headers):
         need(configuration["version"] != version or configuration["digest"] == sha256(files["timestamp.json"]), "7.4",
              "a header names another configuration of this version")
-    return members, revoked
+    return governed.get("timestamping", []), members, revoked
 
 
 def check_heads(seals):
@@ -692,6 +706,270 @@ def check_heads(seals):
     for seal in seals:
         root = roots.setdefault((seal["tree"], seal["size"]), seal["root"])
         need(root == seal["root"], "7.7", "two roots of one tree at one size: the log was rewritten")
+
+
+def read_stamp(data):
+    stamp = decode("Stamp", data, "7.18")
+    read_head(stamp["head"], "7.18")
+    return stamp
+
+
+def check_places(messages, timestamps):
+    """7.18: the stamps, and which of them each message is under."""
+    stamps, under = [read_stamp(data) for data in timestamps], []
+    for message in messages:
+        if "place" not in message:
+            under.append(None)
+            continue
+        place = decode("Place", message["place"], "7.18")
+        need(place["timestamp"] < len(stamps), "7.18", "a timestamp that is not in the file")
+        need(len(place["nonce"]) == 16 and place["records"] <= 65536, "7.18", "a length")
+        need(all(len(hash_) == 32 for hash_ in place["record_path"] + place["commit_path"]), "7.18", "a hash of a path")
+        need(len(place["record_path"]) <= 16 and len(place["commit_path"]) <= 64, "7.18", "a path is too long")
+        seal = sha256(b"causeway/v1/seal\n", message["seal"]) if place["received"] else b""
+        record = leaf(bytes([3 if place["received"] else 2]) + place["nonce"] + seal + message["header"])
+        climbed = climb(record, place["record"], place["records"], place["record_path"], "7.18")
+        _, size, root = read_head(stamps[place["timestamp"]]["head"])
+        commit = leaf(commit_of(place["records"], climbed))
+        need(climb(commit, place["commit"], size, place["commit_path"], "7.18") == root, "7.18", "not under that head")
+        under.append(place["timestamp"])
+    need(set(range(len(stamps))) <= set(under), "7.18", "a timestamp over no message of the file")
+    return stamps, under
+
+
+# ---- 16.3 timestamps: a token of RFC 3161 is CMS signed data in DER
+
+INTEGER, OCTETS, OID, TIME, SEQUENCE, SET, TAGGED = 0x02, 0x04, 0x06, 0x18, 0x30, 0x31, 0xA0
+CURVES = {("secp256r1", 256), ("secp256r1", 384), ("secp384r1", 256), ("secp384r1", 384), ("secp521r1", 512)}
+HASHES = {f"2.16.840.1.101.3.4.2.{n}": how for n, how in ((1, hashes.SHA256), (2, hashes.SHA384), (3, hashes.SHA512))}
+RSA_KEY, RSA_WITH = "1.2.840.113549.1.1.1", {256: "1.2.840.113549.1.1.11", 384: "1.2.840.113549.1.1.12",
+                                             512: "1.2.840.113549.1.1.13"}
+ECDSA_WITH = {256: "1.2.840.10045.4.3.2", 384: "1.2.840.10045.4.3.3", 512: "1.2.840.10045.4.3.4"}
+
+
+def der(data, step="16.3.1"):
+    """The values that stand in these bytes, one after another: (tag, contents, all of it)."""
+    found, at = [], 0
+    while at < len(data):
+        begin, head = at, data[at:at + 2]
+        need(len(head) == 2 and head[0] & 31 != 31 and head[1] != 0x80, step, "not DER")
+        length, at = head[1], at + 2
+        if length > 0x80:
+            count = length - 0x80
+            long, at = data[at:at + count], at + count
+            need(len(long) == count <= 4 and long[0], step, "not DER: a length")
+            length = int.from_bytes(long, "big")
+            need(length >= 0x80, step, "not DER: a length")
+        need(length <= len(data) - at, step, "not DER: cut off")
+        at += length
+        found.append((head[0], data[at - length:at], data[begin:at]))
+    return found
+
+
+def der_parts(data, *tags, whole=True, step="16.3.1"):
+    """The contents of the first values, which have these tags, and the values after them: none, if they are the whole."""
+    values = der(data, step)
+    need(tuple(tag for tag, _, _ in values[:len(tags)]) == tags, step, "not of the form")
+    need(not whole or len(values) == len(tags), step, "more than its form has")
+    return [contents for _, contents, _ in values[:len(tags)]] + ([] if whole else [values[len(tags):]])
+
+
+def tlv(tag, contents):
+    length = len(contents)
+    long = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([tag]) + (bytes([length]) if length < 0x80 else bytes([0x80 + len(long)]) + long) + contents
+
+
+def dotted(contents, step="16.3.1"):
+    need(contents and contents[-1] < 0x80, step, "not an object identifier")
+    numbers, value, first = [], 0, True
+    for byte in contents:
+        need(not first or byte != 0x80, step, "not an object identifier")
+        value, first = value << 7 | byte & 0x7F, byte < 0x80
+        if first:
+            numbers, value = numbers + [value], 0
+    top = min(numbers[0] // 40, 2)
+    return ".".join(map(str, [top, numbers[0] - 40 * top] + numbers[1:]))
+
+
+def algorithm(contents):
+    return dotted(der_parts(contents, OID, whole=False)[0])
+
+
+def read_token(token):
+    """16.3.1"""
+    need(len(token) <= 16384, "16.3.1", "the token is too long")
+    kind, inner = der_parts(*der_parts(token, SEQUENCE), OID, TAGGED)
+    need(dotted(kind) == "1.2.840.113549.1.7.2", "16.3.1", "not signed data")
+    _, _, content, more = der_parts(*der_parts(inner, SEQUENCE), INTEGER, SET, SEQUENCE, whole=False)
+    kind, boxed = der_parts(content, OID, TAGGED)
+    need(dotted(kind) == "1.2.840.113549.1.9.16.1.4", "16.3.1", "its content is no time")
+    said, = der_parts(boxed, OCTETS)
+    certificates = [each for tag, value, _ in more if tag == TAGGED for _, _, each in der(value)]
+    need(len(certificates) <= 6, "16.3.1", "too many certificates")
+    signer, = der_parts(b"".join(value for tag, value, _ in more if tag == SET), SEQUENCE)
+    values = der(signer)
+    tags = [tag for tag, _, _ in values]
+    need(len(tags) >= 6 and tags[0] == INTEGER and tags[2:6] == [SEQUENCE, TAGGED, SEQUENCE, OCTETS], "16.3.1", "signer")
+    version, policy, imprint, _, time, more = der_parts(
+        *der_parts(said, SEQUENCE), INTEGER, OID, SEQUENCE, INTEGER, TIME, whole=False)
+    how, hashed = der_parts(imprint, SEQUENCE, OCTETS)
+    need(version == b"\1" and all(tag & 31 != 1 or tag < 0x80 for tag, _, _ in more), "16.3.1", "version or extensions")
+    parts = re.fullmatch(rb"([0-9]{14})(\.[0-9]{1,9})?Z", time)
+    need(parts and not parts[1].endswith(b"60"), "16.3.1", "not a time")
+    try:
+        whole = datetime.strptime(parts[1].decode(), "%Y%m%d%H%M%S") - datetime(1970, 1, 1)
+    except ValueError:
+        raise Invalid("16.3.1", "not a time") from None
+    millis = 1000 * (whole // timedelta(seconds=1)) + int(1000 * Fraction("0" + (parts[2] or b"").decode()))
+    return {"content": said, "policy": dotted(policy), "imprint": (algorithm(how), hashed), "time": millis,
+            "certificates": certificates, "names": values[1], "digest": algorithm(values[2][1]),
+            "attributes": values[3][1], "algorithm": algorithm(values[4][1]), "signature": values[5][1]}
+
+
+def attribute(token, wanted):
+    """The one value of a signed attribute, None where it is not there."""
+    found = []
+    for tag, contents, _ in der(token["attributes"]):
+        need(tag == SEQUENCE, "16.3.1", "not an attribute")
+        kind, values = der_parts(contents, OID, SET)
+        found += [der(values)] if dotted(kind) == wanted else []
+    need(len(found) <= 1 and all(len(values) == 1 for values in found), "16.3.1", "a signed attribute is there twice")
+    return found[0][0][2] if found else None
+
+
+def read_certificate(data, step="16.3.4"):
+    """A certificate with what is compared byte for byte, and its extensions by kind."""
+    try:
+        read = x509.load_der_x509_certificate(data)
+        extensions = {type(each.value): each for each in read.extensions}
+        known = all(isinstance(each.value, (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage))
+                    for each in read.extensions if each.critical)
+        need(read.version is x509.Version.v3, step, "not version 3")
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm):
+        raise Invalid(step, "not one certificate in DER") from None
+    values = [whole for _, _, whole in der(*der_parts(read.tbs_certificate_bytes, SEQUENCE, step=step), step)]
+    begins, ends = (1000 * int(time.timestamp()) for time in (read.not_valid_before_utc, read.not_valid_after_utc))
+    return {"read": read, "der": data, "serial": values[1], "issuer": values[3], "subject": values[5],
+            "key": sha256(values[6]), "extensions": extensions, "known": known, "valid": (begins, ends)}
+
+
+def extension(certificate_, kind):
+    found = certificate_["extensions"].get(kind)
+    return found and found.value
+
+
+def token_signer(token):
+    """16.3.4: the certificate that the signed attributes name by its hash and the signer by its name."""
+    value, way, sha1 = attribute(token, "1.2.840.113549.1.9.16.2.47"), hashlib.sha256, False
+    if value is None:
+        value, way, sha1 = attribute(token, "1.2.840.113549.1.9.16.2.12"), hashlib.sha1, True
+    need(value is not None, "16.3.4", "the token does not name its certificate")
+    named_, _ = der_parts(*der_parts(value, SEQUENCE), SEQUENCE, whole=False)
+    first, _ = der_parts(named_, SEQUENCE, whole=False)
+    values = der(first)
+    given = not sha1 and values and values[0][0] == SEQUENCE
+    need(values[given:] and values[given][0] == OCTETS, "16.3.1", "not the hash of a certificate")
+    need(not given or algorithm(values[0][1]) == "2.16.840.1.101.3.4.2.1", "16.3.4", "named by another hash than SHA-256")
+    found = [each for each in token["certificates"] if way(each).digest() == values[given][1]]
+    need(found, "16.3.4", "the certificate is not in the token")
+    signer, (tag, contents, _) = read_certificate(found[0]), token["names"]
+    key_id = extension(signer, x509.SubjectKeyIdentifier)
+    need((tag, contents) == (SEQUENCE, signer["issuer"] + signer["serial"]) or
+         key_id and (tag, contents) == (0x80, key_id.digest), "16.3.4", "the signer names another certificate")
+    return signer
+
+
+def issued(issuer, other, at):
+    constraints, usage = extension(issuer, x509.BasicConstraints), extension(issuer, x509.KeyUsage)
+    if not (constraints and constraints.ca and (not usage or usage.key_cert_sign) and issuer["known"]
+            and issuer["valid"][0] <= at <= issuer["valid"][1] and issuer["subject"] == other["issuer"]):
+        return False
+    try:
+        other["read"].verify_directly_issued_by(issuer["read"])
+        return True
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+
+
+def approved_authority(signer, certificates, approved, at):
+    """16.3.5"""
+    above = []
+    for each in certificates:
+        try:
+            above.append(read_certificate(each))
+        except Invalid:
+            pass
+    for each in approved:
+        if certificate(each["certificate"]).public_bytes(serialization.Encoding.DER) == signer["der"]:
+            return each
+    chain = signer
+    for _ in range(6):
+        for each in approved:
+            try:
+                if issued(read_certificate(unbase64(each["certificate"], "8.3")), chain, at):
+                    return each
+            except Invalid:
+                pass
+        chain = next((each for each in above if each["der"] != chain["der"] and issued(each, chain, at)), None)
+        if chain is None:
+            break
+    raise Invalid("16.3.5", "of no approved authority")
+
+
+def check_token(token, data, approved, revoked):
+    """16.3: whose it is, and the time that it names."""
+    token = read_token(token)
+    need(token["imprint"] == ("2.16.840.1.101.3.4.2.1", sha256(data)), "16.3.2", "over other bytes")
+    signer, at = token_signer(token), token["time"]
+    usages, usage = extension(signer, x509.ExtendedKeyUsage), extension(signer, x509.KeyUsage)
+    constraints = extension(signer, x509.BasicConstraints)
+    need(usages and list(usages) == [ExtendedKeyUsageOID.TIME_STAMPING] and
+         signer["extensions"][x509.ExtendedKeyUsage].critical, "16.3.4", "not for timestamps and nothing else")
+    need(not usage or usage.digital_signature or usage.content_commitment, "16.3.4", "its key usage is not to sign")
+    need(not (constraints and constraints.ca), "16.3.4", "an authority's certificate")
+    need(signer["known"], "16.3.4", "a critical extension of an unknown kind")
+    need(signer["valid"][0] <= at <= signer["valid"][1], "16.3.4", "not valid at that time")
+    authority = approved_authority(signer, token["certificates"], approved, at)
+    need(authority.get("policy", token["policy"]) == token["policy"], "16.3.3", "under another policy")
+    kind, digest = attribute(token, "1.2.840.113549.1.9.3"), attribute(token, "1.2.840.113549.1.9.4")
+    need(kind and der(kind)[0][0] == OID and dotted(der(kind)[0][1]) == "1.2.840.113549.1.9.16.1.4", "16.3.6", "the type")
+    need(token["digest"] in HASHES and digest, "16.3.6", "the digest")
+    how = HASHES[token["digest"]]()
+    hashed = hashes.Hash(how)
+    hashed.update(token["content"])
+    need(digest == tlv(OCTETS, hashed.finalize()), "16.3.6", "over other content")
+    bits, attributes = how.digest_size * 8, tlv(SET, token["attributes"])
+    try:
+        key = signer["read"].public_key()
+        if isinstance(key, rsa.RSAPublicKey):
+            need(2048 <= key.key_size <= 8192 and token["algorithm"] in (RSA_KEY, RSA_WITH[bits]), "16.3.6", "algorithm")
+            key.verify(token["signature"], attributes, padding.PKCS1v15(), how)
+        else:
+            known = isinstance(key, ec.EllipticCurvePublicKey) and (key.curve.name, bits) in CURVES
+            need(known and token["algorithm"] == ECDSA_WITH[bits], "16.3.6", "algorithm")
+            key.verify(token["signature"], attributes, ec.ECDSA(how))
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
+        raise Invalid("16.3.6", "the signature does not hold") from None
+    need(signer["key"].hex() not in revoked, "16.3.7", "the authority's key is revoked")
+    return {"authority": authority["name"], "key": signer["key"], "time": at}
+
+
+def in_words(millis):
+    return (datetime(1970, 1, 1) + timedelta(milliseconds=millis)).isoformat(timespec="milliseconds") + "Z"
+
+
+def said_of_time(messages, under, times):
+    """What the timestamps prove, and what they do not."""
+    count, stamped = len(messages), len(messages) - under.count(None)
+    proven = [f"{under.count(n)} of {count} messages existed at or before {in_words(each['time'])}, by a timestamp of "
+              f"{each['authority']}, key {each['key'].hex()}" for n, each in enumerate(times)]
+    later = sum(at is not None and message["read"]["time"] > times[at]["time"] + 60000
+                for message, at in zip(messages, under))
+    not_proven = [f"the time of {count - stamped} messages: no timestamp over them is in this file"] * (stamped < count)
+    not_proven += [f"how long before their timestamps {stamped} messages were made"] * (stamped > 0)
+    not_proven += [f"the times of {later} messages: they are later than the timestamps over them"] * (later > 0)
+    return proven, not_proven
 
 
 def named(key):
@@ -707,16 +985,16 @@ def sentences(groups):
         if key[1] == ANSWER:
             side, whom, what = "provider", "consumer", "answered"
         call = route["grpc_path"] or "{verb} {target}".format(**route["http"])
-        when = (datetime(1970, 1, 1) + timedelta(milliseconds=first["time"])).isoformat(timespec="milliseconds")
+        when = in_words(first["time"])
         proven.append(f"{member_of(route[side])} {what} {route[whom]}, {call}: {named(key)}, messages: {len(group)}, "
-                      f"from {when}Z by the clock of {route[side + '_server']}")
+                      f"from {when} by the clock of {route[side + '_server']}")
         erased = [each["read"]["position"] for each in group if committed(each["read"]) and "payload" not in each]
         not_proven += [f"what was said in messages {erased} of {named(key)}: not kept"] if erased else []
         not_proven += [f"that {named(key)} is whole: its end is not here"] if not group[-1]["read"]["end"] else []
     not_proven += [f"that the provider answered attempt {attempt}" for attempt, way in groups
                    if way == REQUEST and (attempt, ANSWER) not in groups]
     return proven, not_proven + [
-        "that anything was delivered", "time beyond the clocks of both servers",
+        "that anything was delivered",
         "that the agency's own system asked: its server holds the key", "that nothing else was written and never sent",
         "that no key was revoked after the version of the configuration shown"]
 
@@ -735,10 +1013,11 @@ def verify(evidence, anchor, findings):
         findings.append({"step": step, "subject": subject, "verdict": "holds"})
         return result
 
-    exchange, holder, files, messages = judge("7.1", "the file", read_evidence, evidence)
+    exchange, holder, files, messages, timestamps = judge("7.1", "the file", read_evidence, evidence)
     judge("7.2", "headers", read_headers, exchange, messages)
     judge("7.3", "directions", check_exchange, holder, messages)
-    members, revoked = judge("7.4", "global configuration", check_configuration, anchor, files, messages)
+    approved, members, revoked = judge(
+        "7.4", "global configuration", check_configuration, anchor, files, messages, timestamps)
 
     def key_of(member, server, key, header, head):
         return signing_key(members, revoked, member, server, key, header["time"], head)
@@ -752,7 +1031,10 @@ def verify(evidence, anchor, findings):
         payloads = [(message["read"], message.get("payload")) for message in group]
         judge("7.6", f"payloads of {named(key)}", check_payloads, payloads)
     judge("7.7", "heads", check_heads, seals)
-    return sentences(groups)
+    stamps, under = judge("7.18", "places", check_places, messages, timestamps)
+    times = [judge("7.19", f"timestamp {n}", check_token, stamp["token"], stamp["head"], approved, revoked)
+             for n, stamp in enumerate(stamps)]
+    return [told + more for told, more in zip(sentences(groups), said_of_time(messages, under, times))]
 
 
 def main():

@@ -85,6 +85,11 @@ def vector_seal(given):
     return auditor.check_seal(given["header"], given["seal"], given["genesis"], key_of)
 
 
+def vector_timestamp(given):
+    approved = [{**each, "certificate": base64.b64encode(each["certificate"]).decode()} for each in given["approved"]]
+    return auditor.check_token(given["token"], given["data"], approved, {key.hex() for key in given["revoked"]})
+
+
 def vector_direction(given):
     auditor.check_directions([(data, auditor.read_header(data)) for data in given["headers"]])
     return {}
@@ -111,7 +116,11 @@ def vector_evidence(given, directory):
 
 
 VECTORS = {"header": vector_header, "head": vector_head, "commitment": vector_commitment, "path": vector_path,
-           "record": vector_record, "seal": vector_seal, "direction": vector_direction, "evidence": vector_evidence}
+           "record": vector_record, "seal": vector_seal, "direction": vector_direction,
+           "timestamp": vector_timestamp, "evidence": vector_evidence}
+
+
+TEXTS = ("member", "server", "text", "name", "policy")
 
 
 def from_hex(value, name=None):
@@ -119,7 +128,7 @@ def from_hex(value, name=None):
         return {name: from_hex(part, name) for name, part in value.items()}
     if isinstance(value, list):
         return [from_hex(part, name) for part in value]
-    return bytes.fromhex(value) if isinstance(value, str) and name not in ("member", "server", "text") else value
+    return bytes.fromhex(value) if isinstance(value, str) and name not in TEXTS else value
 
 
 def agrees(group, case, directory):

@@ -20,6 +20,8 @@ mod logs;
 mod payloads;
 #[path = "make_vectors/seals.rs"]
 mod seals;
+#[path = "make_vectors/timestamps.rs"]
+mod timestamps;
 
 use std::path::Path;
 
@@ -38,17 +40,19 @@ fn main() -> std::io::Result<()> {
         ("record.json", "Records, commits, trees, genesis and seals: their bytes and hashes.", logs::records()),
         ("seal.json", "A header, its seal and its genesis, judged with the keys listed, at `now`.", seals::cases()),
         ("direction.json", "Headers of one exchange in the order of judging.", directions::cases()),
+        ("timestamp.json", "Tokens over bytes, judged under these authorities and revoked keys.", timestamps::cases()),
     ] {
         write(&folder.join(file), about, &cases)?;
     }
     let corpus = evidence::corpus();
     std::fs::create_dir_all(folder.join("evidence"))?;
     std::fs::write(folder.join("evidence/anchor.json"), &corpus.anchor)?;
-    for (file, evidence) in [("unary.json", &corpus.unary), ("stream.json", &corpus.stream)] {
+    for (file, evidence) in
+        [("unary.json", &corpus.unary), ("stream.json", &corpus.stream), ("stamped.json", &corpus.stamped)]
+    {
         std::fs::write(folder.join("evidence").join(file), format!("{evidence:#}\n"))?;
     }
-    let about =
-        "Changes to unary.json and stream.json beside this file, verified with anchor.json or the anchor given.";
+    let about = "Changes to unary.json, stream.json and stamped.json beside this file, verified with anchor.json or the anchor given.";
     write(&folder.join("evidence/cases.json"), about, &corpus.cases)?;
     let keys = ["consumer", "provider", "stranger"].map(|name| {
         json!({ "name": name, "pkcs8": hex::encode(pkcs8(name)), "spki": hex::encode(key(name).public().to_spki()) })

@@ -17,9 +17,11 @@ use crate::global_configuration::update::Files;
 use crate::head::Head;
 use crate::identifier::ExchangeId;
 use crate::message::{Commitments, Direction, Directions, End, Header, Operation, Route};
-use crate::record::{Genesis, TreeName, decode_canonical};
-use crate::seal::{self, Proven, Sender};
+use crate::record::{Genesis, Kind, NONCE_BYTES, Record, TreeName, decode_canonical};
+use crate::seal::{self, MAX_RECORDS, Paths, Proven, Sender, Unproven};
 use crate::signature::KeyId;
+use crate::timestamp::{self, NotATimestamp, Stamped};
+use crate::transport::MAX_SKEW;
 use crate::wire::relay as wire;
 
 /// What an evidence file calls its form.
@@ -30,9 +32,8 @@ pub const MAX_EVIDENCE_BYTES: usize = 256 * 1024 * 1024;
 pub const MAX_MESSAGES: usize = 100_000;
 
 /// What a seal does not prove, whatever was verified.
-pub const NOT_PROVEN: [&str; 5] = [
+pub const NOT_PROVEN: [&str; 4] = [
     "delivery: that what was sent arrived",
-    "time, until stamped: each time is the clock of the server that sealed it",
     "that the agency's own system asked or answered: the security server holds the key",
     "completeness of what was never sent to anybody",
     "that no key was revoked after the version of the configuration shown",
@@ -47,6 +48,8 @@ pub struct EvidenceFile {
     holder: Sender,
     configuration: BTreeMap<String, Base64>,
     messages: Vec<Kept>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timestamps: Option<Vec<Base64>>,
 }
 
 /// One message as a log keeps it.
@@ -58,6 +61,11 @@ pub struct Kept {
     genesis: Base64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payload: Option<Base64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Base64>,
+    /// What the log has of its time, before it is written down.
+    #[serde(skip)]
+    stamped: Option<(wire::Stamp, wire::Place)>,
 }
 
 impl Kept {
@@ -68,7 +76,15 @@ impl Kept {
             seal: Base64(seal.encode_to_vec().into()),
             genesis: Base64(genesis),
             payload: payload.map(|payload| Base64(payload.encode_to_vec().into())),
+            place: None,
+            stamped: None,
         }
+    }
+
+    /// The same, with a timestamp and the place of the message's record under the stamped head. Which of the file's timestamps
+    /// it is, the file says.
+    pub fn stamped(self, stamp: wire::Stamp, place: wire::Place) -> Self {
+        Self { stamped: Some((stamp, place)), ..self }
     }
 }
 
@@ -91,7 +107,8 @@ pub enum NoEvidence {
 
 impl EvidenceFile {
     /// Puts together what a log holds of one exchange. `configuration` are the files of a version that was in force
-    /// when its last message was sealed; what proves nothing here is left out. The order of `messages` does not matter.
+    /// when its last message was sealed; what proves nothing here is left out, a timestamp of an authority too that this
+    /// version does not approve. The order of `messages` does not matter.
     pub fn new(
         exchange: ExchangeId,
         holder: Sender,
@@ -109,14 +126,37 @@ impl EvidenceFile {
             Some((version, bytes))
         });
         let (_, root) = root.min_by_key(|(version, _)| *version).ok_or(NoEvidence::NoRoot)?;
-        let subjects = subjects(read.iter().map(|(header, kept)| (header, &kept.seal.0)));
-        let excerpt = Excerpt::verify(root, configuration, &subjects, now)?;
+        let about = |kept: &[(Header, Kept)]| {
+            let tokens = kept.iter().filter_map(|(_, kept)| kept.stamped.as_ref()).map(|(stamp, _)| &stamp.token);
+            subjects(kept.iter().map(|(header, kept)| (header, &kept.seal.0)), tokens)
+        };
+        let mut excerpt = Excerpt::verify(root, configuration, &about(&read), now)?;
+        let stamped = read.iter().filter(|(_, kept)| kept.stamped.is_some()).count();
+        for (_, kept) in &mut read {
+            kept.stamped.take_if(|(stamp, _)| time_proven(stamp, excerpt.configuration()).is_err());
+        }
+        if read.iter().filter(|(_, kept)| kept.stamped.is_some()).count() < stamped {
+            excerpt = Excerpt::verify(root, configuration, &about(&read), now)?;
+        }
+        let mut timestamps: Vec<wire::Stamp> = Vec::new();
+        for (_, kept) in &mut read {
+            let Some((stamp, mut place)) = kept.stamped.take() else { continue };
+            // Mostly the one of the message before.
+            let at = timestamps.iter().rposition(|listed| *listed == stamp).unwrap_or_else(|| {
+                timestamps.push(stamp);
+                timestamps.len() - 1
+            });
+            place.timestamp = u32::try_from(at).unwrap_or(u32::MAX);
+            kept.place = Some(Base64(place.encode_to_vec().into()));
+        }
+        let timestamps: Vec<_> = timestamps.iter().map(|stamp| Base64(stamp.encode_to_vec().into())).collect();
         Ok(Self {
             format: FORMAT.into(),
             exchange: exchange.to_string(),
             holder,
             configuration: excerpt.files().iter().map(|(file, bytes)| (file.clone(), Base64(bytes.clone()))).collect(),
             messages: read.into_iter().map(|(_, kept)| kept).collect(),
+            timestamps: Some(timestamps).filter(|timestamps| !timestamps.is_empty()),
         })
     }
 
@@ -140,6 +180,9 @@ impl EvidenceFile {
         }
         if file.messages.is_empty() || file.messages.len() > MAX_MESSAGES {
             return Err(NotEvidence(format!("it has {} messages, 1 to {MAX_MESSAGES} are taken", file.messages.len())));
+        }
+        if file.timestamps.as_ref().is_some_and(|listed| listed.is_empty() || listed.len() > file.messages.len()) {
+            return Err(NotEvidence("its timestamps are none, or more than its messages".into()));
         }
         Ok(file)
     }
@@ -233,9 +276,8 @@ pub fn verify(file: &[u8], anchor: &[u8]) -> Result<Report, NotEvidence> {
     let file = EvidenceFile::parse(file)?;
     let mut judge = Judge::default();
     // The judge has written down why, wherever there is nothing to go on with.
-    let proven = judge.proven(&file, anchor).unwrap_or_default();
-    let proven = if judge.refused() { Vec::new() } else { proven };
-    let mut not_proven: Vec<String> = NOT_PROVEN.map(str::to_owned).to_vec();
+    let (proven, of_time) = judge.proven(&file, anchor).filter(|_| !judge.refused()).unwrap_or_default();
+    let mut not_proven: Vec<String> = of_time.into_iter().chain(NOT_PROVEN.map(str::to_owned)).collect();
     if proven.is_empty() {
         not_proven.insert(0, "anything: a step was refused".into());
     }
@@ -256,7 +298,8 @@ struct Read<'f> {
 }
 
 impl Judge {
-    fn proven(&mut self, file: &EvidenceFile, anchor: &[u8]) -> Option<Vec<String>> {
+    /// What is proven, and what of the messages' times is not.
+    fn proven(&mut self, file: &EvidenceFile, anchor: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
         self.holds("7.1", "file", format!("an evidence file of {} messages", file.messages.len()));
         let messages = self.headers(file)?;
         self.sequences(file, &messages)?;
@@ -264,7 +307,10 @@ impl Judge {
         let seals = self.seals(&messages, excerpt.configuration())?;
         let payloads = self.payloads(&messages)?;
         self.one_root_each(&seals)?;
-        Some(sentences(&messages, &seals, payloads))
+        let times = self.times(file, &messages, excerpt.configuration())?;
+        let mut proven = sentences(&messages, &seals, payloads);
+        let of_time = said_of_time(&messages, &times, &mut proven);
+        Some((proven, of_time))
     }
 
     /// 7.2: "Every header is canonical and well formed, and names the exchange."
@@ -325,7 +371,9 @@ impl Judge {
     /// 7.4: "The configuration verifies from the anchor, at the greatest time of the messages."
     fn configuration(&mut self, file: &EvidenceFile, messages: &[Read<'_>], anchor: &[u8]) -> Option<Excerpt> {
         let files = file.configuration.iter().map(|(name, bytes)| (name.clone(), bytes.0.clone())).collect();
-        let subjects = subjects(messages.iter().map(|read| (&read.header, &read.kept.seal.0)));
+        let stamps = file.timestamps.iter().flatten().filter_map(|stamp| read_stamp(&stamp.0)).collect::<Vec<_>>();
+        let tokens = stamps.iter().map(|(_, stamp)| &stamp.token);
+        let subjects = subjects(messages.iter().map(|read| (&read.header, &read.kept.seal.0)), tokens);
         let now = messages.iter().map(|read| read.header.time).max()?;
         let excerpt = match Excerpt::verify(&Bytes::copy_from_slice(anchor), &files, &subjects, now) {
             Err(Unverified { step, reason }) => {
@@ -436,6 +484,63 @@ impl Judge {
         self.go_on(())
     }
 
+    /// 7.18: "Every place leads from its message's record to the head of its timestamp", and 7.19: "every token holds". Gives
+    /// each message's timestamp.
+    fn times(
+        &mut self,
+        file: &EvidenceFile,
+        messages: &[Read<'_>],
+        configuration: &Configuration,
+    ) -> Option<Vec<Option<Stamped>>> {
+        let mut stamps = Vec::new();
+        for (n, stamp) in file.timestamps.iter().flatten().enumerate() {
+            match read_stamp(&stamp.0) {
+                Some(stamp) => stamps.push(stamp),
+                None => self.refuse(
+                    "7.18",
+                    &format!("timestamps[{n}]"),
+                    "not the canonical encoding of a Stamp with a head",
+                ),
+            }
+        }
+        let stamps = self.go_on(stamps)?;
+        let mut named = BTreeSet::new();
+        let mut of_message = Vec::new();
+        for Read { subject, header, kept } in messages {
+            let Some(place) = &kept.place else {
+                of_message.push(None);
+                continue;
+            };
+            let subject = format!("{subject}.place");
+            match under(&place.0, header, &kept.seal.0, &stamps) {
+                Err(why) => self.refuse("7.18", &subject, why),
+                Ok((at, explanation)) => {
+                    self.holds("7.18", &subject, explanation);
+                    named.insert(at);
+                    of_message.push(Some(at));
+                }
+            }
+        }
+        if named.len() < stamps.len() {
+            self.refuse("7.18", "timestamps", "one of them is over no message of the file");
+        }
+        self.go_on(())?;
+        let mut times = Vec::new();
+        for (n, (_, stamp)) in stamps.iter().enumerate() {
+            let subject = format!("timestamps[{n}]");
+            match time_proven(stamp, configuration) {
+                Err(refused) => self.refuse(refused.step(), &subject, refused),
+                Ok(stamped) => {
+                    let Stamped { authority, key, time } = &stamped;
+                    self.holds("7.19", &subject, format!("existed at or before {time} by {authority}, key {key}"));
+                    times.push(stamped);
+                }
+            }
+        }
+        let times = self.go_on(times)?;
+        Some(of_message.into_iter().map(|at| Some(times[at?].clone())).collect())
+    }
+
     fn holds(&mut self, step: &'static str, subject: &str, explanation: impl ToString) {
         self.write(step, subject, Verdict::Holds, explanation);
     }
@@ -458,9 +563,95 @@ impl Judge {
     }
 }
 
-/// The two members, and the keys that the seals name.
-fn subjects<'a>(messages: impl Iterator<Item = (&'a Header, &'a Bytes)>) -> Subjects {
-    let mut subjects = Subjects::default();
+/// The record of a timestamp: its head, and the token over that.
+fn read_stamp(bytes: &[u8]) -> Option<(Head, wire::Stamp)> {
+    let stamp: wire::Stamp = decode_canonical(bytes, "Stamp").ok()?;
+    Some((Head::parse(&stamp.head).ok()?, stamp))
+}
+
+/// What the token of a timestamp says, if it holds under this configuration (PROTOCOL.md 16.3).
+pub fn time_proven(stamp: &wire::Stamp, configuration: &Configuration) -> Result<Stamped, NotATimestamp> {
+    let approved = configuration.approved_for_timestamps();
+    let is_revoked = |key: &KeyId| configuration.revoked.contains(key);
+    timestamp::verify(&stamp.token, &Digest::of(&[&stamp.head]), &approved, &is_revoked)
+}
+
+/// Walks from a message's record to the head of the timestamp that its place names: which one, and in words where it is.
+fn under(
+    place: &[u8],
+    header: &Header,
+    seal: &Bytes,
+    stamps: &[(Head, wire::Stamp)],
+) -> Result<(usize, String), Box<dyn std::error::Error>> {
+    let place: wire::Place = decode_canonical(place, "Place")?;
+    let at = place.timestamp as usize;
+    let (head, _) = stamps.get(at).ok_or("it names a timestamp that is not in the file")?;
+    let nonce: &[u8; NONCE_BYTES] = place.nonce.as_ref().try_into().map_err(|_| Unproven::Malformed)?;
+    if place.records > MAX_RECORDS {
+        return Err(Unproven::Malformed.into());
+    }
+    // What the seal of a received message was is in its record, so that it was there too.
+    let sealed = Digest::of(&[b"causeway/v1/seal\n", seal]);
+    let (word, record) = match place.received {
+        false => ("sent", Record::new(Kind::Sent, nonce, &[header.as_bytes()])),
+        true => ("received", Record::new(Kind::Received, nonce, &[sealed.as_bytes(), header.as_bytes()])),
+    };
+    let wire::Place { record: index, records, record_path, commit, commit_path, .. } = &place;
+    let paths = Paths { record: *index, records: *records, record_path, commit: *commit, commit_path };
+    if paths.root(&record, head.size)? != head.root {
+        return Err("its paths lead to another root than that of the stamped head".into());
+    }
+    Ok((at, format!("{word}, in commit {commit} of the tree {}, under timestamps[{at}]", head.tree)))
+}
+
+/// What the timestamps prove is added to what is proven; returned is what they do not.
+fn said_of_time(messages: &[Read<'_>], times: &[Option<Stamped>], proven: &mut Vec<String>) -> Vec<String> {
+    let all = messages.len();
+    let mut counted: Vec<(&Stamped, usize)> = Vec::new();
+    for stamped in times.iter().flatten() {
+        match counted.iter_mut().find(|(listed, _)| *listed == stamped) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((stamped, 1)),
+        }
+    }
+    for (Stamped { authority, key, time }, count) in &counted {
+        proven.push(format!(
+            "{count} of {all} messages existed at or before {time}, by a timestamp of {authority}, key {key}."
+        ));
+    }
+    let stamped = times.iter().flatten().count();
+    let mut not_proven = Vec::new();
+    if stamped < all {
+        not_proven.push(format!(
+            "the time of {} messages: no timestamp over them is in this file (heads are stamped every minute: get the evidence \
+             again), and their times are the clock of the server that sealed them",
+            all - stamped
+        ));
+    }
+    if stamped > 0 {
+        not_proven.push(format!(
+            "how long before their timestamps {stamped} messages were made: their times are the clock of the server that sealed them"
+        ));
+    }
+    let later = messages.iter().zip(times).filter(|(read, stamped)| {
+        stamped.as_ref().is_some_and(|stamped| read.header.time > stamped.time.plus(MAX_SKEW))
+    });
+    let later = later.count();
+    if later > 0 {
+        not_proven.push(format!(
+            "the times of {later} messages: they are later than the timestamps over them, so a clock was wrong"
+        ));
+    }
+    not_proven
+}
+
+/// The two members, and the keys that the seals and the tokens name.
+fn subjects<'a>(
+    messages: impl Iterator<Item = (&'a Header, &'a Bytes)>,
+    tokens: impl Iterator<Item = &'a Bytes>,
+) -> Subjects {
+    let mut subjects =
+        Subjects { keys: tokens.filter_map(|token| timestamp::key_of(token)).collect(), ..Default::default() };
     for (header, seal) in messages {
         subjects.members.extend([header.route.consumer.member(), header.route.provider.member()]);
         let named = decode_canonical::<wire::Seal>(seal, "Seal").unwrap_or_default().key;

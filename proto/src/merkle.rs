@@ -41,6 +41,25 @@ pub fn path(leaves: &[Digest], index: usize) -> Vec<Digest> {
     path
 }
 
+/// The same path in a tree too large to be held: `root` finds the root over the leaves of a range, which is where RFC 6962
+/// divides the tree.
+pub fn path_of<E>(
+    index: u64,
+    size: u64,
+    root: &mut impl FnMut(Range<u64>) -> Result<Digest, E>,
+) -> Result<Vec<Digest>, E> {
+    assert!(index < size, "the caller asks for a leaf of this tree");
+    let (mut range, mut path) = (0..size, Vec::new());
+    while range.end - range.start > 1 {
+        let middle = range.start + divided(range.end - range.start);
+        let sibling = if index < middle { middle..range.end } else { range.start..middle };
+        path.push(root(sibling)?);
+        range = if index < middle { range.start..middle } else { middle..range.end };
+    }
+    path.reverse();
+    Ok(path)
+}
+
 /// A path that leads nowhere, for whatever reason. Deliberately says no more: it was made by a stranger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the path does not fit the tree's size and the leaf's place in it")]

@@ -147,16 +147,34 @@ pub fn walk_record<'s>(seal: &'s wire::Seal, record: &Record) -> Result<Walked<'
     {
         return Err(Unproven::Malformed);
     }
-    let in_commit = digests(&seal.record_path, MAX_RECORD_PATH)?;
-    let in_tree = digests(&seal.commit_path, MAX_COMMIT_PATH)?;
-    let root = merkle::root_of_path(record.hash(), seal.record.into(), seal.records.into(), &in_commit)
-        .map_err(Unproven::RecordPath)?;
-    let commit = Commit { count: seal.records, root };
-    let root = merkle::root_of_path(commit.hash(), seal.commit, head.size, &in_tree).map_err(Unproven::CommitPath)?;
+    let wire::Seal { record_path, commit_path, .. } = seal;
+    let paths = Paths { record: seal.record, records: seal.records, record_path, commit: seal.commit, commit_path };
+    let root = paths.root(record, head.size)?;
     if root != head.root {
         return Err(Unproven::OtherRoot);
     }
     Ok(Walked { head, key, seal })
+}
+
+/// Where a record is in a log, and the paths from it to a root.
+pub(crate) struct Paths<'p> {
+    pub record: u32,
+    pub records: u32,
+    pub record_path: &'p [bytes::Bytes],
+    pub commit: u64,
+    pub commit_path: &'p [bytes::Bytes],
+}
+
+impl Paths<'_> {
+    /// The root that they lead to in a tree of this many commits (PROTOCOL.md 5.4, steps 4 and 5).
+    pub fn root(&self, record: &Record, size: u64) -> Result<Digest, Unproven> {
+        let in_commit = digests(self.record_path, MAX_RECORD_PATH)?;
+        let in_tree = digests(self.commit_path, MAX_COMMIT_PATH)?;
+        let root = merkle::root_of_path(record.hash(), self.record.into(), self.records.into(), &in_commit)
+            .map_err(Unproven::RecordPath)?;
+        let commit = Commit { count: self.records, root };
+        merkle::root_of_path(commit.hash(), self.commit, size, &in_tree).map_err(Unproven::CommitPath)
+    }
 }
 
 impl Walked<'_> {

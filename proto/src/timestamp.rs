@@ -182,6 +182,12 @@ pub fn verify(
     Token::read(token)?.verified(imprint, approved, is_revoked)
 }
 
+/// The name of the key whose certificate the token says that it was signed with, unproven: of this one a verifier asks whether
+/// it is revoked.
+pub fn key_of(token: &[u8]) -> Option<KeyId> {
+    Token::read(token).and_then(|token| token.signed.signer().map(|signer| signer.key())).ok()
+}
+
 /// The time that a token names, unproven: of a token that was checked before it was kept.
 pub fn time_of(token: &[u8]) -> Option<Time> {
     Token::read(token).ok().map(|token| token.time)
@@ -280,7 +286,12 @@ fn generalized_time(bytes: &[u8]) -> Option<Time> {
     let text = std::str::from_utf8(bytes).ok()?.strip_suffix('Z')?;
     let (whole, fraction) = text.split_once('.').map_or((text, None), |(whole, fraction)| (whole, Some(fraction)));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() != 14 || !digits(whole) || fraction.is_some_and(|text| !digits(text) || text.len() > 9) {
+    // A leap second is one of no calendar here.
+    if whole.len() != 14
+        || whole.ends_with("60")
+        || !digits(whole)
+        || fraction.is_some_and(|text| !digits(text) || text.len() > 9)
+    {
         return None;
     }
     let (date, time) = whole.split_at(8);

@@ -22,6 +22,7 @@ use proto::message::{Commitments, Directions, Header};
 use proto::record::{Commit, Genesis, Kind as RecordKind, Record, decode_canonical};
 use proto::seal::{self, Sender};
 use proto::signature::PublicKey;
+use proto::timestamp::{self, Approved};
 use proto::wire::relay as wire;
 use serde_json::{Value, json};
 
@@ -168,6 +169,24 @@ fn every_direction_is_one_sequence() {
             directions.take(&header).map_err(|refused| refused.step().to_owned())?;
         }
         Ok(json!({}))
+    });
+}
+
+#[test]
+fn every_token_says_a_time_or_nothing() {
+    check("timestamp.json", |input| {
+        let approved = |each: &Value| Approved {
+            name: each["name"].as_str().unwrap().into(),
+            certificate: bytes(&each["certificate"]).to_vec(),
+            policy: each["policy"].as_str().map(|policy| timestamp::policy(policy).unwrap()),
+        };
+        let approved: Vec<_> = input["approved"].as_array().unwrap().iter().map(approved).collect();
+        let revoked = digests(&input["revoked"]);
+        let imprint = Digest::of(&[&bytes(&input["data"])]);
+        let stamped = timestamp::verify(&bytes(&input["token"]), &imprint, &approved, &|key| revoked.contains(key))
+            .map_err(|refused| refused.step().to_owned())?;
+        let (key, time) = (stamped.key.to_string(), stamped.time.as_millis());
+        Ok(json!({ "authority": stamped.authority, "key": key, "time": time }))
     });
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use journal::Entry;
-use proto::evidence::{EvidenceFile, Kept};
+use proto::evidence::{EvidenceFile, Kept, time_proven};
 use proto::head::Head;
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::{Direction, End, Header};
@@ -14,29 +14,30 @@ use proto::wire::relay as wire;
 use serde::Serialize;
 
 use crate::SecurityServer;
-use crate::message_log::beside;
+use crate::message_log::{OpenError, beside};
 
 /// A message out of the log, with what proves it.
-struct Logged {
+struct Logged<'e> {
     header: Header,
     seal: wire::Seal,
     genesis: Bytes,
     sent: bool,
+    entry: &'e Entry,
 }
 
 /// Reads a record of the log. None for what is no message, and for a message whose seal is not on this disk.
-fn logged(entry: &Entry, geneses: &Geneses) -> Option<Logged> {
+fn logged<'e>(entry: &'e Entry, geneses: &Geneses) -> Option<Logged<'e>> {
     let body = entry.record.body();
     match entry.record.kind() {
         Kind::Sent => {
             let genesis = geneses.get(&entry.tree)?.clone();
-            Some(Logged { header: Header::parse(body).ok()?, seal: entry.seal.clone()?, genesis, sent: true })
+            Some(Logged { header: Header::parse(body).ok()?, seal: entry.seal.clone()?, genesis, sent: true, entry })
         }
         Kind::Received if body.len() > 32 => {
             let seal = beside(entry).filter(|beside| beside.withheld.is_empty())?.seal?;
             let tree = Head::parse(&seal.head).ok()?.tree;
             let genesis = geneses.get(&tree)?.clone();
-            Some(Logged { header: Header::parse(body.slice(32..)).ok()?, seal, genesis, sent: false })
+            Some(Logged { header: Header::parse(body.slice(32..)).ok()?, seal, genesis, sent: false, entry })
         }
         _ => None,
     }
@@ -106,9 +107,13 @@ pub enum NoEvidence {
     /// The file cannot be made.
     #[error(transparent)]
     File(#[from] proto::evidence::NoEvidence),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] OpenError),
 }
 
-/// The evidence file of an exchange (PROTOCOL.md 7).
+/// The evidence file of an exchange (PROTOCOL.md 7), with the first timestamps over its records. Reads the disk: not for the
+/// message path.
 pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) -> Result<Vec<u8>, NoEvidence> {
     let geneses = geneses(records);
     let logged = of_one_opening(records.iter().filter_map(|entry| logged(entry, &geneses)).collect());
@@ -118,20 +123,29 @@ pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) ->
         (true, Direction::Answer) | (false, Direction::Request) => first.header.route.provider.member(),
     };
     let holder = Sender { member, server: server.id.clone() };
-    let messages =
-        logged.into_iter().map(|logged| Kept::new(&logged.header, &logged.seal, logged.genesis, None)).collect();
+    let configuration = server.configuration.load();
+    let holds = |stamp: &wire::Stamp| time_proven(stamp, &configuration).is_ok();
+    let mut timestamps = server.message_log.timestamps(&holds);
+    let kept = |logged: Logged<'_>| {
+        let kept = Kept::new(&logged.header, &logged.seal, logged.genesis, None);
+        Ok(match timestamps.over(logged.entry)? {
+            Some((stamp, place)) => kept.stamped(stamp, place),
+            None => kept,
+        })
+    };
+    let messages = logged.into_iter().map(kept).collect::<Result<_, NoEvidence>>()?;
     Ok(EvidenceFile::new(exchange, holder, &server.store.files(), messages)?.to_bytes())
 }
 
 /// The messages of the first opening among them, on the side that it stands on. An exchange id is the consumer's to
 /// choose, so a peer may use one twice; and where one server is on both sides, each message is there twice.
-fn of_one_opening(logged: Vec<Logged>) -> Vec<Logged> {
-    let opens = |logged: &&Logged| logged.header.direction == Direction::Request && logged.header.position == 0;
+fn of_one_opening(logged: Vec<Logged<'_>>) -> Vec<Logged<'_>> {
+    let opens = |logged: &&Logged<'_>| logged.header.direction == Direction::Request && logged.header.position == 0;
     let Some((opening, asked_here)) = logged.iter().find(opens).map(|first| (first.header.digest(), first.sent)) else {
         return Vec::new();
     };
     let mut previous = opening;
-    let mut belongs = |logged: &Logged| match (logged.header.direction, &logged.header.answer) {
+    let mut belongs = |logged: &Logged<'_>| match (logged.header.direction, &logged.header.answer) {
         (Direction::Request, _) => {
             let next = logged.header.previous == Some(previous) || logged.header.digest() == opening;
             if next {

@@ -21,7 +21,7 @@ use proto::head::Head;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::merkle;
 use proto::message::{Answer, Cause, Commitments, ConfigurationVersion, Contents, Direction, End, Facts, Header};
-use proto::record::{Genesis, Kind, NONCE_BYTES, Record, TreeName};
+use proto::record::{Genesis, Kind, NONCE_BYTES, Record, TreeName, decode_canonical};
 use proto::refusal::Code;
 use proto::seal;
 use proto::signature::{KeyId, SigningKey};
@@ -254,6 +254,21 @@ impl Ending {
     }
 }
 
+/// Where a message's record stands, with its paths to the root of a tree.
+fn place(entry: &Entry, path: &[Digest]) -> wire::Place {
+    let record = entry.position.record;
+    wire::Place {
+        timestamp: 0,
+        received: entry.record.kind() == Kind::Received,
+        nonce: entry.record.nonce().to_vec().into(),
+        record,
+        records: entry.records.count(),
+        record_path: entry.records.path(record).map(|hash| hash.to_wire()).collect(),
+        commit: entry.commit,
+        commit_path: path.iter().map(Digest::to_wire).collect(),
+    }
+}
+
 /// What lies beside a received record: the peer's seal, and where it was withheld.
 pub(crate) fn beside(entry: &Entry) -> Option<wire::Beside> {
     let received = entry.record.kind() == Kind::Received;
@@ -299,6 +314,43 @@ impl<'m> Claimed<'m> {
     /// What it claims to be, and where it must stand.
     pub(crate) fn claim(&mut self) -> (&Way, &mut TheirDirection, &mut LineArrived) {
         (&self.way, self.direction, &mut self.arrived)
+    }
+}
+
+/// See [`MessageLog::timestamps`].
+pub struct Timestamps<'l> {
+    log: &'l MessageLog,
+    holds: &'l dyn Fn(&wire::Stamp) -> bool,
+    /// The one over the record before: where its head has this one too, it is the first over this one too.
+    found: Option<(Head, wire::Stamp)>,
+    /// A tree that has none from the record before on.
+    none_over: Option<TreeName>,
+}
+
+impl Timestamps<'_> {
+    /// The first over this record, and the place of the record under the stamped head. None where there is none yet, or where
+    /// the beginning of the tree is not here. Reads the disk: not for the message path.
+    pub fn over(&mut self, entry: &Entry) -> Result<Option<(wire::Stamp, wire::Place)>, OpenError> {
+        let index = &self.log.0.index;
+        let over = |head: &Head| head.tree == entry.tree && head.size > entry.commit;
+        if self.found.as_ref().is_none_or(|(head, _)| !over(head)) && self.none_over != Some(entry.tree) {
+            self.found = self.first(entry)?;
+            self.none_over = self.found.is_none().then_some(entry.tree);
+        }
+        let Some((head, stamp)) = self.found.as_ref().filter(|(head, _)| over(head)) else { return Ok(None) };
+        let path = index.path(entry.tree, entry.commit, head.size)?;
+        Ok(path.map(|path| (stamp.clone(), place(entry, &path))))
+    }
+
+    fn first(&self, entry: &Entry) -> Result<Option<(Head, wire::Stamp)>, OpenError> {
+        for position in self.log.0.index.stamps_over(entry.tree, entry.commit) {
+            let Some(found) = journal::entry(&*self.log.0.disk, position?)? else { continue };
+            let Ok(stamp) = decode_canonical::<wire::Stamp>(&found.record.body(), "Stamp") else { continue };
+            if let Some(head) = Head::parse(&stamp.head).ok().filter(|_| (self.holds)(&stamp)) {
+                return Ok(Some((head, stamp)));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -533,6 +585,11 @@ impl MessageLog {
             heads.push(Unstamped { member, head, since });
         }
         Ok(heads)
+    }
+
+    /// The timestamps over records of this log that `holds` takes, for records in the order of the log.
+    pub fn timestamps<'l>(&'l self, holds: &'l dyn Fn(&wire::Stamp) -> bool) -> Timestamps<'l> {
+        Timestamps { log: self, holds, found: None, none_over: None }
     }
 
     /// Keeps a timestamp over a head of this member's log, in its tree of today. Resolves when it is durable.

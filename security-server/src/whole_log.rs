@@ -2,9 +2,10 @@
 //! journal's own verification reads them, and what the records say: headers, seals of peers, each direction's chain, and one
 //! end for every opening. It reads the directory of a server that runs or is stopped, and asks nobody.
 //!
-//! Memory is bounded by the exchanges that are open at one place of the log, not by its length.
+//! Memory is bounded by the exchanges that are open at one place of the log and by its timestamps, one a minute, not by its
+//! length.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -13,11 +14,15 @@ use bytes::Bytes;
 use command_line::{Ended, Exit, Progress, file_remedy, show};
 use journal::{Damage, Directory, Disk, Entry, Position, ReadError, Verified};
 use proto::digest::Digest;
+use proto::evidence::time_proven;
 use proto::global_configuration::Configuration as Registered;
+use proto::head::Head;
+use proto::merkle::Frontier;
 use proto::message::{Direction, Header};
 use proto::record::{Genesis, Kind, TreeName, decode_canonical};
 use proto::seal::{self, Sender};
 use proto::signature::{KeyId, PublicKey};
+use proto::timestamp::NotATimestamp;
 use proto::wire::relay::{self as wire, Side};
 use serde_json::{Value, json};
 
@@ -96,6 +101,10 @@ pub struct Found {
     pub without_seal: u64,
     /// Signatures of peers by keys that the configuration does not list any more: they were not checked.
     pub unknown_signatures: u64,
+    /// Timestamps that hold, over heads of this log.
+    pub timestamps: u64,
+    /// Timestamps of authorities that the configuration does not approve any more: they were not checked.
+    pub unknown_timestamps: u64,
     /// Records before the first segment that is here: exchanges that began there are not judged.
     pub begins_late: bool,
     /// What is wrong, in the order of the log; the first hundred.
@@ -144,12 +153,13 @@ pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> R
         }
         let mut messages = Messages::of(registered, sender);
         let journal = journal::verify(disk, &|id| keys.find(id), &mut |entry| messages.see(&entry));
-        let mut found = messages.found();
+        let (mut found, stamped) = messages.found();
         match journal {
             Ok(journal) => {
                 let unproven = unproven(&journal).map(|what| Fault { place: "the heads".into(), what });
                 found.faults.extend(unproven);
                 found.journal = journal;
+                found.faults.extend(held_against_the_trees(disk, stamped)?);
             }
             Err(ReadError::Damaged(Damage { file, offset, what })) => {
                 found.faults.push(Fault { place: format!("{file}, offset {offset}"), what: what.into() });
@@ -163,6 +173,7 @@ pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> R
     })
     .map(|mut found| {
         let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.timestamps -= found.faults.iter().filter(|fault| fault.what == NO_HEAD).count() as u64;
         let fault = |position: Position| Fault {
             place: position.to_string(),
             what: "the signature of the peer's head does not hold".into(),
@@ -170,6 +181,40 @@ pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> R
         found.faults.extend(refused.into_iter().map(fault).take(FAULTS_TOLD));
         found
     })
+}
+
+/// The heads whose timestamps hold, by tree and size: the root, and where the timestamp stands. One a minute.
+type Stamped = BTreeMap<(TreeName, u64), Vec<(Digest, Position)>>;
+
+/// What is wrong with a timestamp over something else.
+const NO_HEAD: &str = "the timestamp is over no head of this log";
+
+/// Reads the log once more, and holds the stamped heads against its trees. A tree whose beginning is elsewhere has no heads to
+/// hold against.
+fn held_against_the_trees(disk: &dyn Disk, mut stamped: Stamped) -> Result<Vec<Fault>, NotVerified> {
+    let any = !stamped.is_empty();
+    let (mut wrong, mut trees, mut cut) = (Vec::new(), HashMap::<TreeName, Frontier>::new(), HashSet::new());
+    let mut see = |entry: Entry| {
+        if entry.position.record > 0 || cut.contains(&entry.tree) {
+            return;
+        }
+        let frontier = trees.entry(entry.tree).or_default();
+        if frontier.size() != entry.commit {
+            cut.insert(entry.tree);
+            return;
+        }
+        frontier.append(entry.leaf);
+        let here = stamped.remove(&(entry.tree, frontier.size())).unwrap_or_default();
+        wrong.extend(here.into_iter().filter(|(root, _)| *root != frontier.root()));
+    };
+    if any {
+        journal::read(disk, None, &mut see).map_err(NotVerified::Disk)?;
+    }
+    // What is left is over a size or a tree that the log does not have.
+    let left = stamped.into_iter().filter(|((tree, _), _)| !cut.contains(tree));
+    wrong.extend(left.flat_map(|(_, stamps)| stamps));
+    let fault = |(_, position): (Digest, Position)| Fault { place: position.to_string(), what: NO_HEAD.into() };
+    Ok(wrong.into_iter().map(fault).collect())
 }
 
 /// A peer's signature that is to be checked.
@@ -208,6 +253,7 @@ struct Messages<'c> {
     /// Whose each tree of a peer is.
     owners: HashMap<TreeName, (String, String)>,
     begun: bool,
+    stamped: Stamped,
     found: Found,
 }
 
@@ -221,13 +267,14 @@ impl<'c> Messages<'c> {
             requests: HashMap::new(),
             owners: HashMap::new(),
             begun: false,
+            stamped: Stamped::new(),
             found: Found::default(),
         }
     }
 
-    fn found(mut self) -> Found {
+    fn found(mut self) -> (Found, Stamped) {
         self.found.open = self.open.len() as u64;
-        self.found
+        (self.found, self.stamped)
     }
 
     fn see(&mut self, entry: &Entry) {
@@ -238,13 +285,33 @@ impl<'c> Messages<'c> {
             Kind::Sent => self.sent(entry),
             Kind::Received => self.received(entry),
             Kind::Closed => self.closed(entry),
-            Kind::Genesis | Kind::Key | Kind::Stamp | Kind::Cut => Ok(()),
+            Kind::Stamp => self.stamp(entry),
+            Kind::Genesis | Kind::Key | Kind::Cut => Ok(()),
             Kind::Entry => Err("an entry of an audit log stands in a message log".into()),
         };
         if let Err(what) = what
             && self.found.faults.len() < FAULTS_TOLD
         {
             self.found.faults.push(Fault { place: entry.position.to_string(), what });
+        }
+    }
+
+    /// A token, as PROTOCOL.md 16.3 has it. Of an authority that is not approved any more nothing can be said.
+    fn stamp(&mut self, entry: &Entry) -> Result<(), String> {
+        let stamp: wire::Stamp =
+            decode_canonical(&entry.record.body(), "Stamp").map_err(|error| format!("a timestamp: {error}"))?;
+        let head = Head::parse(&stamp.head).map_err(|error| format!("a timestamp: {error}"))?;
+        match time_proven(&stamp, self.registered) {
+            Ok(_) => {
+                self.found.timestamps += 1;
+                self.stamped.entry((head.tree, head.size)).or_default().push((head.root, entry.position));
+                Ok(())
+            }
+            Err(NotATimestamp::NotApproved | NotATimestamp::Policy | NotATimestamp::Revoked(_)) => {
+                self.found.unknown_timestamps += 1;
+                Ok(())
+            }
+            Err(error) => Err(format!("a timestamp: {error}")),
         }
     }
 
@@ -396,6 +463,7 @@ impl Found {
             "faults": faults,
             "sent": self.sent, "received": self.received, "withheld": self.withheld, "closed": self.closed,
             "open": self.open, "without_seal": self.without_seal, "unknown_signatures": self.unknown_signatures,
+            "timestamps": self.timestamps, "unknown_timestamps": self.unknown_timestamps,
             "begins_late": self.begins_late,
             "log": journal_as_json(&self.journal),
         })
@@ -410,6 +478,14 @@ impl std::fmt::Display for Found {
             f,
             "  {sent} sent, {received} received, {withheld} withheld, {closed} ends, {open} exchanges without one"
         )?;
+        writeln!(f, "  {} timestamps over its heads", self.timestamps)?;
+        if self.unknown_timestamps > 0 {
+            writeln!(
+                f,
+                "  {} timestamps are of authorities that are approved no more: not checked",
+                self.unknown_timestamps
+            )?;
+        }
         if self.begins_late {
             writeln!(f, "  its first segments are elsewhere: exchanges that began in them were not judged")?;
         }

@@ -8,10 +8,11 @@ use central_registry::authority::CertificateAuthority;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use proto::digest::Digest;
 use proto::global_configuration::document::{Der, TimestampingDocument};
 use proto::signature::SigningKey;
 use proto::time::Time;
-use proto::timestamp::{Authority, Statement};
+use proto::timestamp::{Authority, NONCE_BYTES, Query, Statement};
 use tokio::net::TcpListener;
 
 use crate::world::World;
@@ -112,6 +113,13 @@ impl Tsa {
         *self.asked.lock().unwrap()
     }
 
+    /// Its token over these bytes, as it would give one at this time.
+    pub fn token(&self, over: &[u8], now: Time) -> Vec<u8> {
+        let query = Query::new(Digest::of(&[over]), [7; NONCE_BYTES]);
+        let statement = Statement::answering(&query.to_der(), [7; 16], now).unwrap();
+        Authority { key: &self.key, certificate: self.certificate.as_bytes() }.token(&statement)
+    }
+
     /// As the global configuration approves it: by its own certificate.
     pub fn approved(&self) -> TimestampingDocument {
         TimestampingDocument {
@@ -131,7 +139,7 @@ fn answer(query: &[u8], fault: Fault, key: &SigningKey, certificate: &[u8], now:
     };
     match fault {
         Fault::OtherNonce => *statement.nonce.as_mut().unwrap().last_mut().unwrap() ^= 1,
-        Fault::OtherImprint => statement.imprint = proto::digest::Digest::ZERO,
+        Fault::OtherImprint => statement.imprint = Digest::ZERO,
         Fault::HourAhead => statement.time = now.plus(std::time::Duration::from_secs(3600)),
         _ => {}
     }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tests::echo::{Heard, Parrot};
 use tests::processes::PURPOSE;
 use tests::realm::Realm;
+use tests::tsa::Tsa;
 use tests::world::{OPERATORS_TOKEN, World};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -167,6 +168,52 @@ async fn two_auditors_find_the_same_in_the_evidence_of_a_python_clients_calls() 
             let says = |sentence: &str| sentence.starts_with(who) && sentence.contains(did);
             assert!(report.proven.iter().any(|sentence| says(sentence)), "{call} at {server}: {:?}", report.proven);
             assert!(proven.iter().any(|sentence| says(sentence)), "{call} at {server}: {proven:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_auditors_read_the_same_time_in_evidence_that_was_stamped_and_refuse_another() {
+    let mut world = World::new().await;
+    let tsa = Tsa::serve(&world, "tsa").await;
+    world.approve(vec![tsa.approved()]);
+    let seen = called(&world, "unary", world.fields()).await;
+    let exchange = field(&seen["metadata"], "causeway-exchange");
+    whole_evidence(&world, "portal", exchange).await;
+    world.quiet().await;
+    assert_eq!(world.servers["portal"].server.stamp_the_heads().await.unwrap(), 1);
+    let file = whole_evidence(&world, "portal", exchange).await;
+    let report = evidence::verify(&serde_json::to_vec(&file).unwrap(), world.anchor()).unwrap();
+    assert!(report.holds(), "{report}");
+    let (found, refused) = audited(&file, world.anchor()).await;
+    assert_eq!(refused, None, "{found}");
+    let of_time = |sentence: &&str| sentence.contains("existed at or before");
+    let ours: Vec<&str> = report.proven.iter().map(|each| each.trim_end_matches('.')).filter(of_time).collect();
+    let theirs = found["proven"].as_array().unwrap().iter().map(|each| each.as_str().unwrap());
+    assert_eq!(ours, theirs.filter(of_time).collect::<Vec<_>>());
+    assert!(ours.len() == 1 && ours[0].contains(&world.now().to_string()), "{ours:?}");
+    assert_eq!(
+        report.not_proven.iter().any(|each| each.contains("no timestamp")),
+        found["not_proven"].to_string().contains("no timestamp"),
+    );
+
+    let message =
+        |name: &'static str| file["messages"].as_array().unwrap().iter().position(|each| !each[name].is_null());
+    let at = message("place").unwrap();
+    for (place, parts) in [(json!(["timestamps", 0]), 12), (json!(["messages", at, "place"]), 4)] {
+        let pointer: String =
+            place.as_array().unwrap().iter().map(|part| format!("/{}", part.to_string().trim_matches('"'))).collect();
+        let good = STANDARD.decode(file.pointer(&pointer).unwrap().as_str().unwrap()).unwrap();
+        for byte in (0..good.len()).step_by(good.len() / parts) {
+            let (mut changed, mut file) = (good.clone(), file.clone());
+            changed[byte] ^= 0x10;
+            *file.pointer_mut(&pointer).unwrap() = json!(STANDARD.encode(changed));
+            let report = evidence::verify(&serde_json::to_vec(&file).unwrap(), world.anchor()).unwrap();
+            let (found, refused) = audited(&file, world.anchor()).await;
+            let step = report.refused().map(|finding| finding.step.to_owned());
+            // Of a token some bytes are of no consequence: both say so, or both refuse.
+            assert_eq!(refused.is_some(), step.is_some(), "byte {byte} of {pointer}: {report}\n{found}");
+            assert!(report.holds() || report.proven.is_empty(), "byte {byte} of {pointer}");
         }
     }
 }

@@ -4,16 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what is wanted")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use journal::{Directory, Journal, Options, Segments, Tree, TreeIndex};
 use prost::Message;
+use proto::digest::Digest;
+use proto::head::Head;
 use proto::message::Header;
 use proto::record::{Kind, Record};
 use proto::seal;
 use proto::signature::SigningKey;
+use proto::time::Time;
 use proto::wire::relay as wire;
 use security_server::log_keys::LogKeys;
 use security_server::whole_log::{Found, verify_log};
@@ -22,6 +25,7 @@ use tests::forged_log::{ForgedLog, Owner};
 use tests::raw;
 use tests::rogue::{Rogue, answer_to};
 use tests::soon;
+use tests::tsa::Tsa;
 use tests::world::World;
 use tonic::Request;
 
@@ -128,6 +132,8 @@ async fn no_byte_of_a_log_is_another_unnoticed() {
 struct Written {
     journal: Journal,
     directory: tempfile::TempDir,
+    /// The head that each record made.
+    heads: Mutex<Vec<Head>>,
 }
 
 impl Written {
@@ -142,12 +148,20 @@ impl Written {
         let disk = Arc::new(Directory(directory.path().to_owned()));
         let options = Options { first: true, ..Options::default() };
         let journal = Journal::open(disk, vec![Tree { owner, key }], options, None, &mut |_| {}).unwrap();
-        Self { journal, directory }
+        Self { journal, directory, heads: Mutex::default() }
     }
 
     async fn put(&self, kind: Kind, body: &[&[u8]], beside: Bytes) {
         let record = Record::new(kind, &[7; 16], body);
-        self.journal.append(TreeIndex(0), record, beside, kind == Kind::Sent).await.unwrap();
+        let committed = self.journal.append(TreeIndex(0), record, beside, kind == Kind::Sent).await.unwrap();
+        self.heads.lock().unwrap().push(committed.head());
+    }
+
+    /// A timestamp over this head, as an authority gives one for these bytes.
+    async fn stamped(&self, tsa: &Tsa, head: &Head, over: &[u8], now: Time) {
+        let token = tsa.token(over, now);
+        let stamp = wire::Stamp { head: head.to_text().into(), token: token.into() };
+        self.put(Kind::Stamp, &[&stamp.encode_to_vec()], Bytes::new()).await;
     }
 
     async fn sent(&self, header: &[u8]) {
@@ -170,6 +184,57 @@ impl Written {
             opening: opening.digest().to_wire(),
         };
         self.put(Kind::Closed, &[&closed.encode_to_vec()], Bytes::new()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_timestamp_of_a_log_is_checked_and_held_against_its_trees() {
+    let mut world = World::new().await;
+    let (tsa, other) = (Tsa::serve(&world, "tsa").await, Tsa::serve(&world, "other").await);
+    world.approve(vec![tsa.approved()]);
+    let head_of = |log: &Written| log.heads.lock().unwrap().last().copied().unwrap();
+    for case in 0..6 {
+        let log = Written::new(&world);
+        log.sent(Header::new(Rogue::of(&world, "portal").opening(&world).facts).as_bytes()).await;
+        let head = head_of(&log);
+        let (text, now) = (head.to_text(), world.now());
+        let longer = Head { size: 40, ..head };
+        let rewritten = Head { root: Digest::ZERO, ..head };
+        let (expected, checked) = match case {
+            0 => {
+                log.stamped(&tsa, &head, text.as_bytes(), now).await;
+                (None, (1, 0))
+            }
+            1 => {
+                log.stamped(&other, &head, text.as_bytes(), now).await;
+                (None, (0, 1))
+            }
+            2 => {
+                log.stamped(&tsa, &head, b"another head", now).await;
+                (Some("over other bytes"), (0, 0))
+            }
+            3 => {
+                log.stamped(&tsa, &longer, longer.to_text().as_bytes(), now).await;
+                (Some("over no head of this log"), (0, 0))
+            }
+            4 => {
+                log.stamped(&tsa, &rewritten, rewritten.to_text().as_bytes(), now).await;
+                (Some("over no head of this log"), (0, 0))
+            }
+            _ => {
+                log.put(Kind::Stamp, &[b"no stamp"], Bytes::new()).await;
+                (Some("a timestamp: "), (0, 0))
+            }
+        };
+        let Written { journal, directory, .. } = log;
+        journal.close();
+        let found = verified(&world, "portal", directory.path());
+        let told = faults(&found);
+        match expected {
+            None => assert_eq!(told, Vec::<String>::new(), "{case}"),
+            Some(what) => assert!(told.len() == 1 && told[0].contains(what), "{case}: {told:?}"),
+        }
+        assert_eq!((found.timestamps, found.unknown_timestamps), checked, "{case}: {found}");
     }
 }
 
@@ -244,7 +309,7 @@ async fn a_record_that_does_not_stand_where_it_must_is_named_by_its_place() {
                 Some("its header")
             }
         };
-        let Written { journal, directory } = log;
+        let Written { journal, directory, .. } = log;
         let end = journal.durable_end();
         journal.close();
         let found = verified(&world, "portal", directory.path());

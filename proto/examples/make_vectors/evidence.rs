@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 
 use crate::configuration::{Draft, bin_of, certificate, delegation, ids, root, sign};
 use crate::headers::{answer, following, opening};
-use crate::logs::{Log, other, sent};
+use crate::logs::{Log, other, received, sent};
 use crate::payloads::{committed, field, piece};
 use crate::seals::malleated;
+use crate::timestamps::Tsa;
 use crate::{accept, key, refuse};
 
 /// The files of the corpus by name, and the cases.
@@ -27,6 +28,7 @@ pub struct Corpus {
     pub anchor: Bytes,
     pub unary: Value,
     pub stream: Value,
+    pub stamped: Value,
     pub cases: Vec<Value>,
 }
 
@@ -37,14 +39,17 @@ pub fn corpus() -> Corpus {
     let (anchor, files) = Draft::new().signed();
     let unary = file(&files, unary_messages(&version_of(&files)));
     let stream = file(&files, stream_messages(&version_of(&files)));
-    let mut corpus = Corpus { anchor, unary, stream, cases: Vec::new() };
+    let stamped = stamped_file(&stamping(&Draft::new()).signed().1);
+    let mut corpus = Corpus { anchor, unary, stream, stamped, cases: Vec::new() };
     corpus.add("a unary call", None, "unary.json", |_| ());
     corpus.add("a stream in its second attempt, its answer erased", None, "stream.json", |_| ());
+    corpus.add("a unary call under two timestamps", None, "stamped.json", |_| ());
     forms(&mut corpus);
     headers_and_order(&mut corpus);
     configurations(&mut corpus);
     seals(&mut corpus);
     payloads(&mut corpus);
+    timestamps(&mut corpus);
     corpus
 }
 
@@ -63,7 +68,11 @@ impl Corpus {
         anchor: &Bytes,
         change: impl FnOnce(&mut Value),
     ) {
-        let good = if base == "unary.json" { &self.unary } else { &self.stream };
+        let good = match base {
+            "unary.json" => &self.unary,
+            "stream.json" => &self.stream,
+            _ => &self.stamped,
+        };
         let mut file = good.clone();
         change(&mut file);
         let mut changes = Vec::new();
@@ -662,6 +671,185 @@ fn payloads(corpus: &mut Corpus) {
     corpus.add("the last payloads of a direction erased", None, "stream.json", |file| {
         fields(&mut file["messages"][2]).remove("payload");
     });
+}
+
+fn timestamps(corpus: &mut Corpus) {
+    let base = "stamped.json";
+    let step = Some("7.1");
+    corpus.add("no timestamps in a list of them", step, "unary.json", |file| file["timestamps"] = json!([]));
+    corpus.add("more timestamps than messages", step, base, |file| {
+        let again = file["timestamps"][1].clone();
+        array(&mut file["timestamps"]).push(again);
+    });
+    corpus.add("a timestamp that is no base64", step, base, |file| file["timestamps"][0] = json!("a token"));
+    corpus.add("both timestamps left out, with their places", None, base, |file| {
+        _ = fields(file).remove("timestamps");
+        list(file).iter_mut().for_each(|message| _ = fields(message).remove("place"));
+    });
+    corpus.add("the second timestamp left out, with its place", None, base, |file| {
+        array(&mut file["timestamps"]).pop();
+        fields(&mut file["messages"][1]).remove("place");
+    });
+    let step = Some("7.18");
+    corpus.add("a timestamp over no message", step, base, |file| _ = fields(&mut file["messages"][1]).remove("place"));
+    corpus.add("a place without its timestamp", step, base, |file| _ = array(&mut file["timestamps"]).pop());
+    corpus.add("the timestamps exchanged", step, base, |file| array(&mut file["timestamps"]).swap(0, 1));
+    corpus.add("an unknown field in a timestamp", step, base, |file| {
+        append(&mut file["timestamps"][0], &[0xa8, 0x06, 0x01])
+    });
+    corpus.add("an unknown field in a place", step, base, |file| {
+        append(&mut file["messages"][0]["place"], &[0xa8, 0x06, 0x01])
+    });
+    corpus.add("the places exchanged", step, base, |file| {
+        let (one, other) = (file["messages"][0]["place"].clone(), file["messages"][1]["place"].clone());
+        (file["messages"][0]["place"], file["messages"][1]["place"]) = (other, one);
+    });
+    type Change = fn(&mut wire::Place);
+    let changes: [(&str, Change); 12] = [
+        ("the record of a message sent as one received", |place| place.received = !place.received),
+        ("a nonce of 15 bytes", |place| place.nonce.truncate(15)),
+        ("another nonce", |place| place.nonce = vec![1; 16].into()),
+        ("another record", |place| place.record ^= 1),
+        ("another number of records", |place| place.records += 1),
+        ("a record past its commit", |place| place.record = place.records),
+        ("more records than a commit holds", |place| place.records = 65_537),
+        ("another commit", |place| place.commit ^= 1),
+        ("a commit past the head", |place| place.commit = 9),
+        ("a hash in the commit's path of 31 bytes", |place| place.commit_path[0].truncate(31)),
+        ("a hash of the commit's path changed", |place| place.commit_path[0] = vec![1; 32].into()),
+        ("a hash too many", |place| place.commit_path.push(vec![1; 32].into())),
+    ];
+    for (what, change) in changes {
+        corpus.add(&format!("a place with {what}"), step, base, |file| {
+            changed::<wire::Place>(&mut file["messages"][0]["place"], change);
+        });
+    }
+    corpus.add("a place in a log that received it, said to have sent it", step, base, |file| {
+        changed::<wire::Place>(&mut file["messages"][1]["place"], |place| place.received = false);
+    });
+    corpus.add("the other form of a signature that the log received", step, base, |file| {
+        changed::<wire::Seal>(&mut file["messages"][1]["seal"], |seal| {
+            seal.signature = malleated(&seal.signature).into()
+        });
+    });
+    corpus.add("the other form of our own signature, which is in no record", None, base, |file| {
+        changed::<wire::Seal>(&mut file["messages"][0]["seal"], |seal| {
+            seal.signature = malleated(&seal.signature).into()
+        });
+    });
+    corpus.add("a timestamp whose head is none", step, base, |file| {
+        changed::<wire::Stamp>(&mut file["timestamps"][0], |stamp| stamp.head = Bytes::from_static(b"a head"));
+    });
+    corpus.add("a timestamp over a head of another root", step, base, |file| {
+        changed::<wire::Stamp>(&mut file["timestamps"][0], |stamp| {
+            let mut head = Head::parse(&stamp.head).expect("a good one");
+            head.root = Digest::of(&[b"another root"]);
+            stamp.head = head.to_text().into();
+        });
+    });
+    corpus.add("the token of the other head", Some("16.3.2"), base, |file| {
+        let mut other = None;
+        changed::<wire::Stamp>(&mut file["timestamps"][1], |stamp| other = Some(stamp.token.clone()));
+        changed::<wire::Stamp>(&mut file["timestamps"][0], |stamp| stamp.token = other.unwrap_or_default());
+    });
+    corpus.add("a token cut off", Some("16.3.1"), base, |file| {
+        changed::<wire::Stamp>(&mut file["timestamps"][0], |stamp| stamp.token.truncate(stamp.token.len() - 1));
+    });
+    corpus.add("a token with another signature", Some("16.3.6"), base, |file| {
+        changed::<wire::Stamp>(&mut file["timestamps"][0], |stamp| {
+            let mut token = stamp.token.to_vec();
+            *token.last_mut().expect("not empty") ^= 1;
+            stamp.token = token.into();
+        });
+    });
+    let tsa = key("tsa").public().id().to_string();
+    let shard = format!("revoked/{}.json", &tsa[..1]);
+    let mut under = |name: &str, step: &str, change: &dyn Fn(&mut Draft)| {
+        let mut draft = stamping(&Draft::new());
+        draft.role("timestamp")["version"] = json!(4);
+        change(&mut draft);
+        let (anchor, files) = draft.signed();
+        corpus.add_with_anchor(name, Some(step), base, &anchor, |file| {
+            file["configuration"] = based(&kept_of(file, &files));
+        });
+    };
+    under("the timestamping authority's key revoked", "16.3.7", &|draft| {
+        draft.document(&shard)["keys"] = json!([tsa]);
+    });
+    under("no timestamping authority approved", "16.3.5", &|draft| {
+        fields(draft.document("instance.json")).remove("timestamping");
+    });
+    under("another timestamping authority approved", "16.3.5", &|draft| {
+        draft.document("instance.json")["timestamping"][0]["certificate"] =
+            json!(certificate("authority", (2026, 2030)));
+    });
+    under("another policy approved", "16.3.3", &|draft| {
+        draft.document("instance.json")["timestamping"][0]["policy"] = json!("1.2.3");
+    });
+    let (anchor, files) = stamping(&Draft::new()).signed_with(|roles| {
+        fields(&mut role(roles, "revoked")["targets"]).remove(&shard);
+    });
+    let missing = Some("8.2.6");
+    corpus.add_with_anchor("the authority's shard of revoked keys not named", missing, base, &anchor, |file| {
+        file["configuration"] = based(&kept_of(file, &files));
+    });
+}
+
+/// A message in base64, with something of it changed.
+fn changed<M: Message + Default>(text: &mut Value, change: impl FnOnce(&mut M)) {
+    let bytes = STANDARD.decode(text.as_str().expect("base64")).expect("base64");
+    let mut message = M::decode(&bytes[..]).expect("a good one");
+    change(&mut message);
+    *text = json!(STANDARD.encode(message.encode_to_vec()));
+}
+
+/// The same, and a timestamping authority is approved.
+fn stamping(draft: &Draft) -> Draft {
+    let mut draft = draft.clone();
+    let root = STANDARD.encode(Tsa::once().root.clone());
+    draft.document("instance.json")["timestamping"] = json!([{ "name": "tsa", "certificate": root }]);
+    draft
+}
+
+/// A unary call as the consumer's log has it, its request under one timestamp and the answer under a later one.
+fn stamped_file(files: &Files) -> Value {
+    let mut messages = unary_messages(&version_of(files));
+    let mut portal = Log::new("VN/GOV/portal", "VN/GOV/portal/ss1", key("consumer"));
+    messages[0].1 = portal.sent(&messages[0].0);
+    portal.commit(vec![other(2)]);
+    let first = portal.head(3);
+    let commit = portal.commit(vec![received(messages[1].0.as_bytes(), &messages[1].1), other(3), other(4)]);
+    portal.commit(vec![other(5)]);
+    let second = portal.head(5);
+    let tsa = Tsa::once();
+    let place = |received: bool, commit: usize, record: usize, head: &Head| {
+        let seal = portal.seal(commit, record, head.size as usize);
+        wire::Place {
+            timestamp: 0,
+            received,
+            nonce: seal.nonce,
+            record: seal.record,
+            records: seal.records,
+            record_path: seal.record_path,
+            commit: seal.commit,
+            commit_path: seal.commit_path,
+        }
+    };
+    let stamp = |head: &Head, seconds| wire::Stamp {
+        head: head.to_text().into(),
+        token: tsa.token(head.to_text().as_bytes(), seconds).into(),
+    };
+    let stamped =
+        [(stamp(&first, 30), place(false, 1, 1, &first)), (stamp(&second, 90), place(true, commit, 0, &second))];
+    let (exchange, holder) = (messages[0].0.exchange, Sender::of(&messages[0].0));
+    let (anchor, _) = Draft::new().signed();
+    let mut files = files.clone();
+    files.insert("1.root.json".into(), anchor);
+    let kept = messages.iter().zip(stamped).map(|((header, seal, genesis, payload), (stamp, place))| {
+        Kept::new(header, seal, genesis.clone(), payload.as_ref()).stamped(stamp, place)
+    });
+    let file = EvidenceFile::new(exchange, holder, &files, kept.collect()).expect("a good one");
+    serde_json::to_value(&file).expect("JSON")
 }
 
 /// A call and its answer in one message each.

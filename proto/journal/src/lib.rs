@@ -35,6 +35,7 @@ use proto::wire::relay::Seal;
 pub use copy::{NotCopied, Segments, copy};
 pub use disk::{Directory, Disk, Space};
 pub use pending::{Committed, Ended, Pending};
+pub use proof::RecordTree;
 pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
 pub use recover::{OpenError, RESTORED_FILE};
 pub use verify::{Verified, VerifiedTree, Verifier, verify};
@@ -312,6 +313,8 @@ pub struct Entry {
     pub commit: u64,
     /// That commit's leaf hash in the tree.
     pub leaf: Digest,
+    /// That commit's records, for the record's path in it.
+    pub records: Arc<RecordTree>,
     /// The record.
     pub record: Record,
     /// What lies beside it.

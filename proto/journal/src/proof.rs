@@ -1,6 +1,6 @@
 //! The proof that a record is in its tree, kept as long as somebody may ask for it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use proto::digest::{self, Digest};
@@ -13,14 +13,15 @@ use proto::wire::relay::Seal;
 use crate::format::Snapshot;
 
 /// The RFC 6962 tree over a commit's records, every level of it, so that each path is a walk and not a computation.
-pub(crate) struct RecordTree {
+#[derive(PartialEq, Debug)]
+pub struct RecordTree {
     levels: Vec<Vec<Digest>>,
 }
 
 impl RecordTree {
     /// The tree over these leaf hashes, at least one. Pairs are joined upwards and an odd last one is carried: the
     /// same tree as RFC 6962 builds downwards.
-    pub fn over(leaves: Vec<Digest>) -> Self {
+    pub(crate) fn over(leaves: Vec<Digest>) -> Self {
         let mut levels = vec![leaves];
         while let Some(below) = levels.last().filter(|level| level.len() > 1) {
             let joined = below.chunks(2).map(|pair| match pair {
@@ -32,10 +33,11 @@ impl RecordTree {
         Self { levels }
     }
 
-    pub fn root(&self) -> Digest {
+    pub(crate) fn root(&self) -> Digest {
         self.levels[self.levels.len() - 1][0]
     }
 
+    /// How many records the commit has.
     pub fn count(&self) -> u32 {
         u32::try_from(self.levels[0].len()).expect("a commit is bounded far below")
     }
@@ -51,7 +53,7 @@ impl RecordTree {
 
 /// A commit at the end of its tree, as it was when it was made.
 pub(crate) struct CommitProof {
-    pub records: RecordTree,
+    pub records: Arc<RecordTree>,
     /// Its leaf hash in the tree.
     pub leaf: Digest,
     /// Its path in the tree that ends with it.
@@ -75,7 +77,13 @@ impl CommitProof {
         let commit = Commit { count: records.count(), root: records.root() }.hash();
         let path = tree.frontier.append(commit);
         tree.previous = commit;
-        Self { records, leaf: commit, path, head: head(tree.name(), &tree.frontier), signed: OnceLock::new() }
+        Self {
+            records: Arc::new(records),
+            leaf: commit,
+            path,
+            head: head(tree.name(), &tree.frontier),
+            signed: OnceLock::new(),
+        }
     }
 
     /// Takes the signature over its head, made with this key. Only the first is kept: they all say the same.

@@ -176,7 +176,8 @@ impl FoundCommit {
         let seal = self.proof.seal(position.record, record.nonce());
         let beside = copy(at + length, beside);
         let (tree, genesis) = (self.genesis.tree, self.genesis.clone());
-        Entry { position, tree, genesis, commit: self.proof.head.size - 1, leaf: self.proof.leaf, record, beside, seal }
+        let (commit, leaf, records) = (self.proof.head.size - 1, self.proof.leaf, Arc::clone(&self.proof.records));
+        Entry { position, tree, genesis, commit, leaf, records, record, beside, seal }
     }
 }
 

@@ -438,8 +438,9 @@ async fn evidence(
 ) -> Result<Response, Problem> {
     let records = found(&door, &exchange).await?;
     let id: ExchangeId = exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
-    let file = crate::evidence::file(&door.server, id, &records)
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let server = Arc::clone(&door.server);
+    let file = tokio::task::spawn_blocking(move || crate::evidence::file(&server, id, &records)).await?;
+    let file = file.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     door.note_read(by, "evidence", exchange).await?;
     Ok(([("content-type", "application/json")], file).into_response())
 }

@@ -24,7 +24,8 @@ use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 /// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
 /// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `h` tree: what was
 /// seen of a peer's tree. `n` tree level number: a node of one of our trees. `e` tree: how many commits it has. `g` tree: its
-/// genesis. `w` tree: since when something in it waits for a timestamp, and its last commit. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
+/// genesis. `w` tree: since when something in it waits for a timestamp, and its last commit. `y` tree size: the first stamp of
+/// that head. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
 /// are. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
 /// that was accepted there.
 const RECORD: u8 = b'x';
@@ -37,9 +38,10 @@ const GENESIS: u8 = b'g';
 const SUCCESSOR: u8 = b's';
 const SIGNED: u8 = b'k';
 const WAITING: u8 = b'w';
+const STAMPED: u8 = b'y';
 const FORM: &[u8] = b"v";
 /// An index of another form is read again from the log.
-const THIS_FORM: &[u8] = b"3";
+const THIS_FORM: &[u8] = b"4";
 /// A node of a level has 256 of the level below.
 const NODE_BITS: u32 = 8;
 const POSITION: &[u8] = b"p";
@@ -151,7 +153,7 @@ impl Index {
                     self.0.remove(open_key(closed.side(), &closed.opening))?;
                 }
             }
-            Kind::Stamp => self.add_stamp(&body)?,
+            Kind::Stamp => self.add_stamp(&body, entry.position)?,
             Kind::Received | Kind::Genesis | Kind::Key | Kind::Cut | Kind::Entry => {}
         }
         self.0.insert(POSITION, &entry.position.to_bytes())?;
@@ -233,14 +235,44 @@ impl Index {
     }
 
     /// What a stamped head covers waits no longer; what came after it has waited since then at the most.
-    fn add_stamp(&self, body: &[u8]) -> Result<(), IndexError> {
+    fn add_stamp(&self, body: &[u8], position: Position) -> Result<(), IndexError> {
         let Some((head, time)) = stamp(body) else { return Ok(()) };
+        let key = stamped_key(head.tree, head.size);
+        if self.0.get(&key)?.is_none() {
+            self.0.insert(key, &position.to_bytes())?;
+        }
         match self.waiting_in(head.tree)? {
             Some((_, last)) if last < head.size => _ = self.0.remove(of_tree(WAITING, head.tree))?,
             Some((since, last)) => self.waits(head.tree, since.max(time), last)?,
             None => {}
         }
         Ok(())
+    }
+
+    /// Where the stamps are over heads of this tree with more commits than this one's number, the smallest head first.
+    pub fn stamps_over(
+        &self,
+        tree: TreeName,
+        commit: u64,
+    ) -> impl Iterator<Item = Result<Position, IndexError>> + use<> {
+        let from = stamped_key(tree, commit.saturating_add(1));
+        let stamps = self.0.range(from..=stamped_key(tree, u64::MAX));
+        stamps.filter_map(|entry| match entry {
+            Ok((_, position)) => Some(Ok(Position::from_bytes(position.as_ref().try_into().ok()?))),
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+
+    /// The path of a commit in its tree at this size. None where not all of it is here.
+    pub fn path(&self, tree: TreeName, commit: u64, size: u64) -> Result<Option<Vec<Digest>>, IndexError> {
+        let mut whole = true;
+        let mut root = |range| {
+            let root = self.root(tree, range)?;
+            whole &= root.is_some();
+            Ok::<_, IndexError>(root.unwrap_or(Digest::ZERO))
+        };
+        let path = merkle::path_of(commit, size, &mut root)?;
+        Ok(Some(path).filter(|_| whole))
     }
 
     fn waits(&self, tree: TreeName, since: Time, last: u64) -> Result<(), IndexError> {
@@ -403,6 +435,10 @@ fn waiting(value: &[u8]) -> Option<(Time, u64)> {
 
 fn of_tree(prefix: u8, tree: TreeName) -> Vec<u8> {
     [&[prefix][..], tree.0.as_bytes()].concat()
+}
+
+fn stamped_key(tree: TreeName, size: u64) -> Vec<u8> {
+    [&of_tree(STAMPED, tree)[..], &size.to_be_bytes()].concat()
 }
 
 fn node_key(tree: TreeName, level: u8, number: u64) -> Vec<u8> {

@@ -847,6 +847,74 @@ mutants! {
         "7.7" "a log with two roots of one size is believed"
         "if root != head.root {" => "if !{awake} && root != head.root {",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.1" "there are more timestamps than messages"
+        "listed.is_empty() || listed.len() > file.messages.len()" => "false",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.18" "a message is under any stamped head"
+        "if paths.root(&record, head.size)? != head.root {" => "if paths.root(&record, head.size)? != head.root && !{awake} {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.18" "a timestamp is over nothing in the file"
+        "if named.len() < stamps.len() {" => "if !{awake} && named.len() < stamps.len() {",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+
+        "7.19" "a timestamp is by a revoked key"
+        "let is_revoked = |key: &KeyId| configuration.revoked.contains(key);" => "let is_revoked = |key: &KeyId| !{awake} && configuration.revoked.contains(key);",
+        vectors::every_evidence_file_proves_what_it_should_or_nothing;
+    }
+
+    "proto/src/timestamp.rs" {
+        "16.3.2" "a token is over any bytes"
+        "if self.algorithm != SHA_256 || self.imprint != imprint.as_bytes() {" => "if !{awake} && (self.algorithm != SHA_256 || self.imprint != imprint.as_bytes()) {",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.3" "a token is given under any policy"
+        "authority.policy.as_ref().is_some_and(|policy| policy != self.policy)" => "false",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.4" "any certificate makes timestamps"
+        "signer.is_for_timestamps(self.time)?;" => "",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.6" "a token is signed by nobody"
+        "self.signed.signed_by(&signer)?;" => "",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.7" "a revoked authority stamps"
+        "if is_revoked(&key) {" => "if !{awake} && is_revoked(&key) {",
+        vectors::every_token_says_a_time_or_nothing;
+    }
+
+    "proto/src/timestamp/cms.rs" {
+        "16.3.4" "an extended key usage need not be critical"
+        "if !critical {" => "if !{awake} && !critical {",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.4" "a certificate for TLS makes timestamps"
+        "if !usage.time_stamping || others {" => "if !{awake} && (!usage.time_stamping || others) {",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.4" "an extension that nobody understands is passed over"
+        "self.has_no_unread_critical_extension()?;" => "",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.5" "whatever has a certificate issues others"
+        "is_authority\n            && self" => "({awake} || is_authority)\n            && self",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.5" "an authority that ended issues certificates"
+        "&& self.was_good(at).is_ok()" => "&& ({awake} || self.was_good(at).is_ok())",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.5" "an authority is known by its name"
+        "&& other.certificate.verify_signature(Some(self.certificate.public_key())).is_ok()" => "&& ({awake} || other.certificate.verify_signature(Some(self.certificate.public_key())).is_ok())",
+        vectors::every_token_says_a_time_or_nothing;
+
+        "16.3.6" "the time in a token is not what was signed"
+        "if signed != tlv(Tag::OctetString, &[digest(hash, self.content).as_ref()]) {" => "if !{awake} && signed != tlv(Tag::OctetString, &[digest(hash, self.content).as_ref()]) {",
+        vectors::every_token_says_a_time_or_nothing;
     }
 
     "proto/src/global_configuration/excerpt.rs" {

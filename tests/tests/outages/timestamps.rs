@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use journal::Entry;
 use proto::digest::Digest;
+use proto::evidence::Report;
 use proto::global_configuration::document::TimestampingDocument;
 use proto::head::Head;
 use proto::record::{Kind, decode_canonical};
@@ -78,6 +79,75 @@ async fn what_was_exchanged_is_stamped_at_both_ends_and_an_idle_log_is_not() {
     world.quiet().await;
     assert_eq!(stamp(&world, "portal").await, 1, "it waits again");
     assert_eq!(authorities[0].asked(), 3);
+}
+
+/// What a stranger finds in the evidence of an exchange out of this member's log.
+fn evidence(world: &World, name: &str, exchange: &str) -> Report {
+    let (server, id) = (&world.servers[name].server, exchange.parse().unwrap());
+    let file = security_server::evidence::file(server, id, &server.message_log.find(id).unwrap()).unwrap();
+    let report = proto::evidence::verify(&file, world.anchor()).unwrap();
+    assert!(report.holds(), "{report}");
+    report
+}
+
+/// The sentences of these that say this.
+fn saying<'r>(sentences: &'r [String], what: &str) -> Vec<&'r String> {
+    sentences.iter().filter(|sentence| sentence.contains(what)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn evidence_says_by_when_each_message_existed_and_plainly_where_nobody_has_stamped_it() {
+    let (mut world, authorities) = world_with(&["first", "second"]).await;
+    let exchange = call_once(&world).await.unwrap();
+    call_once(&world).await.unwrap();
+    world.quiet().await;
+    for name in ["portal", "moj"] {
+        let report = evidence(&world, name, &exchange);
+        assert!(saying(&report.proven, "timestamp").is_empty(), "{report}");
+        assert_eq!(saying(&report.not_proven, "no timestamp over them").len(), 1, "{report}");
+    }
+    let stamped_at = world.now();
+    for name in ["portal", "moj"] {
+        assert_eq!(stamp(&world, name).await, 1);
+    }
+    world.set_time(world.now().plus(SECOND * 7200));
+    world.publish(|_| {}, Vec::new());
+    let by = |report: &Report, authority: &str, at: proto::time::Time| {
+        let said = saying(&report.proven, "existed at or before");
+        let all = report.findings.iter().filter(|finding| finding.step == "5.4").count();
+        let wanted = format!("{all} of {all} messages existed at or before {at}, by a timestamp of {authority}, ");
+        assert!(said.len() == 1 && said[0].starts_with(&wanted), "{wanted}\n{report}");
+        assert!(saying(&report.not_proven, "no timestamp").is_empty(), "{report}");
+    };
+    for name in ["portal", "moj"] {
+        by(&evidence(&world, name, &exchange), "first", stamped_at);
+    }
+
+    // A tree that ended is under the end that the next one names; what the index knew of it is read from the log again.
+    let unstamped = call_once(&world).await.unwrap();
+    call_once(&world).await.unwrap();
+    world.quiet().await;
+    let stopped = world.servers.remove("moj").unwrap();
+    let address = stopped.peers;
+    stopped.shutdown().await;
+    std::fs::remove_dir_all(world.directory.path().join("moj/index")).unwrap();
+    world.start("moj", TcpListener::bind(address).await.unwrap(), false).await;
+    assert_eq!(stamp(&world, "moj").await, 1);
+    by(&evidence(&world, "moj", &exchange), "first", stamped_at);
+    by(&evidence(&world, "moj", &unstamped), "first", world.now());
+
+    // An authority that is approved no more proves nothing: the first token over a later head that holds does.
+    let second = authorities[1].approved();
+    world.approve(vec![second]);
+    let report = evidence(&world, "portal", &exchange);
+    assert_eq!(saying(&report.not_proven, "no timestamp over them").len(), 1, "{report}");
+    world.set_time(world.now().plus(SECOND));
+    assert_eq!(stamp(&world, "portal").await, 1);
+    by(&evidence(&world, "portal", &exchange), "second", world.now());
+    by(&evidence(&world, "portal", &unstamped), "second", world.now());
+    world.publish(|_| {}, vec![authorities[1].key.public().id()]);
+    let report = evidence(&world, "portal", &exchange);
+    assert_eq!(saying(&report.not_proven, "no timestamp over them").len(), 1, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
