@@ -313,7 +313,8 @@ fn only_our_options(pool: &DescriptorPool) -> Result<(), Mismarked> {
     for extension in pool.all_extensions() {
         let of_fields = extension.containing_message().full_name() == "google.protobuf.FieldOptions";
         let named_ours = extension.full_name().starts_with("causeway.");
-        if !named_ours && !(of_fields && OURS.contains(&extension.number())) {
+        let numbered_ours = of_fields && OURS.contains(&extension.number());
+        if !named_ours && !numbered_ours {
             continue;
         }
         let known = OPTIONS.iter().any(|(name, number, kind)| {
