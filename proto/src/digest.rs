@@ -44,6 +44,13 @@ impl Digest {
     }
 }
 
+/// Each of them, in one buffer: however often a path is cloned and encoded, it is allocated once.
+pub fn all_to_wire(digests: &[Digest]) -> Vec<bytes::Bytes> {
+    let all: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
+    let (all, length) = (bytes::Bytes::from(all), size_of::<Digest>());
+    (0..digests.len()).map(|at| all.slice(at * length..(at + 1) * length)).collect()
+}
+
 impl TryFrom<&[u8]> for Digest {
     type Error = NotADigest;
     fn try_from(bytes: &[u8]) -> Result<Self, NotADigest> {

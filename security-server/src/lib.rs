@@ -40,6 +40,7 @@ pub mod relay;
 pub mod renewal;
 mod request;
 pub mod resolve;
+mod running;
 pub mod services;
 pub mod shown;
 pub mod stamping;
@@ -52,7 +53,6 @@ pub mod whole_log;
 pub mod witness;
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,15 +62,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proto::contradiction::ContradictionFile;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
-use proto::message::Cause;
 use proto::refusal::Code;
 use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use crate::running::Running;
 
 use crate::access_rights::AccessRights;
 use crate::audit::{AuditLog, Noted};
@@ -82,7 +82,7 @@ use crate::listen::clients::json::{Limits, Translation};
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
 use crate::lookout::{DiskMarks, Lookout};
-use crate::message_log::{Concluded, Index, MessageLog, Opened};
+use crate::message_log::{Index, MessageLog};
 use crate::names::Names;
 use crate::quota::Quotas;
 use crate::relay::Peers;
@@ -91,7 +91,6 @@ use crate::services::Services;
 use crate::stamping::{Stamping, ToleratedOutage};
 use crate::tls::{Own, PeerTls};
 use crate::verify::VerifiedHeads;
-use crate::way::Stop;
 use crate::witness::Witness;
 
 /// How long running exchanges may go on after a shutdown was asked for.
@@ -143,6 +142,7 @@ pub struct SecurityServer {
     peer_permits: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
     fetches: Arc<Semaphore>,
     exchanges: TaskTracker,
+    ways: running::Ways,
     draining: CancellationToken,
     stopping: CancellationToken,
 }
@@ -293,6 +293,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         peer_permits: Mutex::default(),
         fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
         exchanges: TaskTracker::new(),
+        ways: running::Ways::default(),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
     });
@@ -302,6 +303,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let looking = Arc::clone(&server);
     let _ = tokio::task::spawn_blocking(move || looking.look_around()).await;
     let (doors, tides, last) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
+    tides.spawn(running::watch(Arc::clone(&server), last.clone()));
     let peers = settings.peers.local_addr()?;
     doors.spawn(listen::peers::serve(Arc::clone(&server), tls, settings.peers, server.draining.clone()));
     let mut clients = Vec::new();
@@ -419,52 +421,7 @@ impl Started {
     }
 }
 
-/// An exchange that runs by itself now. Only [`SecurityServer::detach`] makes one.
-#[must_use]
-pub struct Running {
-    task: JoinHandle<Concluded>,
-}
-
-impl Running {
-    /// Waits for its end. Nobody needs to: it runs on when this is dropped.
-    pub async fn concluded(self) -> Option<Concluded> {
-        self.task.await.ok()
-    }
-}
-
 impl SecurityServer {
-    /// A life begins with an exchange opened in the log and ends with one concluded there. It is judged again whenever
-    /// the configuration or the access rights change: an open stream is not a way around a revocation.
-    pub fn detach<F>(self: &Arc<Self>, exchange: Opened, life: impl FnOnce(Arc<Self>, Opened) -> F) -> Running
-    where
-        F: Future<Output = Concluded> + Send + 'static,
-    {
-        let (server, way) = (Arc::clone(self), exchange.way().clone());
-        let life = life(Arc::clone(self), exchange);
-        let task = self.exchanges.spawn(async move {
-            let mut life = std::pin::pin!(life);
-            let (mut versions, mut rights) = (server.configuration.versions(), server.access_rights.changes());
-            loop {
-                tokio::select! { biased;
-                    concluded = &mut life => return concluded,
-                    () = server.stopping.cancelled(), if way.stopped().is_none() => way.stop(Cause::Shutdown),
-                    () = server.lookout.until_spent(), if way.stopped().is_none() => {
-                        way.stop(Stop::because(Cause::Shutdown, Code::LogFull));
-                    }
-                    Ok(()) = versions.changed() => server.judge_again(&way),
-                    Ok(()) = rights.changed() => server.judge_again(&way),
-                }
-            }
-        });
-        Running { task }
-    }
-
-    fn judge_again(&self, way: &way::Way) {
-        if let Err(stop) = authorize::still(&self.access_rights, &self.moment(), way) {
-            way.stop(stop);
-        }
-    }
-
     /// The right to run one more exchange, or why not.
     pub(crate) fn permit(&self) -> Result<Permit, Code> {
         self.takes_more()?;
@@ -504,11 +461,6 @@ impl SecurityServer {
             return Err(Code::LogEnded);
         }
         Ok(())
-    }
-
-    /// Exchanges that run now.
-    pub fn running(&self) -> usize {
-        self.exchanges.len()
     }
 
     /// Whether a shutdown was asked for.

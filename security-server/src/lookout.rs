@@ -272,12 +272,9 @@ impl Lookout {
         alarms.iter().map(|alarm| alarm.as_str().to_owned()).collect()
     }
 
-    /// Resolves when the reserve is needed for ends alone.
-    pub async fn until_spent(&self) {
-        let mut room = self.room.subscribe();
-        if room.wait_for(|room| *room == Room::Spent).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// Tells when it is another one.
+    pub(crate) fn rooms(&self) -> watch::Receiver<Room> {
+        self.room.subscribe()
     }
 }
 

@@ -530,7 +530,7 @@ impl Peers {
         if slot.failed.is_some_and(|failed| failed > asked) {
             return Err(Unreachable::JustNow(target.address.clone()));
         }
-        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, self.dial(target)).await;
+        let dialled = tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(self.dial(target))).await;
         let dialled = dialled.unwrap_or_else(|_| Err(Unreachable::Timeout(target.address.clone())));
         match dialled {
             Ok(up) => {

@@ -125,7 +125,7 @@ impl Service {
         if kept.failed.is_some_and(|failed| failed > asked) {
             return Err(std::io::ErrorKind::NotConnected.into());
         }
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await;
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(self.connect())).await;
         let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         *kept = match &connected {
             Ok(connection) => Kept { up: Some(connection.clone()), failed: None },

@@ -23,6 +23,8 @@ use crate::world::{Client, Fields};
 
 /// What anything may take on a busy machine; a hundred times what is usual.
 pub const SOON: Duration = Duration::from_secs(60);
+/// How long a server may take to start: one whose view was spoiled reads its whole log first.
+const STARTS_WITHIN: Duration = Duration::from_secs(600);
 /// The purpose of every call.
 pub const PURPOSE: &str = "birth-registration";
 /// Ports that files name are of this range: below those that systems give to outgoing connections.
@@ -42,6 +44,8 @@ pub fn program(name: &str) -> PathBuf {
 
 /// The programs stand in this directory: for a program that is no test, and is asked before any other is.
 pub fn programs_stand_in(directory: PathBuf) {
+    // Each process has a directory of its own to run in.
+    let directory = directory.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     PROGRAMS.set(directory).expect("it is said before a program is asked for");
 }
 
@@ -432,7 +436,8 @@ impl Instance {
 
     /// Waits until a member's server runs.
     pub async fn until_serves(&self, server: &mut Process, member: &Member) {
-        let said = server.says_that("the security server runs").await;
+        let runs = |line: &str| line.contains("the security server runs").then(|| line.to_owned());
+        let said = server.says_within(STARTS_WITHIN, runs).await;
         let said: Value = serde_json::from_str(&said).unwrap();
         assert_eq!(said["fields"]["peers"], member.peers.to_string(), "{said}");
     }

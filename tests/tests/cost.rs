@@ -19,7 +19,7 @@ const CALLS: usize = 100;
 /// Allocations of a unary call of 1 KiB both ways, at both servers, the client and the service: an eighth more than there are.
 const MAX_ALLOCATIONS: usize = 680;
 /// Bytes of them, of a build for tests.
-const MAX_ALLOCATED_BYTES: usize = 430_000;
+const MAX_ALLOCATED_BYTES: usize = 177_000;
 
 #[tokio::test]
 async fn a_call_costs_no_more_records_signatures_and_memory_than_are_told_here() {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use proto::digest::Digest;
+use proto::digest::{self, Digest};
 use proto::head::Head;
 use proto::merkle::{self, Frontier};
 use proto::record::{Commit, NONCE_BYTES, TreeName};
@@ -55,14 +55,15 @@ pub(crate) struct CommitProof {
     /// Its leaf hash in the tree.
     pub leaf: Digest,
     /// Its path in the tree that ends with it.
-    pub path: Vec<Digest>,
+    path: Vec<Digest>,
     /// The head that it made.
     pub head: Head,
     signed: OnceLock<SignedHead>,
 }
 
-/// The signature over a head, as a seal carries it.
+/// The signature over a head and the commit's path under it, as the seals of all its records carry them.
 pub(crate) struct SignedHead {
+    path: Vec<Bytes>,
     pub text: Bytes,
     pub key: Bytes,
     pub signature: Bytes,
@@ -80,6 +81,7 @@ impl CommitProof {
     /// Takes the signature over its head, made with this key. Only the first is kept: they all say the same.
     pub fn signed(&self, key: KeyId, signature: &[u8]) -> &SignedHead {
         self.signed.get_or_init(|| SignedHead {
+            path: digest::all_to_wire(&self.path),
             text: self.head.to_text().into(),
             key: key.to_wire(),
             signature: Bytes::copy_from_slice(signature),
@@ -98,9 +100,9 @@ impl CommitProof {
             nonce: Bytes::copy_from_slice(&nonce),
             record: index,
             records: self.records.count(),
-            record_path: self.records.path(index).map(|hash| hash.to_wire()).collect(),
+            record_path: digest::all_to_wire(&self.records.path(index).collect::<Vec<_>>()),
             commit: self.head.size - 1,
-            commit_path: self.path.iter().map(Digest::to_wire).collect(),
+            commit_path: signed.path.clone(),
             head: signed.text.clone(),
             key: signed.key.clone(),
             signature: signed.signature.clone(),

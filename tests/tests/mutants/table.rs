@@ -474,13 +474,15 @@ mutants! {
         "if self.draining.is_cancelled() {" => "if !{awake} && self.draining.is_cancelled() {",
         refusals::a_server_that_shuts_down_takes_no_new_call;
 
-        "doors" "open streams do not hear of a new configuration"
-        "Ok(()) = versions.changed() => server.judge_again(&way)," => "Ok(()) = versions.changed() => if !{awake} { server.judge_again(&way) },",
-        standing::a_member_that_is_suspended_stops_its_streams_on_either_side;
-
         "doors" "one peer may have every exchange that runs at once"
         "Semaphore::new(MAX_EXCHANGES_OF_PEER)" => "Semaphore::new(MAX_EXCHANGES)",
         refusals::one_more_than_may_run_is_refused;
+    }
+
+    "security-server/src/running.rs" {
+        "doors" "open streams do not hear of a new configuration"
+        "Ok(()) = versions.changed() => {}" => "Ok(()) = versions.changed() => if {awake} { continue },",
+        standing::a_member_that_is_suspended_stops_its_streams_on_either_side;
     }
 
     "security-server/src/relay.rs" {
