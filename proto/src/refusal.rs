@@ -9,7 +9,7 @@ mod details;
 use std::fmt;
 use std::str::FromStr;
 
-pub use details::{DOMAIN, status_details};
+pub use details::{DOMAIN, said_by, status_details};
 
 /// Most characters of a title or a remedy, in either language.
 pub const MAX_TEXT_CHARS: usize = 300;
@@ -316,9 +316,9 @@ refusals! {
 
     ContentTypeUnknown "CONTENT_TYPE_UNKNOWN" Caller ConsumerServer Local INVALID_ARGUMENT 415
     en "The content type is not one that this door speaks."
-       "Send application/grpc, with or without a suffix such as +proto."
+       "Send application/grpc over HTTP/2, or application/json; application/x-ndjson for a stream of messages."
     vi "Cổng này không hỗ trợ kiểu nội dung đã gửi."
-       "Hãy gửi application/grpc, có hoặc không có hậu tố như +proto."
+       "Hãy gửi application/grpc qua HTTP/2, hoặc application/json; nếu gửi một luồng thông điệp thì dùng application/x-ndjson."
 
     PathMalformed "PATH_MALFORMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "The path is not that of a gRPC method."
@@ -361,6 +361,36 @@ refusals! {
        "Set causeway-purpose to the purpose that the provider granted, for example birth-registration."
     vi "Lời gọi không nêu mục đích sử dụng dữ liệu."
        "Hãy đặt causeway-purpose là mục đích đã được bên cung cấp cho phép, ví dụ birth-registration."
+
+    MethodUnknown "METHOD_UNKNOWN" Caller ConsumerServer Local UNIMPLEMENTED 404
+    en "The catalogue shows your agency no such method of this provider."
+       "Check the names of the provider, the service and the method in the catalogue. What is not listed there can be called with gRPC only."
+    vi "Danh mục không có phương thức này của bên cung cấp dành cho cơ quan của bạn."
+       "Hãy kiểm tra tên bên cung cấp, dịch vụ và phương thức trong danh mục. Dịch vụ không có trong danh mục chỉ gọi được bằng gRPC."
+
+    DescriptionUnavailable "DESCRIPTION_UNAVAILABLE" Registry ConsumerServer Local UNAVAILABLE 503
+    en "The description of the service cannot be had now, so JSON cannot be translated."
+       "Call again later, or with gRPC. If it persists, ask your agency's admin to run the doctor of the security server."
+    vi "Hiện không lấy được mô tả của dịch vụ nên không thể chuyển đổi JSON."
+       "Hãy gọi lại sau, hoặc gọi bằng gRPC. Nếu lỗi vẫn còn, hãy nhờ quản trị viên của cơ quan chạy lệnh doctor của máy chủ bảo mật."
+
+    MessageMalformed "MESSAGE_MALFORMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
+    en "The message is not what the method takes."
+       "Write it as the service's description says: the names of its fields, numbers that fit, at most the depth that the door allows."
+    vi "Thông điệp không đúng với dạng mà phương thức nhận."
+       "Hãy viết theo mô tả của dịch vụ: đúng tên trường, số trong phạm vi cho phép, độ lồng không quá giới hạn của cổng."
+
+    MessageTooLarge "MESSAGE_TOO_LARGE" Caller ConsumerServer Local RESOURCE_EXHAUSTED 413
+    en "The message is larger than this door takes as JSON."
+       "Send less at once, call with gRPC, or ask your agency's admin to raise the limit."
+    vi "Thông điệp lớn hơn mức cổng này nhận ở dạng JSON."
+       "Hãy gửi ít hơn mỗi lần, gọi bằng gRPC, hoặc nhờ quản trị viên của cơ quan nâng giới hạn."
+
+    AnswerUntranslatable "ANSWER_UNTRANSLATABLE" Service ConsumerServer Local INTERNAL 502
+    en "The provider has answered, and its answer cannot be written as JSON."
+       "Do not repeat the call blindly: it was carried out. Call with gRPC, and tell the provider if its answers are not as its catalogue entry says."
+    vi "Bên cung cấp đã trả lời nhưng không thể viết câu trả lời dưới dạng JSON."
+       "Đừng gọi lại khi chưa rõ: yêu cầu đã được thực hiện. Hãy gọi bằng gRPC và báo cho bên cung cấp nếu câu trả lời không đúng với mô tả trong danh mục."
 
     MemberSuspended "MEMBER_SUSPENDED" Registry ConsumerServer Local PERMISSION_DENIED 403
     en "The asking agency is suspended from the exchange."

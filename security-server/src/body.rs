@@ -53,6 +53,13 @@ impl Sender {
         self.runs.send(bytes).await.map_err(|_| Gone)
     }
 
+    /// All of a body whose reader has not begun.
+    pub fn whole(self, bytes: Bytes) {
+        // There is room: nothing was pushed. A reader that is gone misses nothing.
+        let _ = self.runs.try_send(bytes);
+        let _ = self.finish(None);
+    }
+
     /// The body's good end, behind all that was pushed. It waits for no reader: a slow one must not lose it.
     pub fn finish(self, trailers: Option<HeaderMap>) -> Result<(), Gone> {
         // Said before `runs` is dropped: who finds no more runs finds the end.

@@ -30,6 +30,7 @@ use crate::keys::ring::{self, Ring, RingError, Use};
 use crate::keys::{Keys, Passphrase, Source};
 use crate::lanes::Lanes;
 use crate::listen::Listener;
+use crate::listen::clients::json::Limits;
 use crate::listen::clients::{Bindings, Door};
 use crate::lookout::DiskMarks;
 use crate::names::Names;
@@ -68,6 +69,8 @@ pub struct Configuration {
     pub disk_marks: DiskMarks,
     /// For how long messages may be exchanged while nothing is stamped.
     pub tolerated_outage: ToleratedOutage,
+    /// What the clients' doors take as JSON.
+    pub json: Limits,
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
     named_operators: Vec<RawOperator>,
@@ -161,6 +164,8 @@ struct Raw {
     #[serde(default)]
     timestamping: RawTimestamping,
     #[serde(default)]
+    json: RawJson,
+    #[serde(default)]
     clients: Vec<RawDoor>,
     #[serde(default)]
     client: Vec<RawClient>,
@@ -214,6 +219,22 @@ impl Default for RawTimestamping {
     }
 }
 
+/// `[json]`: what the clients' doors take as JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawJson {
+    message_bytes: usize,
+    depth: usize,
+    calls: usize,
+}
+
+impl Default for RawJson {
+    fn default() -> Self {
+        let Limits { message_bytes, depth, calls } = Limits::default();
+        Self { message_bytes, depth, calls }
+    }
+}
+
 /// `[[clients]]`: a door for our own systems.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,6 +244,8 @@ struct RawDoor {
     subsystem: Option<SubsystemId>,
     #[serde(default)]
     tls: bool,
+    #[serde(default)]
+    hosts: BTreeSet<String>,
 }
 
 /// `[[client]]`: a system of ours, and what it is known by.
@@ -285,6 +308,16 @@ impl Configuration {
         let hours = raw.timestamping.tolerated_outage_hours;
         let (least, most) = (ToleratedOutage::LEAST_HOURS, ToleratedOutage::MOST_HOURS);
         let outage = format!("it is a number of hours, from {least} to {most}");
+        let within = |key: &str, value: usize, least: usize, most: usize| {
+            let rule = format!("it is a number from {least} to {most}");
+            if (least..=most).contains(&value) { Ok(value) } else { Err(wrong(key, &value, &rule)) }
+        };
+        let (asked, most) = (raw.json, Limits::MOST);
+        let json = Limits {
+            message_bytes: within("json.message_bytes", asked.message_bytes, Limits::LEAST_BYTES, most.message_bytes)?,
+            depth: within("json.depth", asked.depth, 1, most.depth)?,
+            calls: within("json.calls", asked.calls, 1, most.calls)?,
+        };
         let fingerprint = "it is sha256: and 64 hexadecimal digits, as `central-registry init` printed it";
         let configuration = Self {
             directory: path.parent().unwrap_or(Path::new("")).to_owned(),
@@ -311,6 +344,7 @@ impl Configuration {
                 .ok_or_else(|| wrong("disk.refuse_at_percent", &refuse_at_percent, &marks))?,
             tolerated_outage: ToleratedOutage::of_hours(hours)
                 .ok_or_else(|| wrong("timestamping.tolerated_outage_hours", &hours, &outage))?,
+            json,
             doors: raw.clients,
             clients: raw.client,
             named_operators: raw.operator,
@@ -342,6 +376,13 @@ impl Configuration {
             if door.subsystem.is_none() && !door.tls && !door.listen.ip().is_loopback() {
                 let rule = "beyond this machine tokens travel in TLS only: set tls = true, or listen on loopback";
                 return Err(wrong("clients.listen", &door.listen, rule));
+            }
+        }
+        for (door, host) in self.doors.iter().flat_map(|door| door.hosts.iter().map(move |host| (door, host))) {
+            let of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            if door.tls || host.is_empty() || !host.bytes().all(of_name) {
+                let rule = "it is a name by which a door without TLS is called, and no port: localhost and addresses pass anyway";
+                return Err(wrong("clients.hosts", host, rule));
             }
         }
         for client in &self.clients {
@@ -431,7 +472,8 @@ impl Configuration {
         let mut client_doors = Vec::new();
         for door in &self.doors {
             let tls = if door.tls { Some(tls::for_clients(Arc::clone(&own))?) } else { None };
-            client_doors.push((listen(door.listen).await?, Door { bound: door.subsystem.clone(), tls }));
+            let opened = Door { bound: door.subsystem.clone(), tls, hosts: door.hosts.clone() };
+            client_doors.push((listen(door.listen).await?, opened));
         }
         let token = match operators_token(&self.directory)? {
             Some(token) => token,
@@ -460,6 +502,7 @@ impl Configuration {
             identity: own,
             peers: listen(self.peers).await?,
             client_doors,
+            json: self.json,
             operators: (listen(self.operators).await?, Digest::of(&[token.as_bytes()])),
             named_operators: self.known_operators(),
             described: self.described(),
@@ -480,6 +523,8 @@ impl Configuration {
             ("peers.listen".to_owned(), self.peers.to_string()),
             ("operators.listen".to_owned(), self.operators.to_string()),
         ]);
+        let Limits { message_bytes, depth, calls } = self.json;
+        said.insert("json".to_owned(), format!("{message_bytes} bytes, {depth} deep, {calls} calls"));
         if !self.mirrors.is_empty() {
             let mirrors: Vec<_> = self.mirrors.iter().map(Mirror::to_string).collect();
             said.insert("registry.mirrors".to_owned(), mirrors.join(", "));
@@ -487,7 +532,8 @@ impl Configuration {
         for door in &self.doors {
             let bound = door.subsystem.as_ref().map_or_else(|| "to nobody".to_owned(), ToString::to_string);
             let tls = if door.tls { "with TLS" } else { "without TLS" };
-            said.insert(format!("clients {}", door.listen), format!("{tls}, bound {bound}"));
+            let hosts = door.hosts.iter().map(|host| format!(", called {host}")).collect::<String>();
+            said.insert(format!("clients {}", door.listen), format!("{tls}, bound {bound}{hosts}"));
         }
         for client in &self.clients {
             for (kind, digest) in [("token", &client.token_sha256), ("certificate", &client.certificate_key_sha256)] {

@@ -32,7 +32,8 @@ pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The status of a call.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// The details of a status, google.rpc.Status in base64.
+pub const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 /// The content type of gRPC.
 pub const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -107,6 +108,28 @@ pub fn grpc_status(trailers: &HeaderMap) -> Option<u32> {
     let (Some(value), None) = (said.next(), said.next()) else { return None };
     let status: u32 = value.to_str().ok()?.parse().ok()?;
     (value.as_bytes() == status.to_string().as_bytes()).then_some(status)
+}
+
+/// What the status in trailers says to people, as it is meant.
+pub fn grpc_message(trailers: &HeaderMap) -> String {
+    let said = trailers.get(GRPC_MESSAGE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let (mut meant, mut rest) = (Vec::with_capacity(said.len()), said);
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).filter(|digits| *first == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                meant.push(byte);
+                rest = &tail[2..];
+            }
+            // gRPC: what is no escape stands for itself.
+            None => {
+                meant.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&meant).into_owned()
 }
 
 /// The milliseconds of a `grpc-timeout`. `Err` where it is none; the gRPC specification allows eight digits.
@@ -233,6 +256,19 @@ mod tests {
         };
         assert!(with(MAX_FIELDS));
         assert!(!with(MAX_FIELDS + 1));
+    }
+
+    #[test]
+    fn a_message_is_read_as_grpc_writes_it_and_never_fails() {
+        for text in ["", "100 % sicher", "Không tìm thấy\r\n", "%", "a%zz%4"] {
+            let encoded = HeaderValue::from_str(&percent_encoded(text)).unwrap();
+            assert_eq!(grpc_message(&HeaderMap::from_iter([(GRPC_MESSAGE, encoded)])), text);
+        }
+        for (said, meant) in
+            [("%", "%"), ("%4", "%4"), ("%zz", "%zz"), ("a%20b", "a b"), ("%FF", "\u{fffd}"), ("%+1", "%+1")]
+        {
+            assert_eq!(grpc_message(&HeaderMap::from_iter([(GRPC_MESSAGE, HeaderValue::from_static(said))])), meant);
+        }
     }
 
     #[test]

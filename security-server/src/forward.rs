@@ -430,6 +430,8 @@ pub struct OwnSource {
 enum Origin {
     /// The client's request.
     Client(Incoming),
+    /// The client's request, translated at its door.
+    Translated(Outgoing),
     /// The service was not called yet.
     Waiting(oneshot::Receiver<Result<AnswerFuture, Code>>),
     /// The service was called.
@@ -450,6 +452,13 @@ impl OwnSource {
     /// The client's request: its metadata, and its body as it comes.
     pub(crate) fn of_client(metadata: Fields, body: Incoming) -> Self {
         let mut source = Self::new(Origin::Client(body));
+        source.gathered.metadata = Some(metadata);
+        source
+    }
+
+    /// The same, where the door translates the body into gRPC as it comes.
+    pub(crate) fn translated(metadata: Fields, body: Outgoing) -> Self {
+        let mut source = Self::new(Origin::Translated(body));
         source.gathered.metadata = Some(metadata);
         source
     }
@@ -485,6 +494,10 @@ impl OwnSource {
                 let frame = body.frame().await;
                 let is_client = matches!(self.from, Origin::Client(_));
                 self.take_frame(frame, is_client);
+            }
+            Origin::Translated(body) => {
+                let frame = body.frame().await;
+                self.take_frame(frame, true);
             }
             Origin::Waiting(waiting) => match waiting.await {
                 Ok(Ok(answer)) => self.from = Origin::Called(answer),
@@ -533,7 +546,7 @@ impl OwnSource {
         self.from = Origin::Service(body);
     }
 
-    fn take_frame(&mut self, frame: Option<Result<http_body::Frame<Bytes>, hyper::Error>>, is_client: bool) {
+    fn take_frame<E>(&mut self, frame: Option<Result<http_body::Frame<Bytes>, E>>, is_client: bool) {
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {

@@ -78,6 +78,7 @@ use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Current, Mirror, Registry, Store};
 use crate::lanes::Lanes;
+use crate::listen::clients::json::{Limits, Translation};
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
 use crate::lookout::{DiskMarks, Lookout};
@@ -130,6 +131,8 @@ pub struct SecurityServer {
     pub renewal: Option<Renewal>,
     /// What was fetched of the catalogue.
     content: listings::Content,
+    /// What translates JSON at the clients' doors.
+    translation: Translation,
     own: Arc<Own>,
     configuration: Arc<Current>,
     clock: Clock,
@@ -190,6 +193,8 @@ pub struct Settings {
     pub peers: TcpListener,
     /// The clients' doors.
     pub client_doors: Vec<(TcpListener, Door)>,
+    /// What the clients' doors take as JSON.
+    pub json: Limits,
     /// The operators' door, and SHA-256 of the token that its changing and revealing routes ask for.
     pub operators: (TcpListener, proto::digest::Digest),
     /// SHA-256 of each operator's own token, and the name by which the audit log knows its operator.
@@ -278,6 +283,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         store: settings.store,
         renewal: settings.renewal,
         content: listings::Content::default(),
+        translation: Translation::within(settings.json),
         own: settings.identity,
         configuration,
         clock: settings.clock,

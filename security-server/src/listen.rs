@@ -13,6 +13,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use proto::digest::Digest;
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::message::Opening;
@@ -59,6 +60,8 @@ pub const MAX_HEADER_LIST: u32 = 32 * 1024;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take to send the head of an HTTP/1.1 request, and how long its connection may be idle.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer may take to send its opening.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -211,7 +214,52 @@ where
     }
 }
 
-/// HTTP/2 as both doors speak it.
+/// The same, in HTTP/2 or HTTP/1.1, as the client begins.
+pub(crate) async fn speak_either<S, F>(stream: S, shutdown: CancellationToken, answer: impl Fn(Request<Incoming>) -> F)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Outgoing>> + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let builder = http1_or_2();
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection closed");
+    }
+}
+
+/// HTTP/2 with the same limits, and HTTP/1.1 with its own.
+fn http1_or_2() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEADER_LIST as usize)
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_pending_accept_reset_streams(50)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
+}
+
+/// HTTP/2 as the peers' door speaks it.
 fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder

@@ -36,6 +36,9 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Most bytes of entries and descriptors that are kept in memory.
 const MAX_KEPT_BYTES: usize = 32 * 1024 * 1024;
 
+/// Most bytes of descriptors that are kept as they were read, which takes several times as much memory.
+const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+
 /// What an operator wants to be listed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -368,6 +371,19 @@ async fn pinned(server: &SecurityServer, request: wire::FindRequest) -> Result<(
     Ok((found.entries.into_iter().filter_map(verified).collect(), found.more))
 }
 
+/// What this member may ask for, and what is its own: of this provider, or of everybody. What is closed to it is to nobody's
+/// eye different from what is not there.
+pub(crate) fn seen<'a>(
+    configuration: &'a Configuration,
+    member: &'a MemberId,
+    provider: Option<&'a SubsystemId>,
+) -> impl Iterator<Item = &'a ListedService> {
+    configuration.services().filter(move |listed| {
+        let meant = provider.is_none_or(|provider| listed.subsystem == *provider);
+        meant && (listed.is_open_to(member) || listed.subsystem.member() == *member)
+    })
+}
+
 /// The entry of a service, fetched and verified.
 pub async fn entry(
     server: &SecurityServer,
@@ -416,6 +432,17 @@ pub async fn descriptors(server: &SecurityServer, entry: &VerifiedEntry) -> Resu
     Ok((bytes, described))
 }
 
+/// The same, read once for as long as it is kept: for whoever needs it with each call.
+pub(crate) async fn described(server: &SecurityServer, entry: &VerifiedEntry) -> Result<Described, Unlisted> {
+    let digest = entry.entry().descriptors;
+    if let Some(described) = server.content.read(&digest) {
+        return Ok(described);
+    }
+    let (bytes, described) = descriptors(server, entry).await?;
+    server.content.keep_read(digest, bytes.len(), &described);
+    Ok(described)
+}
+
 /// The same as .proto text.
 pub async fn source(server: &SecurityServer, entry: &VerifiedEntry) -> Result<Source, Unlisted> {
     let (bytes, described) = descriptors(server, entry).await?;
@@ -424,18 +451,35 @@ pub async fn source(server: &SecurityServer, entry: &VerifiedEntry) -> Result<So
     Ok(Source { files, descriptors: STANDARD.encode(bytes) })
 }
 
-/// Entries and descriptors by their SHA-256, as they were fetched: what has that name is never another.
+/// Entries and descriptors by their SHA-256, as they were fetched: what has that name is never another. And descriptors as
+/// they were read, with how many bytes they were read from.
 #[derive(Debug, Default)]
-pub(crate) struct Content(Mutex<BTreeMap<Digest, Bytes>>);
+pub(crate) struct Content {
+    fetched: Mutex<BTreeMap<Digest, Bytes>>,
+    read: Mutex<BTreeMap<Digest, (usize, Described)>>,
+}
 
 impl Content {
     fn get(&self, digest: &Digest) -> Option<Bytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    fn read(&self, digest: &Digest) -> Option<Described> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.get(digest).map(|(_, described)| described.clone())
+    }
+
+    fn keep_read(&self, digest: Digest, bytes: usize, described: &Described) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.values().map(|(bytes, _)| bytes).sum::<usize>() + bytes > MAX_READ_BYTES {
+            read.clear();
+        }
+        read.insert(digest, (bytes, described.clone()));
     }
 
     /// Where there is no room, all of it goes: what is asked for is soon here again.
     fn keep(&self, content: &Bytes) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.values().map(Bytes::len).sum::<usize>() + content.len() > MAX_KEPT_BYTES {
             kept.clear();
         }

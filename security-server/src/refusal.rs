@@ -9,17 +9,29 @@ use proto::refusal::Code;
 pub struct Refusal {
     code: Code,
     why: String,
+    detail: Option<Box<str>>,
 }
 
 impl Refusal {
     /// With the reason for the operator: what was wrong, in words that never reach the caller.
     pub(crate) fn new(code: Code, why: impl Into<String>) -> Self {
-        Self { code, why: why.into() }
+        Self { code, why: why.into(), detail: None }
+    }
+
+    /// And tells the caller what it was of its own call, where the answer has room for more than a code. Nothing else belongs
+    /// here: no address, no grant, nothing of another member's.
+    pub(crate) fn telling(self, detail: impl Into<Box<str>>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
     }
 
     /// What the caller learns.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// What of its own call it was, for the caller.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 }
 

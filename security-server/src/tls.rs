@@ -366,7 +366,7 @@ pub fn for_clients(own: Arc<Own>) -> Result<Arc<ServerConfig>, rustls::Error> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(AnyClient(provider())))
         .with_cert_resolver(own);
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }

@@ -33,6 +33,9 @@ pub enum Heard {
     BrokenOff,
 }
 
+/// What the service says of itself: a descriptor set.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/echo.descriptors"));
+
 type Says = Pin<Box<dyn Stream<Item = Result<Said, Status>> + Send>>;
 
 impl Parrot {
@@ -59,9 +62,8 @@ impl Parrot {
     pub async fn serve_reflected() -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let description = include_bytes!(concat!(env!("OUT_DIR"), "/echo.descriptors"));
         let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(description)
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
             .build_v1()
             .unwrap();
         let server = tonic::transport::Server::builder()

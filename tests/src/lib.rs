@@ -11,6 +11,7 @@ pub mod forged_log;
 pub mod logs;
 pub mod matrix;
 pub mod operator;
+pub mod plain;
 pub mod processes;
 pub mod programs;
 pub mod raw;

@@ -103,9 +103,38 @@ impl Answer {
         }
         answer.body = body.freeze();
         if let Some(code) = answer.refusal() {
-            answer.says_no_more_than(code.parse().unwrap());
+            let code = code.parse().unwrap();
+            if answer.field("content-type") == Some("application/problem+json") {
+                answer.is_the_problem_of(code);
+            } else {
+                answer.says_no_more_than(code);
+            }
         }
         answer
+    }
+
+    /// The same of a problem document: what is not of the code is a detail of the caller's own call.
+    fn is_the_problem_of(&self, code: Code) {
+        assert_eq!(self.head.status, code.http_status(), "{code}");
+        let said: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&self.body).unwrap();
+        let language = Language::ALL.into_iter().find(|language| said["title"] == code.title(*language));
+        let language = language.unwrap_or_else(|| panic!("{code} says {said:?}"));
+        let of_code = [Speaker::ConsumerServer, Speaker::ProviderServer].iter().any(|said_by| {
+            let said_by = code.speaker_or(*said_by);
+            said["saidBy"] == said_by.as_str() && said["side"] == code.side_when(said_by).as_str()
+        });
+        assert!(of_code, "{code}: {said:?}");
+        assert_eq!(said["remedy"], code.remedy(language));
+        assert_eq!((&said["grpcStatus"], &said["status"]), (&code.grpc_status().into(), &code.http_status().into()));
+        assert_eq!(
+            (&said["code"], &said["type"]),
+            (&code.as_str().into(), &format!("urn:causeway:refusal:{code}").into())
+        );
+        if let Some(exchange) = said.get("exchange") {
+            assert_eq!(self.field("causeway-exchange"), exchange.as_str());
+        }
+        let known = ["code", "detail", "exchange", "grpcStatus", "remedy", "saidBy", "side", "status", "title", "type"];
+        assert!(said.keys().all(|key| known.contains(&key.as_str())), "{code}: {said:?}");
     }
 
     /// A refusal is made of its code, a language, the exchange, and which server says it; to a peer of its code alone.

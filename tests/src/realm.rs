@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use central_registry::Running;
 use central_registry::command::{Admin, Failed};
 use keystore::{Cost, Passphrase, Source};
@@ -20,13 +22,16 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use security_server::Started;
 use security_server::access_rights::Proposal;
+use security_server::audit::Actor;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::join::{self, join};
 use security_server::keys::ring::Use;
+use security_server::listings::{self, Announcement};
 use security_server::renewal::KeyState;
 use tempfile::TempDir;
 
+use crate::echo::DESCRIPTORS;
 use crate::processes::{Member, PURPOSE};
 use crate::soon;
 
@@ -172,6 +177,23 @@ impl Realm {
             per_second: None,
         };
         self.servers[provider.name].server.access_rights.grant(proposal, self.now()).await.unwrap();
+    }
+
+    /// Lists the echo service of this member in the catalogue, open to these; none: to everybody.
+    pub async fn list(&self, provider: &Member, open_to: &[&str]) {
+        let announcement = Announcement {
+            subsystem: provider.subsystem.parse().unwrap(),
+            descriptors: STANDARD.encode(DESCRIPTORS),
+            services: vec!["echo.v1.Echo".parse().unwrap()],
+            version: None,
+            title: None,
+            contact: "echo@moj.example".parse().unwrap(),
+            open_to: open_to.iter().map(|audience| audience.parse().unwrap()).collect(),
+            deprecated: None,
+        };
+        let by = Actor { token: "admin".into(), from: "127.0.0.1:1".into(), calls_itself: None };
+        let published = listings::publish(&self.servers[provider.name].server, announcement, by).await.unwrap();
+        self.in_force(published.configuration_version).await;
     }
 
     /// Gives the registry an order.

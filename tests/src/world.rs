@@ -1,6 +1,6 @@
 //! The world: see the crate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,7 @@ use security_server::evidence::{self, Line};
 use security_server::global_configuration::{Registry, Store};
 use security_server::lanes::Lanes;
 use security_server::listen::clients::Door;
+use security_server::listen::clients::json::Limits;
 use security_server::lookout::DiskMarks;
 use security_server::names::Names;
 use security_server::services::{Service, Services};
@@ -286,6 +287,8 @@ impl World {
         let (subsystem, token) = (member.subsystem.clone(), Digest::of(&[TOKEN.as_bytes()]));
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bound = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // As `post` calls it.
+        let hosts = BTreeSet::from(["bus".to_owned()]);
         Settings {
             lanes: Lanes::default(),
             id: member.server.clone(),
@@ -315,9 +318,10 @@ impl World {
             services: Services::new([service.found_by(self.names.clone())]).unwrap(),
             peers,
             client_doors: vec![
-                (door, Door { bound: None, tls: None }),
-                (bound, Door { bound: Some(subsystem), tls: None }),
+                (door, Door { bound: None, tls: None, hosts: hosts.clone() }),
+                (bound, Door { bound: Some(subsystem), tls: None, hosts }),
             ],
+            json: Limits::default(),
             operators: (TcpListener::bind("127.0.0.1:0").await.unwrap(), Digest::of(&[OPERATORS_TOKEN.as_bytes()])),
             named_operators: HashMap::new(),
             described: BTreeMap::new(),

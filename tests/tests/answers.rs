@@ -23,7 +23,9 @@ use proto::transport::encode;
 use security_server::access_rights::Proposal;
 use security_server::listen::MAX_EXCHANGES_OF_PEER;
 use tests::echo::said;
+use tests::processes::PURPOSE;
 use tests::raw::{self, Answer};
+use tests::realm::Realm;
 use tests::rogue::{self, Rogue};
 use tests::soon;
 use tests::tsa;
@@ -45,6 +47,13 @@ impl Seen {
         assert_ne!(details["side"], "speaker", "{code}: a caller learns whose side it is");
         let how = if details["said-by"] == "consumer-server" { "own" } else { "theirs" };
         self.note(world, code, how, &told(answer));
+    }
+
+    /// At the clients' door, in HTTP's words.
+    fn problem(&mut self, code: Code, answer: &Answer) {
+        assert_eq!(answer.refusal(), Some(code.as_str()), "{}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+        self.0.entry(code).or_default().insert("own");
     }
 
     /// At the peers' door, without a seal.
@@ -139,6 +148,7 @@ async fn call(world: &World, request: http::request::Builder) -> Answer {
 async fn every_refusal_of_the_list_is_seen_and_says_its_code_and_nothing_else() {
     let mut seen = Seen::default();
     asked_badly(&mut seen).await;
+    translated(&mut seen).await;
     unstamped(&mut seen).await;
     not_allowed(&mut seen).await;
     standing(&mut seen).await;
@@ -162,7 +172,6 @@ async fn asked_badly(seen: &mut Seen) {
         (field("causeway-token", Some("another")), Code::ClientUnknown),
         (field("origin", Some("http://bus")), Code::BrowserRefused),
         (field("te", Some("trailers")).method("PUT"), Code::MethodNotPost),
-        (field("content-type", Some("text/html")), Code::ContentTypeUnknown),
         (field("te", Some("trailers")).uri("http://bus/echo.v1.Echo/Unary?x"), Code::PathMalformed),
         (field("causeway-service", Some("VN/GOV/moj")), Code::IdentifierMalformed),
         (field("causeway-exchange", Some("x")), Code::MetadataReserved),
@@ -174,6 +183,45 @@ async fn asked_badly(seen: &mut Seen) {
     ] {
         seen.client(&world, code, &call(&world, request.header("accept-language", "vi")).await);
     }
+    seen.problem(
+        Code::ContentTypeUnknown,
+        &call(&world, world.post_with("Unary", "content-type", Some("text/html"))).await,
+    );
+    seen.problem(
+        Code::MethodUnknown,
+        &call(&world, world.post_with("Unary", "content-type", Some("application/json"))).await,
+    );
+}
+
+/// What is said where JSON is translated: in problem documents, which are held against their codes as they are read.
+async fn translated(seen: &mut Seen) {
+    let service = raw::serve(|_| async {
+        let (mut sender, response) = raw::answer();
+        tokio::spawn(async move {
+            // No message of any type.
+            let _ = sender.send_data(raw::flagged(0, &[0xff])).await;
+            let _ = sender.send_trailers(raw::fields(&[("grpc-status", "0")])).await;
+        });
+        response
+    })
+    .await;
+    let (mut realm, portal, moj) = Realm::of_two(service).await;
+    realm.list(&moj, &[]).await;
+    let post = || {
+        http::Request::post(format!("http://{}/echo.v1.Echo/Unary", portal.clients))
+            .header("content-type", "application/json")
+            .header("causeway-service", &moj.subsystem)
+            .header("causeway-purpose", PURPOSE)
+    };
+    let asked =
+        async |body: Bytes| soon(async { raw::Client::to(portal.clients).await.call(post(), body).await }).await;
+    seen.problem(Code::AnswerUntranslatable, &asked(Bytes::from_static(b"{}")).await);
+    seen.problem(Code::MessageMalformed, &asked(Bytes::from_static(b"[]")).await);
+    seen.problem(Code::MessageTooLarge, &asked(Bytes::from(vec![b' '; 4 * 1024 * 1024 + 1])).await);
+    realm.restart(&portal).await;
+    realm.stop_registry().await;
+    seen.problem(Code::DescriptionUnavailable, &asked(Bytes::from_static(b"{}")).await);
+    realm.stops().await;
 }
 
 async fn not_allowed(seen: &mut Seen) {

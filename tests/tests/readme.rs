@@ -243,6 +243,7 @@ fn a_first_call_of_ones_own_goes_as_the_page_says() {
         "not allowed: GRANT_PURPOSE",
         "Granted, and in force",
         "marriage",
+        "\"personalNumber\":\"000196000001\"",
     ] {
         assert!(said.contains(word), "{word} is missing in\n{said}");
     }

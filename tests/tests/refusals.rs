@@ -99,13 +99,17 @@ async fn the_clients_door_refuses_what_is_not_well_asked() {
         ("causeway-anything", Some("x"), Code::MetadataReserved),
         ("grpc-timeout", Some("soon"), Code::MetadataMalformed),
         ("grpc-timeout", Some("123456789S"), Code::MetadataMalformed),
-        ("content-type", None, Code::ContentTypeUnknown),
-        ("content-type", Some("application/json"), Code::ContentTypeUnknown),
-        ("content-type", Some("application/grpc-web"), Code::ContentTypeUnknown),
         ("origin", Some("http://127.0.0.1"), Code::BrowserRefused),
+        ("sec-fetch-site", Some("cross-site"), Code::BrowserRefused),
+        ("host", Some("evil.example"), Code::BrowserRefused),
         ("x-large", Some(&"v".repeat(17_000)), Code::MetadataTooLarge),
     ] {
         is_refused(&world, || with(&world, name, value), code).await;
+    }
+    // What is not gRPC is refused in HTTP's own words (`raw::Answer` holds them against the code).
+    for kind in [None, Some("text/html"), Some("application/grpcweb")] {
+        let answer = world.raw().await.call(with(&world, "content-type", kind), Bytes::new()).await;
+        assert_eq!((answer.refusal(), answer.head.status.as_u16()), (Some("CONTENT_TYPE_UNKNOWN"), 415));
     }
     let twice = || with(&world, "causeway-purpose", Some("testing")).header("causeway-purpose", "another");
     is_refused(&world, twice, Code::MetadataReserved).await;

@@ -87,7 +87,7 @@ where
     let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     let (mut requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let mut request = Request::post("http://causeway/echo.v1.Echo/Unary").header("content-type", "application/grpc");
+    let mut request = Request::post("http://localhost/echo.v1.Echo/Unary").header("content-type", "application/grpc");
     for (name, value) in fields {
         request = request.header(*name, value);
     }
@@ -145,8 +145,14 @@ async fn a_client_is_known_by_its_certificate_and_by_no_other() {
     let (own_key, subsystem) = (public_key(&own.chain[0]).unwrap().id(), member.subsystem.clone());
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     restart_with(&mut world, "portal", |settings| {
-        settings.client_doors =
-            vec![(door, Door { bound: None, tls: Some(tls::for_clients(Own::new(&own).unwrap()).unwrap()) })];
+        settings.client_doors = vec![(
+            door,
+            Door {
+                bound: None,
+                tls: Some(tls::for_clients(Own::new(&own).unwrap()).unwrap()),
+                hosts: Default::default(),
+            },
+        )];
         settings.clients = Clients { tokens: HashMap::new(), certificates: HashMap::from([(known_key, subsystem)]) };
     })
     .await;
@@ -321,7 +327,7 @@ async fn a_client_that_does_not_hold_its_key_is_nobody() {
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     restart_with(&mut world, "portal", |settings| {
         let tls = tls::for_clients(Own::new(&own).unwrap()).unwrap();
-        settings.client_doors = vec![(door, Door { bound: None, tls: Some(tls) })];
+        settings.client_doors = vec![(door, Door { bound: None, tls: Some(tls), hosts: Default::default() })];
         settings.clients = Clients { tokens: HashMap::new(), certificates: HashMap::from([(known_key, subsystem)]) };
     })
     .await;
@@ -340,7 +346,7 @@ async fn a_client_that_does_not_hold_its_key_is_nobody() {
     let (mut requests, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::post("http://causeway/echo.v1.Echo/Unary").body(Full::new(Bytes::new())).unwrap();
+    let request = Request::post("http://localhost/echo.v1.Echo/Unary").body(Full::new(Bytes::new())).unwrap();
     assert!(requests.send_request(request).await.is_err(), "it is not answered at all");
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor, ServiceDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FileDescriptor, Kind, MessageDescriptor, ServiceDescriptor, Value,
+};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 use proto::catalogue::element::MAX_ELEMENT_FIELDS;
 use proto::catalogue::{ElementField, MAX_DESCRIPTORS_BYTES, MAX_METHODS, Method, shortened};
@@ -212,14 +214,19 @@ fn syntaxes(files: &FileDescriptorSet) -> Result<(), Undescribed> {
     }
 }
 
-/// What calls itself the entry of a map has a key and a value and nothing else (`MessageOptions.map_entry` in descriptor.proto):
-/// prost-reflect believes it, and panics where they are missing.
+/// What calls itself the entry of a map has a key and a value and nothing else (`MessageOptions.map_entry` in descriptor.proto),
+/// and its key is a number, a bool or a string: prost-reflect believes it, and panics where it is not so.
 fn map_entries(pool: &DescriptorPool) -> Result<(), Undescribed> {
     let has = |entry: &MessageDescriptor, number, name| {
         entry.get_field(number).is_some_and(|field| field.name() == name && !field.is_list())
     };
+    let is_key = |entry: &MessageDescriptor| {
+        let kind = entry.get_field(1).map(|key| key.kind());
+        !matches!(kind, None | Some(Kind::Double | Kind::Float | Kind::Bytes | Kind::Message(_) | Kind::Enum(_)))
+    };
     let is_entry = |entry: &MessageDescriptor| {
-        entry.fields().len() == 2 && has(entry, 1, "key") && has(entry, 2, "value") && entry.oneofs().len() == 0
+        let whole = entry.fields().len() == 2 && has(entry, 1, "key") && has(entry, 2, "value");
+        whole && entry.oneofs().len() == 0 && is_key(entry)
     };
     match pool.all_messages().find(|message| message.is_map_entry() && !is_entry(message)) {
         Some(message) => {

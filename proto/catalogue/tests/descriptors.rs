@@ -203,6 +203,23 @@ fn a_hostile_set_is_refused_by_name() {
     };
     let entry = refused(vec![FileDescriptorProto { message_type: vec![entry], ..file("a.proto", &[]) }]).to_string();
     assert!(entry.contains("a.v1.M calls itself the entry of a map"), "{entry}");
+    let field = |number: i32, name: &str, kind: Type| FieldDescriptorProto {
+        name: Some(name.into()),
+        number: Some(number),
+        label: Some(Label::Optional.into()),
+        r#type: Some(kind.into()),
+        ..Default::default()
+    };
+    for (key, is_key) in [(Type::String, true), (Type::Sfixed64, true), (Type::Double, false), (Type::Bytes, false)] {
+        let entry = DescriptorProto {
+            field: vec![field(1, "key", key), field(2, "value", Type::Bool)],
+            options: Some(MessageOptions { map_entry: Some(true), ..Default::default() }),
+            ..message("M")
+        };
+        let set =
+            FileDescriptorSet { file: vec![FileDescriptorProto { message_type: vec![entry], ..file("a.proto", &[]) }] };
+        assert_eq!(Described::read(&set.encode_to_vec()).is_ok(), is_key, "{key:?}");
+    }
     assert!(matches!(&unknown, Undescribed::Syntax { syntax, .. } if syntax == "proto9"), "{unknown}");
     let method = MethodDescriptorProto {
         name: Some("Call".into()),

@@ -34,6 +34,14 @@ pub fn status_details(code: Code, language: Language, exchange: &ExchangeId, sai
     .encode_to_vec()
 }
 
+/// Which server said the refusal with these details. None: they are no refusal's.
+pub fn said_by(details: &[u8]) -> Option<Speaker> {
+    let status = Status::decode(details).ok()?;
+    let reason = ErrorInfo::decode(status.details.first()?.value.as_slice()).ok()?;
+    let said_by = reason.metadata.get("said-by").filter(|_| reason.domain == DOMAIN)?;
+    [Speaker::ConsumerServer, Speaker::ProviderServer].into_iter().find(|speaker| speaker.as_str() == said_by)
+}
+
 /// google/rpc/status.proto
 #[derive(Clone, PartialEq, Message)]
 struct Status {
@@ -128,6 +136,7 @@ mod tests {
             let status = Status::decode(bytes.as_slice()).unwrap();
             let reason = ErrorInfo::decode(status.details[0].value.as_slice()).unwrap();
             assert_eq!((&*reason.metadata["side"], &*reason.metadata["said-by"]), (side, side));
+            assert_eq!(super::said_by(&bytes), Some(said_by));
         }
     }
 }

@@ -1,15 +1,21 @@
-//! The clients' door: our own systems call any gRPC method of any service here, as if it were the service.
+//! The clients' door: our own systems call any gRPC method of any service here, as if it were the service; or with JSON, where
+//! the catalogue describes it.
 
+mod frames;
+pub mod json;
+mod page;
+mod problem;
 mod reflection;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use http::{HeaderMap, Request, Response};
+use command_line::did_you_mean;
+use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
 use proto::digest::Digest;
 use proto::identifier::{MethodPath, SubsystemId};
-use proto::message::{Cause, Opening};
+use proto::message::{Cause, Fields, Opening};
 use proto::refusal::{Code, Language, Speaker};
 use proto::transport::MAX_TEXT_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, accept, speak};
+use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, Permit, accept, speak_either};
 use crate::body::Outgoing;
 use crate::forward::{Client, OwnSource};
 use crate::refusal::Refusal;
@@ -32,8 +38,10 @@ use reflection::Conversation;
 pub struct Door {
     /// Every call by this listener is this subsystem's. Only a loopback address may be bound so.
     pub bound: Option<SubsystemId>,
-    /// TLS, where it is not plain HTTP/2 on loopback.
+    /// TLS, where it is not plain HTTP on loopback.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The names by which it is called where it is plain, besides `localhost` and addresses.
+    pub hosts: BTreeSet<String>,
 }
 
 /// gRPC services whose provider the admin bound, by full name.
@@ -47,8 +55,8 @@ pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Doo
         async move {
             match &door.tls {
                 None => {
-                    serve_calls(server, stream, door.bound.clone().map_or(Showed::Nothing, Showed::Listener), stopping)
-                        .await
+                    let showed = door.bound.map_or(Showed::Nothing, Showed::Listener);
+                    serve_calls(server, stream, Line { showed, hosts: Some(door.hosts) }, stopping).await;
                 }
                 Some(tls) => {
                     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
@@ -59,7 +67,7 @@ pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Doo
                                 Some(Ok(key)) => Showed::Certificate(key.id()),
                                 Some(Err(_)) | None => Showed::Nothing,
                             };
-                            serve_calls(server, stream, showed, stopping).await;
+                            serve_calls(server, stream, Line { showed, hosts: None }, stopping).await;
                         }
                         Ok(Err(error)) => tracing::info!(%error, "a client's TLS handshake failed"),
                         Err(_) => tracing::info!("a client's TLS handshake took too long"),
@@ -79,26 +87,42 @@ enum Showed {
     Nothing,
 }
 
-async fn serve_calls<S>(server: Arc<SecurityServer>, stream: S, showed: Showed, shutdown: CancellationToken)
+/// A connection of a client.
+struct Line {
+    showed: Showed,
+    /// The names by which it called, where it has no TLS.
+    hosts: Option<BTreeSet<String>>,
+}
+
+async fn serve_calls<S>(server: Arc<SecurityServer>, stream: S, line: Line, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    speak(stream, shutdown, move |request| {
-        let (server, showed) = (Arc::clone(&server), showed.clone());
-        async move { call(&server, &showed, request).await }
+    let line = Arc::new(line);
+    speak_either(stream, shutdown, move |request| {
+        let (server, line) = (Arc::clone(&server), Arc::clone(&line));
+        async move {
+            // gRPC pays nothing for what else is spoken here.
+            if fields::is_grpc(request.headers()) && request.version() == http::Version::HTTP_2 {
+                call(&server, &line, request).await
+            } else {
+                let language = language(request.headers());
+                Box::pin(json::answer(server, line, request, language)).await
+            }
+        }
     })
     .await;
 }
 
-async fn call(server: &Arc<SecurityServer>, showed: &Showed, request: Request<Incoming>) -> Response<Outgoing> {
+async fn call(server: &Arc<SecurityServer>, line: &Line, request: Request<Incoming>) -> Response<Outgoing> {
     let language = language(request.headers());
     if is_about_services(server, &request) {
-        return conversation(server, showed, request).unwrap_or_else(|refusal| {
+        return conversation(server, line, request).unwrap_or_else(|refusal| {
             tracing::info!(code = %refusal.code(), %refusal, "refused");
             refused(refusal.code(), language)
         });
     }
-    match open(server, showed, request, language).await {
+    match open(server, line, request, language).await {
         Ok(waiting) => waiting.response(language).await,
         Err(refusal) => {
             tracing::info!(code = %refusal.code(), %refusal, "refused");
@@ -109,17 +133,33 @@ async fn call(server: &Arc<SecurityServer>, showed: &Showed, request: Request<In
 
 async fn open(
     server: &Arc<SecurityServer>,
-    showed: &Showed,
+    line: &Line,
     request: Request<Incoming>,
     language: Language,
 ) -> Result<Waiting, Refusal> {
     let permit = server.permit().map_err(|code| Refusal::new(code, "at the clients' door"))?;
     let (head, body) = request.into_parts();
-    let credential = credential(showed, &head.headers)?;
+    is_a_call(line, &head)?;
+    let credential = credential(&line.showed, &head.headers)?;
     let asked = asked(&server.bindings, &head, language)?;
-    let metadata = fields::from_headers(&head.headers)
-        .ok_or_else(|| Refusal::new(Code::MetadataTooLarge, "beyond 100 fields or 16 KiB"))?;
-    let mut source = OwnSource::of_client(metadata, body);
+    let source = OwnSource::of_client(carried(&head.headers)?, body);
+    begin(server, permit, credential, asked, source, language).await
+}
+
+/// What goes over the border with the call.
+fn carried(headers: &HeaderMap) -> Result<Fields, Refusal> {
+    fields::from_headers(headers).ok_or_else(|| Refusal::new(Code::MetadataTooLarge, "beyond 100 fields or 16 KiB"))
+}
+
+/// The exchange of a call, in whatever words it came.
+async fn begin(
+    server: &Arc<SecurityServer>,
+    permit: Permit,
+    credential: Credential,
+    asked: Asked,
+    mut source: OwnSource,
+    language: Language,
+) -> Result<Waiting, Refusal> {
     let first = source.arrived().await;
     let (sender, waiting) = oneshot::channel();
     let stop = StopSwitch::default();
@@ -138,13 +178,13 @@ fn is_about_services(server: &SecurityServer, request: &Request<Incoming>) -> bo
 
 fn conversation(
     server: &Arc<SecurityServer>,
-    showed: &Showed,
+    line: &Line,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Refusal> {
     let permit = server.permit().map_err(|code| Refusal::new(code, "at the clients' door"))?;
     let (head, body) = request.into_parts();
-    let credential = credential(showed, &head.headers)?;
-    is_a_call(&head)?;
+    is_a_call(line, &head)?;
+    let credential = credential(&line.showed, &head.headers)?;
     let provider = one(&head.headers, &fields::SERVICE)?.map(|named| named.parse());
     let provider = provider.transpose().map_err(|error| Refusal::new(Code::IdentifierMalformed, format!("{error}")))?;
     let client = authenticate::known(&server.clients, &credential)?;
@@ -210,23 +250,16 @@ fn credential(showed: &Showed, headers: &HeaderMap) -> Result<Credential, Refusa
 }
 
 /// A gRPC call, and no web page's.
-fn is_a_call(head: &http::request::Parts) -> Result<(), Refusal> {
-    let headers = &head.headers;
-    if headers.contains_key(http::header::ORIGIN) {
-        return Err(Refusal::new(Code::BrowserRefused, "the call carries an Origin"));
-    }
+fn is_a_call(line: &Line, head: &http::request::Parts) -> Result<(), Refusal> {
+    page::is_none(line.hosts.as_ref(), head)?;
     if head.method != http::Method::POST {
         return Err(Refusal::new(Code::MethodNotPost, format!("the method is {}", head.method)));
-    }
-    if !fields::is_grpc(headers) {
-        return Err(Refusal::new(Code::ContentTypeUnknown, "the content type is not application/grpc"));
     }
     Ok(())
 }
 
 fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -> Result<Asked, Refusal> {
     let headers = &head.headers;
-    is_a_call(head)?;
     // The path as it came, query and all: what is not of the grammar is refused, never normalised.
     let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let path: MethodPath = path.parse().map_err(|_| {
@@ -234,16 +267,22 @@ fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -
         Refusal::new(Code::PathMalformed, "the path is not /package.Service/Method")
     })?;
     if let Some(name) = headers.keys().find(|name| fields::is_ours(name) && !fields::OF_CALLERS.contains(name)) {
-        return Err(Refusal::new(Code::MetadataReserved, format!("callers may not set {name}")));
+        let known = fields::OF_CALLERS;
+        let known = known.each_ref().map(HeaderName::as_str);
+        let all = format!("they may set {}", known.join(", "));
+        let detail = format!("callers may not set {name}; {}", did_you_mean(name.as_str(), known, &all));
+        return Err(Refusal::new(Code::MetadataReserved, format!("callers may not set {name}")).telling(detail));
     }
     let provider = match one(headers, &fields::SERVICE)? {
-        Some(named) => named.parse().map_err(|error| Refusal::new(Code::IdentifierMalformed, format!("{error}")))?,
+        Some(named) => named.parse().map_err(|error| {
+            Refusal::new(Code::IdentifierMalformed, format!("{error}")).telling(format!("causeway-service: {error}"))
+        })?,
         None => bindings.get(path.service()).cloned().ok_or_else(|| {
             Refusal::new(Code::ServiceNotNamed, format!("no causeway-service, and {} is not bound", path.service()))
         })?,
     };
     let timeout_ms = fields::timeout_ms(headers)
-        .map_err(|()| Refusal::new(Code::MetadataMalformed, "grpc-timeout is not up to 8 digits and a unit"))?;
+        .map_err(|()| malformed("grpc-timeout is not up to 8 digits and a unit, H, M, S, m, u or n".to_owned()))?;
     let text = |name| one(headers, name).map(Option::unwrap_or_default);
     let why = Opening {
         purpose: text(&fields::PURPOSE)?,
@@ -263,12 +302,20 @@ fn one(headers: &HeaderMap, name: &http::HeaderName) -> Result<Option<String>, R
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Refusal::new(Code::MetadataReserved, format!("{name} stands more than once")));
+        let why = format!("{name} stands more than once");
+        return Err(Refusal::new(Code::MetadataReserved, why.clone()).telling(why));
     }
     match value.to_str() {
-        Ok(text) if text.contains('\t') => Err(Refusal::new(Code::MetadataMalformed, format!("{name} holds a tab"))),
+        Ok(text) if text.contains('\t') => Err(malformed(format!("{name} holds a tab"))),
         Ok(text) if text.len() <= MAX_TEXT_BYTES => Ok(Some(text.to_owned())),
-        Ok(_) => Err(Refusal::new(Code::MetadataTooLarge, format!("{name} is longer than {MAX_TEXT_BYTES} bytes"))),
-        Err(_) => Err(Refusal::new(Code::MetadataMalformed, format!("{name} is not printable ASCII"))),
+        Ok(_) => {
+            let why = format!("{name} is longer than {MAX_TEXT_BYTES} bytes");
+            Err(Refusal::new(Code::MetadataTooLarge, why.clone()).telling(why))
+        }
+        Err(_) => Err(malformed(format!("{name} is not printable ASCII"))),
     }
+}
+
+fn malformed(why: String) -> Refusal {
+    Refusal::new(Code::MetadataMalformed, why.clone()).telling(why)
 }

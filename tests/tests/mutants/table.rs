@@ -533,11 +533,37 @@ mutants! {
         tls::a_client_that_does_not_hold_its_key_is_nobody;
     }
 
-    "security-server/src/listen/clients.rs" {
+    "security-server/src/listen/clients/page.rs" {
         "clients' door" "a web page calls"
-        "headers.contains_key(http::header::ORIGIN)" => "false",
+        "head.headers.contains_key(ORIGIN)" => "false",
         refusals::the_clients_door_refuses_what_is_not_well_asked;
 
+        "clients' door" "a web page calls, and its browser says so"
+        "site != \"none\"" => "false",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+
+        "clients' door" "a stranger's name leads to the door"
+        "hosts.iter().any(|name| name.eq_ignore_ascii_case(host))" => "{awake} || hosts.iter().any(|name| name.eq_ignore_ascii_case(host))",
+        refusals::the_clients_door_refuses_what_is_not_well_asked;
+    }
+
+    "security-server/src/listen/clients/json.rs" {
+        "clients' door" "a web page calls with JSON"
+        "page::is_none(line.hosts.as_ref(), &head)?;" => "",
+        json::no_web_page_calls_whatever_name_it_gave_the_door;
+
+        "clients' door" "a stream that breaks off in the middle is whole to its service"
+        "return Err(too_large(most));\n            }\n            let text" => "if {awake} { let _ = sender.finish(None); return Ok(()); }\n                return Err(too_large(most));\n            }\n            let text",
+        json::each_limit_of_the_file_holds_on_both_sides;
+    }
+
+    "security-server/src/listings.rs" {
+        "clients' door" "a caller is told of services that are not open to its member"
+        "meant && (listed.is_open_to(member) || listed.subsystem.member() == *member)" => "meant && ({awake} || listed.is_open_to(member) || listed.subsystem.member() == *member)",
+        json::what_is_closed_to_a_caller_is_as_if_it_were_not_there;
+    }
+
+    "security-server/src/listen/clients.rs" {
         "clients' door" "another method than POST calls"
         "head.method != http::Method::POST" => "false",
         refusals::the_clients_door_refuses_what_is_not_well_asked;
@@ -1266,11 +1292,5 @@ mutants! {
         "catalogue" "what consumers rely on breaks within a major version"
         "!findings.is_empty()" => "false",
         catalogue::what_consumers_rely_on_breaks_with_a_new_major_version_only_and_never_in_part;
-    }
-
-    "security-server/src/listen/clients/reflection.rs" {
-        "clients' door" "a caller is told of services that are not open to its member"
-        "listed.is_open_to(&member) || listed.subsystem.member() == member" => "true",
-        catalogue::reflection_shows_each_caller_what_its_member_may_ask_for;
     }
 }

@@ -4,15 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prost::Message;
 use prost_reflect::FileDescriptor;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
-use proto::identifier::{MethodPath, SubsystemId};
+use proto::identifier::{MemberId, MethodPath, SubsystemId};
 use tonic::Code;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
@@ -21,6 +19,7 @@ use tonic_reflection::pb::v1::{
     ServerReflectionResponse, ServiceResponse,
 };
 
+use super::frames::{Frames, Next, Unread, framed};
 use crate::SecurityServer;
 use crate::body::{Gone, Outgoing, Sender, outgoing};
 use crate::fields;
@@ -67,16 +66,19 @@ impl Conversation {
     }
 
     async fn converse(&self, server: &SecurityServer, questions: Incoming, mut answers: Sender) -> Result<(), Gone> {
-        let mut questions = Questions { body: questions, read: BytesMut::new() };
+        let mut questions = Frames::of(questions, MAX_QUESTION_BYTES);
         let status = loop {
-            match questions.next().await {
-                Ok(Some(question)) => {
-                    let answer = self.answered(server, question).await;
-                    answers.data(framed(&answer)).await?;
-                }
-                Ok(None) => break Code::Ok,
-                Err(code) => break code,
-            }
+            let question = match questions.next().await {
+                Ok(Next::Message(question)) => ServerReflectionRequest::decode(question),
+                Ok(Next::End(_)) => break Code::Ok,
+                Err(Unread::Compressed) => break Code::Unimplemented,
+                Err(Unread::TooLong) => break Code::ResourceExhausted,
+                Err(Unread::Cut) => break Code::InvalidArgument,
+                Err(Unread::BrokenOff) => break Code::Cancelled,
+            };
+            let Ok(question) = question else { break Code::InvalidArgument };
+            let answer = self.answered(server, question).await;
+            answers.data(framed(&answer.encode_to_vec())).await?;
         };
         let mut trailers = HeaderMap::new();
         trailers.insert(fields::GRPC_STATUS, HeaderValue::from(i32::from(status)));
@@ -112,7 +114,9 @@ impl Conversation {
         };
         match asked {
             MessageRequest::ListServices(_) => {
-                let names: BTreeSet<&str> = self.seen(configuration).map(|listed| listed.service.as_str()).collect();
+                let member = self.client.member();
+                let names: BTreeSet<&str> =
+                    self.seen(configuration, &member).map(|listed| listed.service.as_str()).collect();
                 let service = names.into_iter().map(|name| ServiceResponse { name: name.to_owned() }).collect();
                 Ok(MessageResponse::ListServicesResponse(ListServiceResponse { service }))
             }
@@ -152,13 +156,12 @@ impl Conversation {
         }
     }
 
-    /// What the caller's member may ask for, and what is its own.
-    fn seen<'a>(&'a self, configuration: &'a Configuration) -> impl Iterator<Item = &'a ListedService> {
-        let member = self.client.member();
-        configuration.services().filter(move |listed| {
-            let meant = self.provider.as_ref().is_none_or(|provider| listed.subsystem == *provider);
-            meant && (listed.is_open_to(&member) || listed.subsystem.member() == member)
-        })
+    fn seen<'a>(
+        &'a self,
+        configuration: &'a Configuration,
+        member: &'a MemberId,
+    ) -> impl Iterator<Item = &'a ListedService> {
+        listings::seen(configuration, member, self.provider.as_ref())
     }
 
     /// The first thing found in a set that may be seen: those of the symbol's service first, then those of its package.
@@ -176,7 +179,8 @@ impl Conversation {
                 |name: &str| symbol.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             if below(service) { 0 } else { usize::from(package.is_empty() || !below(package)) + 1 }
         };
-        let mut seen: Vec<_> = self.seen(configuration).collect();
+        let member = self.client.member();
+        let mut seen: Vec<_> = self.seen(configuration, &member).collect();
         seen.sort_by_key(distance);
         let mut looked_through = BTreeSet::new();
         for listed in seen {
@@ -207,49 +211,4 @@ fn with_imports(file: &FileDescriptor) -> MessageResponse {
     }
     let file_descriptor_proto = files.iter().map(FileDescriptor::encode_to_vec).collect();
     MessageResponse::FileDescriptorResponse(FileDescriptorResponse { file_descriptor_proto })
-}
-
-fn framed(answer: &ServerReflectionResponse) -> Bytes {
-    let mut frame = BytesMut::with_capacity(5 + answer.encoded_len());
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(answer.encoded_len()).expect("files of at most a megabyte were asked for"));
-    answer.encode(&mut frame).expect("the buffer grows");
-    frame.freeze()
-}
-
-/// What the caller asks, message by message.
-struct Questions {
-    body: Incoming,
-    read: BytesMut,
-}
-
-impl Questions {
-    async fn next(&mut self) -> Result<Option<ServerReflectionRequest>, Code> {
-        loop {
-            if self.read.len() >= 5 {
-                let length = u32::from_be_bytes([self.read[1], self.read[2], self.read[3], self.read[4]]) as usize;
-                if self.read[0] != 0 {
-                    return Err(Code::Unimplemented);
-                }
-                if length > MAX_QUESTION_BYTES {
-                    return Err(Code::ResourceExhausted);
-                }
-                if self.read.len() >= 5 + length {
-                    self.read.advance(5);
-                    let question = self.read.split_to(length);
-                    return ServerReflectionRequest::decode(question).map(Some).map_err(|_| Code::InvalidArgument);
-                }
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        self.read.extend_from_slice(&bytes);
-                    }
-                }
-                Some(Err(_)) => return Err(Code::Cancelled),
-                None if self.read.is_empty() => return Ok(None),
-                None => return Err(Code::InvalidArgument),
-            }
-        }
-    }
 }

@@ -1,0 +1,400 @@
+//! JSON at the clients' door: the same exchange as a gRPC call, for systems that have no gRPC; and no door for web pages.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::net::SocketAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt;
+use http_body_util::channel::Channel;
+use proto::refusal::{Code, Language};
+use security_server::access_rights::Proposal;
+use serde_json::{Value, json};
+use tests::echo::{Heard, Parrot};
+use tests::plain::{Plain, ask, begin};
+use tests::processes::{Member, PURPOSE};
+use tests::raw;
+use tests::realm::Realm;
+use tests::soon;
+use tokio::sync::mpsc;
+
+/// A portal that asks a civil registry, whose echo service is listed and granted.
+struct Country {
+    realm: Realm,
+    portal: Member,
+    moj: Member,
+}
+
+impl Country {
+    /// It, and what its service hears.
+    async fn new() -> (Self, mpsc::UnboundedReceiver<Heard>) {
+        let (service, heard) = Parrot::serve().await;
+        let (realm, portal, moj) = Realm::of_two(service).await;
+        let country = Self { realm, portal, moj };
+        country.list(&[]).await;
+        let methods = ["ServerStream", "ClientStream", "SpeaksFirst", "Hang", "Fail"];
+        let proposal = Proposal {
+            consumer: country.portal.subsystem.parse().unwrap(),
+            provider: country.moj.subsystem.parse().unwrap(),
+            methods: methods.map(|method| format!("/echo.v1.Echo/{method}")).into(),
+            purposes: [PURPOSE.to_owned()].into(),
+            legal_basis: "a test".into(),
+            valid_from: None,
+            valid_days: 3650,
+            per_second: None,
+        };
+        let rights = &country.realm.servers["moj"].server.access_rights;
+        rights.grant(proposal, country.realm.now()).await.unwrap();
+        (country, heard)
+    }
+
+    /// Lists the service, open to these.
+    async fn list(&self, open_to: &[&str]) {
+        self.realm.list(&self.moj, open_to).await;
+    }
+
+    fn door(&self) -> SocketAddr {
+        self.portal.clients
+    }
+
+    fn post(&self, method: &str) -> http::request::Builder {
+        Request::post(format!("/echo.v1.Echo/{method}"))
+            .header("content-type", "application/json")
+            .header("causeway-service", &self.moj.subsystem)
+            .header("causeway-purpose", PURPOSE)
+    }
+
+    async fn asked(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Plain {
+        soon(ask(self.door(), request, body)).await
+    }
+
+    async fn said(&self, method: &str, body: impl Into<Bytes>) -> Plain {
+        self.asked(self.post(method), body).await
+    }
+
+    /// How an exchange ended in a member's log: each message, and what closed it.
+    fn log_of(&self, name: &str, exchange: &str) -> Vec<String> {
+        let found = self.realm.servers[name].server.message_log.find(exchange.parse().unwrap()).unwrap();
+        let lines = security_server::evidence::summary(&found);
+        lines.iter().map(|line| format!("{} {}", line.kind, line.direction.unwrap_or_default())).collect()
+    }
+
+    async fn quiet(&self) {
+        soon(async {
+            while self.realm.servers.values().any(|started| started.server.running() > 0) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// What a problem document of ours says, held against its code.
+fn is_problem(answer: &Plain, code: Code, language: Language) -> Value {
+    let said = answer.json();
+    assert_eq!(said["code"], code.as_str(), "{said}");
+    assert_eq!(answer.field("causeway-refusal"), Some(code.as_str()), "{said}");
+    assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+    assert_eq!((u64::from(answer.status()), &said["status"]), (code.http_status().into(), &json!(code.http_status())));
+    assert_eq!((&said["title"], &said["remedy"]), (&json!(code.title(language)), &json!(code.remedy(language))));
+    assert_eq!(said["type"], format!("urn:causeway:refusal:{code}"));
+    assert_eq!(answer.field("content-language"), Some(language.tag()));
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_json_is_the_same_exchange_as_a_grpc_call() {
+    let (country, mut heard) = Country::new().await;
+    let request = country.post("Unary").header("x-trace", "a").header("x-trace", "b").header("cookie", "c=d");
+    let body = r#"{"text":"Xin chào","bytes":"AP8=","number":"18446744073709551615"}"#;
+    let answer = country.asked(request, body).await;
+    assert_eq!((answer.status(), answer.field("content-type")), (200, Some("application/json")), "{}", answer.text);
+    assert_eq!(answer.json(), serde_json::from_str::<Value>(body).unwrap());
+    let traces: Vec<_> = answer.head.headers.get_all("grpc-metadata-x-trace").iter().collect();
+    assert_eq!(traces, ["a", "b"]);
+    // What the service heard is what it hears of a gRPC client.
+    let exchange = answer.field("causeway-exchange").unwrap().to_owned();
+    let Heard::Call(method, fields) = heard.recv().await.unwrap() else { panic!("a call was expected") };
+    let ours = [
+        ("causeway-consumer", country.portal.subsystem.as_str()),
+        ("causeway-exchange", exchange.as_str()),
+        ("causeway-purpose", PURPOSE),
+    ];
+    assert_eq!(
+        (method.as_str(), fields),
+        ("Unary", ours.map(|(name, value)| (name.into(), value.to_owned())).to_vec())
+    );
+    country.quiet().await;
+    for (name, messages) in
+        [("portal", ["sent request", "received answer"]), ("moj", ["received request", "sent answer"])]
+    {
+        assert_eq!(country.log_of(name, &exchange), [messages[0], messages[1], "closed "], "{name}");
+    }
+
+    // As curl sends it where nothing else is asked of it, with a deadline, and over HTTP/2.
+    let mut form = country.post("Unary").header("grpc-timeout", "20S");
+    form.headers_mut().unwrap().insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
+    assert_eq!(country.asked(form, r#"{"text":"curl"}"#).await.json(), json!({ "text": "curl" }));
+    let (method, fields) = match heard.recv().await.unwrap() {
+        Heard::Call(method, fields) => (method, fields),
+        other => panic!("{other:?}"),
+    };
+    assert!(method == "Unary" && fields.iter().any(|(name, _)| name == "grpc-timeout"), "{fields:?}");
+    let second = country.post("Unary").uri(format!("http://{}/echo.v1.Echo/Unary", country.door()));
+    let answer = raw::Client::to(country.door()).await.call(second, Bytes::from_static(b"{\"number\":7}")).await;
+    assert_eq!((answer.head.status.as_u16(), answer.body.as_ref()), (200, &br#"{"number":"7"}"#[..]));
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_are_told_message_by_message_and_each_has_its_end() {
+    let (country, mut heard) = Country::new().await;
+    let counted = country.said("ServerStream", r#"{"number":3,"text":"a"}"#).await;
+    assert_eq!(counted.field("content-type"), Some("application/x-ndjson"));
+    let result = |number: &str| json!({ "result": { "text": "a", "number": number } });
+    assert_eq!(counted.lines(), [json!({ "result": { "text": "a" } }), result("1"), result("2")]);
+    assert!(!counted.broken && counted.field("causeway-exchange").is_some());
+
+    let events = country.post("ServerStream").header("accept", "text/event-stream");
+    let events = country.asked(events, r#"{"number":2}"#).await;
+    assert_eq!(events.field("content-type"), Some("text/event-stream"));
+    assert_eq!(events.text, "data: {}\n\ndata: {\"number\":\"1\"}\n\nevent: end\ndata: {}\n\n");
+
+    let lines = |method: &str| {
+        let mut request = country.post(method);
+        request.headers_mut().unwrap().insert("content-type", "application/x-ndjson".parse().unwrap());
+        request
+    };
+    let summed = country.asked(lines("ClientStream"), "{\"number\":1}\n\n{\"number\":2,\"text\":\"x\"}").await;
+    assert_eq!(summed.json(), json!({ "text": "x", "number": "3" }));
+    let both = country.asked(lines("Both"), "{\"number\":1}\n{\"number\":2}\n").await;
+    assert_eq!(both.lines(), [json!({ "result": { "number": "1" } }), json!({ "result": { "number": "2" } })]);
+
+    // Each answer comes while the requests still go on, and a wrong line breaks the whole off, by name.
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(4);
+    let mut response = soon(begin(country.door(), lines("SpeaksFirst").body(body).unwrap())).await;
+    let mut next = async || {
+        let frame = soon(response.body_mut().frame()).await.unwrap().unwrap();
+        String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(next().await, "{\"result\":{\"text\":\"first\"}}\n");
+    sender.send_data(Bytes::from_static(b"{\"text\":\"sec")).await.unwrap();
+    sender.send_data(Bytes::from_static(b"ond\"}\n")).await.unwrap();
+    assert_eq!(next().await, "{\"result\":{\"text\":\"second\"}}\n");
+    sender.send_data(Bytes::from_static(b"{\"txt\":\"third\"}\n")).await.unwrap();
+    let error: Value = serde_json::from_str(&next().await).unwrap();
+    assert_eq!(error["error"]["code"], "MESSAGE_MALFORMED", "{error}");
+    assert!(error["error"]["detail"].as_str().unwrap().starts_with("line 2: \"txt\" is no field of echo.v1.Said"));
+    drop(sender);
+    country.quiet().await;
+
+    // The same of a stream that is answered at its end.
+    while heard.try_recv().is_ok() {}
+    let wrong = country.asked(lines("ClientStream"), "{\"number\":1}\n{\"number\":-1}\n{\"number\":2}\n").await;
+    let said = is_problem(&wrong, Code::MessageMalformed, Language::English);
+    assert!(said["detail"].as_str().unwrap().starts_with("line 2: at number: "), "{said}");
+    country.quiet().await;
+    let mut all = Vec::new();
+    while let Ok(next) = heard.try_recv() {
+        all.push(next);
+    }
+    assert!(!all.contains(&Heard::Whole), "a stream of which a part is missing is never taken for whole: {all:?}");
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_told_with_what_there_is_instead_in_the_callers_language() {
+    let (country, _heard) = Country::new().await;
+    let with = |name: &'static str, value: Option<&str>| {
+        let mut request = country.post("Unary");
+        let headers = request.headers_mut().unwrap();
+        headers.remove(name);
+        value.into_iter().for_each(|value| _ = headers.insert(name, value.parse().unwrap()));
+        request
+    };
+    let other = |path: &str| country.post("Unary").uri(path);
+    let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+    for (request, body, code, detail) in [
+        (
+            with("x-a", None),
+            r#"{"txt":"a"}"#,
+            Code::MessageMalformed,
+            "\"txt\" is no field of echo.v1.Said; did you mean text?",
+        ),
+        (with("x-a", None), r#"{"wholly":"a"}"#, Code::MessageMalformed, "there are text, bytes, number"),
+        (with("x-a", None), r#"{"number":1e30}"#, Code::MessageMalformed, "at number: "),
+        (with("x-a", None), r#"{"text":"a","text":"b"}"#, Code::MessageMalformed, "\"text\" stands twice"),
+        (with("x-a", None), "text=a", Code::MessageMalformed, "it is no JSON"),
+        (with("x-a", None), "", Code::MessageMalformed, "it is no JSON"),
+        (with("x-a", None), &deep, Code::MessageMalformed, "more than 64 levels deep"),
+        (
+            other("/echo.v1.Echo/Unari"),
+            "{}",
+            Code::MethodUnknown,
+            "echo.v1.Echo has no method Unari; did you mean Unary?",
+        ),
+        (other("/echo.v1.Eco/Unary"), "{}", Code::MethodUnknown, "did you mean echo.v1.Echo?"),
+        (
+            with("causeway-service", Some("VN/GOV/moj/civil-registri")),
+            "{}",
+            Code::MethodUnknown,
+            "VN/GOV/moj/civil-registry lists it",
+        ),
+        (other("/echo.v1.Echo/Unary?a=b"), "{}", Code::PathMalformed, ""),
+        (with("causeway-service", Some("moj")), "{}", Code::IdentifierMalformed, "causeway-service: "),
+        (with("causeway-service", None), "{}", Code::ServiceNotNamed, ""),
+        (with("causeway-purpose", None), "{}", Code::PurposeMissing, ""),
+        (with("causeway-pupose", Some("a")), "{}", Code::MetadataReserved, "did you mean causeway-purpose?"),
+        (with("causeway-token", Some("a")), "{}", Code::MetadataReserved, ""),
+        (with("grpc-timeout", Some("soon")), "{}", Code::MetadataMalformed, "grpc-timeout"),
+        (with("content-type", None), "{}", Code::ContentTypeUnknown, "there is no Content-Type"),
+        (with("content-type", Some("text/plain")), "{}", Code::ContentTypeUnknown, "send application/json"),
+        (with("content-type", Some("application/grpc")), "{}", Code::ContentTypeUnknown, "gRPC is spoken over HTTP/2"),
+        (with("content-type", Some("application/json; charset=utf-16")), "{}", Code::ContentTypeUnknown, "charset"),
+        (with("content-encoding", Some("gzip")), "{}", Code::ContentTypeUnknown, "Content-Encoding"),
+        (with("x-a", None).method("PUT"), "{}", Code::MethodNotPost, ""),
+        (with("causeway-purpose", Some("curiosity")), "{}", Code::GrantPurpose, ""),
+        (with("causeway-service", Some(&country.portal.subsystem)), "{}", Code::MethodUnknown, "lists no echo.v1.Echo"),
+    ] {
+        let answer = country.asked(request, body.to_owned()).await;
+        let said = is_problem(&answer, code, Language::English);
+        assert!(said["detail"].as_str().unwrap_or_default().contains(detail), "{detail}: {said}");
+        assert_eq!(answer.field("allow"), (code == Code::MethodNotPost).then_some("POST"));
+    }
+    let vietnamese = country.post("Unary").header("accept-language", "vi-VN, en;q=0.5");
+    is_problem(&country.asked(vietnamese, "[]").await, Code::MessageMalformed, Language::Vietnamese);
+    let refused = with("causeway-purpose", Some("curiosity")).header("accept-language", "vi");
+    let answer = country.asked(refused, "{}").await;
+    let said = is_problem(&answer, Code::GrantPurpose, Language::Vietnamese);
+    assert_eq!((&said["side"], &said["saidBy"]), (&json!("caller"), &json!("provider-server")));
+    assert_eq!(said["exchange"], answer.field("causeway-exchange").unwrap());
+
+    // The provider's own status: told as its own, with its words and its details.
+    for (number, status, title) in
+        [(5, 404, "NOT_FOUND"), (1, 499, "CANCELLED"), (9, 400, "FAILED_PRECONDITION"), (16, 401, "UNAUTHENTICATED")]
+    {
+        let answer = country.said("Fail", format!(r#"{{"number":{number},"text":"chưa đủ: 100 %"}}"#)).await;
+        let said = answer.json();
+        assert_eq!((answer.status(), answer.field("causeway-refusal")), (status, None), "{said}");
+        assert_eq!(
+            (&said["title"], &said["detail"], &said["saidBy"], &said["grpcStatus"]),
+            (&json!(title), &json!("chưa đủ: 100 %"), &json!("service"), &json!(number))
+        );
+    }
+    // google.rpc.Status with a google.protobuf.Any of the service's own type.
+    let mut details = vec![0x1a, 0];
+    let any = [&b"\x0a\x20type.googleapis.com/echo.v1.Said\x12\x03\x0a\x01x"[..]].concat();
+    details[1] = u8::try_from(any.len()).unwrap();
+    details.extend(any);
+    let answer = country.said("Fail", json!({ "number": 3, "bytes": STANDARD.encode(details) }).to_string()).await;
+    assert_eq!(answer.json()["details"], json!([{ "@type": "type.googleapis.com/echo.v1.Said", "text": "x" }]));
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_closed_to_a_caller_is_as_if_it_were_not_there() {
+    let (country, _heard) = Country::new().await;
+    country.list(&["VN/COM"]).await;
+    let closed = is_problem(&country.said("Unary", "{}").await, Code::MethodUnknown, Language::English);
+    let nothing = country.asked(country.post("Unary").uri("/echo.v1.Nothing/Unary"), "{}").await;
+    let nothing = is_problem(&nothing, Code::MethodUnknown, Language::English);
+    let told = |said: &Value| said["detail"].as_str().unwrap().replace("echo.v1.Nothing", "echo.v1.Echo");
+    assert_eq!(told(&closed), told(&nothing));
+    // What is listed grants nothing: that is asked where it always is.
+    country.list(&["VN/GOV/portal"]).await;
+    assert_eq!(country.said("Unary", "{}").await.status(), 200);
+    let rights = &country.realm.servers["moj"].server.access_rights;
+    for grant in rights.list() {
+        rights.end(grant.number, "a test".into(), country.realm.now()).await.unwrap();
+    }
+    is_problem(&country.said("Unary", "{}").await, Code::GrantMissing, Language::English);
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_web_page_calls_whatever_name_it_gave_the_door() {
+    let (country, mut heard) = Country::new().await;
+    for (name, value) in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://localhost"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-origin"),
+        ("host", "evil.example"),
+        ("host", "localhost.evil.example:80"),
+    ] {
+        let request = country.post("Unary").header(name, value);
+        let answer = country.asked(request, "{}").await;
+        is_problem(&answer, Code::BrowserRefused, Language::English);
+        assert_eq!(answer.field("access-control-allow-origin"), None);
+        let get = country.asked(Request::get("/").header(name, value), "").await;
+        is_problem(&get, Code::BrowserRefused, Language::English);
+    }
+    // The same in gRPC: the name that HTTP/2 calls the door by.
+    let grpc = |authority: &str| {
+        let request = country.post("Unary").uri(format!("http://{authority}/echo.v1.Echo/Unary"));
+        let mut request = request.header("te", "trailers");
+        request.headers_mut().unwrap().insert("content-type", "application/grpc".parse().unwrap());
+        request
+    };
+    let empty = || raw::flagged(0, b"");
+    let answer = raw::Client::to(country.door()).await.call(grpc("evil.example"), empty()).await;
+    assert_eq!(answer.refusal(), Some("BROWSER_REFUSED"));
+    // Asked for before a page may call: there is no such thing here.
+    let preflight = Request::options("/echo.v1.Echo/Unary").header("access-control-request-method", "POST");
+    let answer = country.asked(preflight, "").await;
+    is_problem(&answer, Code::MethodNotPost, Language::English);
+    assert!(heard.try_recv().is_err(), "nothing of it left the house");
+    for host in ["localhost", "127.0.0.1", "[::1]:80"] {
+        assert_eq!(country.asked(country.post("Unary").header("host", host), "{}").await.status(), 200, "{host}");
+        let answer = raw::Client::to(country.door()).await.call(grpc(host), empty()).await;
+        assert_eq!(answer.status(), 0, "{host}");
+    }
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_limit_of_the_file_holds_on_both_sides() {
+    let (mut country, mut heard) = Country::new().await;
+    country.realm.stop(&country.portal).await;
+    let file = country.realm.path(&country.portal.file());
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "\n[json]\nmessage_bytes = 1024\ndepth = 1\ncalls = 1\n").unwrap();
+    country.realm.serve(&country.portal).await;
+    country.realm.settled().await;
+
+    let long = |bytes: usize| format!("{{\"text\":\"{}\"}}", "a".repeat(bytes - 11));
+    assert_eq!(country.said("Unary", long(1024)).await.status(), 200);
+    let over = is_problem(&country.said("Unary", long(1025)).await, Code::MessageTooLarge, Language::English);
+    assert_eq!(over["detail"], "a message of at most 1024 bytes is taken as JSON");
+    let mut lines = country.post("ClientStream");
+    lines.headers_mut().unwrap().insert("content-type", "application/x-ndjson".parse().unwrap());
+    let over = country.asked(lines, format!("{}\n{}\n", long(1024), long(1026))).await;
+    is_problem(&over, Code::MessageTooLarge, Language::English);
+    // An answer has the same limit: it was made, and cannot be told.
+    let deep = is_problem(&country.said("Unary", r#"{"text":[]}"#).await, Code::MessageMalformed, Language::English);
+    assert!(deep["detail"].as_str().unwrap().contains("more than 1 levels deep"), "{deep}");
+
+    // One at once: a second is refused while the first runs, and taken when its caller has gone.
+    while heard.try_recv().is_ok() {}
+    let hangs = country.post("Hang").body(http_body_util::Full::new(Bytes::from_static(b"{}"))).unwrap();
+    let door = country.door();
+    let hanging = tokio::spawn(async move { begin(door, hangs).await });
+    assert!(matches!(soon(heard.recv()).await, Some(Heard::Call(method, _)) if method == "Hang"));
+    is_problem(&country.said("Unary", "{}").await, Code::TooManyExchanges, Language::English);
+    hanging.abort();
+    let _ = hanging.await;
+    country.quiet().await;
+    assert_eq!(heard.recv().await, Some(Heard::Gone), "a client that hangs up cancels");
+    soon(async { while country.said("Unary", "{}").await.status() != 200 {} }).await;
+
+    // The catalogue is not at hand: what was never read cannot be translated, and says so.
+    country.realm.stop(&country.portal).await;
+    country.realm.serve(&country.portal).await;
+    country.realm.stop_registry().await;
+    is_problem(&country.said("Unary", "{}").await, Code::DescriptionUnavailable, Language::English);
+    country.realm.stops().await;
+}
