@@ -223,7 +223,7 @@ impl Country {
             let known = server.started.server.store.current().load();
             let listed =
                 |name: &&str| name.parse().is_ok_and(|name| known.service_at(&agency.subsystem(), &name).is_some());
-            if agency.services.iter().all(|name| listed(name)) {
+            if agency.services.iter().all(listed) {
                 continue;
             }
             let announcement = Self::announcement(agency, agency.protos)?;

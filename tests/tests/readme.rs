@@ -71,7 +71,9 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let at = tempfile::tempdir().unwrap();
-        symlink(repository().join("examples"), at.path().join("examples")).unwrap();
+        for directory in ["examples", "proto"] {
+            symlink(repository().join(directory), at.path().join(directory)).unwrap();
+        }
         Self { at, before: String::new(), instead: Vec::new() }
     }
 
