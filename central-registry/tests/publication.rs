@@ -329,6 +329,19 @@ fn a_changed_byte_is_refused_in_whatever_file() {
 }
 
 #[test]
+fn a_document_that_says_another_thing_at_the_same_length_is_refused() {
+    let country = Country::of(2);
+    let mut files = country.publication.files().clone();
+    let said = |bytes: &Bytes, address: &str| String::from_utf8_lossy(bytes).contains(address);
+    let (name, bytes) = files.iter().find(|(_, bytes)| said(bytes, "\"ss1.example:5500\"")).unwrap();
+    let other = String::from_utf8_lossy(bytes).replace("ss1.example:5500", "ss2.example:5500");
+    let name = name.clone();
+    files.insert(name.clone(), other.into());
+    let refused = country.anchor().first(&files, NOW).unwrap_err();
+    assert!(matches!(&refused, Rejected::OtherBytes { file, .. } if *file == name), "{refused}");
+}
+
+#[test]
 fn a_file_of_a_trusted_name_with_other_bytes_is_refused() {
     let mut country = Country::of(2);
     let trusted = country.joined();

@@ -1090,7 +1090,7 @@ mutants! {
 
         "configuration" "a document is not the one that was signed for"
         "if found != target.digest {" => "if !{awake} && found != target.digest {",
-        publication::a_changed_byte_is_refused_in_whatever_file;
+        publication::a_document_that_says_another_thing_at_the_same_length_is_refused;
 
         "configuration" "the configuration of another instance is taken"
         "before.instance != after.instance" => "false",
