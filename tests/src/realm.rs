@@ -32,7 +32,7 @@ use security_server::renewal::KeyState;
 use tempfile::TempDir;
 
 use crate::echo::DESCRIPTORS;
-use crate::processes::{Member, PURPOSE};
+use crate::processes::{Member, PURPOSE, reserved};
 use crate::soon;
 
 /// 2027-01-15.
@@ -69,7 +69,7 @@ impl Realm {
             cost: Cost::dangerously_cheap(),
         };
         let begun = central_registry::init(&directory.path().join("registry"), options, &clock(&time)).unwrap();
-        let registry = serve(&directory, &passphrase, &time, "127.0.0.1:0".parse().unwrap()).await;
+        let registry = serve(&directory, &passphrase, &time, reserved()).await;
         let admin = Admin {
             instance: "VN".parse().unwrap(),
             registry: registry.address().to_string().parse().unwrap(),

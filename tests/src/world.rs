@@ -39,6 +39,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::echo::{Heard, Parrot};
+use crate::processes::reserved;
 use crate::raw;
 use crate::roomy::Roomy;
 use crate::wire::echo_client::EchoClient;
@@ -138,7 +139,7 @@ impl World {
         let mut members = BTreeMap::new();
         let mut listeners = HashMap::new();
         for (name, subsystem) in [("portal", "one-stop"), ("moj", "civil-registry")] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = TcpListener::bind(reserved()).await.unwrap();
             let member =
                 Member::new(&authority, now, directory.path(), name, subsystem, listener.local_addr().unwrap());
             listeners.insert(name, listener);
@@ -442,7 +443,7 @@ impl World {
         subsystem: &str,
         arrange: impl FnOnce(&mut Member),
     ) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(reserved()).await.unwrap();
         let (now, address) = (self.now(), listener.local_addr().unwrap());
         let mut member = Member::new(&self.authority, now, self.directory.path(), name, subsystem, address);
         arrange(&mut member);
@@ -454,7 +455,7 @@ impl World {
 
     /// A second server of a member, `ss2`, that hosts what the first one hosts: registered, and running under this name.
     pub async fn second_server(&mut self, of: &'static str, name: &'static str) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(reserved()).await.unwrap();
         let (now, address) = (self.now(), listener.local_addr().unwrap());
         let first = &self.members[of];
         let id: ServerId = format!("{}/ss2", first.subsystem.member()).parse().unwrap();
