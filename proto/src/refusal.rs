@@ -9,7 +9,7 @@ mod details;
 use std::fmt;
 use std::str::FromStr;
 
-pub use details::{DOMAIN, said_by, status_details};
+pub use details::{Any, DOMAIN, Status, said_by, status_details};
 
 /// Most characters of a title or a remedy, in either language.
 pub const MAX_TEXT_CHARS: usize = 300;

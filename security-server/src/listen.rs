@@ -189,9 +189,13 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     connections.wait().await;
 }
 
-/// Speaks HTTP/2 on a connection until it closes; after a shutdown was asked for, until what runs on it has ended.
-pub(crate) async fn speak<S, F>(stream: S, shutdown: CancellationToken, answer: impl Fn(Request<Incoming>) -> F)
-where
+/// Speaks on a connection until it closes; after a shutdown was asked for, until what runs on it has ended.
+pub(crate) async fn speak<S, F>(
+    spoken: auto::Builder<TokioExecutor>,
+    stream: S,
+    shutdown: CancellationToken,
+    answer: impl Fn(Request<Incoming>) -> F,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Outgoing>> + Send + 'static,
 {
@@ -199,7 +203,7 @@ where
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
-    let connection = http2().serve_connection(TokioIo::new(stream), service);
+    let connection = spoken.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -214,33 +218,8 @@ where
     }
 }
 
-/// The same, in HTTP/2 or HTTP/1.1, as the client begins.
-pub(crate) async fn speak_either<S, F>(stream: S, shutdown: CancellationToken, answer: impl Fn(Request<Incoming>) -> F)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = Response<Outgoing>> + Send + 'static,
-{
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answered = answer(request);
-        async move { Ok::<_, Infallible>(answered.await) }
-    });
-    let builder = http1_or_2();
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection closed");
-    }
-}
-
-/// HTTP/2 with the same limits, and HTTP/1.1 with its own.
-fn http1_or_2() -> auto::Builder<TokioExecutor> {
+/// HTTP/2 or HTTP/1.1, as the client begins: the clients' door.
+pub(crate) fn http1_or_2() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -259,17 +238,7 @@ fn http1_or_2() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// HTTP/2 as the peers' door speaks it.
-fn http2() -> hyper::server::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADER_LIST)
-        .max_pending_accept_reset_streams(50)
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE);
-    builder
+/// HTTP/2 and nothing else, within the same limits: the peers' door.
+pub(crate) fn http2() -> auto::Builder<TokioExecutor> {
+    http1_or_2().http2_only()
 }

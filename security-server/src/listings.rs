@@ -371,17 +371,20 @@ async fn pinned(server: &SecurityServer, request: wire::FindRequest) -> Result<(
     Ok((found.entries.into_iter().filter_map(verified).collect(), found.more))
 }
 
-/// What this member may ask for, and what is its own: of this provider, or of everybody. What is closed to it is to nobody's
-/// eye different from what is not there.
+/// Whether this member may ask for it, or it is its own. What is closed to it is to nobody's eye different from what is not
+/// there.
+pub(crate) fn is_seen(listed: &ListedService, member: &MemberId) -> bool {
+    listed.is_open_to(member) || listed.subsystem.member() == *member
+}
+
+/// What this member sees: of this provider, or of everybody. Looks through all that is listed: not for every call.
 pub(crate) fn seen<'a>(
     configuration: &'a Configuration,
     member: &'a MemberId,
     provider: Option<&'a SubsystemId>,
 ) -> impl Iterator<Item = &'a ListedService> {
-    configuration.services().filter(move |listed| {
-        let meant = provider.is_none_or(|provider| listed.subsystem == *provider);
-        meant && (listed.is_open_to(member) || listed.subsystem.member() == *member)
-    })
+    let meant = move |listed: &&ListedService| provider.is_none_or(|provider| listed.subsystem == *provider);
+    configuration.services().filter(meant).filter(|listed| is_seen(listed, member))
 }
 
 /// The entry of a service, fetched and verified.

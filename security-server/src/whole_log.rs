@@ -159,7 +159,9 @@ pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> R
                 let unproven = unproven(&journal).map(|what| Fault { place: "the heads".into(), what });
                 found.faults.extend(unproven);
                 found.journal = journal;
-                found.faults.extend(held_against_the_trees(disk, stamped)?);
+                let over_no_head = held_against_the_trees(disk, stamped)?;
+                found.timestamps -= over_no_head.len() as u64;
+                found.faults.extend(over_no_head);
             }
             Err(ReadError::Damaged(Damage { file, offset, what })) => {
                 found.faults.push(Fault { place: format!("{file}, offset {offset}"), what: what.into() });
@@ -173,7 +175,6 @@ pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> R
     })
     .map(|mut found| {
         let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
-        found.timestamps -= found.faults.iter().filter(|fault| fault.what == NO_HEAD).count() as u64;
         let fault = |position: Position| Fault {
             place: position.to_string(),
             what: "the signature of the peer's head does not hold".into(),
@@ -186,13 +187,12 @@ pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> R
 /// The heads whose timestamps hold, by tree and size: the root, and where the timestamp stands. One a minute.
 type Stamped = BTreeMap<(TreeName, u64), Vec<(Digest, Position)>>;
 
-/// What is wrong with a timestamp over something else.
-const NO_HEAD: &str = "the timestamp is over no head of this log";
-
 /// Reads the log once more, and holds the stamped heads against its trees. A tree whose beginning is elsewhere has no heads to
 /// hold against.
 fn held_against_the_trees(disk: &dyn Disk, mut stamped: Stamped) -> Result<Vec<Fault>, NotVerified> {
-    let any = !stamped.is_empty();
+    if stamped.is_empty() {
+        return Ok(Vec::new());
+    }
     let (mut wrong, mut trees, mut cut) = (Vec::new(), HashMap::<TreeName, Frontier>::new(), HashSet::new());
     let mut see = |entry: Entry| {
         if entry.position.record > 0 || cut.contains(&entry.tree) {
@@ -207,13 +207,12 @@ fn held_against_the_trees(disk: &dyn Disk, mut stamped: Stamped) -> Result<Vec<F
         let here = stamped.remove(&(entry.tree, frontier.size())).unwrap_or_default();
         wrong.extend(here.into_iter().filter(|(root, _)| *root != frontier.root()));
     };
-    if any {
-        journal::read(disk, None, &mut see).map_err(NotVerified::Disk)?;
-    }
+    journal::read(disk, None, &mut see).map_err(NotVerified::Disk)?;
     // What is left is over a size or a tree that the log does not have.
     let left = stamped.into_iter().filter(|((tree, _), _)| !cut.contains(tree));
     wrong.extend(left.flat_map(|(_, stamps)| stamps));
-    let fault = |(_, position): (Digest, Position)| Fault { place: position.to_string(), what: NO_HEAD.into() };
+    let what = "the timestamp is over no head of this log";
+    let fault = |(_, position): (Digest, Position)| Fault { place: position.to_string(), what: what.into() };
     Ok(wrong.into_iter().map(fault).collect())
 }
 

@@ -44,22 +44,27 @@ pub fn said_by(details: &[u8]) -> Option<Speaker> {
 
 /// google/rpc/status.proto
 #[derive(Clone, PartialEq, Message)]
-struct Status {
+pub struct Status {
+    /// The gRPC status.
     #[prost(int32, tag = "1")]
-    code: i32,
+    pub code: i32,
+    /// For people.
     #[prost(string, tag = "2")]
-    message: String,
+    pub message: String,
+    /// For programs.
     #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
+    pub details: Vec<Any>,
 }
 
 /// google/protobuf/any.proto
 #[derive(Clone, PartialEq, Message)]
-struct Any {
+pub struct Any {
+    /// Its type's name stands behind the last slash.
     #[prost(string, tag = "1")]
-    type_url: String,
+    pub type_url: String,
+    /// The message, encoded.
     #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 impl Any {

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, Permit, accept, speak_either};
+use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, Permit, accept, http1_or_2, speak};
 use crate::body::Outgoing;
 use crate::forward::{Client, OwnSource};
 use crate::refusal::Refusal;
@@ -99,7 +99,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let line = Arc::new(line);
-    speak_either(stream, shutdown, move |request| {
+    speak(http1_or_2(), stream, shutdown, move |request| {
         let (server, line) = (Arc::clone(&server), Arc::clone(&line));
         async move {
             // gRPC pays nothing for what else is spoken here.

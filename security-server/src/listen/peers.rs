@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClaimedOpening, FETCH_TIMEOUT, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, speak};
+use super::{ClaimedOpening, FETCH_TIMEOUT, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, http2, speak};
 use crate::body::{self, Outgoing};
 use crate::refusal::BareRefusal;
 use crate::relay::{self, LineSource};
@@ -38,7 +38,7 @@ pub async fn serve(server: Arc<SecurityServer>, tls: Arc<PeerTls>, listener: Tcp
                     match certificate.map(|certificate| proto::certificate::public_key(certificate)) {
                         Some(Ok(key)) => {
                             let key = key.id();
-                            speak(stream, stopping, move |request| {
+                            speak(http2(), stream, stopping, move |request| {
                                 let server = Arc::clone(&server);
                                 async move { answer(&server, key, request).await }
                             })

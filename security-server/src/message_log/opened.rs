@@ -45,8 +45,8 @@ impl Drop for Held {
     }
 }
 
-/// Our half has its steps. Both halves are boxed here, where they are made: what holds them is moved a dozen times until it
-/// runs, and was 54 KB, of which nothing was written yet.
+/// Our half has its steps. Both halves are boxed here, where they are made: what holds them is moved from hand to hand until it
+/// runs, and was 54 KB. With what `running.rs` spares, 157 KB are allocated for a call and not 373 (`tests/tests/cost.rs`).
 #[must_use]
 pub struct Departing<D> {
     held: Held,

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use prost_reflect::MethodDescriptor;
+use proto::catalogue::ServiceName;
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -205,8 +206,8 @@ async fn described(
         .map_err(|_| Refusal::new(Code::ConfigurationExpired, "the configuration is past its validity"))?;
     let member = authorize::at_home(&server.id, configuration, client)?.member();
     let service = path.service();
-    let listed = listings::seen(configuration, &member, Some(provider)).find(|each| each.service.as_str() == service);
-    let Some(listed) = listed else {
+    let listed = service.parse().ok().and_then(|name: ServiceName| configuration.service_at(provider, &name));
+    let Some(listed) = listed.filter(|listed| listings::is_seen(listed, &member)) else {
         let seen = |provider| listings::seen(configuration, &member, provider).map(|each| each.service.as_str());
         let elsewhere = listings::seen(configuration, &member, None).find(|each| each.service.as_str() == service);
         let remedy = match elsewhere {

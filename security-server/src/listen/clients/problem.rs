@@ -8,7 +8,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, X_CONTE
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prost::Message;
 use prost_reflect::DescriptorPool;
-use proto::refusal::{Code, Language, Speaker, said_by};
+use proto::refusal::{Any, Code, Language, Speaker, Status, said_by};
 use serde_json::{Map, Value, json};
 
 use crate::body::{Outgoing, outgoing};
@@ -95,7 +95,7 @@ impl Problem {
         said.insert("saidBy".into(), "service".into());
         let details = details.and_then(|details| Status::decode(details.as_slice()).ok()).unwrap_or_default().details;
         if !details.is_empty() {
-            said.insert("details".into(), details.iter().take(MAX_DETAILS).map(|any| any.told(pool)).collect());
+            said.insert("details".into(), details.iter().take(MAX_DETAILS).map(|any| told(any, pool)).collect());
         }
         Some(Self { status, code: None, language, exchange, said })
     }
@@ -164,34 +164,16 @@ pub(super) fn whole(status: StatusCode, kind: HeaderValue, text: Vec<u8>) -> Res
     response
 }
 
-/// google/rpc/status.proto
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// google/protobuf/any.proto
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-impl Any {
-    /// As JSON writes it; in base64 where the service's descriptors do not say what it is.
-    fn told(&self, pool: &DescriptorPool) -> Value {
-        let kind = self.type_url.rsplit('/').next().and_then(|name| pool.get_message_by_name(name));
-        let written = kind.and_then(|kind| catalogue::json::write(&kind, &self.value, MAX_DETAIL_BYTES).ok());
-        match written.and_then(|text| serde_json::from_slice(&text).ok()) {
-            Some(Value::Object(mut said)) => {
-                said.insert("@type".into(), self.type_url.clone().into());
-                Value::Object(said)
-            }
-            Some(value) => json!({ "@type": self.type_url, "value": value }),
-            None => json!({ "@type": self.type_url, "value": STANDARD.encode(&self.value) }),
+/// A detail as JSON writes it; in base64 where the service's descriptors do not say what it is.
+fn told(any: &Any, pool: &DescriptorPool) -> Value {
+    let kind = any.type_url.rsplit('/').next().and_then(|name| pool.get_message_by_name(name));
+    let written = kind.and_then(|kind| catalogue::json::write(&kind, &any.value, MAX_DETAIL_BYTES).ok());
+    match written.and_then(|text| serde_json::from_slice(&text).ok()) {
+        Some(Value::Object(mut said)) => {
+            said.insert("@type".into(), any.type_url.clone().into());
+            Value::Object(said)
         }
+        Some(value) => json!({ "@type": any.type_url, "value": value }),
+        None => json!({ "@type": any.type_url, "value": STANDARD.encode(&any.value) }),
     }
 }

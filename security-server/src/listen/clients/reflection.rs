@@ -11,6 +11,7 @@ use prost_reflect::FileDescriptor;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
 use proto::identifier::{MemberId, MethodPath, SubsystemId};
+use proto::transport;
 use tonic::Code;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
@@ -19,7 +20,7 @@ use tonic_reflection::pb::v1::{
     ServerReflectionResponse, ServiceResponse,
 };
 
-use super::frames::{Frames, Next, Unread, framed};
+use super::frames::{Frames, Next, Unread};
 use crate::SecurityServer;
 use crate::body::{Gone, Outgoing, Sender, outgoing};
 use crate::fields;
@@ -78,7 +79,7 @@ impl Conversation {
             };
             let Ok(question) = question else { break Code::InvalidArgument };
             let answer = self.answered(server, question).await;
-            answers.data(framed(&answer.encode_to_vec())).await?;
+            answers.data(transport::encode_alone(&answer)).await?;
         };
         let mut trailers = HeaderMap::new();
         trailers.insert(fields::GRPC_STATUS, HeaderValue::from(i32::from(status)));
