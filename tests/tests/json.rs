@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::net::SocketAddr;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -11,99 +9,13 @@ use http::Request;
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
 use proto::refusal::{Code, Language};
-use security_server::access_rights::Proposal;
 use serde_json::{Value, json};
-use tests::echo::{Heard, Parrot};
-use tests::plain::{Plain, ask, begin};
-use tests::processes::{Member, PURPOSE};
+use tests::country::{Country, is_problem};
+use tests::echo::Heard;
+use tests::plain::begin;
+use tests::processes::PURPOSE;
 use tests::raw;
-use tests::realm::Realm;
 use tests::soon;
-use tokio::sync::mpsc;
-
-/// A portal that asks a civil registry, whose echo service is listed and granted.
-struct Country {
-    realm: Realm,
-    portal: Member,
-    moj: Member,
-}
-
-impl Country {
-    /// It, and what its service hears.
-    async fn new() -> (Self, mpsc::UnboundedReceiver<Heard>) {
-        let (service, heard) = Parrot::serve().await;
-        let (realm, portal, moj) = Realm::of_two(service).await;
-        let country = Self { realm, portal, moj };
-        country.list(&[]).await;
-        let methods = ["ServerStream", "ClientStream", "SpeaksFirst", "Hang", "Fail"];
-        let proposal = Proposal {
-            consumer: country.portal.subsystem.parse().unwrap(),
-            provider: country.moj.subsystem.parse().unwrap(),
-            methods: methods.map(|method| format!("/echo.v1.Echo/{method}")).into(),
-            purposes: [PURPOSE.to_owned()].into(),
-            legal_basis: "a test".into(),
-            valid_from: None,
-            valid_days: 3650,
-            per_second: None,
-        };
-        let rights = &country.realm.servers["moj"].server.access_rights;
-        rights.grant(proposal, country.realm.now()).await.unwrap();
-        (country, heard)
-    }
-
-    /// Lists the service, open to these.
-    async fn list(&self, open_to: &[&str]) {
-        self.realm.list(&self.moj, open_to).await;
-    }
-
-    fn door(&self) -> SocketAddr {
-        self.portal.clients
-    }
-
-    fn post(&self, method: &str) -> http::request::Builder {
-        Request::post(format!("/echo.v1.Echo/{method}"))
-            .header("content-type", "application/json")
-            .header("causeway-service", &self.moj.subsystem)
-            .header("causeway-purpose", PURPOSE)
-    }
-
-    async fn asked(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Plain {
-        soon(ask(self.door(), request, body)).await
-    }
-
-    async fn said(&self, method: &str, body: impl Into<Bytes>) -> Plain {
-        self.asked(self.post(method), body).await
-    }
-
-    /// How an exchange ended in a member's log: each message, and what closed it.
-    fn log_of(&self, name: &str, exchange: &str) -> Vec<String> {
-        let found = self.realm.servers[name].server.message_log.find(exchange.parse().unwrap()).unwrap();
-        let lines = security_server::evidence::summary(&found);
-        lines.iter().map(|line| format!("{} {}", line.kind, line.direction.unwrap_or_default())).collect()
-    }
-
-    async fn quiet(&self) {
-        soon(async {
-            while self.realm.servers.values().any(|started| started.server.running() > 0) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-    }
-}
-
-/// What a problem document of ours says, held against its code.
-fn is_problem(answer: &Plain, code: Code, language: Language) -> Value {
-    let said = answer.json();
-    assert_eq!(said["code"], code.as_str(), "{said}");
-    assert_eq!(answer.field("causeway-refusal"), Some(code.as_str()), "{said}");
-    assert_eq!(answer.field("content-type"), Some("application/problem+json"));
-    assert_eq!((u64::from(answer.status()), &said["status"]), (code.http_status().into(), &json!(code.http_status())));
-    assert_eq!((&said["title"], &said["remedy"]), (&json!(code.title(language)), &json!(code.remedy(language))));
-    assert_eq!(said["type"], format!("urn:causeway:refusal:{code}"));
-    assert_eq!(answer.field("content-language"), Some(language.tag()));
-    said
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_json_is_the_same_exchange_as_a_grpc_call() {
@@ -369,7 +281,7 @@ async fn each_limit_of_the_file_holds_on_both_sides() {
     let long = |bytes: usize| format!("{{\"text\":\"{}\"}}", "a".repeat(bytes - 11));
     assert_eq!(country.said("Unary", long(1024)).await.status(), 200);
     let over = is_problem(&country.said("Unary", long(1025)).await, Code::MessageTooLarge, Language::English);
-    assert_eq!(over["detail"], "a message of at most 1024 bytes is taken as JSON");
+    assert_eq!(over["detail"], "a message of at most 1024 bytes is translated");
     let mut lines = country.post("ClientStream");
     lines.headers_mut().unwrap().insert("content-type", "application/x-ndjson".parse().unwrap());
     let over = country.asked(lines, format!("{}\n{}\n", long(1024), long(1026))).await;

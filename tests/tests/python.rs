@@ -18,6 +18,7 @@ use security_server::announce::reflected;
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement};
 use serde_json::{Value, json};
+use tests::country::Country;
 use tests::echo::{Heard, Parrot};
 use tests::processes::PURPOSE;
 use tests::realm::Realm;
@@ -82,6 +83,15 @@ async fn a_python_client_finds_a_service_by_reflection_and_calls_it() {
         json!({ "services": ["echo.v1.Echo"], "fields": ["text", "bytes", "number"], "answer": "Xin chào" })
     );
     realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_python_client_is_told_the_health_of_what_it_may_see() {
+    let (country, _heard) = Country::new().await;
+    let asked = json!({ "door": country.door(), "services": ["", "echo.v1.Echo", "no.such.Service"] });
+    let seen = saw(&python(&root("tests/python/health.py")).arg(asked.to_string()).output().await.unwrap());
+    assert_eq!(seen, json!({ "checked": ["SERVING", "SERVING", "NOT_FOUND"], "watched": "SERVING" }));
+    country.realm.stops().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

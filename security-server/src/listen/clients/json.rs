@@ -76,8 +76,13 @@ impl Translation {
         Self { limits, calls: Arc::new(Semaphore::new(limits.calls)), aside: Semaphore::new(MAX_ASIDE) }
     }
 
-    fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let why = || Refusal::new(Code::TooManyExchanges, format!("{} JSON calls run", self.limits.calls));
+    /// Longest message, in bytes.
+    pub(super) fn message_bytes(&self) -> usize {
+        self.limits.message_bytes
+    }
+
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let why = || Refusal::new(Code::TooManyExchanges, format!("{} translated calls run", self.limits.calls));
         Arc::clone(&self.calls).try_acquire_owned().map_err(|_| why())
     }
 
@@ -258,6 +263,9 @@ fn are_lines(headers: &HeaderMap) -> Result<bool, Refusal> {
         "application/json" | FORM => Ok(false),
         "application/x-ndjson" => Ok(true),
         "" => Err(why("there is no Content-Type: send application/json")),
+        kind if kind.starts_with("application/grpc-web") => Err(why(
+            "gRPC-Web is spoken with protobuf's messages: send application/grpc-web or application/grpc-web-text",
+        )),
         kind if kind.starts_with("application/grpc") => Err(why("gRPC is spoken over HTTP/2")),
         _ => Err(why("send application/json, or application/x-ndjson for a message a line")),
     }
@@ -284,7 +292,7 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The one message of a call, as it came.
-async fn arrived(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn arrived(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > most as u64 {
         return Err(too_large(most));
     }
@@ -299,8 +307,8 @@ async fn arrived(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
     }
 }
 
-fn too_large(most: usize) -> Refusal {
-    let detail = format!("a message of at most {most} bytes is taken as JSON");
+pub(super) fn too_large(most: usize) -> Refusal {
+    let detail = format!("a message of at most {most} bytes is translated");
     Refusal::new(Code::MessageTooLarge, "a message over [json] message_bytes").telling(detail)
 }
 
