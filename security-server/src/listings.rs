@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use catalogue::openapi::About;
 use catalogue::{Described, Said, Undescribed, reduced};
 use command_line::did_you_mean;
 use proto::catalogue::{
@@ -444,6 +445,28 @@ pub(crate) async fn described(server: &SecurityServer, entry: &VerifiedEntry) ->
     let (bytes, described) = descriptors(server, entry).await?;
     server.content.keep_read(digest, bytes.len(), &described);
     Ok(described)
+}
+
+/// The same as an OpenAPI document, of a door at this address if one is named: its text. Made aside, however long it is.
+pub(crate) async fn openapi(
+    server: &SecurityServer,
+    entry: &VerifiedEntry,
+    door: Option<String>,
+) -> Result<Vec<u8>, Unlisted> {
+    let (described, said) = (described(server, entry).await?, entry.entry());
+    let service = described.service(said.service.as_str())?;
+    let about = About {
+        title: said.title.to_string(),
+        version: said.version.to_string(),
+        description: said.description.clone(),
+        contact: said.contact.to_string(),
+        provider: said.subsystem.to_string(),
+        deprecated: said.deprecated.as_ref().map(Text::to_string),
+        door,
+    };
+    let written = move || catalogue::openapi::document(&service, &about).to_string().into_bytes();
+    let written = tokio::task::spawn_blocking(written).await;
+    Ok(written.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
 }
 
 /// The same as .proto text.

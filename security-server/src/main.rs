@@ -216,6 +216,16 @@ async fn services(services: Services) -> Result<Exit, Ended> {
             show(reading.json, &found, || shown::source(&found));
             Ok(Exit::Ok)
         }
+        Services::Openapi { service, subsystem, server, reading } => {
+            let path = format!("/v1/services/{service}/openapi{}", of(subsystem).unwrap_or_default());
+            let mut document: serde_json::Value = ask(&server, &path).await?;
+            let configuration = Configuration::read(&server.config).map_err(|error| Ended::new(error.exit(), error))?;
+            if let Some(door) = configuration.first_door() {
+                document["servers"] = serde_json::json!([{ "url": door }]);
+            }
+            show(reading.json, &document, || format!("{document:#}\n"));
+            Ok(Exit::Ok)
+        }
     }
 }
 

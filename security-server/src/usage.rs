@@ -317,6 +317,14 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "services openapi",
+        does: Does::Reads,
+        examples: &[
+            "security-server services openapi civil.v1.Births > births.json",
+            "security-server services openapi civil.v1.Births --subsystem VN/GOV/moj/civil-registry",
+        ],
+    },
+    Command {
         name: "elements",
         does: Does::Groups,
         examples: &["security-server elements list birth", "security-server elements duplicates"],
@@ -682,6 +690,20 @@ pub enum Services {
         #[command(flatten)]
         server: ConfigurationFile,
         /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Write a service as an OpenAPI 3.1 document: what this server's door for clients takes for it as JSON.
+    Openapi {
+        /// Its full name.
+        service: ServiceName,
+        /// Who offers it, where several do.
+        #[arg(long)]
+        subsystem: Option<SubsystemId>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// It is one JSON object either way; --json writes it in one line.
         #[command(flatten)]
         reading: Reading,
     },

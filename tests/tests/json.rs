@@ -310,3 +310,58 @@ async fn each_limit_of_the_file_holds_on_both_sides() {
     is_problem(&country.said("Unary", "{}").await, Code::DescriptionUnavailable, Language::English);
     country.realm.stops().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_caller_may_see_is_told_as_openapi_and_what_is_closed_is_not_there() {
+    let (country, mut heard) = Country::new().await;
+    let get = |path: &str| country.asked(Request::get(path), "");
+    let list = get("/openapi").await;
+    assert_eq!((list.status(), list.field("content-type")), (200, Some("application/json")));
+    let (version, path) = ("1.0", format!("/openapi/{}/echo.v1.Echo", country.moj.subsystem));
+    assert_eq!(
+        list.json()["services"],
+        json!([{ "service": "echo.v1.Echo", "version": version, "provider": country.moj.subsystem, "openapi": path }])
+    );
+    let whole = get(&path).await.json();
+    assert_eq!(whole, get("/openapi/echo.v1.Echo").await.json());
+    assert_eq!((&whole["openapi"], &whole["info"]["version"]), (&json!("3.1.0"), &json!(version)));
+    assert_eq!(whole["servers"][0]["url"], format!("http://{}", country.door()));
+    assert_eq!(
+        whole["paths"]["/echo.v1.Echo/SpeaksFirst"]["post"]["summary"],
+        "Says one thing before it hears anything."
+    );
+    let stream = &whole["paths"]["/echo.v1.Echo/Both"]["post"];
+    assert!(stream["requestBody"]["content"]["application/x-ndjson"].is_object(), "{stream}");
+    assert!(stream["responses"]["200"]["content"]["text/event-stream"].is_object(), "{stream}");
+    let said = &whole["components"]["schemas"]["echo.v1.Said"]["properties"];
+    assert_eq!(said["number"], json!({ "type": "string", "format": "uint64" }));
+
+    for (path, code, detail) in [
+        ("/openapi/echo.v1.Eco", Code::MethodUnknown, "did you mean echo.v1.Echo?"),
+        ("/openapi/VN/GOV/moj/other/echo.v1.Echo", Code::MethodUnknown, "did you mean echo.v1.Echo?"),
+        ("/openapi/moj/echo.v1.Echo", Code::IdentifierMalformed, "in the path: "),
+        ("/openapi/../etc", Code::IdentifierMalformed, "in the path: "),
+        ("/openapi/%65cho.v1.Echo", Code::MethodUnknown, "echo.v1.Echo"),
+        ("/openapi?all", Code::PathMalformed, "no query"),
+        ("/openapis", Code::MethodNotPost, ""),
+    ] {
+        let said = is_problem(&get(path).await, code, Language::English);
+        assert!(said["detail"].as_str().unwrap_or_default().contains(detail), "{path}: {said}");
+    }
+    for (name, value) in
+        [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("host", "evil.example")]
+    {
+        let page = country.asked(Request::get("/openapi").header(name, value), "").await;
+        is_problem(&page, Code::BrowserRefused, Language::English);
+    }
+    let told = |said: Value| said["detail"].as_str().unwrap().replace("echo.v1.Nothing", "echo.v1.Echo");
+    country.list(&["VN/COM"]).await;
+    assert_eq!(get("/openapi").await.json(), json!({ "services": [] }));
+    for path in [path.as_str(), "/openapi/echo.v1.Echo"] {
+        let closed = is_problem(&get(path).await, Code::MethodUnknown, Language::English);
+        let nothing = get(&path.replace("echo.v1.Echo", "echo.v1.Nothing")).await;
+        assert_eq!(told(closed), told(is_problem(&nothing, Code::MethodUnknown, Language::English)));
+    }
+    assert!(heard.try_recv().is_err(), "nobody was asked");
+    country.realm.stops().await;
+}

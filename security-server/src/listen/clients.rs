@@ -4,6 +4,7 @@
 mod frames;
 pub mod health;
 pub mod json;
+mod openapi;
 mod page;
 mod problem;
 mod reflection;

@@ -291,6 +291,11 @@ async fn catalogued(two: &Two, said: &mut Said<'_>, publish: &str) {
     )
     .await;
     said.object("security-server services proto", &proto).await;
+    let openapi = format!("security-server services openapi births.v1.Births {at}");
+    let door = format!("\"url\": \"http://{}\"", two.portal.clients);
+    said.words(&openapi, &["\"openapi\": \"3.1.0\"", "\"/births.v1.Births/Count\"", &door]).await;
+    let document = two.instance.run(&format!("{openapi} --json")).await.json();
+    assert!(document["components"]["schemas"]["births.v1.Counted"].is_object(), "{document}");
     two.instance.run(&format!("{proto} --descriptors births.binpb")).await.well();
     let written = fs::read(two.instance.path("births.binpb")).unwrap();
     assert_eq!(catalogue::Described::read(&written).unwrap().services(), ["births.v1.Births"]);
@@ -389,6 +394,8 @@ impl Said<'_> {
         // An evidence file has a page of its own.
         known.remove("security-server evidence get");
         known.remove("security-server evidence traffic");
+        // OpenAPI is a format of its own.
+        known.remove("security-server services openapi");
         // Doctors, audits, backups, ceremonies, revocations, wrong clocks and second persons have tests of their own.
         let elsewhere = [" doctor", " audit ", " backup ", " ceremony ", " revoke", " clock ", " confirm"];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));

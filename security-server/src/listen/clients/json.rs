@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frames::{Frames, Next, Unread, framed};
 use super::problem::{Problem, whole};
-use super::{Line, Waiting, asked, begin, carried, credential, page};
+use super::{Line, Waiting, asked, begin, carried, credential, openapi, page};
 use crate::body::{Outgoing, Sender, outgoing};
 use crate::forward::OwnSource;
 use crate::listings::{self, Unlisted};
@@ -128,6 +128,10 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     language: Language,
 ) -> Response<Outgoing> {
+    if openapi::is_asked(&request) {
+        let told = openapi::answer(&server, &line, &request.into_parts().0).await;
+        return told.unwrap_or_else(|refusal| Problem::refused(&refusal, language, None).response());
+    }
     match open(&server, &line, request, language).await {
         Ok(translated) => translated.answer(&server, language).await,
         Err(refusal) => Problem::refused(&refusal, language, None).response(),
@@ -217,9 +221,7 @@ async fn described(
         let elsewhere = listings::seen(configuration, &member, None).find(|each| each.service.as_str() == service);
         let remedy = match elsewhere {
             Some(elsewhere) => format!("{} lists it", elsewhere.subsystem),
-            None => {
-                did_you_mean(service, seen(Some(provider)).chain(seen(None)), "gRPC reflection lists what there is")
-            }
+            None => did_you_mean(service, seen(Some(provider)).chain(seen(None)), "GET /openapi lists what there is"),
         };
         let detail = format!("{provider} lists no {service} for your agency; {remedy}");
         return Err(Refusal::new(Code::MethodUnknown, "no such service is listed").telling(detail));
@@ -238,7 +240,7 @@ async fn described(
     })
 }
 
-fn undescribed(why: Unlisted) -> Refusal {
+pub(super) fn undescribed(why: Unlisted) -> Refusal {
     Refusal::new(Code::DescriptionUnavailable, why.to_string())
 }
 
