@@ -10,8 +10,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use catalogue::openapi::About;
+use catalogue::routes::{Route, routes_of};
 use catalogue::{Described, Said, Undescribed, reduced};
 use command_line::did_you_mean;
+use prost_reflect::MethodDescriptor;
 use proto::catalogue::{
     Audience, ElementField, ElementName, Entry, Method, NotListed, ReceivedEntry, ServiceName, VerifiedEntry, Version,
     verify_listed,
@@ -19,7 +21,7 @@ use proto::catalogue::{
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
-use proto::identifier::{MemberId, SubsystemId};
+use proto::identifier::{MemberId, MethodPath, SubsystemId};
 use proto::registration::Text;
 use proto::wire::registry as wire;
 use registry_client::{CatalogueClient, NoConnection};
@@ -39,6 +41,9 @@ const MAX_KEPT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Most bytes of descriptors that are kept as they were read, which takes several times as much memory.
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most routes that are kept, those included that a service has none of.
+const MAX_KEPT_ROUTES: usize = 16 * 1024;
 
 /// What an operator wants to be listed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -249,6 +254,7 @@ impl Announcement {
         let names: Vec<String> = self.services.iter().map(ServiceName::to_string).collect();
         let descriptors = reduced(&given, &names)?;
         let described = Described::read(&descriptors)?;
+        described.routable(names.iter().map(String::as_str))?;
         let entry = |service: &ServiceName| -> Result<Entry, Unlisted> {
             let Said { description, methods, elements } = described.said_of(service.as_str())?;
             let listed = configuration.service_at(&self.subsystem, service);
@@ -477,12 +483,37 @@ pub async fn source(server: &SecurityServer, entry: &VerifiedEntry) -> Result<So
     Ok(Source { files, descriptors: STANDARD.encode(bytes) })
 }
 
+/// The routes of a service, with their methods. Read once for as long as they are kept.
+pub(crate) async fn routes(
+    server: &SecurityServer,
+    configuration: &Configuration,
+    listed: &ListedService,
+) -> Result<Routes, Unlisted> {
+    if let Some(routes) = server.content.routes(&listed.entry) {
+        return Ok(routes);
+    }
+    let entry = verified(server, configuration, listed).await?;
+    let service = described(server, &entry).await?.service(listed.service.as_str())?;
+    let of_method = |method: MethodDescriptor| {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let path = path.parse::<MethodPath>().ok();
+        routes_of(&method).into_iter().filter_map(move |route| Some((path.clone()?, route))).collect::<Vec<_>>()
+    };
+    let routes: Routes = service.methods().flat_map(of_method).collect();
+    server.content.keep_routes(listed.entry, &routes);
+    Ok(routes)
+}
+
+/// The methods that routes lead to.
+pub(crate) type Routes = Arc<[(MethodPath, Route)]>;
+
 /// Entries and descriptors by their SHA-256, as they were fetched: what has that name is never another. And descriptors as
 /// they were read, with how many bytes they were read from.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     fetched: Mutex<BTreeMap<Digest, Bytes>>,
     read: Mutex<BTreeMap<Digest, (usize, Described)>>,
+    routes: Mutex<BTreeMap<Digest, Routes>>,
 }
 
 impl Content {
@@ -501,6 +532,18 @@ impl Content {
             read.clear();
         }
         read.insert(digest, (bytes, described.clone()));
+    }
+
+    fn routes(&self, entry: &Digest) -> Option<Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).get(entry).cloned()
+    }
+
+    fn keep_routes(&self, entry: Digest, found: &Routes) {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if routes.values().map(|routes| routes.len() + 1).sum::<usize>() + found.len() + 1 > MAX_KEPT_ROUTES {
+            routes.clear();
+        }
+        routes.insert(entry, Arc::clone(found));
     }
 
     /// Where there is no room, all of it goes: what is asked for is soon here again.

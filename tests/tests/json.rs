@@ -365,3 +365,112 @@ async fn what_a_caller_may_see_is_told_as_openapi_and_what_is_closed_is_not_ther
     assert!(heard.try_recv().is_err(), "nobody was asked");
     country.realm.stops().await;
 }
+
+/// The echo service with routes, as its member compiles it.
+fn routed(country: &Country, of_unary: &str) -> Vec<u8> {
+    let echo = include_str!("../protos/echo/v1/echo.proto");
+    let echo = echo.replace("package echo.v1;", "package echo.v1;\nimport \"google/api/annotations.proto\";").replace(
+        "rpc Unary(Said) returns (Said);",
+        &format!("rpc Unary(Said) returns (Said) {{ option (google.api.http) = {{ {of_unary} }}; }}"),
+    );
+    let http = "message HttpRule { string get = 2; string post = 4; string body = 7; string response_body = 12; \
+                repeated HttpRule additional_bindings = 11; }";
+    let annotations = "import \"google/api/http.proto\"; import \"google/protobuf/descriptor.proto\"; \
+                       extend google.protobuf.MethodOptions { HttpRule http = 72295728; }";
+    let api = |text: &str| format!("syntax = \"proto3\"; package google.api; {text}");
+    for (name, text) in [
+        ("echo/v1/echo.proto", echo),
+        ("google/api/http.proto", api(http)),
+        ("google/api/annotations.proto", api(annotations)),
+    ] {
+        let path = country.realm.path("protos").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let protos = country.realm.path("protos");
+    security_server::announce::compiled(&[protos.join("echo/v1/echo.proto")], &[protos]).unwrap().descriptors
+}
+
+const ROUTES: &str =
+    r#"get: "/v1/said/{text}" additional_bindings { post: "/v1/said" body: "*" response_body: "text" }"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_route_is_the_method_that_it_stands_for() {
+    let (country, mut heard) = Country::new().await;
+    let get = |path: &str| country.post("Unary").method("GET").uri(path);
+    is_problem(&country.asked(get("/v1/said/a"), "").await, Code::MethodNotPost, Language::English);
+    // Nobody publishes routes that lead astray; what was listed before stays.
+    for (rule, why) in [
+        (r#"get: "/v1/../{text}""#, "a segment of dots"),
+        (r#"get: "/v1/said/{txt}""#, "is no field of echo.v1.Said"),
+        (
+            r#"get: "/v1/a" additional_bindings { get: "/v1/{text}" }"#,
+            "would be echo.v1.Echo.Unary and echo.v1.Echo.Unary",
+        ),
+    ] {
+        let refused = country.realm.list_as(&country.moj, &routed(&country, rule), &[]).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    assert_eq!(country.said("Unary", "{}").await.status(), 200);
+    country.realm.list_as(&country.moj, &routed(&country, ROUTES), &["VN/GOV"]).await.unwrap();
+    while heard.try_recv().is_ok() {}
+    let answer = country.asked(get("/v1/said/H%C3%A0%20N%E1%BB%99i%2F..?number=7"), "").await;
+    assert_eq!((answer.status(), answer.json()), (200, json!({ "text": "Hà Nội/..", "number": "7" })));
+    assert!(matches!(heard.recv().await, Some(Heard::Call(method, _)) if method == "Unary"));
+    let exchange = answer.field("causeway-exchange").unwrap();
+    country.quiet().await;
+    assert_eq!(country.log_of("moj", exchange), ["received request", "sent answer", "closed "], "an exchange like any");
+    let post = |path: &str| country.post("Unary").uri(path);
+    assert_eq!(country.asked(post("/v1/said"), r#"{"text":"whole","number":1}"#).await.json(), json!("whole"));
+    assert_eq!(country.asked(post("/v1/said"), r#"{"number":1}"#).await.json(), json!(""));
+    assert_eq!(country.said("Unary", r#"{"text":"by name"}"#).await.json(), json!({ "text": "by name" }));
+
+    while heard.try_recv().is_ok() {}
+    for (request, body, code, detail) in [
+        (get("/v1/said/a?numbre=7"), "", Code::MessageMalformed, "is no field of echo.v1.Said; did you mean number?"),
+        (get("/v1/said/a?number=x"), "", Code::MessageMalformed, "at number: "),
+        (get("/v1/said/a?text=b"), "", Code::MessageMalformed, "\"text\" is said twice"),
+        (get("/v1/said/%ff"), "", Code::MessageMalformed, "is not percent-encoded UTF-8"),
+        (get("/v1/said/a"), "{}", Code::MessageMalformed, "takes no body"),
+        (get("/v1/said/a/b"), "", Code::MethodNotPost, "no route"),
+        (get("/v1/../v1/said/a"), "", Code::MethodNotPost, ""),
+        (post("/v1/said?number=1"), "{}", Code::MessageMalformed, "leave out the query"),
+        (post("/v1/said"), r#"{"text":"a","text":"b"}"#, Code::MessageMalformed, "stands twice"),
+        (post("/v1/said"), "[]", Code::MessageMalformed, "no JSON object"),
+        (post("/v1/sed"), "{}", Code::MethodUnknown, ""),
+        (get("/v1/said/a").header("origin", "https://evil.example"), "", Code::BrowserRefused, ""),
+        (get("/v1/said/a").header("host", "evil.example"), "", Code::BrowserRefused, ""),
+    ] {
+        let said = is_problem(&country.asked(request, body).await, code, Language::English);
+        assert!(said["detail"].as_str().unwrap_or_default().contains(detail), "{detail}: {said}");
+    }
+    // Nobody is found by a route but whom the call names.
+    let with = |name: &'static str, value: Option<&str>| {
+        let mut request = get("/v1/said/a");
+        let headers = request.headers_mut().unwrap();
+        headers.remove(name);
+        value.into_iter().for_each(|value| _ = headers.insert(name, value.parse().unwrap()));
+        request
+    };
+    for (request, code) in [
+        (with("causeway-service", None), Code::MethodNotPost),
+        (with("causeway-service", Some(&country.portal.subsystem)), Code::MethodNotPost),
+        (with("causeway-service", Some("moj")), Code::IdentifierMalformed),
+        (with("causeway-purpose", None), Code::PurposeMissing),
+        (with("causeway-purpose", Some("curiosity")), Code::GrantPurpose),
+    ] {
+        is_problem(&country.asked(request, "").await, code, Language::English);
+    }
+    assert!(heard.try_recv().is_err(), "the service heard nothing of it");
+
+    let openapi = country.asked(Request::get("/openapi/echo.v1.Echo"), "").await.json();
+    let by_route = &openapi["paths"]["/v1/said/{text}"]["get"];
+    let parameters: Vec<_> =
+        by_route["parameters"].as_array().unwrap().iter().filter_map(|each| each["name"].as_str()).collect();
+    assert!(parameters.ends_with(&["text", "bytes", "number"]) && by_route["requestBody"].is_null(), "{by_route}");
+    assert!(openapi["paths"]["/v1/said"]["post"]["requestBody"].is_object(), "{openapi}");
+    // What is closed is not there.
+    country.realm.list_as(&country.moj, &routed(&country, ROUTES), &["VN/COM"]).await.unwrap();
+    is_problem(&country.asked(get("/v1/said/a"), "").await, Code::MethodNotPost, Language::English);
+    country.realm.stops().await;
+}

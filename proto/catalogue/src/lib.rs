@@ -8,6 +8,7 @@ pub mod json;
 mod marks;
 pub mod once;
 pub mod openapi;
+pub mod routes;
 pub mod search;
 pub mod source;
 

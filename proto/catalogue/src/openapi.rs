@@ -8,9 +8,13 @@ use prost_reflect::{
 use serde_json::{Map, Value, json};
 
 use crate::described::Comments;
+use crate::routes::{Body, Route, field_at, is_plain, routes_of};
 
 /// The schema of a refusal. No name of a message has a hyphen, so it is none's.
 const PROBLEM: &str = "causeway-problem";
+
+/// HTTP methods that OpenAPI has a place for.
+const VERBS: [&str; 5] = ["GET", "PUT", "POST", "DELETE", "PATCH"];
 
 /// What a caller sets: the name, what it is, and whether it must.
 const FIELDS: [(&str, &str, bool); 7] = [
@@ -49,6 +53,19 @@ pub fn document(service: &ServiceDescriptor, about: &About) -> Value {
     for method in service.methods() {
         let path = format!("/{}/{}", service.full_name(), method.name());
         paths.insert(path, json!({ "post": operation(&method, about, &mut schemas) }));
+    }
+    // Of paths that differ in the names of their parameters only OpenAPI takes one.
+    let mut shapes: BTreeMap<String, String> = BTreeMap::new();
+    for method in service.methods() {
+        let routes = routes_of(&method).into_iter().filter(|route| VERBS.contains(&route.verb()));
+        for (number, route) in routes.enumerate() {
+            let (path, names) = route.template();
+            let shape = names.iter().fold(path.clone(), |path, (name, _)| path.replace(&format!("{{{name}}}"), "{}"));
+            if shapes.entry(shape).or_insert_with(|| path.clone()) == &path {
+                let call = routed(&method, number + 1, &route, about, &mut schemas);
+                paths.entry(path).or_insert_with(|| json!({}))[route.verb().to_lowercase()] = call;
+            }
+        }
     }
     schemas.finish();
     schemas.named.insert(PROBLEM.into(), problem());
@@ -137,6 +154,49 @@ fn operation(method: &MethodDescriptor, about: &About, schemas: &mut Schemas) ->
     if about.deprecated.is_some() {
         operation["deprecated"] = true.into();
     }
+    operation
+}
+
+/// The same method by a route: the path says some fields, the body some or none, and the query the rest.
+fn routed(method: &MethodDescriptor, number: usize, route: &Route, about: &About, schemas: &mut Schemas) -> Value {
+    let (mut operation, input) = (operation(method, about, schemas), method.input());
+    operation["operationId"] = format!("{}_{number}", method.name()).into();
+    let parameters = operation["parameters"].as_array_mut();
+    // The provider is named by each call of a route.
+    let named = parameters.and_then(|parameters| parameters.first_mut());
+    if let Some(named) = named {
+        let default = json!({ "type": "string", "default": about.provider });
+        *named = json!({ "name": "causeway-service", "in": "header", "required": true, "schema": default });
+    }
+    let mut more = Vec::new();
+    for (name, field) in route.template().1 {
+        let field = field.and_then(|field| field_at(&input, field));
+        let schema = field.map_or(json!({ "type": "string" }), |field| schemas.of_field(&field));
+        more.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
+    }
+    let body = match route.body() {
+        Body::Whole => None,
+        Body::Field(name) => Some(input.get_field_by_name(name)),
+        Body::None => Some(None),
+    };
+    if let Some(body) = body {
+        let in_path = |name: &str| route.variables().any(|field| field.split('.').next() == Some(name));
+        for field in input.fields() {
+            if body.as_ref() != Some(&field) && is_plain(&field.kind()) && !field.is_map() && !in_path(field.name()) {
+                let schema = schemas.of_field(&field);
+                more.push(json!({ "name": field.json_name(), "in": "query", "schema": schema }));
+            }
+        }
+        match body {
+            Some(field) => operation["requestBody"]["content"]["application/json"]["schema"] = schemas.of_field(&field),
+            None => operation.as_object_mut().into_iter().for_each(|operation| _ = operation.remove("requestBody")),
+        }
+    }
+    if let Some(field) = route.answer().and_then(|answer| method.output().get_field_by_name(answer)) {
+        let schema = schemas.of_field(&field);
+        operation["responses"]["200"]["content"]["application/json"]["schema"] = schema;
+    }
+    operation["parameters"].as_array_mut().into_iter().for_each(|parameters| parameters.append(&mut more));
     operation
 }
 

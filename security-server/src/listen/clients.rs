@@ -8,6 +8,7 @@ mod openapi;
 mod page;
 mod problem;
 mod reflection;
+mod routed;
 mod web;
 
 use std::collections::{BTreeSet, HashMap};
@@ -237,8 +238,7 @@ where
     let (head, body) = request.into_parts();
     is_a_call(line, &head)?;
     let credential = credential(&line.showed, &head.headers)?;
-    let provider = one(&head.headers, &fields::SERVICE)?.map(|named| named.parse());
-    let provider = provider.transpose().map_err(|error| Refusal::new(Code::IdentifierMalformed, format!("{error}")))?;
+    let provider = named(&head.headers)?;
     let client = authenticate::known(&server.clients, &credential)?;
     let moment = server.moment();
     let configuration = moment
@@ -313,13 +313,17 @@ fn is_a_call(line: &Line, head: &http::request::Parts) -> Result<(), Refusal> {
 }
 
 fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -> Result<Asked, Refusal> {
-    let headers = &head.headers;
     // The path as it came, query and all: what is not of the grammar is refused, never normalised.
     let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let path: MethodPath = path.parse().map_err(|_| {
         // Not what it was: a query may hold personal data.
         Refusal::new(Code::PathMalformed, "the path is not /package.Service/Method")
     })?;
+    asked_of(bindings, &head.headers, path, language)
+}
+
+/// What is asked of this method.
+fn asked_of(bindings: &Bindings, headers: &HeaderMap, path: MethodPath, language: Language) -> Result<Asked, Refusal> {
     if let Some(name) = headers.keys().find(|name| fields::is_ours(name) && !fields::OF_CALLERS.contains(name)) {
         let known = fields::OF_CALLERS;
         let known = known.each_ref().map(HeaderName::as_str);
@@ -327,10 +331,8 @@ fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -
         let detail = format!("callers may not set {name}; {}", did_you_mean(name.as_str(), known, &all));
         return Err(Refusal::new(Code::MetadataReserved, format!("callers may not set {name}")).telling(detail));
     }
-    let provider = match one(headers, &fields::SERVICE)? {
-        Some(named) => named.parse().map_err(|error| {
-            Refusal::new(Code::IdentifierMalformed, format!("{error}")).telling(format!("causeway-service: {error}"))
-        })?,
+    let provider = match named(headers)? {
+        Some(named) => named,
         None => bindings.get(path.service()).cloned().ok_or_else(|| {
             Refusal::new(Code::ServiceNotNamed, format!("no causeway-service, and {} is not bound", path.service()))
         })?,
@@ -349,6 +351,14 @@ fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -
         return Err(Refusal::new(Code::PurposeMissing, "no causeway-purpose"));
     }
     Ok(Asked { provider, path, why, language })
+}
+
+/// The provider that a call names.
+fn named(headers: &HeaderMap) -> Result<Option<SubsystemId>, Refusal> {
+    let named = one(headers, &fields::SERVICE)?.map(|named| named.parse());
+    named.transpose().map_err(|error| {
+        Refusal::new(Code::IdentifierMalformed, format!("{error}")).telling(format!("causeway-service: {error}"))
+    })
 }
 
 /// A field of the caller's that may stand once, as text.
