@@ -21,6 +21,7 @@ pub mod exchange;
 mod fields;
 mod files;
 pub mod forward;
+mod gathered_writes;
 pub mod global_configuration;
 pub mod join;
 pub mod keys;
