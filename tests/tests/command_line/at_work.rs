@@ -329,6 +329,9 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     tokio::time::timeout(SOON, closed).await.unwrap();
     said.words(&show, &[&exchange, "sent", "received", "half-close", "status 0"]).await;
     said.object("security-server exchange", &show).await;
+    let find = format!("security-server evidence find --peer VN/GOV/moj --id {exchange} {at}");
+    said.words(&find, &[&exchange, "to   VN/GOV/moj/civil-registry", "/echo.v1.Echo/Unary  answered"]).await;
+    said.object("security-server evidence find", &find).await;
     let get = format!("security-server evidence get {exchange} {at}");
     let file = two.instance.run(&get).await.well();
     let object = two.instance.run(&format!("{get} --json")).await.json();
