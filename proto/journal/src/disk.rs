@@ -204,6 +204,17 @@ impl AppendedFile {
         Ok(())
     }
 
+    /// The file system takes no such write after all: it wrote nothing, and what it was for goes through the cache.
+    fn leave_straight(&mut self) -> io::Result<()> {
+        straight::is_over(&self.file)?;
+        (self.way, self.ahead) = (Way::CachedAhead, 0);
+        self.file.seek(SeekFrom::Start(self.tail.from()))?;
+        self.file.write_all(self.tail.bytes())?;
+        self.file.sync_data()?;
+        self.tail.synced();
+        Ok(())
+    }
+
     fn failed(&mut self, error: &io::Error) -> io::Error {
         // The file is left as it is, for the next start to see.
         (self.way, self.ahead) = (Way::Cached, 0);
@@ -223,7 +234,13 @@ impl File for AppendedFile {
 
     fn sync(&mut self) -> io::Result<()> {
         if self.way == Way::Straight {
-            return self.sync_straight().map_err(|error| self.failed(&error));
+            let synced = match self.sync_straight() {
+                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+                    self.leave_straight()
+                }
+                synced => synced,
+            };
+            return synced.map_err(|error| self.failed(&error));
         }
         // fdatasync: the data and the length, not the times.
         self.file.sync_data().map_err(|error| self.failed(&error))?;
@@ -278,6 +295,10 @@ mod straight {
             self.from + self.length.next_multiple_of(BLOCK) as u64
         }
 
+        pub fn bytes(&self) -> &[u8] {
+            &self.memory[self.begin..self.begin + self.length]
+        }
+
         pub fn add(&mut self, bytes: &[u8]) {
             self.make_room(self.length + bytes.len());
             let end = self.begin + self.length;
@@ -323,6 +344,18 @@ mod straight {
         false
     }
 
+    /// Has it written through the cache again.
+    #[cfg(target_os = "linux")]
+    pub fn is_over(file: &File) -> io::Result<()> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        Ok(fcntl_setfl(file, fcntl_getfl(file)?.difference(OFlags::DIRECT))?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn is_over(_: &File) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Returns when the bytes are on the disk.
     #[cfg(target_os = "linux")]
     pub fn write(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
@@ -348,18 +381,22 @@ mod straight {
 mod tests {
     use super::*;
 
-    /// Appends runs of these lengths, with a sync after each, and looks at the file after each sync and at the end.
-    fn appended_in(directory: &Directory, lengths: &[usize]) {
+    /// Appends runs of these lengths, with a sync after each, and looks at the file after each sync and at the end. From the
+    /// run of this index on, the file system takes no writes past the cache.
+    fn appended_in(directory: &Directory, lengths: &[usize], refuses_from: usize) {
         let mut file = directory.begin("runs").unwrap();
         let (mut all, mut byte) = (Vec::new(), 0_u8);
-        for length in lengths {
+        for (index, length) in lengths.iter().enumerate() {
             let run: Vec<u8> = std::iter::repeat_with(|| (byte, byte = byte.wrapping_mul(31).wrapping_add(7)).0.max(1))
                 .take(*length)
                 .collect();
             // In two halves: what is synced together is not always appended together.
             file.append(&run[..length / 2]).unwrap();
             file.append(&run[length / 2..]).unwrap();
-            file.sync().unwrap();
+            match (file.way, index >= refuses_from) {
+                (Way::Straight, true) => file.leave_straight().unwrap(),
+                _ => file.sync().unwrap(),
+            }
             all.extend(run);
             let there = directory.read("runs").unwrap();
             assert!(there.starts_with(&all), "{length} more than {}", all.len() - length);
@@ -375,10 +412,8 @@ mod tests {
     #[test]
     fn what_is_appended_is_there_after_each_sync_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
-        appended_in(&Directory(directory.path().to_owned()), &LENGTHS);
-        // In memory there may be no way past the cache.
-        if let Ok(directory) = tempfile::tempdir_in("/dev/shm") {
-            appended_in(&Directory(directory.path().to_owned()), &LENGTHS);
+        for refuses_from in [1, 2, 3, 7, 10, LENGTHS.len()] {
+            appended_in(&Directory(directory.path().to_owned()), &LENGTHS, refuses_from);
         }
     }
 
