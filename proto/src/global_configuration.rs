@@ -16,6 +16,7 @@ use crate::catalogue::ServiceName;
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use crate::purposes::Purposes;
 use crate::registration::{Address, Text};
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
@@ -46,6 +47,8 @@ pub struct Configuration {
     pub authorities: Vec<Vec<u8>>,
     /// The timestamping authorities that are approved, in the order in which they are asked.
     pub timestamping: Vec<TimestampingAuthority>,
+    /// For what data may be asked. None: the instance publishes no list.
+    pub purposes: Purposes,
     /// Keys that are revoked, by the SHA-256 of their SubjectPublicKeyInfo. It may only deny.
     pub revoked: BTreeSet<KeyId>,
     /// Of revoked signing keys, the last head that the key may have signed, where it is known. It concerns evidence only:

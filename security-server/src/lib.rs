@@ -4,6 +4,7 @@
 //! Read `exchange.rs` first: it is the life of one exchange, in order. Everything else hangs off it.
 
 pub mod accepted_clock;
+pub mod access_requests;
 pub mod access_rights;
 pub mod announce;
 pub mod asking;
@@ -119,6 +120,8 @@ pub struct SecurityServer {
     pub quotas: Quotas,
     /// How often peers may ask how our log goes on.
     pub(crate) questions: Quotas,
+    /// How often peers may ask for access, and what became of it.
+    pub(crate) requests: Quotas,
     /// Heads of peers whose signatures held.
     pub verified_heads: VerifiedHeads,
     /// Where every message goes first.
@@ -280,6 +283,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         audit,
         quotas: Quotas::of_each(quota::SEALED_REFUSALS),
         questions: Quotas::of_each(quota::QUESTIONS),
+        requests: Quotas::of_each(quota::ACCESS_REQUESTS),
         verified_heads: VerifiedHeads::shown_to(witness),
         message_log,
         peers: Peers::new(Arc::clone(&tls)),
@@ -332,6 +336,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
     tides.spawn(note_the_alarms(Arc::clone(&server), alarms, last.clone()));
     tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(access_requests::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();

@@ -13,15 +13,19 @@ use proto::identifier::SubsystemId;
 use proto::refusal::{Code, Language};
 use proto::registration::Malformed;
 use proto::time::Time;
+use security_server::access_requests::{Asking, Shown, ShownRequests};
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::lanes::Lanes;
+use security_server::listen::operators::access::{Approving, Rejecting};
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
 use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::listings::elements::{ElementLines, ElementShown, Reuse};
 use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
+use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::{Failed, Operator, encoded};
+use security_server::shown::AccessList;
 use security_server::usage::{
     Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, Publish, Services, What,
 };
@@ -58,6 +62,23 @@ async fn run(what: What) -> Result<Exit, Ended> {
             let status: Status = ask(&server, "/v1/status").await?;
             show(reading.json, &status, || shown::status(&status, Paint::out()));
             Ok(if check && !status.health.ready { Exit::CheckFailed } else { Exit::Ok })
+        }
+        What::Evidence(Evidence::Find { id, since, until, before, peer, method, result, limit, server, reading }) => {
+            let asked = [
+                ("id", id.map(|id| id.to_string())),
+                ("since", since.map(|time| time.to_string())),
+                ("until", until.map(|time| time.to_string())),
+                ("before", before.map(|before| before.to_string())),
+                ("peer", peer.map(|peer| peer.to_string())),
+                ("method", method.map(|method| method.to_string())),
+                ("result", result.map(|result| result.to_string())),
+                ("limit", Some(limit.to_string())),
+            ];
+            let asked = asked.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_ref()?))));
+            let query = format!("/v1/exchanges?{}", asked.collect::<Vec<_>>().join("&"));
+            let found: FoundExchanges = ask(&server, &query).await?;
+            show(reading.json, &found, || shown::exchanges(&found, Paint::out()));
+            Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Get { id, server, reading: _ }) => {
             let evidence = operator(&server)?.get(&format!("/v1/exchanges/{id}/evidence")).await.map_err(failed)?;
@@ -149,10 +170,35 @@ async fn access(access: Access) -> Result<Exit, Ended> {
         Access::End { number, reason, server, changing } => {
             change(&server, changing, &format!("/v1/grants/{number}/end"), &Ending { reason }, shown::ended).await
         }
-        Access::List { server, reading } => {
-            let grants: Grants = ask(&server, "/v1/grants").await?;
-            show(reading.json, &grants, || shown::grants(&grants));
+        Access::List { sent: true, server, reading } => {
+            let sent: ShownRequests = ask(&server, "/v1/access/requests/sent").await?;
+            show(reading.json, &sent, || shown::requests_sent(&sent, Paint::out()));
             Ok(Exit::Ok)
+        }
+        Access::List { sent: false, server, reading } => {
+            let Grants { grants } = ask(&server, "/v1/grants").await?;
+            let ShownRequests { requests } = ask(&server, "/v1/access/requests").await?;
+            let list = AccessList { grants, requests };
+            show(reading.json, &list, || shown::access(&list, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Access::Request { what, provider, consumer, purpose, legal_basis, until, server, changing } => {
+            let until = until.map(Time::as_millis);
+            let asking = Asking { what, provider, consumer, purpose, legal_basis, until };
+            change(&server, changing, "/v1/access/requests", &asking, shown::request).await
+        }
+        Access::Show { request, server, reading } => {
+            let shown: Shown = ask(&server, &format!("/v1/access/requests/{}", encoded(&request))).await?;
+            show(reading.json, &shown, || shown::request(&shown, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Access::Approve { request, until, server, changing } => {
+            let path = format!("/v1/access/requests/{}/approve", encoded(&request));
+            change(&server, changing, &path, &Approving { until: until.map(Time::as_millis) }, shown::granted).await
+        }
+        Access::Reject { request, reason, server, changing } => {
+            let path = format!("/v1/access/requests/{}/reject", encoded(&request));
+            change(&server, changing, &path, &Rejecting { reason }, shown::request).await
         }
         Access::Why { consumer, provider, method, purpose, server, reading } => {
             let query = format!(

@@ -11,6 +11,7 @@ use proto::registration::{Address, Text};
 use proto::time::Time;
 
 use crate::keys::ring::Use;
+use crate::message_log::exchanges::{MAX_FOUND, Peer, RowKey, WantedResult};
 use crate::{audit, backup, doctor, join};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
@@ -71,7 +72,39 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "access list",
         does: Does::Reads,
-        examples: &["security-server access list", "security-server access list --json"],
+        examples: &["security-server access list", "security-server access list --sent --json"],
+    },
+    Command {
+        name: "access request",
+        does: Does::Changes,
+        examples: &[
+            "security-server access request /civil.v1.Births/Register \\\n      \
+             --purpose birth-registration --legal-basis \"Law on civil status, article 13\"",
+            "security-server access request civil.v1.Births --provider VN/GOV/moj/civil-registry \\\n      \
+             --purpose birth-registration --legal-basis \"Law on civil status, article 13\" \\\n      \
+             --until 2027-12-31T00:00:00Z --dry-run",
+        ],
+    },
+    Command {
+        name: "access show",
+        does: Does::Reads,
+        examples: &["security-server access show 3f1c0d5e9a7b", "security-server access show 3f1c0d5e9a7b --json"],
+    },
+    Command {
+        name: "access approve",
+        does: Does::Changes,
+        examples: &[
+            "security-server access approve 3f1c0d5e9a7b --dry-run",
+            "security-server access approve 3f1c0d5e9a7b --until 2027-06-30T00:00:00Z",
+        ],
+    },
+    Command {
+        name: "access reject",
+        does: Does::Changes,
+        examples: &[
+            "security-server access reject 3f1c0d5e9a7b --reason \"the law names another agency\"",
+            "security-server access reject 3f1c0d5e9a7b --reason \"no law names you\" --dry-run",
+        ],
     },
     Command {
         name: "access why",
@@ -99,6 +132,15 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json",
             "security-server evidence verify evidence.json --anchor anchor.json",
+        ],
+    },
+    Command {
+        name: "evidence find",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence find --peer VN/GOV/portal --since 2026-03-01T00:00:00Z",
+            "security-server evidence find --method /civil.v1.Births/Register --result GRANT_MISSING \\\n      \
+             --limit 1000 --json",
         ],
     },
     Command {
@@ -575,8 +617,76 @@ pub enum Access {
         #[command(flatten)]
         changing: Changing,
     },
-    /// Show the grants.
+    /// Ask another member for access. Its admin decides; the answer comes back by itself.
+    Request {
+        /// A method, /package.Service/Method, or a service with all of its methods, package.Service.
+        what: String,
+        /// Whose service it is, where several members offer it, or nobody lists it.
+        #[arg(long)]
+        provider: Option<SubsystemId>,
+        /// Which subsystem of ours would call, where this server hosts several.
+        #[arg(long)]
+        consumer: Option<SubsystemId>,
+        /// For what: a purpose of the instance's list.
+        #[arg(long)]
+        purpose: String,
+        /// The law that allows it.
+        #[arg(long)]
+        legal_basis: Text,
+        /// Until when, like 2027-12-31T00:00:00Z; a year from now if not given.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Show one access request, and what became of it.
+    Show {
+        /// Its name, or its first letters, as `access list` shows it.
+        request: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Grant just what a request asks. Signed, recorded, then in force at once; the consumer countersigns it.
+    Approve {
+        /// Its name, or its first letters, as `access list` shows it.
+        request: String,
+        /// Until an earlier time than was asked.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Refuse what a request asks, and say why.
+    Reject {
+        /// Its name, or its first letters, as `access list` shows it.
+        request: String,
+        /// Why: the consumer reads it.
+        #[arg(long)]
+        reason: Text,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Show who asks for access, and the grants; or what we asked of others.
     List {
+        /// What was asked of others from here, and how it stands.
+        #[arg(long)]
+        sent: bool,
         /// Which server.
         #[command(flatten)]
         server: ConfigurationFile,
@@ -847,6 +957,39 @@ pub enum Log {
 /// Commands about evidence.
 #[derive(Subcommand)]
 pub enum Evidence {
+    /// Find exchanges in the message log, newest first. A running server answers, and notes what was asked.
+    Find {
+        /// With this id, from `causeway-exchange` in any answer.
+        #[arg(long)]
+        id: Option<ExchangeId>,
+        /// Opened at this time or later, as 2026-03-01T00:00:00Z.
+        #[arg(long)]
+        since: Option<Time>,
+        /// Opened before this time.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Older than this place, which a list with older ones names as `next`.
+        #[arg(long, value_name = "NEXT")]
+        before: Option<RowKey>,
+        /// With this member or subsystem on the other side.
+        #[arg(long)]
+        peer: Option<Peer>,
+        /// Of this method, exactly: /package.Service/Method.
+        #[arg(long)]
+        method: Option<MethodPath>,
+        /// That ended so: answered, refused, aborted, unanswered, open, or the code of a refusal.
+        #[arg(long)]
+        result: Option<WantedResult>,
+        /// At most so many, the newest: 1 to 1000.
+        #[arg(long, default_value_t = 50, value_parser = limit)]
+        limit: usize,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
     /// Write the evidence of an exchange to standard output.
     Get {
         /// The id, from `causeway-exchange` in any answer.
@@ -912,6 +1055,12 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
+}
+
+/// How many exchanges are shown.
+fn limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_FOUND).contains(number));
+    number.ok_or_else(|| format!("a number from 1 to {MAX_FOUND} is wanted; `next` of a list goes on, with --before"))
 }
 
 /// A code, in capitals or not.
