@@ -6,19 +6,27 @@ import json
 import sys
 
 import requests
+from jsonschema import Draft202012Validator
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 
+def errors(document):
+    """Those of the document, and of the schemas in it, which the document's validator does not look into."""
+    yield from OpenAPIV31SpecValidator(document).iter_errors()
+    for schema in document["components"]["schemas"].values():
+        yield from Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
+
+
 def wrong(document):
-    return [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()]
+    return [error.message for error in errors(document)]
 
 
 def is_wrong(document):
     """By its first error: behind one the validator itself may stumble."""
-    return next(OpenAPIV31SpecValidator(document).iter_errors(), None) is not None
+    return next(errors(document), None) is not None
 
 
 def spoiled(document):

@@ -304,8 +304,7 @@ proptest! {
 
     #[test]
     fn no_template_makes_the_reader_panic_and_what_is_taken_has_one_reading(template in "/[a-z]{1,2}(/[a-z.{}=*:]{1,8}){0,4}") {
-        let escaped = template.replace('\\', "").replace('"', "");
-        let rule = format!("get: \"{escaped}\"");
+        let rule = format!("get: \"{template}\"");
         prop_assert_eq!(judged(&method("Get", &rule)).is_ok(), routes(&rule).len() == 1);
     }
 }
