@@ -286,6 +286,10 @@ impl Event {
                 )
             }
             Self::Published { version, .. } => format!("signed version {version}"),
+            Self::PurposeSet { purpose } => {
+                format!("put the purpose {} on the list: {}; {}", purpose.purpose, purpose.en, purpose.vi)
+            }
+            Self::PurposeRemoved { purpose, reason } => format!("took the purpose {purpose} off the list: {reason}"),
             Self::Timestamping { approved } => {
                 let names = approved.iter().map(|each| match &each.address {
                     Some(address) => format!("{} at {address}", each.name),

@@ -219,6 +219,8 @@ pub fn signed(proposal: &wire::Proposal) -> Result<SignedOrder, Malformed> {
         Order::Host(subsystem, server) => format!("let {server} speak for {subsystem}"),
         Order::Restore(member) => format!("restore {member}"),
         Order::Remove(what, reason) => format!("remove {what}, for good: {reason}"),
+        Order::SetPurpose(it) => format!("put the purpose {} on the list: \"{}\", \"{}\"", it.purpose, it.en, it.vi),
+        Order::RemovePurpose(purpose, reason) => format!("take the purpose {purpose} off the list: {reason}"),
         other => format!("{other:?}"),
     };
     Ok(SignedOrder { digest: Digest::of(&[&proposal.command]), words })
@@ -279,6 +281,10 @@ pub fn to_json(answer: &Answer) -> Value {
         }
         Answer::Proposals(wire::Proposals { proposals }) => {
             json!({ "proposals": proposals.iter().map(proposal_to_json).collect::<Vec<_>>() })
+        }
+        Answer::Purposes(wire::Purposes { purposes }) => {
+            let each = purposes.iter().map(|it| json!({ "purpose": it.purpose, "en": it.en, "vi": it.vi }));
+            json!({ "purposes": each.collect::<Vec<_>>() })
         }
         Answer::Requests(wire::Requests { requests }) => {
             let each = requests.iter().map(|each| {
@@ -376,6 +382,13 @@ pub fn to_text(answer: &Answer) -> String {
         }
         Answer::Proposals(wire::Proposals { proposals }) => {
             proposals.iter().map(proposal_in_words).collect::<String>().trim_end().to_owned()
+        }
+        Answer::Purposes(wire::Purposes { purposes }) if purposes.is_empty() => {
+            "No list of purposes yet: providers name any. Begin one: central-registry purposes set --help".to_owned()
+        }
+        Answer::Purposes(wire::Purposes { purposes }) => {
+            let lines = purposes.iter().map(|it| format!("{}\n  {}\n  {}\n", it.purpose, it.en, it.vi));
+            lines.collect::<String>().trim_end().to_owned()
         }
         Answer::Requests(wire::Requests { requests }) if requests.is_empty() => {
             "No request yet. Invite a member: central-registry invite --help".to_owned()

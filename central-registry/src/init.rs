@@ -290,6 +290,7 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
         name: options.name.to_string(),
         authorities: vec![authority.clone()],
         timestamping: Vec::new(),
+        purposes: Vec::new(),
     };
 
     let keys = RoleKeys {

@@ -8,11 +8,12 @@ use std::time::Duration;
 use central_registry::caution::{self, Caution};
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
-use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Serve, What};
+use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Purposes, Serve, What};
 use central_registry::{Options, Settings, doctor, init, start, system_clock};
 use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, described, say, show};
 use keystore::{Cost, Source};
+use proto::purposes::PurposeDocument;
 use proto::registration::{Invitation, Order, Revocation, Text};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -74,6 +75,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
             let what = kind.named(&id).map_err(wrong)?;
             carefully(&Order::Remove(what, reason), caution, admin, changing).await
         }
+        What::Purposes(purposes) => self::purposes(purposes).await,
         What::Confirm { proposal, caution, admin, changing } => confirm(&proposal, caution, admin, changing).await,
         What::Audit(command) => {
             central_registry::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
@@ -275,6 +277,20 @@ async fn give(order: &Order, caution: Caution, admin: &Admin, changing: Changing
     let answer = answer.map_err(|not_done| Ended::new(not_done.exit(), not_done))?;
     show(changing.json, &command::to_json(&answer), || command::to_text(&answer));
     Ok(command::exit(&answer))
+}
+
+async fn purposes(purposes: Purposes) -> Result<Exit, Ended> {
+    match purposes {
+        Purposes::List { admin, reading } => read(&Order::ListPurposes, admin, reading.json).await,
+        Purposes::Set { purpose, en, vi, admin, changing } => {
+            let document = PurposeDocument { purpose, en: en.unwrap_or_default(), vi: vi.unwrap_or_default() };
+            document.meaning().map_err(wrong)?;
+            change(&Order::SetPurpose(document), admin, changing).await
+        }
+        Purposes::Remove { purpose, reason, admin, changing } => {
+            change(&Order::RemovePurpose(purpose, reason), admin, changing).await
+        }
+    }
 }
 
 fn failed(failed: Failed) -> Ended {

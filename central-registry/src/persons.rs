@@ -49,19 +49,30 @@ pub fn may_order(order: &Order) -> &'static [Role] {
         | Order::Maintain(..)
         | Order::Host(..)
         | Order::Unhost(..)
+        | Order::SetPurpose(_)
+        | Order::RemovePurpose(..)
         | Order::Remove(..) => &[Role::Registrar],
         Order::Suspend(..) | Order::Revoke(_) => &[Role::SecurityOfficer],
         Order::Reject(..) | Order::Restore(_) | Order::Confirm(_) => &[Role::Registrar, Role::SecurityOfficer],
-        Order::ListRequests | Order::ListMembers | Order::ListProposals => {
+        Order::ListRequests | Order::ListMembers | Order::ListProposals | Order::ListPurposes => {
             &[Role::Registrar, Role::SecurityOfficer, Role::Auditor]
         }
     }
 }
 
 /// Whether the order is one of those that need as many persons as the root states: who is a member, who speaks for it, who
-/// is back, who is gone for good. What only takes off the road for a time, or revokes, is one person's: it is urgent.
+/// is back, who is gone for good, for what data may be asked. What only takes off the road for a time, or revokes, is one
+/// person's: it is urgent.
 pub fn needs_all(order: &Order) -> bool {
-    matches!(order, Order::Approve(_) | Order::Host(..) | Order::Restore(_) | Order::Remove(..))
+    matches!(
+        order,
+        Order::Approve(_)
+            | Order::Host(..)
+            | Order::Restore(_)
+            | Order::Remove(..)
+            | Order::SetPurpose(_)
+            | Order::RemovePurpose(..)
+    )
 }
 
 /// Somebody with a key.

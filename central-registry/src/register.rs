@@ -26,6 +26,7 @@ use proto::global_configuration::document::{
 };
 use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::purposes::{MAX_PURPOSES, PurposeCode, PurposeDocument};
 use proto::registration::{
     Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, Registered, RequestId, Text,
     VerifiedCommand,
@@ -377,6 +378,18 @@ pub enum Event {
         /// In the order in which servers ask them.
         approved: Vec<TimestampingDocument>,
     },
+    /// A purpose is on the instance's list from here on, in these words.
+    PurposeSet {
+        /// The purpose.
+        purpose: PurposeDocument,
+    },
+    /// A purpose is on the list no more.
+    PurposeRemoved {
+        /// Its code.
+        purpose: PurposeCode,
+        /// Why.
+        reason: Text,
+    },
     /// The signed root states who may order what.
     Governed {
         /// The root's version.
@@ -481,6 +494,10 @@ impl Event {
             (Order::Host(asked, at), Self::Hosted { subsystem, server })
             | (Order::Unhost(asked, at), Self::Unhosted { subsystem, server }) => asked == subsystem && at == server,
             (Order::Remove(asked, why), Self::Removed { what, reason }) => asked == what && why == reason,
+            (Order::SetPurpose(asked), Self::PurposeSet { purpose }) => asked == purpose,
+            (Order::RemovePurpose(asked, why), Self::PurposeRemoved { purpose, reason }) => {
+                asked == purpose && why == reason
+            }
             (order, Self::Proposed { .. }) => needs_all(order),
             (Order::Confirm(asked), Self::Confirmed { command }) => *asked == command.0,
             _ => false,
@@ -499,6 +516,7 @@ impl Event {
                 &[Role::Registrar]
             }
             Self::Removed { .. } | Self::Moved { .. } | Self::Maintained { .. } => &[Role::Registrar],
+            Self::PurposeSet { .. } | Self::PurposeRemoved { .. } => &[Role::Registrar],
             Self::Suspended { .. } | Self::Revoked { .. } => &[Role::SecurityOfficer],
             Self::Rejected { .. } | Self::Restored { .. } => &[Role::Registrar, Role::SecurityOfficer],
             Self::Proposed { .. } | Self::Confirmed { .. } => &[Role::Registrar, Role::SecurityOfficer],
@@ -508,7 +526,15 @@ impl Event {
 
     /// Whether it needs as many persons as the root states.
     fn needs_all(&self) -> bool {
-        matches!(self, Self::Approved { .. } | Self::Hosted { .. } | Self::Restored { .. } | Self::Removed { .. })
+        matches!(
+            self,
+            Self::Approved { .. }
+                | Self::Hosted { .. }
+                | Self::Restored { .. }
+                | Self::Removed { .. }
+                | Self::PurposeSet { .. }
+                | Self::PurposeRemoved { .. }
+        )
     }
 
     /// Whether it is what the server asks for itself, and nothing else. Of a certificate: that it is of the key that was sent.
@@ -1234,11 +1260,35 @@ impl Register {
             }
             Event::Published { .. } | Event::PutBack { .. } | Event::Adopted { .. } => {}
             Event::AdoptedRevocation { .. } | Event::BackedUp { .. } | Event::Started { .. } => {}
+            Event::PurposeSet { purpose } => self.may_set_purpose(purpose)?,
+            Event::PurposeRemoved { purpose, .. } => {
+                if !self.purposes().iter().any(|each| each.purpose == *purpose) {
+                    let known = self.purposes().iter().map(|each| each.purpose.as_str());
+                    let look = "`central-registry purposes list` shows those that are";
+                    let remedy = did_you_mean(purpose.as_str(), known, look);
+                    return Err(Refused::NoPurpose { purpose: purpose.clone(), remedy });
+                }
+            }
             Event::Timestamping { approved } => {
                 let instance = self.instance.clone().ok_or(Refused::OutOfPlace)?;
                 let instance = InstanceDocument { timestamping: approved.clone(), ..instance };
                 InstanceDocument::parse(&instance.to_bytes()).map_err(|error| Refused::Failed(error.to_string()))?;
             }
+        }
+        Ok(())
+    }
+
+    /// The purposes of the instance's list, by code.
+    pub fn purposes(&self) -> &[PurposeDocument] {
+        self.instance.as_ref().map_or(&[], |instance| &instance.purposes)
+    }
+
+    fn may_set_purpose(&self, purpose: &PurposeDocument) -> Result<(), Refused> {
+        purpose.meaning().map_err(|missing| Refused::PurposeUntold(missing.to_string()))?;
+        no_change(self.purposes().contains(purpose), &format!("the purpose {} says so already", purpose.purpose))?;
+        let known = self.purposes().iter().any(|each| each.purpose == purpose.purpose);
+        if !known && self.purposes().len() >= MAX_PURPOSES {
+            return Err(Refused::Limit { what: "purposes", limit: MAX_PURPOSES });
         }
         Ok(())
     }
@@ -1615,6 +1665,19 @@ impl Register {
                 }
             }
             Event::BackedUp { .. } => {}
+            Event::PurposeSet { purpose } => {
+                if let Some(InstanceDocument { purposes, .. }) = &mut self.instance {
+                    match purposes.binary_search_by(|each| each.purpose.cmp(&purpose.purpose)) {
+                        Ok(at) => purposes[at] = purpose,
+                        Err(at) => purposes.insert(at, purpose),
+                    }
+                }
+            }
+            Event::PurposeRemoved { purpose, .. } => {
+                if let Some(instance) = &mut self.instance {
+                    instance.purposes.retain(|each| each.purpose != purpose);
+                }
+            }
             Event::Timestamping { approved } => {
                 if let Some(instance) = &mut self.instance {
                     instance.timestamping = approved;
@@ -1954,6 +2017,7 @@ mod tests {
                 name: "A bus".into(),
                 authorities: Vec::new(),
                 timestamping: Vec::new(),
+                purposes: Vec::new(),
             },
             admin: "an".parse().unwrap(),
             key: key.public().to_spki().into(),
@@ -2079,6 +2143,7 @@ mod tests {
                 name: "A bus".into(),
                 authorities: vec![certificate],
                 timestamping: Vec::new(),
+                purposes: Vec::new(),
             },
             admin: "an".parse().unwrap(),
             key: key.public().to_spki().into(),

@@ -22,6 +22,7 @@ use proto::certificate::{Authentication, Signing};
 use proto::digest::Digest;
 use proto::global_configuration::document::{Der, MemberDocument, SigningDocument};
 use proto::identifier::ServerId;
+use proto::purposes::PurposeDocument;
 use proto::registration::{
     Application, Invitation, Order, ReceivedApplication, ReceivedCommand, RequestId, Revocation, Text, Token,
     VerifiedApplication, VerifiedCommand,
@@ -277,6 +278,10 @@ fn decide(
             let members = register.members().map(|member| listed_member(register, member));
             Decided::Nothing(Answer::Members(wire::Members { members: members.collect() }))
         }
+        Order::ListPurposes => {
+            let purposes = register.purposes().iter().map(PurposeDocument::to_wire);
+            Decided::Nothing(Answer::Purposes(wire::Purposes { purposes: purposes.collect() }))
+        }
         Order::ListProposals => {
             let waiting = register.proposals(now).into_iter();
             let proposals = waiting.map(|(_, proposal)| listed_proposal(registry, desk, proposal, now)).collect();
@@ -318,9 +323,16 @@ fn event_of(registry: &Registry, register: &Register, order: &Order, now: Time) 
         Order::Host(subsystem, server) => Event::Hosted { subsystem: subsystem.clone(), server: server.clone() },
         Order::Unhost(subsystem, server) => Event::Unhosted { subsystem: subsystem.clone(), server: server.clone() },
         Order::Remove(what, reason) => Event::Removed { what: what.clone(), reason: reason.clone() },
-        Order::Invite(_) | Order::Confirm(_) | Order::ListRequests | Order::ListMembers | Order::ListProposals => {
-            return Err(Refused::OutOfPlace);
+        Order::SetPurpose(purpose) => Event::PurposeSet { purpose: purpose.clone() },
+        Order::RemovePurpose(purpose, reason) => {
+            Event::PurposeRemoved { purpose: purpose.clone(), reason: reason.clone() }
         }
+        Order::Invite(_)
+        | Order::Confirm(_)
+        | Order::ListRequests
+        | Order::ListMembers
+        | Order::ListProposals
+        | Order::ListPurposes => return Err(Refused::OutOfPlace),
     })
 }
 

@@ -690,7 +690,10 @@ fn status(refused: &Refused) -> Status {
         Refused::Malformed(_) | Refused::NameWanted(_) | Refused::NameDiffers { .. } | Refused::NoHeadOf(_) => {
             Code::InvalidArgument
         }
-        Refused::EntriesDiffer | Refused::Descriptors(_) | Refused::NotAsDescribed { .. } => Code::InvalidArgument,
+        Refused::PurposeUntold(_)
+        | Refused::EntriesDiffer
+        | Refused::Descriptors(_)
+        | Refused::NotAsDescribed { .. } => Code::InvalidArgument,
         Refused::NotHosted { .. } => Code::PermissionDenied,
         Refused::VersionNotNewer { .. } => Code::AlreadyExists,
         Refused::Breaks { .. } | Refused::NotOnce(_) => Code::FailedPrecondition,
@@ -709,6 +712,7 @@ fn status(refused: &Refused) -> Status {
         | Refused::NoApplication
         | Refused::NoMember { .. }
         | Refused::NoServer { .. }
+        | Refused::NoPurpose { .. }
         | Refused::NoSubsystem { .. }
         | Refused::NoKey(_) => Code::NotFound,
         Refused::NotTheRole { .. } | Refused::OnePerson { .. } | Refused::SamePerson { .. } => Code::PermissionDenied,

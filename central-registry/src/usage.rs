@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell};
 use keystore::Source;
 use proto::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
+use proto::purposes::PurposeCode;
 use proto::registration::{Address, Registered, RequestId, Text};
 use proto::signature::KeyId;
 use registry_client::Fingerprint;
@@ -164,6 +165,37 @@ pub const COMMANDS: &[Command] = &[
         name: "confirm",
         does: Does::Changes,
         examples: &["central-registry confirm P-1 --dry-run", "central-registry confirm P-1 --yes"],
+    },
+    Command {
+        name: "purposes",
+        does: Does::Groups,
+        examples: &[
+            "central-registry purposes list",
+            "central-registry purposes remove marriage --reason \"the law has changed\"",
+        ],
+    },
+    Command {
+        name: "purposes list",
+        does: Does::Reads,
+        examples: &["central-registry purposes list", "central-registry purposes list --json"],
+    },
+    Command {
+        name: "purposes set",
+        does: Does::Changes,
+        examples: &[
+            "central-registry purposes set birth-registration \\\n      \
+             --en \"To register a birth\" --vi \"Đăng ký khai sinh\" --dry-run",
+            "central-registry purposes set birth-registration \\\n      \
+             --en \"To register a birth\" --vi \"Đăng ký khai sinh\"",
+        ],
+    },
+    Command {
+        name: "purposes remove",
+        does: Does::Changes,
+        examples: &[
+            "central-registry purposes remove marriage --reason \"the law has changed\" --dry-run",
+            "central-registry purposes remove marriage --reason \"the law has changed\"",
+        ],
     },
     Command {
         name: "audit",
@@ -502,6 +534,9 @@ pub enum What {
         #[command(flatten)]
         changing: Changing,
     },
+    /// Say for what data may be asked: the list that grants and access requests name their purposes from.
+    #[command(subcommand)]
+    Purposes(Purposes),
     /// Show who decided what here and when, and verify that record.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -538,6 +573,51 @@ impl RemovedKind {
             Self::Subsystem => Registered::Subsystem(id.parse()?),
         })
     }
+}
+
+/// The instance's purposes.
+#[derive(Subcommand)]
+pub enum Purposes {
+    /// Show them, with their texts.
+    List {
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// How the answer is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Put a purpose on the list, or change its texts. The first one makes the list: nothing else is granted from then on.
+    Set {
+        /// Its code, like birth-registration.
+        purpose: PurposeCode,
+        /// What it means, in English.
+        #[arg(long)]
+        en: Option<String>,
+        /// What it means, in Vietnamese.
+        #[arg(long)]
+        vi: Option<String>,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Take a purpose off the list. Grants that name it go on to their end; no other is made for it.
+    Remove {
+        /// Its code.
+        purpose: PurposeCode,
+        /// Why: stands in the audit journal.
+        #[arg(long)]
+        reason: Text,
+        /// Who commands which registry.
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
 }
 
 /// Whether a maintenance begins or is over.

@@ -65,6 +65,7 @@ fn published(asker: &[u8]) -> (Publication, RoleKeys, View) {
         name: "Vietnam".into(),
         authorities: vec![certificate(&fresh())],
         timestamping: Vec::new(),
+        purposes: Vec::new(),
     };
     let members = vec![member("VN/GOV/portal", "one-stop", asker), member("VN/GOV/moj", "civil-registry", &fresh())];
     let view = View { instance, members, revoked: Vec::new(), catalogue: Vec::new() };

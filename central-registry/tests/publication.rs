@@ -836,6 +836,7 @@ fn view(members: usize) -> View {
         name: "A country".into(),
         authorities: vec![certificate_of(&rcgen::PKCS_ECDSA_P256_SHA256)],
         timestamping: Vec::new(),
+        purposes: Vec::new(),
     };
     let members = (0..members).map(|number| member(&format!("m{number}"), "ss1.example:5500")).collect();
     View { instance, members, revoked: Vec::new(), catalogue: Vec::new() }

@@ -14,6 +14,7 @@ use central_registry::command::{self, Admin};
 use central_registry::configuration::Configuration;
 use central_registry::{StartError, audit, start};
 use proto::digest::Digest;
+use proto::purposes::PurposeDocument;
 use proto::registration::{Order, Registered, Revocation, Text};
 use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
@@ -35,6 +36,60 @@ fn approve(request: &str) -> Order {
 
 fn remove() -> Order {
     Order::Remove(Registered::Member(MOJ.parse().unwrap()), text("merged"))
+}
+
+fn purpose(code: &str) -> PurposeDocument {
+    PurposeDocument { purpose: code.parse().unwrap(), en: format!("For {code}"), vi: format!("Để {code}") }
+}
+
+async fn purposes(office: &Office) -> Vec<String> {
+    let Ok(Answer::Purposes(listed)) = office.admin.submit(&Order::ListPurposes).await else {
+        panic!("they are listed")
+    };
+    listed.purposes.into_iter().map(|each| each.purpose).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_purposes_is_published_as_two_persons_order_it() {
+    let office = Office::of(&PERSONS, 2).await;
+    let binh = office.person("binh");
+    let published = async || {
+        let version = office.watch(0).await.message().await.unwrap().unwrap();
+        let read = version.files.into_iter().find(|file| file.name.ends_with("instance.json")).unwrap();
+        String::from_utf8(read.content.to_vec()).unwrap()
+    };
+    assert!(
+        purposes(&office).await.is_empty() && !published().await.contains("purposes"),
+        "as before there was a list"
+    );
+    let version = office.running.version();
+    for code in ["tax", "birth-registration"] {
+        let proposal = proposed(&office.admin, &Order::SetPurpose(purpose(code))).await;
+        let words = command::signed(&proposal).unwrap().words;
+        assert!(words.contains(code) && words.contains("Để"), "{words}");
+        binh.submit(&confirms(&proposal)).await.unwrap();
+    }
+    assert_eq!(purposes(&office).await, ["birth-registration", "tax"]);
+    assert!(office.running.version() >= version + 2 && published().await.contains("Để tax"));
+
+    let (code, why) = refusal(office.admin.submit(&Order::SetPurpose(purpose("tax"))).await);
+    assert!(code == Code::FailedPrecondition && why.contains("says so already"), "{why}");
+    let silent = PurposeDocument { vi: String::new(), ..purpose("marriage") };
+    let (code, why) = refusal(office.admin.submit(&Order::SetPurpose(silent)).await);
+    assert!(code == Code::InvalidArgument && why.contains("Vietnamese"), "{why}");
+    let (code, why) = refusal(office.admin.submit(&Order::RemovePurpose("taxx".parse().unwrap(), text("why"))).await);
+    assert!(code == Code::NotFound && why.contains("did you mean tax?"), "{why}");
+
+    let other = PurposeDocument { en: "Taxes".into(), ..purpose("tax") };
+    let changed = proposed(&office.admin, &Order::SetPurpose(other)).await;
+    binh.submit(&confirms(&changed)).await.unwrap();
+    assert!(published().await.contains("Taxes"));
+    let gone = proposed(&office.admin, &Order::RemovePurpose("tax".parse().unwrap(), text("no law"))).await;
+    assert_eq!(purposes(&office).await.len(), 2);
+    binh.submit(&confirms(&gone)).await.unwrap();
+    assert_eq!(purposes(&office).await, ["birth-registration"]);
+    assert!(!published().await.contains("Taxes"));
+    holds(&office.path());
 }
 
 /// A request that waits: R-1.
@@ -129,6 +184,8 @@ async fn each_role_orders_what_is_its_own_and_an_auditor_reads_all_and_changes_n
         (Order::Host(births(), SERVER.parse().unwrap()), [true, false]),
         (Order::Unhost(births(), SERVER.parse().unwrap()), [true, false]),
         (remove(), [true, false]),
+        (Order::SetPurpose(purpose("tax")), [true, false]),
+        (Order::RemovePurpose("tax".parse().unwrap(), text("why")), [true, false]),
         (Order::Confirm(key), [true, true]),
     ];
     let chi = office.person("chi");
@@ -143,7 +200,7 @@ async fn each_role_orders_what_is_its_own_and_an_auditor_reads_all_and_changes_n
         let foreseen = chi.foresee(order).await.unwrap_err().to_string();
         assert!(foreseen.contains("chi is auditor here"), "{foreseen}");
     }
-    for order in [Order::ListMembers, Order::ListRequests, Order::ListProposals] {
+    for order in [Order::ListMembers, Order::ListRequests, Order::ListProposals, Order::ListPurposes] {
         chi.submit(&order).await.unwrap();
     }
     assert!(members(&office).await.is_empty());

@@ -504,7 +504,20 @@ def is_timestamping(listed):
     return fits(listed, [TSA_FORM]) and len(listed) <= 8 and len({each["name"] for each in listed}) == len(listed)
 
 
-INSTANCE_FORM = {"instance": SEGMENT, "name": str, "authorities": [is_certificate], "timestamping?": is_timestamping}
+def is_text(value):
+    """1 to 500 bytes on one line, without control characters (18.2)"""
+    return (isinstance(value, str) and value.strip() != "" and len(value.encode()) <= 500
+            and not any(ord(letter) < 32 or 127 <= ord(letter) < 160 or letter in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+                        for letter in value))
+
+
+def is_purposes(listed):
+    return (fits(listed, [{"purpose": r"(?=.{1,64}\Z)[a-z0-9]+(-[a-z0-9]+)*", "en": is_text, "vi": is_text}])
+            and len(listed) <= 200 and len({each["purpose"] for each in listed}) == len(listed))
+
+
+INSTANCE_FORM = {"instance": SEGMENT, "name": str, "authorities": [is_certificate], "timestamping?": is_timestamping,
+                 "purposes?": is_purposes}
 
 
 def member_form(member):

@@ -19,7 +19,9 @@ use base64::engine::general_purpose::STANDARD;
 use central_registry::command::{Admin, AdminFile};
 use keystore::{Cost, Passphrase, Source};
 use proto::identifier::{MemberId, ServerId, SubsystemId};
+use proto::purposes::PurposeDocument;
 use proto::registration::{Address, Invitation, Order, RequestId};
+use proto::wire::registry::command_result::Result as Answer;
 use security_server::access_rights::Proposal;
 use security_server::announce::compiled;
 use security_server::clock::Clock;
@@ -42,6 +44,13 @@ const PROTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/protos");
 const PASSPHRASE: &str = "passphrase";
 /// The purpose of every call of the story.
 pub const PURPOSE: &str = "birth-registration";
+/// For what data may be asked in the country, in English and in Vietnamese.
+const PURPOSES: [(&str, &str, &str); 4] = [
+    (PURPOSE, "To register a birth and give what follows from it", "Đăng ký khai sinh và các thủ tục liên thông"),
+    ("social-insurance", "To decide who is insured", "Xác định đối tượng tham gia bảo hiểm"),
+    ("marriage", "To register a marriage", "Đăng ký kết hôn"),
+    ("residence", "To keep the register of residence", "Quản lý cư trú"),
+];
 
 /// An agency of the example country.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,6 +171,7 @@ impl Country {
             tell(&format!("{} at {}, {}", started.server.id, started.peers, agency.title));
             servers.push(Server { agency, started, configuration });
         }
+        list_purposes(&admin).await?;
         let agencies = start_agencies(directory, &servers).await?;
         let country = Self { directory: directory.to_owned(), registry, servers, agencies };
         country.grant_access().await?;
@@ -315,6 +325,20 @@ fn admin(directory: &Path, passphrase: &Passphrase) -> Result<Admin> {
         key: keystore::open(&file.key, passphrase)?,
         clock: central_registry::system_clock(),
     })
+}
+
+/// The country's list: for what data may be asked.
+async fn list_purposes(admin: &Admin) -> Result<()> {
+    let Answer::Purposes(listed) = admin.submit(&Order::ListPurposes).await? else {
+        bail!("the registry shows its list of purposes")
+    };
+    for (code, en, vi) in PURPOSES {
+        if !listed.purposes.iter().any(|each| each.purpose == code) {
+            let purpose = PurposeDocument { purpose: code.parse()?, en: en.into(), vi: vi.into() };
+            admin.submit(&Order::SetPurpose(purpose)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// A member's way in: invited, asked, approved; then its own admin says where its systems and services are.

@@ -21,6 +21,7 @@ async fn one_command_runs_a_whole_country_and_kept_it_goes_on_where_it_was() {
     let told = sandbox(&["--once", "--json", "--dir", kept.to_str().unwrap()]).await;
     let told: Value = serde_json::from_slice(&told).unwrap();
     assert_eq!(told["refused"], "GRANT_MISSING");
+    assert_eq!(told["granted"].as_str().map(str::len), Some(64), "an access request was made, and granted");
     assert_eq!(told["servers"].as_array().unwrap().len(), AGENCIES.len());
     for file in [&told["evidence"], &told["anchor"], &told["servers"][0]["operators_token"]] {
         assert!(Path::new(file.as_str().unwrap()).is_file(), "{file}");

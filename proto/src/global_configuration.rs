@@ -16,6 +16,7 @@ use crate::catalogue::ServiceName;
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use crate::purposes::Purposes;
 use crate::registration::{Address, Text};
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
@@ -46,6 +47,8 @@ pub struct Configuration {
     pub authorities: Vec<Vec<u8>>,
     /// The timestamping authorities that are approved, in the order in which they are asked.
     pub timestamping: Vec<TimestampingAuthority>,
+    /// For what data may be asked. None: the instance publishes no list.
+    pub purposes: Purposes,
     /// Keys that are revoked, by the SHA-256 of their SubjectPublicKeyInfo. It may only deny.
     pub revoked: BTreeSet<KeyId>,
     /// Of revoked signing keys, the last head that the key may have signed, where it is known. It concerns evidence only:
@@ -214,11 +217,19 @@ impl Configuration {
         listed.find(|listed| listed.subsystem == *subsystem && listed.service == *service)
     }
 
+    /// The services of this subsystem. Only its member's are looked through.
+    pub fn services_of(&self, subsystem: &SubsystemId) -> impl Iterator<Item = &ListedService> {
+        let (member, subsystem) = (subsystem.member(), subsystem.clone());
+        let listed = self.catalogue.get(&member).into_iter();
+        let listed = listed.flat_map(move |document| self.listed_by(&member, document));
+        listed.filter(move |listed| listed.subsystem == subsystem)
+    }
+
     fn listed_by<'a>(
         &'a self,
         member: &MemberId,
         document: &'a CatalogueDocument,
-    ) -> impl Iterator<Item = &'a ListedService> {
+    ) -> impl Iterator<Item = &'a ListedService> + use<'a> {
         let active = self.active_member(member);
         let registered = move |listed: &&ListedService| {
             active.is_some_and(|member| member.subsystems.contains_key(&listed.subsystem))

@@ -3,6 +3,7 @@
 //! Nothing here does IO, reads a clock or waits: bytes and times are arguments, so a court's expert can replay any of
 //! it. `PROTOCOL.md` beside this crate is the specification; code that carries out one of its steps names the step.
 
+pub mod access;
 pub mod catalogue;
 pub mod certificate;
 pub mod commitment;
@@ -15,6 +16,7 @@ pub mod head;
 pub mod identifier;
 pub mod merkle;
 pub mod message;
+pub mod purposes;
 pub mod record;
 pub mod refusal;
 pub mod registration;

@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
+use crate::purposes::{PurposeCode, PurposeDocument};
 use crate::record::{NotCanonical, decode_canonical};
 use crate::signature::{KeyId, PublicKey, SigningKey, purpose};
 use crate::time::Time;
@@ -368,6 +369,12 @@ pub enum Order {
     Unhost(SubsystemId, ServerId),
     /// Remove what is registered, for good, and say why.
     Remove(Registered, Text),
+    /// Put a purpose on the instance's list, or change its words.
+    SetPurpose(PurposeDocument),
+    /// Take a purpose off the list, and say why.
+    RemovePurpose(PurposeCode, Text),
+    /// Show the purposes of the list.
+    ListPurposes,
     /// Carry out what another person ordered: the command with this SHA-256.
     Confirm(Digest),
     /// Show what waits for another person.
@@ -676,6 +683,9 @@ impl Order {
                 Digest::try_from(&it.proposal[..])
                     .map_err(|_| rule("the proposal", &hex::encode(&it.proposal), "it is 32 bytes"))?,
             ),
+            Wire::SetPurpose(it) => Self::SetPurpose(PurposeDocument::parse(it)?),
+            Wire::RemovePurpose(it) => Self::RemovePurpose(it.purpose.parse()?, it.reason.parse()?),
+            Wire::ListPurposes(_) => Self::ListPurposes,
             Wire::ListProposals(_) => Self::ListProposals,
             Wire::ListRequests(_) => Self::ListRequests,
             Wire::ListMembers(_) => Self::ListMembers,
@@ -722,6 +732,11 @@ impl Order {
                 Wire::Remove(wire::Remove { what: Some(what.to_wire()), reason: reason.to_string() })
             }
             Self::Confirm(proposal) => Wire::Confirm(wire::Confirm { proposal: proposal.to_wire() }),
+            Self::SetPurpose(purpose) => Wire::SetPurpose(purpose.to_wire()),
+            Self::RemovePurpose(purpose, reason) => {
+                Wire::RemovePurpose(wire::RemovePurpose { purpose: purpose.to_string(), reason: reason.to_string() })
+            }
+            Self::ListPurposes => Wire::ListPurposes(wire::ListPurposes {}),
             Self::ListProposals => Wire::ListProposals(wire::ListProposals {}),
             Self::ListRequests => Wire::ListRequests(wire::ListRequests {}),
             Self::ListMembers => Wire::ListMembers(wire::ListMembers {}),
@@ -996,6 +1011,13 @@ mod tests {
             Order::Remove(Registered::Member("VN/GOV/moj".parse().unwrap()), "merged".parse().unwrap()),
             Order::Remove(Registered::Server("VN/GOV/moj/ss1".parse().unwrap()), "old".parse().unwrap()),
             Order::Remove(Registered::Subsystem("VN/GOV/moj/births".parse().unwrap()), "old".parse().unwrap()),
+            Order::SetPurpose(PurposeDocument {
+                purpose: "birth-registration".parse().unwrap(),
+                en: "To register a birth".into(),
+                vi: "Đăng ký khai sinh".into(),
+            }),
+            Order::RemovePurpose("birth-registration".parse().unwrap(), "no law".parse().unwrap()),
+            Order::ListPurposes,
             Order::Confirm(Digest::of(&[b"a command"])),
             Order::ListProposals,
             Order::ListRequests,

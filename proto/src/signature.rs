@@ -23,6 +23,12 @@ pub mod purpose {
     pub const SERVER: &str = "causeway/v1/server\n";
     /// An access right that a provider grants or ends.
     pub const GRANT: &str = "causeway/v1/grant\n";
+    /// What a consumer asks a provider to be granted.
+    pub const ACCESS_REQUEST: &str = "causeway/v1/access-request\n";
+    /// What the provider decided about it.
+    pub const ACCESS_DECISION: &str = "causeway/v1/access-decision\n";
+    /// The consumer's word that it takes a grant.
+    pub const ACCESS_ACCEPTANCE: &str = "causeway/v1/access-acceptance\n";
     /// A member's own entry in the catalogue.
     pub const CATALOGUE: &str = "causeway/v1/catalogue\n";
 }

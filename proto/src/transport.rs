@@ -37,6 +37,9 @@ pub const MAX_JOINED_BYTES: usize = 300 * 1024;
 /// Longest request for it, in bytes.
 pub const MAX_SIGNED_HEAD_BYTES: usize = 512;
 
+/// Where a provider is asked for a grant, and what became of the request.
+pub const ACCESS_PATH: &str = "/causeway.relay.v1.Relay/Access";
+
 /// Bytes that are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAFrame {

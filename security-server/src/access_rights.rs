@@ -5,56 +5,33 @@
 //! audit log, durable before they are answered; what is in memory is a view of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use command_line::did_you_mean;
+use proto::access::{
+    AccessAcceptance, AccessDecision, AccessRequest, Decided, MAX_ITEMS, NotTaken, RequestDigest, SignedDocument,
+};
+pub use proto::access::{Grant, GrantNumber};
+use proto::digest::Digest;
+use proto::global_configuration::Configuration;
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Header, Operation};
+use proto::purposes::PurposeCode;
 use proto::record::Kind;
 use proto::refusal::Code;
+use proto::registration::{Malformed, Text};
 use proto::signature::{KeyId, SigningKey, purpose};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::audit::{Actor, AuditLog, Noted, OpenError, Past};
+use crate::access_requests::{self, Received, Sent};
+use crate::audit::{Actor, AuditLog, Kept, Noted, OpenError, Past};
 use crate::quota::Bucket;
 use crate::services::{Service, Services};
-
-/// Most methods, and most purposes, of one grant.
-pub const MAX_ITEMS: usize = 256;
-
-/// A grant's number at this server, from 1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct GrantNumber(pub u64);
-
-/// What a provider grants: the document that its key signs.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Grant {
-    /// Its number.
-    pub number: GrantNumber,
-    /// Who may call.
-    pub consumer: SubsystemId,
-    /// Whose service it is.
-    pub provider: SubsystemId,
-    /// Exact method paths.
-    pub methods: BTreeSet<String>,
-    /// Purposes of the instance's list.
-    pub purposes: BTreeSet<String>,
-    /// The law that allows it.
-    pub legal_basis: String,
-    /// First instant, in milliseconds since 1970.
-    pub valid_from: u64,
-    /// From here on no more.
-    pub valid_until: u64,
-    /// Exchanges a second, with a burst of ten seconds' worth. None: as many as the server carries.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_second: Option<u32>,
-}
 
 /// What an admin asks to be granted: a grant without its number.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -80,6 +57,10 @@ pub struct Proposal {
     #[serde(default)]
     pub per_second: Option<u32>,
 }
+
+/// A proposal for purposes of the instance's list. Only [`Proposal::listed`] makes one.
+#[must_use]
+pub struct Listed(Proposal);
 
 /// Who wants to call what, for which purpose.
 #[derive(Clone, PartialEq, Debug)]
@@ -126,6 +107,14 @@ pub enum NotGranted {
     /// The proposal breaks a rule.
     #[error("the grant is not made: {0}; see `security-server access grant --help`")]
     Rule(String),
+    /// A purpose that is not on the instance's list.
+    #[error("there is no purpose {purpose} in this instance's list; {remedy}")]
+    Unlisted {
+        /// As asked.
+        purpose: String,
+        /// One that is near, or those that are.
+        remedy: String,
+    },
     /// No such grant in force.
     #[error("there is no grant {number} in force; {remedy}")]
     Unknown {
@@ -134,16 +123,57 @@ pub enum NotGranted {
         /// One that is near, or where to look.
         remedy: String,
     },
+    /// No such request waits.
+    #[error("no request {asked} waits here; {remedy}")]
+    NoRequest {
+        /// As asked.
+        asked: String,
+        /// Where to look, or what became of it.
+        remedy: String,
+    },
+    /// Nobody is asked through the bus for this.
+    #[error("the request is not made: {0}")]
+    NotAsked(String),
     /// The audit log ended.
     #[error("the audit log has ended ({0}): nothing was changed; check the disk and restart the server")]
     Ended(Arc<str>),
+}
+
+/// Why a request was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotReceived {
+    /// A rule of PROTOCOL.md 19.2.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
+    /// The audit log ended.
+    #[error("the audit log has ended ({0})")]
+    Ended(#[from] journal::Ended),
+}
+
+/// Why a decision was not kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotKept {
+    /// It is none.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Its grant is none.
+    #[error("the grant in it is none: {0}")]
+    Grant(#[from] serde_json::Error),
+    /// There is no key to accept it with.
+    #[error(transparent)]
+    Key(#[from] NotGranted),
+    /// The audit log ended.
+    #[error("the audit log has ended ({0})")]
+    Ended(#[from] journal::Ended),
 }
 
 /// The grants in force, and the audit log that they are a view of.
 pub struct AccessRights {
     view: ArcSwap<View>,
     rates: Mutex<HashMap<GrantNumber, Bucket>>,
+    requests: Mutex<access_requests::View>,
     audit: Arc<AuditLog>,
+    server: ServerId,
     /// Held while a change is made: they get their numbers one after another.
     changing: tokio::sync::Mutex<()>,
     keys: Mutex<HashMap<MemberId, Arc<SigningKey>>>,
@@ -166,9 +196,10 @@ impl AccessRights {
         server: &ServerId,
         keys: &[(MemberId, Arc<SigningKey>)],
     ) -> Result<(Self, Past), OpenError> {
-        let mut grants = View::default();
-        let (audit, past) = AuditLog::open(disk, options, server, keys, &mut |noted| grants.take(noted))?;
-        Ok((Self::of(Arc::new(audit), grants, keys), past))
+        let (mut grants, mut requests) = (View::default(), access_requests::View::default());
+        let mut take = |noted: &Noted| grants.take(noted).and_then(|()| requests.take(noted));
+        let (audit, past) = AuditLog::open(disk, options, server, keys, &mut take)?;
+        Ok((Self::of(Arc::new(audit), server.clone(), grants, requests, keys), past))
     }
 
     /// The audit log that the grants stand in.
@@ -177,12 +208,20 @@ impl AccessRights {
     }
 
     /// The grants that the audit log held at the start.
-    fn of(audit: Arc<AuditLog>, mut grants: View, keys: &[(MemberId, Arc<SigningKey>)]) -> Self {
+    fn of(
+        audit: Arc<AuditLog>,
+        server: ServerId,
+        mut grants: View,
+        requests: access_requests::View,
+        keys: &[(MemberId, Arc<SigningKey>)],
+    ) -> Self {
         grants.index();
         Self {
             view: ArcSwap::from_pointee(grants),
             rates: Mutex::default(),
+            requests: Mutex::new(requests),
             audit,
+            server,
             changing: tokio::sync::Mutex::default(),
             keys: Mutex::new(keys.iter().cloned().collect()),
             changes: watch::Sender::new(0),
@@ -277,7 +316,7 @@ impl AccessRights {
     }
 
     /// The grant as it would be made now: the rules of [`grant`](Self::grant), without making it.
-    pub async fn foreseen_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+    pub async fn foreseen_grant(&self, Listed(proposal): Listed, now: Time) -> Result<Grant, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
         self.may_grant(proposal, now)
     }
@@ -319,31 +358,259 @@ impl AccessRights {
         self.change_by(None, proposal, now).await
     }
 
-    /// The same, as this operator asked.
-    pub async fn grant_for(&self, by: Actor, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
+    /// The same, as this operator asked, for purposes of the instance's list only.
+    pub async fn grant_for(&self, by: Actor, Listed(proposal): Listed, now: Time) -> Result<Arc<Grant>, NotGranted> {
         self.change_by(Some(by), proposal, now).await
     }
 
     async fn change_by(&self, by: Option<Actor>, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
         let grant = self.may_grant(proposal, now)?;
+        self.make(by, grant, None, now).await.map(|(grant, _)| grant)
+    }
+
+    /// Signs a grant, and the decision where a request asked for it; durable in one entry, then in force.
+    async fn make(
+        &self,
+        by: Option<Actor>,
+        grant: Grant,
+        asked: Option<RequestDigest>,
+        now: Time,
+    ) -> Result<(Arc<Grant>, Option<SignedDocument>), NotGranted> {
         let mut view = View::clone(&self.view.load());
         let member = grant.provider.member();
         let key = self.key_of(&member)?;
         let document = serde_json::to_vec(&grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
-        let signature = key.sign(&[purpose::GRANT.as_bytes(), &document].concat());
+        let signed = SignedDocument::sign(purpose::GRANT, document, &key);
+        let decision = asked.map(|request| {
+            let decided = Decided::Granted(signed.clone());
+            let decision = AccessDecision { request, server: self.server.clone(), time: now, decided };
+            SignedDocument::sign(purpose::ACCESS_DECISION, decision.to_bytes(), &key)
+        });
         let granted = Noted::Granted {
-            grant: STANDARD.encode(&document),
-            key: key.public().id().to_string(),
-            signature: STANDARD.encode(signature),
+            grant: STANDARD.encode(&signed.document),
+            key: signed.key.to_string(),
+            signature: STANDARD.encode(&signed.signature),
             at: Some(now.as_millis()),
             by,
+            decision: decision.as_ref().map(Kept::of),
         };
         self.audit.note_of(&member, &granted).await.map_err(|ended| NotGranted::Ended(ended.0))?;
+        let grant = Arc::new(grant);
         view.last = grant.number.0;
-        view.grants.insert(grant.number, Arc::new(grant.clone()));
+        view.grants.insert(grant.number, Arc::clone(&grant));
         self.put_in_force(view);
-        Ok(Arc::new(grant))
+        Ok((grant, decision))
+    }
+
+    // ---- requests, at the provider
+
+    /// The requests that came, and those that were sent.
+    pub(crate) fn requests(&self) -> MutexGuard<'_, access_requests::View> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a request in (PROTOCOL.md 19.2, steps 8 and 9): within the limits, durable, then it waits. The same request
+    /// again is the one that is here.
+    pub(crate) async fn receive(
+        &self,
+        request: AccessRequest,
+        signed: SignedDocument,
+        now: Time,
+    ) -> Result<(), NotReceived> {
+        let _one_at_a_time = self.changing.lock().await;
+        let id = RequestDigest(signed.digest());
+        {
+            let mut requests = self.requests();
+            requests.forget(now);
+            if requests.received.contains_key(&id) {
+                return Ok(());
+            }
+            requests.has_room(&request.consumer.member(), now).map_err(NotReceived::NotTaken)?;
+        }
+        let noted = Noted::AccessReceived { at: now.as_millis(), request: Kept::of(&signed) };
+        self.audit.note_of(&request.provider.member(), &noted).await?;
+        self.requests().received.insert(id, Received::new(request, now));
+        Ok(())
+    }
+
+    /// The grant that approving this request would make: what was asked, until then or until an earlier day.
+    pub(crate) async fn foreseen_approval(
+        &self,
+        configuration: &Configuration,
+        asked: &str,
+        until: Option<Time>,
+        now: Time,
+    ) -> Result<Grant, NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.may_approve(configuration, asked, until, now).map(|(grant, _)| grant)
+    }
+
+    fn may_approve(
+        &self,
+        configuration: &Configuration,
+        asked: &str,
+        until: Option<Time>,
+        now: Time,
+    ) -> Result<(Grant, RequestDigest), NotGranted> {
+        self.goes_on()?;
+        let (id, request) = self.requests().open(asked, now)?;
+        may_be_granted(configuration, request.purpose.as_str())?;
+        if request.until <= now {
+            return Err(NotGranted::Rule("the time that the request asks for is over; reject it".to_owned()));
+        }
+        let until = until.unwrap_or(request.until);
+        if until > request.until || until <= now {
+            let asked = format!("the request asks for access until {}, and nothing longer is granted", request.until);
+            return Err(NotGranted::Rule(asked));
+        }
+        self.key_of(&request.provider.member())?;
+        let grant = Grant {
+            number: GrantNumber(self.view.load().last + 1),
+            consumer: request.consumer,
+            provider: request.provider,
+            methods: request.methods,
+            purposes: [request.purpose.to_string()].into(),
+            legal_basis: request.legal_basis.to_string(),
+            valid_from: now.as_millis(),
+            valid_until: until.as_millis(),
+            per_second: None,
+            request: Some(id),
+        };
+        Ok((grant, id))
+    }
+
+    /// Grants what a request asks, as this operator decided: never more, and a shorter time where that is said.
+    pub(crate) async fn approve(
+        &self,
+        configuration: &Configuration,
+        by: Actor,
+        asked: &str,
+        until: Option<Time>,
+        now: Time,
+    ) -> Result<Arc<Grant>, NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        let (grant, id) = self.may_approve(configuration, asked, until, now)?;
+        let (grant, decision) = self.make(Some(by), grant, Some(id), now).await?;
+        if let (Some(received), Some(decision)) = (self.requests().received.get_mut(&id), decision) {
+            received.decided(decision).map_err(|error| NotGranted::Rule(error.to_string()))?;
+        }
+        Ok(grant)
+    }
+
+    /// Refuses what a request asks, as this operator decided, and says why. Returns what was asked.
+    pub(crate) async fn reject(
+        &self,
+        by: Actor,
+        asked: &str,
+        reason: Text,
+        now: Time,
+    ) -> Result<(RequestDigest, AccessRequest), NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.goes_on()?;
+        let (id, request) = self.requests().open(asked, now)?;
+        let member = request.provider.member();
+        let key = self.key_of(&member)?;
+        let (server, decided) = (self.server.clone(), Decided::Rejected(reason));
+        let decision = AccessDecision { request: id, server, time: now, decided };
+        let decision = SignedDocument::sign(purpose::ACCESS_DECISION, decision.to_bytes(), &key);
+        let noted = Noted::AccessRejected { at: now.as_millis(), by, decision: Kept::of(&decision) };
+        self.audit.note_of(&member, &noted).await.map_err(|ended| NotGranted::Ended(ended.0))?;
+        if let Some(received) = self.requests().received.get_mut(&id) {
+            received.decided(decision).map_err(|error| NotGranted::Rule(error.to_string()))?;
+        }
+        Ok((id, request))
+    }
+
+    /// Keeps the consumer's acceptance of a grant, once.
+    pub(crate) async fn keep_acceptance(
+        &self,
+        id: RequestDigest,
+        acceptance: SignedDocument,
+        now: Time,
+    ) -> Result<(), journal::Ended> {
+        let _one_at_a_time = self.changing.lock().await;
+        let provider = match self.requests().received.get(&id) {
+            Some(received) if received.acceptance.is_none() => received.request.provider.member(),
+            _ => return Ok(()),
+        };
+        let noted = Noted::AccessAccepted { at: now.as_millis(), acceptance: Kept::of(&acceptance) };
+        self.audit.note_of(&provider, &noted).await?;
+        if let Some(received) = self.requests().received.get_mut(&id) {
+            received.acceptance = Some(acceptance);
+        }
+        Ok(())
+    }
+
+    // ---- requests, at the consumer
+
+    /// Signs a request and keeps it, before it is sent. One that asks the same and is not decided is that one.
+    pub(crate) async fn send(
+        &self,
+        by: Actor,
+        request: AccessRequest,
+        now: Time,
+    ) -> Result<(RequestDigest, bool), NotGranted> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.goes_on()?;
+        {
+            let mut requests = self.requests();
+            requests.forget(now);
+            if let Some(same) = requests.asks_already(&request) {
+                return Ok((same, false));
+            }
+            let id = RequestDigest(Digest::of(&[&request.to_bytes()]));
+            if requests.sent.contains_key(&id) {
+                return Ok((id, false));
+            }
+            requests.may_send()?;
+        }
+        let member = request.consumer.member();
+        let signed = SignedDocument::sign(purpose::ACCESS_REQUEST, request.to_bytes(), &*self.key_of(&member)?);
+        let id = RequestDigest(signed.digest());
+        let noted = Noted::AccessSent { at: now.as_millis(), by, request: Kept::of(&signed) };
+        self.audit.note_of(&member, &noted).await.map_err(|ended| NotGranted::Ended(ended.0))?;
+        self.requests().sent.insert(id, Sent::new(request, signed));
+        Ok((id, true))
+    }
+
+    /// Keeps a decision that the provider signed, with our acceptance where the grant is what we asked: durable, before it
+    /// is told to anybody.
+    pub(crate) async fn keep_decision(
+        &self,
+        id: RequestDigest,
+        decision: SignedDocument,
+        now: Time,
+    ) -> Result<(), NotKept> {
+        let _one_at_a_time = self.changing.lock().await;
+        let Some(request) = self.requests().sent.get(&id).filter(|sent| sent.decision.is_none()).map(Sent::request)
+        else {
+            return Ok(());
+        };
+        let member = request.consumer.member();
+        let acceptance = match AccessDecision::parse(&decision.document)?.decided {
+            Decided::Granted(signed) => {
+                let grant: Grant = serde_json::from_slice(&signed.document)?;
+                let same = request.differs(&grant, id).is_empty();
+                let key = self.key_of(&member)?;
+                same.then(|| {
+                    let server = self.server.clone();
+                    let acceptance = AccessAcceptance { request: id, grant: signed.digest(), server, time: now };
+                    SignedDocument::sign(purpose::ACCESS_ACCEPTANCE, acceptance.to_bytes(), &key)
+                })
+            }
+            Decided::Rejected(_) => None,
+        };
+        let noted = Noted::AccessAnswered {
+            at: now.as_millis(),
+            decision: Kept::of(&decision),
+            acceptance: acceptance.as_ref().map(Kept::of),
+        };
+        self.audit.note_of(&member, &noted).await?;
+        if let Some(sent) = self.requests().sent.get_mut(&id) {
+            sent.answered(decision, acceptance)?;
+        }
+        Ok(())
     }
 
     /// Ends a grant: durable, then out of force, for running exchanges too.
@@ -407,7 +674,24 @@ impl AccessRights {
     }
 }
 
+/// Whether data may be asked for this purpose: it is on the instance's list, or the instance publishes none.
+pub(crate) fn may_be_granted(configuration: &Configuration, purpose: &str) -> Result<(), NotGranted> {
+    let listed = &configuration.purposes;
+    if listed.is_empty() || listed.keys().any(|known| known.as_str() == purpose) {
+        return Ok(());
+    }
+    let known: Vec<&str> = listed.keys().map(PurposeCode::as_str).collect();
+    let all = format!("the list is {}", known.join(", "));
+    Err(NotGranted::Unlisted { purpose: purpose.to_owned(), remedy: did_you_mean(purpose, known, &all) })
+}
+
 impl Proposal {
+    /// For purposes of the instance's list only, as it is now.
+    pub fn listed(self, configuration: &Configuration) -> Result<Listed, NotGranted> {
+        self.purposes.iter().try_for_each(|purpose| may_be_granted(configuration, purpose))?;
+        Ok(Listed(self))
+    }
+
     fn grant(self, number: GrantNumber, now: Time) -> Result<Grant, NotGranted> {
         let rule = |rule: &str| Err(NotGranted::Rule(rule.to_owned()));
         if self.methods.is_empty() || self.methods.len() > MAX_ITEMS {
@@ -436,23 +720,8 @@ impl Proposal {
             valid_from,
             valid_until: valid_from.saturating_add(u64::from(self.valid_days) * 86_400_000),
             per_second: self.per_second,
+            request: None,
         })
-    }
-}
-
-impl std::fmt::Display for Grant {
-    /// In a sentence without its end, for people.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |items: &BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
-        let (from, until) = (Time::from_millis(self.valid_from), Time::from_millis(self.valid_until));
-        write!(f, "grant {}: {} may call {}", self.number.0, self.consumer, self.provider)?;
-        write!(f, ", {}, for {}, from {from} until {until}", list(&self.methods), list(&self.purposes))
-    }
-}
-
-impl Grant {
-    fn is_valid(&self, now: Time) -> bool {
-        self.valid_from <= now.as_millis() && now.as_millis() < self.valid_until
     }
 }
 

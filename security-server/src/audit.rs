@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hex::FromHex;
 use journal::{Entry, Journal, Position, TreeIndex};
+use proto::access::SignedDocument;
 use proto::digest::Digest;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::record::{Kind, NONCE_BYTES, Record};
@@ -67,6 +70,51 @@ pub enum Noted {
         /// By whom.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Actor>,
+        /// The decision, where a request asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<Kept>,
+    },
+    /// A consumer's server asks for access.
+    AccessReceived {
+        /// When.
+        at: u64,
+        /// What it signed (PROTOCOL.md 19.1).
+        request: Kept,
+    },
+    /// An operator refused what a request asks.
+    AccessRejected {
+        /// When.
+        at: u64,
+        /// By whom.
+        by: Actor,
+        /// The decision.
+        decision: Kept,
+    },
+    /// A consumer countersigned a grant.
+    AccessAccepted {
+        /// When.
+        at: u64,
+        /// What it signed.
+        acceptance: Kept,
+    },
+    /// An operator asks a provider for access.
+    AccessSent {
+        /// When.
+        at: u64,
+        /// By whom.
+        by: Actor,
+        /// The request.
+        request: Kept,
+    },
+    /// The provider decided.
+    AccessAnswered {
+        /// When it was heard here.
+        at: u64,
+        /// The decision.
+        decision: Kept,
+        /// Our acceptance, where the grant is what was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        acceptance: Option<Kept>,
     },
     /// A grant ended before its time.
     Ended {
@@ -199,6 +247,33 @@ pub enum Noted {
     },
     /// A peer's log contradicts what this server holds of it. No refusal: the messages are in this log, and are evidence.
     Alarm(Alarm),
+}
+
+/// A signed document, as an entry holds it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// What was signed, base64.
+    pub document: String,
+    /// The key that signed it.
+    pub key: String,
+    /// Over its line and the document, base64.
+    pub signature: String,
+}
+
+impl Kept {
+    /// Of this document.
+    pub fn of(signed: &SignedDocument) -> Self {
+        let (document, signature) = (STANDARD.encode(&signed.document), STANDARD.encode(&signed.signature));
+        Self { document, key: signed.key.to_string(), signature }
+    }
+
+    /// The document.
+    pub fn read(&self) -> Result<SignedDocument, serde_json::Error> {
+        let bytes = |text: &str| STANDARD.decode(text).map(Bytes::from).map_err(serde::de::Error::custom);
+        let key = self.key.parse().map_err(serde::de::Error::custom)?;
+        Ok(SignedDocument { document: bytes(&self.document)?, key, signature: bytes(&self.signature)? })
+    }
 }
 
 /// A setting that changed.

@@ -4,6 +4,7 @@
 //! Read `exchange.rs` first: it is the life of one exchange, in order. Everything else hangs off it.
 
 pub mod accepted_clock;
+pub mod access_requests;
 pub mod access_rights;
 pub mod announce;
 pub mod asking;
@@ -21,6 +22,7 @@ pub mod exchange;
 mod fields;
 mod files;
 pub mod forward;
+mod gathered_writes;
 pub mod global_configuration;
 pub mod join;
 pub mod keys;
@@ -78,6 +80,7 @@ use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Current, Mirror, Registry, Store};
 use crate::lanes::Lanes;
+use crate::listen::clients::health::Places;
 use crate::listen::clients::json::{Limits, Translation};
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
@@ -117,6 +120,8 @@ pub struct SecurityServer {
     pub quotas: Quotas,
     /// How often peers may ask how our log goes on.
     pub(crate) questions: Quotas,
+    /// How often peers may ask for access, and what became of it.
+    pub(crate) requests: Quotas,
     /// Heads of peers whose signatures held.
     pub verified_heads: VerifiedHeads,
     /// Where every message goes first.
@@ -133,6 +138,8 @@ pub struct SecurityServer {
     content: listings::Content,
     /// What translates JSON at the clients' doors.
     translation: Translation,
+    /// Who asks at the clients' doors how it is.
+    health: Places,
     own: Arc<Own>,
     configuration: Arc<Current>,
     clock: Clock,
@@ -276,6 +283,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         audit,
         quotas: Quotas::of_each(quota::SEALED_REFUSALS),
         questions: Quotas::of_each(quota::QUESTIONS),
+        requests: Quotas::of_each(quota::ACCESS_REQUESTS),
         verified_heads: VerifiedHeads::shown_to(witness),
         message_log,
         peers: Peers::new(Arc::clone(&tls)),
@@ -284,6 +292,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         renewal: settings.renewal,
         content: listings::Content::default(),
         translation: Translation::within(settings.json),
+        health: Places::default(),
         own: settings.identity,
         configuration,
         clock: settings.clock,
@@ -327,6 +336,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
     tides.spawn(note_the_alarms(Arc::clone(&server), alarms, last.clone()));
     tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(access_requests::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();

@@ -13,16 +13,19 @@ use proto::identifier::SubsystemId;
 use proto::refusal::{Code, Language};
 use proto::registration::Malformed;
 use proto::time::Time;
+use security_server::access_requests::{Asking, Shown, ShownRequests};
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::lanes::Lanes;
+use security_server::listen::operators::access::{Approving, Rejecting};
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
 use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::listings::elements::{ElementLines, ElementShown, Reuse};
 use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
 use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::{Failed, Operator, encoded};
+use security_server::shown::AccessList;
 use security_server::usage::{
     Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, Publish, Services, What,
 };
@@ -176,10 +179,35 @@ async fn access(access: Access) -> Result<Exit, Ended> {
         Access::End { number, reason, server, changing } => {
             change(&server, changing, &format!("/v1/grants/{number}/end"), &Ending { reason }, shown::ended).await
         }
-        Access::List { server, reading } => {
-            let grants: Grants = ask(&server, "/v1/grants").await?;
-            show(reading.json, &grants, || shown::grants(&grants));
+        Access::List { sent: true, server, reading } => {
+            let sent: ShownRequests = ask(&server, "/v1/access/requests/sent").await?;
+            show(reading.json, &sent, || shown::requests_sent(&sent, Paint::out()));
             Ok(Exit::Ok)
+        }
+        Access::List { sent: false, server, reading } => {
+            let Grants { grants } = ask(&server, "/v1/grants").await?;
+            let ShownRequests { requests } = ask(&server, "/v1/access/requests").await?;
+            let list = AccessList { grants, requests };
+            show(reading.json, &list, || shown::access(&list, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Access::Request { what, provider, consumer, purpose, legal_basis, until, server, changing } => {
+            let until = until.map(Time::as_millis);
+            let asking = Asking { what, provider, consumer, purpose, legal_basis, until };
+            change(&server, changing, "/v1/access/requests", &asking, shown::request).await
+        }
+        Access::Show { request, server, reading } => {
+            let shown: Shown = ask(&server, &format!("/v1/access/requests/{}", encoded(&request))).await?;
+            show(reading.json, &shown, || shown::request(&shown, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        Access::Approve { request, until, server, changing } => {
+            let path = format!("/v1/access/requests/{}/approve", encoded(&request));
+            change(&server, changing, &path, &Approving { until: until.map(Time::as_millis) }, shown::granted).await
+        }
+        Access::Reject { request, reason, server, changing } => {
+            let path = format!("/v1/access/requests/{}/reject", encoded(&request));
+            change(&server, changing, &path, &Rejecting { reason }, shown::request).await
         }
         Access::Why { consumer, provider, method, purpose, server, reading } => {
             let query = format!(
@@ -241,6 +269,16 @@ async fn services(services: Services) -> Result<Exit, Ended> {
                 return Ok(Exit::Ok);
             }
             show(reading.json, &found, || shown::source(&found));
+            Ok(Exit::Ok)
+        }
+        Services::Openapi { service, subsystem, server, reading } => {
+            let path = format!("/v1/services/{service}/openapi{}", of(subsystem).unwrap_or_default());
+            let mut document: serde_json::Value = ask(&server, &path).await?;
+            let configuration = Configuration::read(&server.config).map_err(|error| Ended::new(error.exit(), error))?;
+            if let Some(door) = configuration.first_door() {
+                document["servers"] = serde_json::json!([{ "url": door }]);
+            }
+            show(reading.json, &document, || format!("{document:#}\n"));
             Ok(Exit::Ok)
         }
     }

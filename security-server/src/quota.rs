@@ -41,6 +41,9 @@ impl Bucket {
 /// Proofs of consistency that one peer may ask for: a burst, and a second's worth.
 pub const QUESTIONS: (f64, f64) = (64.0, 1.0);
 
+/// Questions about access that one peer may put: a burst, and a second's worth. Each may be about another request.
+pub const ACCESS_REQUESTS: (f64, f64) = (256.0, 4.0);
+
 /// What each peer may make us do.
 #[derive(Debug)]
 pub struct Quotas {

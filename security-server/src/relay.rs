@@ -10,16 +10,18 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
+use proto::access::MAX_ACCESS_BYTES;
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
-use proto::transport::{self, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, MAX_JOINED_BYTES};
+use proto::transport::{self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, MAX_JOINED_BYTES};
 use proto::wire::relay as wire;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::body::{self, Outgoing};
 use crate::forward::AnswerFuture;
+use crate::gathered_writes::GatheredWrites;
 use crate::listen::MAX_EXCHANGES_WITH_PEER;
 use crate::message_log::{Sealed, Source};
 use crate::request::{self, NoResponse};
@@ -29,7 +31,7 @@ use crate::{fields, lanes};
 
 /// How long a peer may take until its connection is up: TCP, TLS and its HTTP/2 settings.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a peer may take to prove that its log contains a head.
+/// How long a peer may take to prove that its log contains a head, or to say how a request stands.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that could not be reached, or took nothing, is asked last for so long.
 pub const AVOID_FOR: Duration = Duration::from_secs(10);
@@ -551,18 +553,38 @@ impl Peers {
         target: &Target,
         held: &wire::SignedHead,
     ) -> Result<wire::Joined, NotAnswered> {
+        self.ask_alone(target, CONSISTENCY_PATH, held, MAX_JOINED_BYTES).await
+    }
+
+    /// Asks a provider's server for access, and what became of a request (PROTOCOL.md 19).
+    pub(crate) async fn ask_for_access(
+        self: &Arc<Self>,
+        target: &Target,
+        asked: &wire::AccessAsked,
+    ) -> Result<wire::AccessAnswered, NotAnswered> {
+        self.ask_alone(target, ACCESS_PATH, asked, MAX_ACCESS_BYTES).await
+    }
+
+    /// Puts a question that is one message, of which the answer is one message of so many bytes at the most.
+    async fn ask_alone<A: prost::Message + Default>(
+        self: &Arc<Self>,
+        target: &Target,
+        path: &'static str,
+        question: &impl prost::Message,
+        most: usize,
+    ) -> Result<A, NotAnswered> {
         let asked = tokio::time::timeout(ASK_TIMEOUT, async {
             let up = self.connection(target).await?;
             let (mut sender, body) = body::outgoing(None);
             let mut request = Request::new(body);
             *request.method_mut() = http::Method::POST;
-            *request.uri_mut() = target.uri(CONSISTENCY_PATH);
+            *request.uri_mut() = target.uri(path);
             request.headers_mut().insert(http::header::CONTENT_TYPE, fields::GRPC);
             request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
             let again = async || self.connection(target).await.map(|up| up.requests);
             let response = request::ask(up.requests, request, again);
             let said = async {
-                let _ = sender.data(transport::encode_alone(held)).await;
+                let _ = sender.data(transport::encode_alone(question)).await;
                 let _ = sender.finish(None);
             };
             let (response, ()) = tokio::join!(response, said);
@@ -575,7 +597,7 @@ impl Peers {
             if head.status != http::StatusCode::OK || status.is_some() {
                 return Err(NotAnswered::Refused(format!("gRPC status {}", status.unwrap_or_default())));
             }
-            read_alone(body, MAX_JOINED_BYTES).await
+            read_alone(body, most).await
         });
         asked.await.unwrap_or_else(|_| Err(NotAnswered::Broke(format!("no answer within {ASK_TIMEOUT:?}"))))
     }
@@ -593,7 +615,7 @@ impl Peers {
             .keep_alive_timeout(crate::listen::KEEP_ALIVE)
             .keep_alive_while_idle(true);
         let (requests, connection) = builder
-            .handshake(hyper_util::rt::TokioIo::new(stream))
+            .handshake(hyper_util::rt::TokioIo::new(GatheredWrites::new(stream)))
             .await
             .map_err(|error| Unreachable::Http { address: address(), error })?;
         let (peers, peer) = (Arc::downgrade(self), target.server.clone());

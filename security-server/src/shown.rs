@@ -5,10 +5,11 @@ use proto::catalogue::Part;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::access_requests::{Shown, ShownRequests};
 use crate::access_rights::Grant;
 use crate::listen::operators::keys::Keys;
 use crate::listen::operators::registration::Registered;
-use crate::listen::operators::{Accepted, Changed, Grants, Records, Status, Verdict};
+use crate::listen::operators::{Accepted, Changed, Records, Status, Verdict};
 use crate::listings::elements::{AskedCounts, ElementLine, ElementLines, ElementShown, Reuse};
 use crate::listings::{Published, ServiceLines, ServiceShown, Source};
 use crate::lookout::Room;
@@ -68,12 +69,87 @@ pub fn status(status: &Status, paint: Paint) -> String {
     text
 }
 
-/// The grants.
-pub fn grants(grants: &Grants) -> String {
-    if grants.grants.is_empty() {
-        return "No grant: nobody may call anything here. Grant access: security-server access grant --help".to_owned();
+/// What `access list` shows: who asks, and who may.
+#[derive(Serialize)]
+pub struct AccessList {
+    /// In the order of their numbers.
+    pub grants: Vec<Grant>,
+    /// The oldest first.
+    pub requests: Vec<Shown>,
+}
+
+/// Who asks for access, and the grants.
+pub fn access(list: &AccessList, paint: Paint) -> String {
+    let waiting: Vec<&Shown> = list.requests.iter().filter(|request| request.standing == "waiting").collect();
+    let asked = waiting.iter().map(|asked| {
+        let id = named(asked);
+        let next = format!("   next      access approve {id}, or access reject {id} --reason TEXT\n");
+        format!("{}{next}", request(asked, paint))
+    });
+    let mut parts: Vec<String> = asked.collect();
+    if list.grants.is_empty() {
+        parts.push(
+            "No grant: nobody may call anything here. Grant access: security-server access grant --help".to_owned(),
+        );
     }
-    grants.grants.iter().map(grant).collect::<Vec<_>>().join("\n")
+    parts.extend(list.grants.iter().map(grant));
+    parts.join("\n")
+}
+
+/// What was asked of others.
+pub fn requests_sent(sent: &ShownRequests, paint: Paint) -> String {
+    if sent.requests.is_empty() {
+        return "Nothing was asked of others. Ask for access: security-server access request --help".to_owned();
+    }
+    sent.requests.iter().map(|each| request(each, paint)).collect::<Vec<_>>().join("\n")
+}
+
+fn named(request: &Shown) -> &str {
+    request.request.get(..12).unwrap_or(&request.request)
+}
+
+/// An access request, and what became of it.
+pub fn request(request: &Shown, paint: Paint) -> String {
+    let list = |items: &std::collections::BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
+    let standing = match request.standing.as_str() {
+        "granted" => paint.good("granted"),
+        "waiting" => paint.doubtful("waiting"),
+        other => paint.bad(other),
+    };
+    let Shown { consumer, provider, purpose, legal_basis, asked_at, until, .. } = request;
+    let mut text = format!(
+        "{}  {standing}  {consumer} asks to call {provider}\n   methods   {}\n   purpose   {purpose}\n   law       \
+         {legal_basis}\n   asked     {asked_at}, until {until}\n",
+        named(request),
+        list(&request.methods)
+    );
+    if request.made == Some(false) {
+        text += "   the same was asked before, and waits: this is that request\n";
+    }
+    if let Some(received) = &request.received_at {
+        text += &format!("   received  {received}\n");
+    }
+    if let Some(at) = request.at.as_ref().filter(|_| request.standing == "waiting") {
+        text += &format!("   waits at  {at}: its admin decides\n");
+    }
+    if let Some(why) = &request.hindered {
+        text += &format!("   {} {why}; it is tried again every minute\n", paint.doubtful("hindered "));
+    }
+    if let Some(decided) = &request.decided_at {
+        text += &format!("   decided   {decided}\n");
+    }
+    if let Some(reason) = &request.reason {
+        text += &format!("   reason    {reason}\n");
+    }
+    if let Some(granted) = &request.grant {
+        let signed = if request.countersigned { "countersigned by the consumer" } else { "not countersigned" };
+        text += &format!("   granted   until {}, {signed}\n", Time::from_millis(granted.valid_until));
+    }
+    if !request.differs.is_empty() {
+        let differs = format!("it differs from what was asked in {}", request.differs.join(", "));
+        text += &format!("   {}\n", paint.doubtful(&differs));
+    }
+    text
 }
 
 fn grant(grant: &Grant) -> String {

@@ -72,7 +72,39 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "access list",
         does: Does::Reads,
-        examples: &["security-server access list", "security-server access list --json"],
+        examples: &["security-server access list", "security-server access list --sent --json"],
+    },
+    Command {
+        name: "access request",
+        does: Does::Changes,
+        examples: &[
+            "security-server access request /civil.v1.Births/Register \\\n      \
+             --purpose birth-registration --legal-basis \"Law on civil status, article 13\"",
+            "security-server access request civil.v1.Births --provider VN/GOV/moj/civil-registry \\\n      \
+             --purpose birth-registration --legal-basis \"Law on civil status, article 13\" \\\n      \
+             --until 2027-12-31T00:00:00Z --dry-run",
+        ],
+    },
+    Command {
+        name: "access show",
+        does: Does::Reads,
+        examples: &["security-server access show 3f1c0d5e9a7b", "security-server access show 3f1c0d5e9a7b --json"],
+    },
+    Command {
+        name: "access approve",
+        does: Does::Changes,
+        examples: &[
+            "security-server access approve 3f1c0d5e9a7b --dry-run",
+            "security-server access approve 3f1c0d5e9a7b --until 2027-06-30T00:00:00Z",
+        ],
+    },
+    Command {
+        name: "access reject",
+        does: Does::Changes,
+        examples: &[
+            "security-server access reject 3f1c0d5e9a7b --reason \"the law names another agency\"",
+            "security-server access reject 3f1c0d5e9a7b --reason \"no law names you\" --dry-run",
+        ],
     },
     Command {
         name: "access why",
@@ -327,6 +359,14 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "services openapi",
+        does: Does::Reads,
+        examples: &[
+            "security-server services openapi civil.v1.Births > births.json",
+            "security-server services openapi civil.v1.Births --subsystem VN/GOV/moj/civil-registry",
+        ],
+    },
+    Command {
         name: "elements",
         does: Does::Groups,
         examples: &["security-server elements list birth", "security-server elements duplicates"],
@@ -577,8 +617,76 @@ pub enum Access {
         #[command(flatten)]
         changing: Changing,
     },
-    /// Show the grants.
+    /// Ask another member for access. Its admin decides; the answer comes back by itself.
+    Request {
+        /// A method, /package.Service/Method, or a service with all of its methods, package.Service.
+        what: String,
+        /// Whose service it is, where several members offer it, or nobody lists it.
+        #[arg(long)]
+        provider: Option<SubsystemId>,
+        /// Which subsystem of ours would call, where this server hosts several.
+        #[arg(long)]
+        consumer: Option<SubsystemId>,
+        /// For what: a purpose of the instance's list.
+        #[arg(long)]
+        purpose: String,
+        /// The law that allows it.
+        #[arg(long)]
+        legal_basis: Text,
+        /// Until when, like 2027-12-31T00:00:00Z; a year from now if not given.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Show one access request, and what became of it.
+    Show {
+        /// Its name, or its first letters, as `access list` shows it.
+        request: String,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How it is shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Grant just what a request asks. Signed, recorded, then in force at once; the consumer countersigns it.
+    Approve {
+        /// Its name, or its first letters, as `access list` shows it.
+        request: String,
+        /// Until an earlier time than was asked.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Refuse what a request asks, and say why.
+    Reject {
+        /// Its name, or its first letters, as `access list` shows it.
+        request: String,
+        /// Why: the consumer reads it.
+        #[arg(long)]
+        reason: Text,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Show who asks for access, and the grants; or what we asked of others.
     List {
+        /// What was asked of others from here, and how it stands.
+        #[arg(long)]
+        sent: bool,
         /// Which server.
         #[command(flatten)]
         server: ConfigurationFile,
@@ -692,6 +800,20 @@ pub enum Services {
         #[command(flatten)]
         server: ConfigurationFile,
         /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Write a service as an OpenAPI 3.1 document: what this server's door for clients takes for it as JSON.
+    Openapi {
+        /// Its full name.
+        service: ServiceName,
+        /// Who offers it, where several do.
+        #[arg(long)]
+        subsystem: Option<SubsystemId>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// It is one JSON object either way; --json writes it in one line.
         #[command(flatten)]
         reading: Reading,
     },

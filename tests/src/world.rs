@@ -133,6 +133,7 @@ impl World {
             name: "Example".into(),
             authorities: vec![authority_certificate],
             timestamping: Vec::new(),
+            purposes: Vec::new(),
         };
 
         let (service, heard) = Parrot::serve().await;

@@ -409,6 +409,7 @@ impl Country {
             name: "A country".into(),
             authorities: Vec::new(),
             timestamping: Vec::new(),
+            purposes: Vec::new(),
         };
         let view = View { instance, members: vec![member("m0")], revoked: Vec::new(), catalogue: Vec::new() };
         let publication = Publication::first(&keys, &Thresholds::SANDBOX, &view, NOW).unwrap();

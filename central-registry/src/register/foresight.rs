@@ -63,6 +63,14 @@ impl Register {
             Event::Maintained { server, notice: None } => format!("say that {server} is back from maintenance"),
             Event::Hosted { subsystem, server } => format!("let {server} speak for {subsystem}"),
             Event::Unhosted { subsystem, server } => format!("let {server} speak for {subsystem} no more"),
+            Event::PurposeSet { purpose } => {
+                let known = self.purposes().iter().any(|each| each.purpose == purpose.purpose);
+                let what = if known { "say of the purpose" } else { "let data be asked for the purpose" };
+                format!("{what} {}: \"{}\", \"{}\"", purpose.purpose, purpose.en, purpose.vi)
+            }
+            Event::PurposeRemoved { purpose, .. } => {
+                format!("let nobody be granted anything for {purpose} any more; grants that name it go on to their end")
+            }
             Event::Leaving { member, reason } => format!("note that {member} asks to leave: \"{reason}\""),
             Event::Removed { what, .. } => format!("remove {what} for good: nobody ever gets its name again"),
             Event::Confirmed { command } => {

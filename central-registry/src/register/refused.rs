@@ -4,6 +4,7 @@ use catalogue::Undescribed;
 use proto::catalogue::{ServiceName, Version};
 use proto::digest::Digest;
 use proto::identifier::{MemberId, ServerId, SubsystemId};
+use proto::purposes::PurposeCode;
 use proto::registration::{Malformed, Registered, RequestId, Text};
 use proto::signature::KeyId;
 use proto::time::Time;
@@ -105,6 +106,17 @@ pub enum Refused {
         /// One that is near, or where to look.
         remedy: String,
     },
+    /// The purpose is not on the list.
+    #[error("there is no purpose {purpose} on the list; {remedy}")]
+    NoPurpose {
+        /// As asked.
+        purpose: PurposeCode,
+        /// One that is near, or where to look.
+        remedy: String,
+    },
+    /// The purpose lacks a text.
+    #[error("{0}")]
+    PurposeUntold(String),
     /// There is no such subsystem.
     #[error("there is no subsystem {subsystem}; {remedy}")]
     NoSubsystem {

@@ -121,6 +121,7 @@ fn description(country: &Country, told: &story::Told) -> serde_json::Value {
         },
         "exchange": told.exchange,
         "refused": told.refused.as_str(),
+        "granted": told.granted,
         "evidence": told.evidence,
         "anchor": told.anchor,
         "eligibility": INSURANCE.subsystem(),

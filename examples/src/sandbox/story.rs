@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use proto::refusal::Code;
+use security_server::access_requests::{Asking, Shown, ShownRequests};
+use security_server::listen::operators::access::Approving;
+use security_server::listen::operators::{Changed, Ending};
 use security_server::listings::{self, Unlisted};
 use security_server::operate::Operator;
 use tokio::sync::mpsc;
@@ -36,6 +39,8 @@ pub struct Told {
     pub exchange: String,
     /// The code of the refused call.
     pub refused: Code,
+    /// The access request that was granted, and ended again.
+    pub granted: String,
     /// The evidence file of the conversation.
     pub evidence: PathBuf,
     /// The anchor that it was verified with.
@@ -48,8 +53,9 @@ pub async fn tell(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Told>
     let asked_again = collected_once(country, tell).await?;
     let exchange = conversation(country, &filed.personal_number, tell).await?;
     let refused = refusal(country, tell).await?;
+    let granted = asked_for(country, tell).await?;
     let (evidence, anchor) = proof(country, &exchange, tell).await?;
-    Ok(Told { filed, asked_again, exchange, refused, evidence, anchor })
+    Ok(Told { filed, asked_again, exchange, refused, granted, evidence, anchor })
 }
 
 /// A parent types each field once; what an agency knows is asked of that agency.
@@ -148,6 +154,41 @@ async fn refusal(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Code> 
     tell("a call that nobody granted");
     tell(&format!("  {code}: {}", refused.message()));
     Ok(code)
+}
+
+/// Access is asked for and granted over the bus; then the same call passes. It is ended again: another story begins as this
+/// one did.
+async fn asked_for(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<String> {
+    let portal = Operator::of(&country.server(PORTAL).configuration)?;
+    let provider = Operator::of(&country.server(POPULATION).configuration)?;
+    let asking = Asking {
+        what: "/population.v1.People/Get".into(),
+        provider: None,
+        consumer: None,
+        purpose: PURPOSE.into(),
+        legal_basis: "the example country's law on civil status, article 7".parse()?,
+        until: None,
+    };
+    let asked: Shown = portal.post("/v1/access/requests", &asking).await?;
+    let inbox: ShownRequests = provider.read("/v1/access/requests").await?;
+    let came = inbox.requests.iter().find(|request| request.request == asked.request);
+    let came = came.context("the request is at the provider, whose admin decides")?;
+    tell("access, asked for and granted");
+    tell(&format!("  {} asks {} for {}: {}", came.consumer, came.provider, came.purpose, came.legal_basis));
+    let decision = format!("/v1/access/requests/{}/approve", asked.request);
+    let granted: Changed = provider.post(&decision, &Approving::default()).await?;
+    let mut people = PeopleClient::new(country.line(PORTAL, POPULATION, PURPOSE)?.line());
+    let father = people.get(GetRequest { personal_number: FATHER.into() }).await.context("what is granted passes")?;
+    let shown: Shown = portal.read(&format!("/v1/access/requests/{}", asked.request)).await?;
+    ensure!(
+        shown.standing == "granted" && shown.countersigned,
+        "the answer came back, and is countersigned: {shown:?}"
+    );
+    let name = father.into_inner().full_name;
+    tell(&format!("  granted as asked, countersigned by the portal's server; the call passes: {name}"));
+    let ending = Ending { reason: "the example is over".into() };
+    provider.post::<Changed>(&format!("/v1/grants/{}/end", granted.grant.number.0), &ending).await?;
+    Ok(asked.request)
 }
 
 fn code_of(refused: &Status) -> Result<Code> {

@@ -17,6 +17,7 @@ use super::{Configuration, Member, Server, SigningCertificate, Standing, Timesta
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use crate::purposes::{MAX_PURPOSES, PurposeDocument, Purposes, TextMissing};
 use crate::registration::{Address, Text};
 use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
@@ -60,6 +61,9 @@ pub struct InstanceDocument {
     /// The timestamping authorities that are approved, in the order in which servers ask them. None: nothing is stamped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timestamping: Vec<TimestampingDocument>,
+    /// For what data may be asked. None: there is no list, and a provider names any purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub purposes: Vec<PurposeDocument>,
 }
 
 /// A timestamping authority that the instance approves.
@@ -263,6 +267,9 @@ pub enum Refused {
         /// What is wrong with it.
         rule: &'static str,
     },
+    /// A purpose that not everybody could read.
+    #[error("{INSTANCE_PATH}: {0}")]
+    Purpose(#[from] TextMissing),
     /// A signing certificate whose key is not P-256.
     #[error("{member}: a signing certificate's key is not P-256, the one kind that seals")]
     NotASigningKey {
@@ -305,6 +312,7 @@ pub struct GovernedInstance {
     id: InstanceId,
     authorities: Vec<Vec<u8>>,
     timestamping: Vec<TimestampingAuthority>,
+    purposes: Purposes,
 }
 
 /// When a version was signed, until when it holds, and what it is called.
@@ -336,6 +344,7 @@ impl Configuration {
             authentication: BTreeMap::new(),
             authorities: instance.authorities.clone(),
             timestamping: instance.timestamping.clone(),
+            purposes: instance.purposes.clone(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
             catalogue: catalogue.map(|document| (document.member.clone(), Arc::clone(document))).collect(),
@@ -416,8 +425,9 @@ impl InstanceDocument {
             certificate(INSTANCE_PATH, "authority's", authority)?;
         }
         let timestamping = timestamping(document.timestamping)?;
+        let purposes = purposes(&document.purposes)?;
         let authorities = document.authorities.into_iter().map(|Der(der)| der).collect();
-        Ok(GovernedInstance { id: document.instance, authorities, timestamping })
+        Ok(GovernedInstance { id: document.instance, authorities, timestamping, purposes })
     }
 
     /// The document's bytes: the same document always has the same.
@@ -468,9 +478,9 @@ impl RegisteredMember {
 }
 
 impl GovernedInstance {
-    /// Its identifier, the DER of its authorities, and its timestamping authorities.
-    pub(super) fn into_parts(self) -> (InstanceId, Vec<Vec<u8>>, Vec<TimestampingAuthority>) {
-        (self.id, self.authorities, self.timestamping)
+    /// Its identifier, the DER of its authorities, its timestamping authorities, and its purposes.
+    pub(super) fn into_parts(self) -> (InstanceId, Vec<Vec<u8>>, Vec<TimestampingAuthority>, Purposes) {
+        (self.id, self.authorities, self.timestamping, self.purposes)
     }
 }
 
@@ -502,6 +512,18 @@ fn timestamping(listed: Vec<TimestampingDocument>) -> Result<Vec<TimestampingAut
             policy.map(|policy| timestamp::policy(&policy).ok_or_else(|| wrong("its policy is no object identifier")));
         let approved = Approved { name: name.to_string(), certificate: certificate.0, policy: policy.transpose()? };
         meant.push(TimestampingAuthority { approved, address });
+    }
+    Ok(meant)
+}
+
+fn purposes(listed: &[PurposeDocument]) -> Result<Purposes, Refused> {
+    within(INSTANCE_PATH, "purposes", listed.len(), 0, MAX_PURPOSES)?;
+    let mut meant = Purposes::new();
+    for document in listed {
+        if meant.insert(document.purpose.clone(), document.meaning()?).is_some() {
+            let what = format!("the purpose {}", document.purpose);
+            return Err(Refused::Twice { path: INSTANCE_PATH.into(), what });
+        }
     }
     Ok(meant)
 }
@@ -842,11 +864,37 @@ mod tests {
                 name: "A country".into(),
                 authorities,
                 timestamping: Vec::new(),
+                purposes: Vec::new(),
             };
             InstanceDocument::parse(&document.to_bytes())
         };
         assert!(with(MAX_AUTHORITIES).is_ok());
         assert!(matches!(with(MAX_AUTHORITIES + 1), Err(Refused::Limit { .. })));
+    }
+
+    #[test]
+    fn purposes_that_are_too_many_or_listed_twice_or_without_a_text_are_refused() {
+        let purpose = |number: usize| PurposeDocument {
+            purpose: format!("purpose-{number}").parse().unwrap(),
+            en: "To test".into(),
+            vi: "Kiểm thử".into(),
+        };
+        let with = |purposes: Vec<PurposeDocument>| {
+            let document = InstanceDocument {
+                instance: "VN".parse().unwrap(),
+                name: "A country".into(),
+                authorities: Vec::new(),
+                timestamping: Vec::new(),
+                purposes,
+            };
+            InstanceDocument::parse(&document.to_bytes()).map(|read| read.purposes.len())
+        };
+        assert_eq!(with((0..MAX_PURPOSES).map(purpose).collect()), Ok(MAX_PURPOSES));
+        assert!(matches!(with((0..=MAX_PURPOSES).map(purpose).collect()), Err(Refused::Limit { .. })));
+        assert!(matches!(with(vec![purpose(1), purpose(1)]), Err(Refused::Twice { .. })));
+        let silent = PurposeDocument { vi: String::new(), ..purpose(1) };
+        let refused = with(vec![silent]).unwrap_err().to_string();
+        assert!(refused.contains("purpose-1") && refused.contains("Vietnamese"), "{refused}");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Excerpt {
         walk.roots().map_err(at("8.2.1"))?;
         let signed_at = walk.timestamp().map_err(at("8.2.2"))?;
         walk.snapshot().map_err(at("8.2.3"))?;
-        let (instance, authorities, timestamping) = walk.instance().map_err(at("8.2.4"))?.into_parts();
+        let (instance, authorities, timestamping, purposes) = walk.instance().map_err(at("8.2.4"))?.into_parts();
         let timestamp = walk.set.timestamp().expect("it was verified above");
         let mut configuration = Configuration {
             instance,
@@ -71,6 +71,7 @@ impl Excerpt {
             authentication: Default::default(),
             authorities,
             timestamping,
+            purposes,
             revoked: BTreeSet::new(),
             last_heads: Default::default(),
             catalogue: Default::default(),

@@ -10,12 +10,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use command_line::{Exit, Progress, Reading, file_remedy, say, show};
 use journal::{Directory, Entry, ReadError, Verified};
+use proto::access::{AccessAcceptance, AccessDecision, AccessRequest, Decided};
 use proto::record::{Genesis, Kind};
 use proto::signature::{KeyId, PublicKey, purpose};
 use proto::time::Time;
 use serde_json::{Value, json};
 
-use super::{Actor, Alarm, Finding, Noted, Past, digest};
+use super::{Actor, Alarm, Finding, Kept, Noted, Past, digest};
 use crate::config::{Configuration, NoConfiguration};
 use crate::global_configuration::{Store, StoreError};
 use crate::join::{AUDIT_LOG, CERTIFICATES, GLOBAL_CONFIGURATION};
@@ -232,6 +233,20 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
             );
             (*at, what, by.as_ref())
         }
+        Noted::AccessReceived { at, request } => (Some(*at), format!("was asked for access: {}", asked(request)), None),
+        Noted::AccessSent { at, by, request } => (Some(*at), format!("asked for access: {}", asked(request)), Some(by)),
+        Noted::AccessRejected { at, by, decision } => {
+            (Some(*at), format!("rejected an access request: {}", decided(decision)), Some(by))
+        }
+        Noted::AccessAnswered { at, decision, acceptance } => {
+            let accepted = if acceptance.is_some() { ", and countersigned it" } else { "" };
+            (Some(*at), format!("heard of an access request: {}{accepted}", decided(decision)), None)
+        }
+        Noted::AccessAccepted { at, acceptance } => {
+            let read = acceptance.read().ok().and_then(|it| AccessAcceptance::parse(&it.document).ok());
+            let request = read.map_or_else(|| "?".to_owned(), |it| it.request.to_string());
+            (Some(*at), format!("the consumer countersigned the grant of its request {request}"), None)
+        }
         Noted::Ended { number, at, reason, by } => (Some(*at), format!("ended grant {number}: {reason}"), by.as_ref()),
         Noted::Started { at, version, changed, .. } => {
             let changes = changed.iter().map(|change| {
@@ -293,6 +308,20 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
     }
 }
 
+fn asked(request: &Kept) -> String {
+    let read =
+        request.read().ok().and_then(|it| AccessRequest::parse(&it.document).ok().map(|read| (it.digest(), read)));
+    read.map_or_else(|| "a request that cannot be read".to_owned(), |(id, request)| format!("{request} (request {id})"))
+}
+
+fn decided(decision: &Kept) -> String {
+    match decision.read().ok().and_then(|it| AccessDecision::parse(&it.document).ok()) {
+        Some(AccessDecision { request, decided: Decided::Rejected(reason), .. }) => format!("{request}: {reason}"),
+        Some(AccessDecision { request, .. }) => format!("{request} is granted"),
+        None => "a decision that cannot be read".to_owned(),
+    }
+}
+
 /// What a verification found.
 pub struct Found {
     journal: Verified,
@@ -347,7 +376,7 @@ impl<'k> Entries<'k> {
 
     fn check(&mut self, noted: &Noted) -> Option<String> {
         match noted {
-            Noted::Granted { grant, key, signature, .. } => {
+            Noted::Granted { grant, key, signature, decision, .. } => {
                 self.grants += 1;
                 let read = || {
                     let (document, signature) = (STANDARD.decode(grant).ok()?, STANDARD.decode(signature).ok()?);
@@ -363,13 +392,31 @@ impl<'k> Entries<'k> {
                     Some(known) if known.verify(&signed, &signature).is_err() => {
                         Some("a grant whose signature does not hold".into())
                     }
-                    Some(_) => None,
+                    Some(_) => self.check_own("a decision", purpose::ACCESS_DECISION, decision.as_ref()),
                 }
+            }
+            Noted::AccessRejected { decision, .. } => {
+                self.check_own("a decision", purpose::ACCESS_DECISION, Some(decision))
+            }
+            Noted::AccessSent { request, .. } => {
+                self.check_own("an access request", purpose::ACCESS_REQUEST, Some(request))
+            }
+            Noted::AccessAnswered { acceptance, .. } => {
+                self.check_own("an acceptance", purpose::ACCESS_ACCEPTANCE, acceptance.as_ref())
             }
             Noted::Started { settings, .. } if *settings != digest(&self.past.settings) => {
                 Some("the settings of a start are not those that all differences make".into())
             }
             _ => None,
+        }
+    }
+
+    /// What this server itself signed, where it is there.
+    fn check_own(&self, what: &str, line: &str, kept: Option<&Kept>) -> Option<String> {
+        let Ok(signed) = kept?.read() else { return Some(format!("{what} that cannot be read")) };
+        match self.keys.find(&signed.key) {
+            None => Some(format!("{what} signed by the key {}, of which no certificate is here", signed.key)),
+            Some(key) => signed.signed_by(line, &key).err().map(|_| format!("{what} whose signature does not hold")),
         }
     }
 

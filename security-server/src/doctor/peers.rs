@@ -313,6 +313,7 @@ mod tests {
             authentication: BTreeMap::new(),
             authorities: Vec::new(),
             timestamping: Vec::new(),
+            purposes: Default::default(),
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
             catalogue: Default::default(),

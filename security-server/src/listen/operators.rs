@@ -1,6 +1,7 @@
 //! The operators' door: health, readiness and counters for anyone who can reach it; grants, evidence and status for who
 //! holds the operators' token. HTTP, on loopback unless the admin says otherwise.
 
+pub mod access;
 pub mod keys;
 pub mod registration;
 pub mod services;
@@ -65,6 +66,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/exchanges", get(search))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .merge(access::routes())
         .merge(keys::routes())
         .merge(services::routes())
         .merge(registration::routes())
@@ -290,6 +292,7 @@ async fn grant(
 ) -> Result<Response, Problem> {
     door.hosts(&proposal.provider)?;
     let note = door.unknown(&proposal.consumer);
+    let proposal = proposal.listed(&door.server.configuration.load())?;
     if asked.dry_run {
         let grant = door.server.access_rights.foreseen_grant(proposal, door.server.clock.now()).await?;
         return Ok(
@@ -605,8 +608,10 @@ impl From<tokio::task::JoinError> for Problem {
 impl From<NotGranted> for Problem {
     fn from(not_granted: NotGranted) -> Self {
         let status = match not_granted {
-            NotGranted::Rule(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            NotGranted::Unknown { .. } => StatusCode::NOT_FOUND,
+            NotGranted::Rule(_) | NotGranted::Unlisted { .. } | NotGranted::NotAsked(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            NotGranted::Unknown { .. } | NotGranted::NoRequest { .. } => StatusCode::NOT_FOUND,
             NotGranted::Ended(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, not_granted.to_string())

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use proto::access::MAX_ACCESS_BYTES;
 use proto::consistency::SignedHead;
 use proto::identifier::ExchangeId;
 use proto::message::Cause;
 use proto::refusal::Code;
 use proto::signature::KeyId;
-use proto::transport::{self, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, MAX_SIGNED_HEAD_BYTES};
+use proto::transport::{
+    self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, MAX_SIGNED_HEAD_BYTES,
+};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +63,7 @@ async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incom
         (&http::Method::POST, EXCHANGE_PATH) => open(server, key, request.into_body()).await,
         (&http::Method::POST, FETCH_PATH) => fetch(server, key, request.into_body()).await,
         (&http::Method::POST, CONSISTENCY_PATH) => join(server, key, request.into_body()).await,
+        (&http::Method::POST, ACCESS_PATH) => access(server, key, request.into_body()).await,
         // Version negotiation: what this server does not know is unimplemented, and the peer may do without it.
         _ => {
             let unimplemented = [(fields::GRPC_STATUS, http::HeaderValue::from_static("12"))];
@@ -148,14 +152,41 @@ async fn join(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Resul
     asked.signed_by(&ours).map_err(BareRefusal::unproven)?;
     let joined = server.joined(member, asked.head).await.map_err(BareRefusal::unproven)?;
     drop(permit);
+    Ok(alone(joined))
+}
+
+/// What a consumer asks to be granted, and what became of it (PROTOCOL.md 19.2).
+async fn access(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
+    // Step 1: "The connection's key is that of a registered server, which asks within its quota."
+    let peer = server.moment().in_force().ok().and_then(|configuration| configuration.authenticated(&key).cloned());
+    let Some(peer) = peer else {
+        return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
+    };
+    if !server.requests.within(&peer) {
+        return Err(BareRefusal::new(Code::TooManyExchanges, "it asks too often for access"));
+    }
+    let permit = server.permit_to_fetch().map_err(|code| BareRefusal::new(code, "to ask for access"))?;
+    let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::read_alone(body, MAX_ACCESS_BYTES)).await;
+    let Ok(Ok(asked)) = asked else { return Err(BareRefusal::unproven("the stream holds no request")) };
+    // In a task of its own: a peer that hangs up must not leave the log and what is known of it apart.
+    let taking = Arc::clone(server);
+    let answer = tokio::spawn(async move { taking.answer_about_access(peer, asked).await }).await;
+    let answer =
+        answer.map_err(BareRefusal::unproven)?.map_err(|ended| BareRefusal::new(Code::LogEnded, ended.to_string()))?;
+    drop(permit);
+    Ok(alone(answer))
+}
+
+/// An answer that is one message.
+fn alone(answer: impl prost::Message + 'static) -> Response<Outgoing> {
     let (mut sender, outgoing) = body::outgoing(None);
     tokio::spawn(tokio::time::timeout(FETCH_TIMEOUT, async move {
-        if sender.data(transport::encode_alone(&joined)).await.is_ok() {
+        if sender.data(transport::encode_alone(&answer)).await.is_ok() {
             let ok = HeaderMap::from_iter([(fields::GRPC_STATUS, http::HeaderValue::from_static("0"))]);
             let _ = sender.finish(Some(ok));
         }
     }));
-    Ok(streaming(outgoing))
+    streaming(outgoing)
 }
 
 fn streaming(body: Outgoing) -> Response<Outgoing> {

@@ -230,6 +230,7 @@ message Counted { uint64 number = 1 [(causeway.element) = "birth.count", (causew
     said.words(&format!("{why} {PURPOSE} {at}"), &["allowed by", "1  VN/GOV/portal/one-stop"]).await;
     said.words(&format!("{why} marriage {at}"), &["not allowed: GRANT_PURPOSE"]).await;
     said.object("security-server access why", &format!("{why} marriage {at}")).await;
+    asked_for(&two, &mut said).await;
     said.object("security-server access end", &end).await;
     said.words(&format!("{why} {PURPOSE} {at}"), &["not allowed: GRANT_MISSING"]).await;
 
@@ -267,6 +268,59 @@ message Counted { uint64 number = 1 [(causeway.element) = "birth.count", (causew
     }
 }
 
+/// A purpose is listed, access is asked for over the bus, granted, and refused.
+async fn asked_for(two: &Two, said: &mut Said<'_>) {
+    let (at, portal) = (format!("--config {}", two.moj.file()), format!("--config {}", two.portal.file()));
+    let list = format!("central-registry purposes list {AS_ADMIN}");
+    said.words(&list, &["No list of purposes yet"]).await;
+    let set = |code: &str| format!("central-registry purposes set {code} --en Testing --vi Kiểm-thử {AS_ADMIN}");
+    let silent = two.instance.run(&format!("central-registry purposes set {PURPOSE} --en Testing {AS_ADMIN}")).await;
+    assert!(silent.code == Some(2) && silent.err.contains("no text in Vietnamese"), "{silent:?}");
+    let foreseen = two.instance.run(&format!("{} --dry-run", set(PURPOSE))).await.well();
+    assert!(foreseen.contains("let data be asked for the purpose"), "{foreseen}");
+    said.words(&list, &["No list of purposes yet"]).await;
+    said.object("central-registry purposes set", &set(PURPOSE)).await;
+    two.instance.run(&set("marriage")).await.well();
+    said.object("central-registry purposes list", &list).await;
+    let remove = format!("central-registry purposes remove marriage --reason over {AS_ADMIN}");
+    said.object("central-registry purposes remove", &remove).await;
+    let gone = two.instance.run(&remove).await;
+    assert_eq!(gone.code, Some(6), "{gone:?}");
+
+    let request = |method: &str| {
+        format!(
+            "security-server access request /echo.v1.Echo/{method} --provider {} --purpose {PURPOSE} --legal-basis law {portal}",
+            two.moj.subsystem
+        )
+    };
+    let foreseen = two.instance.run(&format!("{} --dry-run", request("Both"))).await.well();
+    assert!(foreseen.contains("VN/GOV/portal/one-stop asks to call"), "{foreseen}");
+    said.words(&format!("security-server access list --sent {portal}"), &["Nothing was asked of others"]).await;
+    said.object("security-server access request", &request("Both")).await;
+    let asked = two.instance.run(&format!("{} --json", request("Hang"))).await.json();
+    let id = asked["request"].as_str().unwrap().to_owned();
+    let came = two.instance.run(&format!("security-server access list --json {at}")).await.json();
+    let other = came["requests"].as_array().unwrap().iter().find(|each| each["request"] != id.as_str()).unwrap();
+    let other = other["request"].as_str().unwrap().to_owned();
+    said.words(&format!("security-server access list {at}"), &["waiting", "access approve", &id[..12]]).await;
+    said.object("security-server access list", &format!("security-server access list {at}")).await;
+    said.object("security-server access show", &format!("security-server access show {id} {portal}")).await;
+    let approve = format!("security-server access approve {id} {at}");
+    let foreseen = two.instance.run(&format!("{approve} --dry-run")).await.well();
+    assert!(foreseen.contains("make grant"), "{foreseen}");
+    said.object("security-server access approve", &approve).await;
+    let reject = format!("security-server access reject {other} --reason no-law {at}");
+    let foreseen = two.instance.run(&format!("{reject} --dry-run")).await.well();
+    assert!(foreseen.contains("the consumer reads \"no-law\""), "{foreseen}");
+    said.object("security-server access reject", &reject).await;
+    let sent = format!("security-server access list --sent {portal}");
+    said.words(&sent, &["granted", "countersigned by the consumer", "rejected", "no-law"]).await;
+    let late = two.instance.run(&approve).await;
+    assert!(late.code == Some(6) && late.err.contains("granted already"), "{late:?}");
+    let none = two.instance.run(&format!("security-server access approve 000000000000 {at}")).await;
+    assert!(none.code == Some(6) && none.err.contains("access list"), "{none:?}");
+}
+
 /// A service is published, found and read.
 async fn catalogued(two: &Two, said: &mut Said<'_>, publish: &str) {
     said.object("security-server services publish", publish).await;
@@ -291,6 +345,11 @@ async fn catalogued(two: &Two, said: &mut Said<'_>, publish: &str) {
     )
     .await;
     said.object("security-server services proto", &proto).await;
+    let openapi = format!("security-server services openapi births.v1.Births {at}");
+    let door = format!("\"url\": \"http://{}\"", two.portal.clients);
+    said.words(&openapi, &["\"openapi\": \"3.1.0\"", "\"/births.v1.Births/Count\"", &door]).await;
+    let document = two.instance.run(&format!("{openapi} --json")).await.json();
+    assert!(document["components"]["schemas"]["births.v1.Counted"].is_object(), "{document}");
     two.instance.run(&format!("{proto} --descriptors births.binpb")).await.well();
     let written = fs::read(two.instance.path("births.binpb")).unwrap();
     assert_eq!(catalogue::Described::read(&written).unwrap().services(), ["births.v1.Births"]);
@@ -396,6 +455,8 @@ impl Said<'_> {
         }
         // A file of traffic has a page of its own.
         known.remove("security-server evidence traffic");
+        // OpenAPI is a format of its own.
+        known.remove("security-server services openapi");
         // Doctors, audits, backups, ceremonies, revocations, wrong clocks and second persons have tests of their own.
         let elsewhere = [" doctor", " audit ", " backup ", " ceremony ", " revoke", " clock ", " confirm"];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));

@@ -339,7 +339,79 @@ mutants! {
         tampering::a_provider_answers_what_was_asked_and_nothing_else;
     }
 
+    "proto/src/access.rs" {
+        "access rights" "a grant is good before its first day"
+        "self.valid_from <= now.as_millis()" => "true",
+        refusals::what_is_not_granted_is_refused_with_a_seal;
+
+        "access rights" "a grant is good after its last day"
+        "now.as_millis() < self.valid_until" => "true",
+        standing::a_grant_whose_time_is_over_lets_no_further_message_through;
+    }
+
+    "security-server/src/access_requests.rs" {
+        "access requests" "a member asks in another's name"
+        "request.server != *peer || !configuration.hosts(peer, &request.consumer)" => "false",
+        access_requests::what_is_not_the_consumers_own_signed_timely_request_is_refused_by_name_and_not_kept;
+
+        "access requests" "a request is taken in for a subsystem that is hosted elsewhere"
+        "!configuration.hosts(&self.id, &request.provider)" => "false",
+        access_requests::what_is_not_the_consumers_own_signed_timely_request_is_refused_by_name_and_not_kept;
+
+        "access requests" "a request that nobody signed so is taken in"
+        "signed.signed_by(purpose::ACCESS_REQUEST, key).map_err(|_| NotTaken::Signature)?;" => "",
+        access_requests::what_is_not_the_consumers_own_signed_timely_request_is_refused_by_name_and_not_kept;
+
+        "access requests" "a request that lapsed is taken in"
+        "!request.is_timely(moment.now())" => "false",
+        access_requests::what_is_not_the_consumers_own_signed_timely_request_is_refused_by_name_and_not_kept;
+
+        "access requests" "a request for a purpose that is not listed is taken in"
+        "may_be_granted(configuration, request.purpose.as_str()).map_err(|_| NotTaken::PurposeUnlisted)?;" => "",
+        access_requests::what_is_not_the_consumers_own_signed_timely_request_is_refused_by_name_and_not_kept;
+
+        "access requests" "a member fills the inbox of another"
+        "of_member < MAX_OPEN_OF_MEMBER && waiting().count() < MAX_OPEN" => "true",
+        access_requests::a_flood_of_requests_ends_at_the_members_limit_and_a_decision_makes_room;
+
+        "access requests" "a word about another grant countersigns this one"
+        "read.request != id || read.server != *peer || granted != Some(read.grant)" => "false",
+        access_requests::only_the_consumers_own_word_of_just_this_grant_countersigns_it;
+
+        "access requests" "anybody countersigns for the consumer"
+        "signed.signed_by(purpose::ACCESS_ACCEPTANCE, key).map_err(|_| NotTaken::NotAccepted)?;" => "",
+        access_requests::only_the_consumers_own_word_of_just_this_grant_countersigns_it;
+
+        "access requests" "a decision about another request is believed"
+        "if read.request != id {" => "if !{awake} && read.request != id {",
+        access_requests::a_decision_that_the_provider_did_not_sign_for_this_request_is_not_believed;
+
+        "access requests" "a decision that the provider did not sign is believed"
+        "signed.signed_by(purpose::ACCESS_DECISION, key).map_err(|_| \"the signature of its decision does not hold\")?;" => "",
+        access_requests::a_decision_that_the_provider_did_not_sign_for_this_request_is_not_believed;
+
+        "access requests" "a grant that the provider did not sign is believed"
+        "grant.signed_by(purpose::GRANT, key).map_err(|_| \"the signature of its grant does not hold\")?;" => "",
+        access_requests::a_decision_that_the_provider_did_not_sign_for_this_request_is_not_believed;
+    }
+
     "security-server/src/access_rights.rs" {
+        "access requests" "more is granted than was asked"
+        "until > request.until || until <= now" => "false",
+        access_requests::what_is_asked_and_approved_is_granted_countersigned_and_called_and_nothing_more;
+
+        "access requests" "a purpose that left the list is granted"
+        "may_be_granted(configuration, request.purpose.as_str())?;" => "",
+        access_requests::an_unlisted_purpose_is_neither_asked_for_nor_granted;
+
+        "access requests" "a grant that differs from what was asked is countersigned"
+        "request.differs(&grant, id).is_empty()" => "true",
+        access_requests::a_shorter_grant_is_shown_as_another_and_not_countersigned;
+
+        "access rights" "a purpose that is not on the list is granted"
+        "self.purposes.iter().try_for_each(|purpose| may_be_granted(configuration, purpose))?;" => "",
+        access_requests::an_unlisted_purpose_is_neither_asked_for_nor_granted;
+
         "access rights" "the grant of another consumer will do"
         "view.by_path.get(&key)" => "view.by_path.iter().find(|((_, path), _)| *path == key.1).map(|(_, numbers)| numbers)",
         access::thousands_of_random_questions_are_decided_alike_by_access_why_and_by_the_door;
@@ -359,14 +431,6 @@ mutants! {
         "access rights" "a grant is good at any time"
         "!grant.is_valid(now)" => "false",
         refusals::what_is_not_granted_is_refused_with_a_seal;
-
-        "access rights" "a grant is good before its first day"
-        "self.valid_from <= now.as_millis()" => "true",
-        refusals::what_is_not_granted_is_refused_with_a_seal;
-
-        "access rights" "a grant is good after its last day"
-        "now.as_millis() < self.valid_until" => "true",
-        standing::a_grant_whose_time_is_over_lets_no_further_message_through;
 
         "access rights" "a running exchange does not see that its grant's time is over"
         "is_some_and(|grant| grant.is_valid(now))" => "is_some_and(|grant| {awake} || grant.is_valid(now))",
