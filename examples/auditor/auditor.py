@@ -2,7 +2,7 @@
 """Verifies evidence of a Causeway exchange, with the anchor and nothing else. Written from PROTOCOL.md alone, whose
 steps the findings name; it shares no code with the servers. Standard library and `cryptography` only."""
 
-import argparse, base64, hashlib, hmac, json, re, sys, unicodedata
+import argparse, base64, hashlib, hmac, io, json, re, sys, unicodedata, zipfile
 from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -750,6 +750,84 @@ def check_places(messages, timestamps):
     return stamps, under
 
 
+# ---- 7.20 and 7.21 an archive of evidence
+
+SCRIPT = "79225cc04d53a74b0fdb94d5c04229cf53039765a7d99e20f6c012780b47fc96"  # SHA-256 of verify.sh
+NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
+
+
+def write_archive(files):
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name in sorted(files):
+            listed = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            listed.create_system, listed.external_attr = 3, 0o100644 << 16
+            archive.writestr(listed, files[name])
+    return written.getvalue()
+
+
+def read_archive(data):
+    """7.20: the files by name. There is one way to write them: whatever a reader could take otherwise differs from it."""
+    need(len(data) <= 1 << 30, "7.20", "the archive is too long")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            listed = archive.infolist()
+            need(len(listed) <= 65535 and sum(each.file_size for each in listed) <= len(data), "7.20", "too much in it")
+            need(all(each.compress_type == zipfile.ZIP_STORED and each.flag_bits == 0 for each in listed), "7.20", "not stored")
+            names = [each.filename for each in listed]
+            need(all(len(name) <= 512 and re.fullmatch(NAME, name) for name in names), "7.20", "a name of a file")
+            need(len(set(names)) == len(names), "7.20", "a name stands twice")
+            files = {each.filename: archive.read(each) for each in listed}
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError, OverflowError):
+        raise Invalid("7.20", "not a zip") from None
+    need(write_archive(files) == data, "7.20", "a zip of another form")
+    need("evidence.json" in files, "7.20", "evidence.json is not there")
+    return files
+
+
+def pem(certificate_):
+    text = base64.b64encode(certificate_).decode()
+    lines = "".join(text[at:at + 64] + "\n" for at in range(0, len(text), 64))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n".encode()
+
+
+def in_path(read):
+    with_ = {name: "".join(f"with {hash_.hex()}\n" for hash_ in read[name]) for name in ("record_path", "commit_path")}
+    return (f"record {read['record']} of {read['records']}\n{with_['record_path']}"
+            f"commit {read['commit']}\n{with_['commit_path']}")
+
+
+def check_archive(files, configuration, messages, timestamps, approved, members):
+    """7.21: each file is the one that the evidence makes; evidence.json, which was judged, and the script as they are."""
+    need(len(messages) <= 5000, "7.21", "too many messages for an archive")
+    need(all(len(name) <= 512 and re.fullmatch(NAME, name) for name in configuration), "7.21", "a name in configuration")
+    made = {f"configuration/{name}": data for name, data in configuration.items()}
+    made["evidence.json"], script = files["evidence.json"], files.get("verify.sh", b"")
+    need(sha256(script).hex() == SCRIPT, "7.21", "another verify.sh")
+    made["verify.sh"] = script
+    for number, message in enumerate(messages):
+        at, seal, route = f"messages/{number:05}/", decode("Seal", message["seal"]), message["read"]["route"]
+        made |= {f"{at}{name}.bin": message[name] for name in ("header", "seal", "genesis", "payload", "place") if name in message}
+        made |= {at + "nonce.bin": seal["nonce"], at + "head.txt": seal["head"], at + "signature.der": seal["signature"],
+                 at + "path.txt": f"key {seal['key'].hex()}\n{in_path(seal)}".encode()}
+        member = member_of(route["consumer" if message["read"]["direction"] == REQUEST else "provider"])
+        of_key = members[member][1][seal["key"]][1].public_bytes(serialization.Encoding.DER)
+        made[f"keys/{seal['key'].hex()}.pem"] = pem(of_key)
+        if "place" in message:
+            place = decode("Place", message["place"])
+            kind = "received" if place["received"] else "sent"
+            made[at + "place-nonce.bin"] = place["nonce"]
+            made[at + "place.txt"] = f"timestamp {place['timestamp']}\nkind {kind}\n{in_path(place)}".encode()
+    for number, data in enumerate(timestamps):
+        at, stamp = f"timestamps/{number:05}/", read_stamp(data)
+        made |= {at + "stamp.bin": data, at + "head.txt": stamp["head"], at + "token.der": stamp["token"]}
+    if timestamps:
+        made["timestamping.pem"] = b"".join(pem(unbase64(each["certificate"], "8.3")) for each in approved)
+    made["manifest.txt"] = "".join(f"{sha256(made[name]).hex()}  {name}\n" for name in sorted(made)).encode()
+    other = sorted(name for name in made.keys() | files.keys() if made.get(name) != files.get(name))
+    need(not other, "7.21", f"{(other or [''])[0]} is not what evidence.json makes it")
+
+
 # ---- 16.3 timestamps: a token of RFC 3161 is CMS signed data in DER
 
 INTEGER, OCTETS, OID, TIME, SEQUENCE, SET, TAGGED = 0x02, 0x04, 0x06, 0x18, 0x30, 0x31, 0xA0
@@ -1026,6 +1104,8 @@ def verify(evidence, anchor, findings):
         findings.append({"step": step, "subject": subject, "verdict": "holds"})
         return result
 
+    archive = judge("7.20", "the archive", read_archive, evidence) if evidence.startswith(b"PK\3\4") else None
+    evidence = archive["evidence.json"] if archive else evidence
     exchange, holder, files, messages, timestamps = judge("7.1", "the file", read_evidence, evidence)
     judge("7.2", "headers", read_headers, exchange, messages)
     judge("7.3", "directions", check_exchange, holder, messages)
@@ -1047,13 +1127,15 @@ def verify(evidence, anchor, findings):
     stamps, under = judge("7.18", "places", check_places, messages, timestamps)
     times = [judge("7.19", f"timestamp {n}", check_token, stamp["token"], stamp["head"], approved, revoked)
              for n, stamp in enumerate(stamps)]
+    if archive:
+        judge("7.21", "the archive's files", check_archive, archive, files, messages, timestamps, approved, members)
     return [told + more for told, more in zip(sentences(groups), said_of_time(messages, under, times))]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("verify", help="verify an evidence file")
+    command = commands.add_parser("verify", help="verify an evidence file, or an archive of one")
     command.add_argument("evidence", type=Path)
     command.add_argument("--anchor", type=Path, required=True, help="the root document of the global configuration")
     command.add_argument("--json", action="store_true")

@@ -2,6 +2,8 @@
 //!
 //! Verifying never panics, whatever the bytes: they come from one of the parties.
 
+pub mod archive;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
@@ -23,6 +25,7 @@ use crate::signature::KeyId;
 use crate::timestamp::{self, NotATimestamp, Stamped};
 use crate::transport::MAX_SKEW;
 use crate::wire::relay as wire;
+use crate::zip;
 
 /// What an evidence file calls its form.
 pub const FORMAT: &str = "causeway/v1/evidence";
@@ -168,35 +171,52 @@ impl EvidenceFile {
     /// Reads a file's form (PROTOCOL.md 7.1).
     pub fn parse(file: &[u8]) -> Result<Self, NotEvidence> {
         if file.len() > MAX_EVIDENCE_BYTES {
-            return Err(NotEvidence(format!("{} bytes, and at most {MAX_EVIDENCE_BYTES} are taken", file.len())));
+            return Err(NotEvidence::file(format!("{} bytes, and at most {MAX_EVIDENCE_BYTES} are taken", file.len())));
         }
-        let file: Self = serde_json::from_slice(file).map_err(|error| NotEvidence(error.to_string()))?;
+        let file: Self = serde_json::from_slice(file).map_err(|error| NotEvidence::file(error.to_string()))?;
         if file.format != FORMAT {
-            return Err(NotEvidence(format!("its format is {:?} and not {FORMAT:?}", file.format)));
+            return Err(NotEvidence::file(format!("its format is {:?} and not {FORMAT:?}", file.format)));
         }
         let exchange: Option<ExchangeId> = file.exchange.parse().ok();
         if exchange.is_none_or(|exchange| exchange.to_string() != file.exchange) {
-            return Err(NotEvidence(format!("{:?} is no exchange: 32 lower-case digits are wanted", file.exchange)));
+            return Err(NotEvidence::file(format!(
+                "{:?} is no exchange: 32 lower-case digits are wanted",
+                file.exchange
+            )));
         }
         if file.messages.is_empty() || file.messages.len() > MAX_MESSAGES {
-            return Err(NotEvidence(format!("it has {} messages, 1 to {MAX_MESSAGES} are taken", file.messages.len())));
+            return Err(NotEvidence::file(format!(
+                "it has {} messages, 1 to {MAX_MESSAGES} are taken",
+                file.messages.len()
+            )));
         }
         if file.timestamps.as_ref().is_some_and(|listed| listed.is_empty() || listed.len() > file.messages.len()) {
-            return Err(NotEvidence("its timestamps are none, or more than its messages".into()));
+            return Err(NotEvidence::file("its timestamps are none, or more than its messages"));
         }
         Ok(file)
     }
 }
 
-/// Bytes that are no evidence file (PROTOCOL.md 7.1).
+/// Bytes that are no evidence file (PROTOCOL.md 7.1), and no archive of one (7.20).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is no evidence file: {0}")]
-pub struct NotEvidence(String);
+#[error("this is no evidence file: {why}")]
+pub struct NotEvidence {
+    step: &'static str,
+    why: String,
+}
 
 impl NotEvidence {
+    fn file(why: impl Into<String>) -> Self {
+        Self { step: "7.1", why: why.into() }
+    }
+
+    fn archive(why: impl std::fmt::Display) -> Self {
+        Self { step: "7.20", why: format!("an archive was given, and {why}") }
+    }
+
     /// The step of PROTOCOL.md that refuses.
     pub fn step(&self) -> &'static str {
-        "7.1"
+        self.step
     }
 }
 
@@ -270,18 +290,35 @@ impl Report {
     }
 }
 
-/// Verifies an evidence file with the anchor and nothing else (PROTOCOL.md 7). Bytes that are no evidence file are an
-/// error; whatever else is wrong is a finding.
+/// Verifies an evidence file, or an archive of one, with the anchor and nothing else (PROTOCOL.md 7). Bytes that are neither
+/// are an error; whatever else is wrong is a finding.
 pub fn verify(file: &[u8], anchor: &[u8]) -> Result<Report, NotEvidence> {
-    let file = EvidenceFile::parse(file)?;
+    if !zip::is_one(file) {
+        return Ok(judged(&EvidenceFile::parse(file)?, anchor, None).0);
+    }
+    // 7.20: "It is a zip of one form, with an evidence file in it."
+    let files = zip::read(&Bytes::copy_from_slice(file)).map_err(NotEvidence::archive)?;
+    let json = files.get(archive::EVIDENCE);
+    let json = json.ok_or_else(|| NotEvidence::archive(format!("{} is not in it", archive::EVIDENCE)))?;
+    Ok(judged(&EvidenceFile::parse(json)?, anchor, Some((json, &files))).0)
+}
+
+/// Judges a file, with the bytes of it and the files of its archive where it came in one. Gives the excerpt of the
+/// configuration too, where every step holds.
+fn judged(file: &EvidenceFile, anchor: &[u8], archive: Option<(&Bytes, &zip::Files)>) -> (Report, Option<Excerpt>) {
     let mut judge = Judge::default();
     // The judge has written down why, wherever there is nothing to go on with.
-    let (proven, of_time) = judge.proven(&file, anchor).filter(|_| !judge.refused()).unwrap_or_default();
+    let found = judge.proven(file, anchor, archive).filter(|_| !judge.refused());
+    let (excerpt, proven, of_time) = match found {
+        Some((excerpt, proven, of_time)) => (Some(excerpt), proven, of_time),
+        None => Default::default(),
+    };
     let mut not_proven: Vec<String> = of_time.into_iter().chain(NOT_PROVEN.map(str::to_owned)).collect();
     if proven.is_empty() {
         not_proven.insert(0, "anything: a step was refused".into());
     }
-    Ok(Report { exchange: file.exchange, holder: file.holder, findings: judge.findings, proven, not_proven })
+    let (exchange, holder) = (file.exchange.clone(), file.holder.clone());
+    (Report { exchange, holder, findings: judge.findings, proven, not_proven }, excerpt)
 }
 
 /// Writes down what each step finds.
@@ -299,7 +336,12 @@ struct Read<'f> {
 
 impl Judge {
     /// What is proven, and what of the messages' times is not.
-    fn proven(&mut self, file: &EvidenceFile, anchor: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
+    fn proven(
+        &mut self,
+        file: &EvidenceFile,
+        anchor: &[u8],
+        archive: Option<(&Bytes, &zip::Files)>,
+    ) -> Option<(Excerpt, Vec<String>, Vec<String>)> {
         self.holds("7.1", "file", format!("an evidence file of {} messages", file.messages.len()));
         let messages = self.headers(file)?;
         self.sequences(file, &messages)?;
@@ -308,9 +350,30 @@ impl Judge {
         let payloads = self.payloads(&messages)?;
         self.one_root_each(&seals)?;
         let times = self.times(file, &messages, excerpt.configuration())?;
+        if let Some((json, files)) = archive {
+            self.archive(json, file, files, excerpt.configuration())?;
+        }
         let mut proven = sentences(&messages, &seals, payloads);
         let of_time = said_of_time(&messages, &times, &mut proven);
-        Some((proven, of_time))
+        Some((excerpt, proven, of_time))
+    }
+
+    /// 7.21: "Each of its files is the one that the evidence file makes."
+    fn archive(
+        &mut self,
+        json: &[u8],
+        file: &EvidenceFile,
+        found: &zip::Files,
+        configuration: &Configuration,
+    ) -> Option<()> {
+        match archive::files(json, file, configuration) {
+            Err(why) => self.refuse("7.21", "archive", why),
+            Ok(made) => match archive::difference(found, &made) {
+                Some((name, why)) => self.refuse("7.21", &name, why),
+                None => self.holds("7.21", "archive", format!("{} files, as the evidence file makes them", made.len())),
+            },
+        }
+        self.go_on(())
     }
 
     /// 7.2: "Every header is canonical and well formed, and names the exchange."

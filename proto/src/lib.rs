@@ -27,6 +27,7 @@ pub mod time;
 pub mod timestamp;
 pub mod traffic;
 pub mod transport;
+pub mod zip;
 
 /// The messages of `causeway/**/*.proto`, as generated: raw, to be parsed into meant values at the door.
 #[allow(missing_docs, clippy::all)]

@@ -4,6 +4,8 @@
 // A vector that does not read is a failure of its test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/changes.rs"]
+mod changes;
 #[path = "support/facts.rs"]
 mod facts;
 
@@ -201,7 +203,7 @@ fn every_evidence_file_proves_what_it_should_or_nothing() {
             Some(text) => text.to_owned(),
             None => {
                 let mut file: Value = serde_json::from_slice(&read(input["file"].as_str().unwrap())).unwrap();
-                input["changes"].as_array().unwrap().iter().for_each(|change| apply(&mut file, change));
+                input["changes"].as_array().unwrap().iter().for_each(|change| changes::apply(&mut file, change));
                 file.to_string()
             }
         };
@@ -225,21 +227,6 @@ fn any_byte_of_an_evidence_file_may_be_changed_and_nothing_else_is_proven() {
         // What is no evidence file proves nothing.
         let Ok(report) = evidence::verify(&other, &anchor) else { continue };
         assert!(report.proven.is_empty() || report.proven == good.proven, "byte {at}");
-    }
-}
-
-/// Sets or removes one place of a file.
-fn apply(file: &mut Value, change: &Value) {
-    let (last, way) = change["at"].as_array().unwrap().split_last().unwrap();
-    let place = way.iter().fold(file, |place, step| match step {
-        Value::String(name) => &mut place[name.as_str()],
-        step => &mut place[number(step) as usize],
-    });
-    match (last, change.get("set")) {
-        (Value::String(name), Some(value)) => place[name.as_str()] = value.clone(),
-        (Value::String(name), None) => _ = place.as_object_mut().unwrap().remove(name).unwrap(),
-        (at, Some(value)) => place[number(at) as usize] = value.clone(),
-        (at, None) => panic!("an entry of a list is never removed alone: {at}"),
     }
 }
 

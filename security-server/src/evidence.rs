@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use journal::Entry;
+use proto::evidence::archive::{self, NotArchived};
 use proto::evidence::{EvidenceFile, Kept, time_proven};
 use proto::head::Head;
 use proto::identifier::{ExchangeId, ServerId};
@@ -14,6 +15,7 @@ use proto::wire::relay as wire;
 use serde::Serialize;
 
 use crate::SecurityServer;
+use crate::global_configuration::StoreError;
 use crate::message_log::{OpenError, beside};
 
 /// A message out of the log, with what proves it.
@@ -110,6 +112,12 @@ pub enum NoEvidence {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The anchor cannot be read.
+    #[error(transparent)]
+    Anchor(#[from] StoreError),
+    /// It cannot be an archive.
+    #[error("no archive can be made of this evidence: {0}")]
+    Archive(#[from] NotArchived),
 }
 
 /// The evidence file of an exchange (PROTOCOL.md 7), with the first timestamps over its records. Reads the disk: not for the
@@ -135,6 +143,11 @@ pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) ->
     };
     let messages = logged.into_iter().map(kept).collect::<Result<_, NoEvidence>>()?;
     Ok(EvidenceFile::new(exchange, holder, &server.store.files(), messages)?.to_bytes())
+}
+
+/// An evidence file as an archive (PROTOCOL.md 7), verified before it is given out. Reads the disk: not for the message path.
+pub fn archive(server: &SecurityServer, file: &[u8]) -> Result<Vec<u8>, NoEvidence> {
+    Ok(archive::pack(file, &server.store.anchor()?)?)
 }
 
 /// The messages of the first opening among them, on the side that it stands on. An exchange id is the consumer's to

@@ -80,9 +80,18 @@ async fn run(what: What) -> Result<Exit, Ended> {
             show(reading.json, &found, || shown::exchanges(&found, Paint::out()));
             Ok(Exit::Ok)
         }
-        What::Evidence(Evidence::Get { id, server, reading: _ }) => {
-            let evidence = operator(&server)?.get(&format!("/v1/exchanges/{id}/evidence")).await.map_err(failed)?;
-            say(&String::from_utf8_lossy(&evidence));
+        What::Evidence(Evidence::Get { id, out, server, reading }) => {
+            let archive = out.as_ref().is_some_and(|out| out.extension().is_some_and(|ending| ending == "zip"));
+            let path = format!("/v1/exchanges/{id}/evidence?archive={archive}");
+            let evidence = operator(&server)?.get(&path).await.map_err(failed)?;
+            let Some(out) = out else {
+                say(&String::from_utf8_lossy(&evidence));
+                return Ok(Exit::Ok);
+            };
+            let unwritten = |error| Ended::new(Exit::Failed, format!("{}: {error}", out.display()));
+            std::fs::write(&out, &evidence).map_err(unwritten)?;
+            let written = serde_json::json!({ "file": out.display().to_string(), "bytes": evidence.len() });
+            show(reading.json, &written, || format!("{}: {} bytes", out.display(), evidence.len()));
             Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Contradiction { number, server, reading }) => {

@@ -147,7 +147,7 @@ pub const COMMANDS: &[Command] = &[
         name: "evidence get",
         does: Does::Reads,
         examples: &[
-            "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json",
+            "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f --out evidence.zip",
             "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
              --config moj/security-server.toml > evidence.json",
         ],
@@ -990,10 +990,14 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Write the evidence of an exchange to standard output.
+    /// Write the evidence of an exchange to standard output, or to a file.
     Get {
         /// The id, from `causeway-exchange` in any answer.
         id: ExchangeId,
+        /// Write it here: NAME.zip is an archive with all of it as files for `openssl`, and a `verify.sh` that uses them; NAME.json
+        /// is the evidence file alone.
+        #[arg(long, value_name = "FILE", value_parser = evidence_out)]
+        out: Option<PathBuf>,
         /// Which server.
         #[command(flatten)]
         server: ConfigurationFile,
@@ -1044,7 +1048,7 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Verify an evidence file, or a contradiction's, with nothing but the anchor. Asks nobody.
+    /// Verify evidence (a file or an archive), or a contradiction's proof, with nothing but the anchor. Asks nobody.
     Verify {
         /// The file.
         file: PathBuf,
@@ -1055,6 +1059,13 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
+}
+
+/// Where evidence is written, in the form that its name says.
+fn evidence_out(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let known = path.extension().is_some_and(|ending| ending == "zip" || ending == "json");
+    known.then_some(path).ok_or_else(|| "a name is wanted that ends in .zip or .json: it says in which form".to_owned())
 }
 
 /// How many exchanges are shown.

@@ -16,7 +16,7 @@ pub async fn ask(door: SocketAddr, request: http::request::Builder, body: String
     let response = requests.send_request(request).await.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8(body.to_vec()).unwrap())
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Asks as who holds the operators' token.

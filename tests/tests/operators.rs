@@ -29,6 +29,7 @@ async fn without_the_operators_token_nothing_is_told_or_done() {
         format!("/v1/access/why?consumer={consumer}&provider={provider}&method=/echo.v1.Echo/Unary&purpose={PURPOSE}");
     let grant = serde_json::to_string(&world.proposal(&["Unary"])).unwrap();
     let (record, evidence) = (format!("/v1/exchanges/{exchange}"), format!("/v1/exchanges/{exchange}/evidence"));
+    let archive = format!("{evidence}?archive=true");
     let routes = [
         ("GET", "/v1/status", String::new(), 200),
         ("GET", "/v1/grants", String::new(), 200),
@@ -38,6 +39,7 @@ async fn without_the_operators_token_nothing_is_told_or_done() {
         ("GET", "/v1/exchanges?result=answered", String::new(), 200),
         ("GET", record.as_str(), String::new(), 200),
         ("GET", evidence.as_str(), String::new(), 200),
+        ("GET", archive.as_str(), String::new(), 200),
         ("POST", "/v1/backup", r#"{"signing_keys":false}"#.to_owned(), 200),
     ];
     let basic = format!("Basic {OPERATORS_TOKEN}");

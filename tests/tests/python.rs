@@ -13,8 +13,9 @@ use bytes::Bytes;
 use catalogue::openapi::About;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use proto::evidence;
+use proto::evidence::{self, archive};
 use proto::message::Header;
+use proto::zip;
 use security_server::announce::{compiled, reflected};
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement};
@@ -332,6 +333,96 @@ async fn two_auditors_read_the_same_time_in_evidence_that_was_stamped_and_refuse
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_auditors_and_a_shell_verify_an_archive_and_refuse_every_other_zip() {
+    let mut world = World::new().await;
+    let tsa = Tsa::serve(&world, "tsa").await;
+    world.approve(vec![tsa.approved()]);
+    let seen = called(&world, "unary", world.fields()).await;
+    let exchange = field(&seen["metadata"], "causeway-exchange");
+    whole_evidence(&world, "portal", exchange).await;
+    world.quiet().await;
+    world.servers["portal"].server.stamp_the_heads().await.unwrap();
+    let file = serde_json::to_vec_pretty(&whole_evidence(&world, "portal", exchange).await).unwrap();
+    let good = archive::pack(&file, world.anchor()).unwrap();
+    assert!(evidence::verify(&good, world.anchor()).unwrap().holds());
+    let (found, refused) = audited_bytes(&good, world.anchor()).await;
+    assert_eq!(refused, None, "{found}");
+
+    let files = zip::read(&good.clone().into()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for (name, bytes) in &files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let pem = |der: &[u8]| {
+        let text = STANDARD.encode(der);
+        let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    };
+    let (ours, other) = (directory.path().with_extension("pem"), directory.path().with_extension("other.pem"));
+    fs::write(&ours, pem(world.instance.authorities[0].as_bytes())).unwrap();
+    fs::write(&other, &files["timestamping.pem"]).unwrap();
+    for (authority, code) in [(&ours, 0), (&other, 5)] {
+        let ran = Command::new("sh").arg(directory.path().join("verify.sh")).arg(authority).output().await.unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{}", told(&ran));
+    }
+    fs::remove_file(ours).unwrap();
+    fs::remove_file(other).unwrap();
+
+    let with = |change: &dyn Fn(&mut zip::Files)| {
+        let mut files = files.clone();
+        change(&mut files);
+        zip::write(&files).unwrap()
+    };
+    let twice = |from: &[u8], to: &[u8]| {
+        let mut bytes = good.clone();
+        for at in 0..bytes.len() - from.len() {
+            if bytes[at..].starts_with(from) {
+                bytes[at..at + to.len()].copy_from_slice(to);
+            }
+        }
+        bytes
+    };
+    for (what, bytes, step) in [
+        ("a byte more", [&good[..], b"x"].concat(), "7.20"),
+        ("cut off", good[..good.len() - 1].to_vec(), "7.20"),
+        ("a name that leads elsewhere", twice(b"messages/00000/head.txt", b"../sages/00000/head.txt"), "7.20"),
+        ("a name twice", twice(b"messages/00000/nonce.bin", b"messages/00001/nonce.bin"), "7.20"),
+        (
+            "another time",
+            {
+                let mut bytes = good.clone();
+                bytes[10] ^= 1;
+                bytes
+            },
+            "7.20",
+        ),
+        ("no evidence", with(&|files| _ = files.remove("evidence.json")), "7.20"),
+        ("a surplus file", with(&|files| _ = files.insert("note.txt".into(), Bytes::from_static(b"trust me"))), "7.21"),
+        ("a missing file", with(&|files| _ = files.remove("manifest.txt")), "7.21"),
+        ("another script", with(&|files| _ = files.insert("verify.sh".into(), Bytes::from_static(b"exit 0"))), "7.21"),
+        (
+            "another head",
+            with(&|files| {
+                files
+                    .insert("messages/00000/head.txt".into(), files["messages/00001/head.txt"].clone())
+                    .map_or((), drop)
+            }),
+            "7.21",
+        ),
+    ] {
+        let ours = match evidence::verify(&bytes, world.anchor()) {
+            Err(error) => Some(error.step().to_owned()),
+            Ok(report) => report.refused().map(|finding| finding.step.to_owned()),
+        };
+        assert_eq!(ours.as_deref(), Some(step), "{what}");
+        let (found, refused) = audited_bytes(&bytes, world.anchor()).await;
+        assert_eq!(refused.as_deref(), Some(step), "{what}: {found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_auditors_refuse_a_seal_with_one_byte_changed_at_the_same_step() {
     let world = World::new().await;
     let seen = called(&world, "unary", world.fields()).await;
@@ -425,9 +516,13 @@ async fn operators(world: &World, member: &str, path: &str) -> Value {
 
 /// What the auditor found, and the step that it refused, if it did.
 async fn audited(file: &Value, anchor: &[u8]) -> (Value, Option<String>) {
+    audited_bytes(&serde_json::to_vec(file).unwrap(), anchor).await
+}
+
+async fn audited_bytes(file: &[u8], anchor: &[u8]) -> (Value, Option<String>) {
     let directory = tempfile::tempdir().unwrap();
-    let (evidence, root_document) = (directory.path().join("evidence.json"), directory.path().join("root.json"));
-    fs::write(&evidence, serde_json::to_vec(file).unwrap()).unwrap();
+    let (evidence, root_document) = (directory.path().join("evidence"), directory.path().join("root.json"));
+    fs::write(&evidence, file).unwrap();
     fs::write(&root_document, anchor).unwrap();
     let mut auditor = python(&root("examples/auditor/auditor.py"));
     auditor.arg("verify").arg(&evidence).arg("--anchor").arg(&root_document).arg("--json");

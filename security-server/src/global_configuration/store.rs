@@ -217,6 +217,17 @@ impl Store {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.files().clone()
     }
 
+    /// The root that was handed over at joining. Reads the disk.
+    pub fn anchor(&self) -> Result<Bytes, StoreError> {
+        let digest = self.kept.lock().unwrap_or_else(PoisonError::into_inner).anchor.digest;
+        let path = self.directory.join(ANCHOR);
+        let bytes = std::fs::read(&path).map_err(|error| damaged(&path, error.to_string()))?;
+        match Digest::of(&[&bytes]) == digest {
+            true => Ok(bytes.into()),
+            false => Err(damaged(&path, format!("its bytes are not those that {CURRENT} names"))),
+        }
+    }
+
     /// The name of the root that would follow the newest one.
     pub fn next_root(&self) -> String {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.next_root()

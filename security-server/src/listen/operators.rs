@@ -33,7 +33,7 @@ use crate::SecurityServer;
 use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
 use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
-use crate::evidence::Line;
+use crate::evidence::{Line, NoEvidence};
 use crate::keys::ring::Use;
 use crate::lookout::Room;
 use crate::message_log::exchanges::{MAX_FOUND, Search};
@@ -509,14 +509,31 @@ async fn evidence(
     State(door): State<Door>,
     Operator(by): Operator,
     Path(exchange): Path<String>,
+    Query(Formed { archive }): Query<Formed>,
 ) -> Result<Response, Problem> {
     let records = found(&door, &exchange).await?;
     let id: ExchangeId = exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let server = Arc::clone(&door.server);
-    let file = tokio::task::spawn_blocking(move || crate::evidence::file(&server, id, &records)).await?;
-    let file = file.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let file = tokio::task::spawn_blocking(move || {
+        let file = crate::evidence::file(&server, id, &records)?;
+        if archive { crate::evidence::archive(&server, &file) } else { Ok(file) }
+    });
+    let file = file.await?.map_err(|error| match error {
+        NoEvidence::Archive(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        error => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    })?;
     door.note_read(by, "evidence", exchange).await?;
-    Ok(([("content-type", "application/json")], file).into_response())
+    let kind = if archive { "application/zip" } else { "application/json" };
+    Ok(([("content-type", kind)], file).into_response())
+}
+
+/// In which form evidence is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Formed {
+    /// As an archive.
+    #[serde(default)]
+    archive: bool,
 }
 
 /// What a backup is to hold.

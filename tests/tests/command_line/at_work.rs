@@ -392,6 +392,11 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     let object = two.instance.run(&format!("{get} --json")).await.json();
     assert!(object.is_object() && serde_json::from_str::<Value>(&file).is_ok_and(|file| alike(&file, &object)));
     fs::write(two.instance.path("evidence.json"), file).unwrap();
+    let archive = format!("{get} --out evidence.zip");
+    said.words(&archive, &["evidence.zip: ", " bytes"]).await;
+    said.object("security-server evidence get", &archive).await;
+    let verify = "security-server evidence verify evidence.zip --anchor registry/anchor.json";
+    said.words(verify, &["proven", &exchange]).await;
     let verify = "security-server evidence verify evidence.json --anchor registry/anchor.json";
     said.words(verify, &["proven", &exchange]).await;
     said.object("security-server evidence verify", verify).await;
@@ -449,8 +454,7 @@ impl Said<'_> {
             let speak = of.commands.iter().filter(|each| matches!(each.does, Does::Reads | Does::Changes));
             known.extend(speak.map(|each| format!("{} {}", of.name(), each.name)));
         }
-        // An evidence file has a page of its own.
-        known.remove("security-server evidence get");
+        // A file of traffic has a page of its own.
         known.remove("security-server evidence traffic");
         // OpenAPI is a format of its own.
         known.remove("security-server services openapi");

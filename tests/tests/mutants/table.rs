@@ -919,7 +919,17 @@ mutants! {
 
     // ---- evidence (PROTOCOL.md 7)
 
+    "proto/src/zip.rs" {
+        "7.20" "a zip of another form is an archive"
+        "match write(&files)? == *archive {" => "match {awake} || write(&files)? == *archive {",
+        archives::an_archive_says_nothing_that_its_evidence_file_does_not;
+    }
+
     "proto/src/evidence.rs" {
+        "7.21" "an archive says what its evidence file does not"
+        "match archive::difference(found, &made) {" => "match archive::difference(found, &made).filter(|_| !{awake}) {",
+        archives::an_archive_says_nothing_that_its_evidence_file_does_not;
+
         "7.1" "a file is of any format"
         "if file.format != FORMAT {" => "if !{awake} && file.format != FORMAT {",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
