@@ -135,6 +135,7 @@ fn describe(recognised: Recognised) -> Result<DescribedEntries, Refused> {
     let Recognised { entries, descriptors } = recognised;
     let digest = Digest::of(&[&descriptors]);
     let described = Described::read(&descriptors)?;
+    described.routable(entries.iter().map(|entry| entry.entry().service.as_str()))?;
     for entry in entries.iter().map(VerifiedEntry::entry) {
         let said = described.said_of(entry.service.as_str())?;
         let (description, methods, elements) = (&entry.description, &entry.methods, &entry.elements);

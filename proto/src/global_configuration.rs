@@ -217,11 +217,19 @@ impl Configuration {
         listed.find(|listed| listed.subsystem == *subsystem && listed.service == *service)
     }
 
+    /// The services of this subsystem. Only its member's are looked through.
+    pub fn services_of(&self, subsystem: &SubsystemId) -> impl Iterator<Item = &ListedService> {
+        let (member, subsystem) = (subsystem.member(), subsystem.clone());
+        let listed = self.catalogue.get(&member).into_iter();
+        let listed = listed.flat_map(move |document| self.listed_by(&member, document));
+        listed.filter(move |listed| listed.subsystem == subsystem)
+    }
+
     fn listed_by<'a>(
         &'a self,
         member: &MemberId,
         document: &'a CatalogueDocument,
-    ) -> impl Iterator<Item = &'a ListedService> {
+    ) -> impl Iterator<Item = &'a ListedService> + use<'a> {
         let active = self.active_member(member);
         let registered = move |listed: &&ListedService| {
             active.is_some_and(|member| member.subsystems.contains_key(&listed.subsystem))

@@ -381,9 +381,9 @@ refusals! {
        "Hãy viết theo mô tả của dịch vụ: đúng tên trường, số trong phạm vi cho phép, độ lồng không quá giới hạn của cổng."
 
     MessageTooLarge "MESSAGE_TOO_LARGE" Caller ConsumerServer Local RESOURCE_EXHAUSTED 413
-    en "The message is larger than this door takes as JSON."
+    en "The message is larger than this door translates."
        "Send less at once, call with gRPC, or ask your agency's admin to raise the limit."
-    vi "Thông điệp lớn hơn mức cổng này nhận ở dạng JSON."
+    vi "Thông điệp lớn hơn mức mà cổng này chuyển đổi."
        "Hãy gửi ít hơn mỗi lần, gọi bằng gRPC, hoặc nhờ quản trị viên của cơ quan nâng giới hạn."
 
     AnswerUntranslatable "ANSWER_UNTRANSLATABLE" Service ConsumerServer Local INTERNAL 502

@@ -175,9 +175,9 @@ pub enum Noted {
         at: u64,
         /// By whom.
         by: Actor,
-        /// What: `evidence`, `exchange` or `traffic`.
+        /// What: `evidence`, `exchange`, `search` or `traffic`.
         what: String,
-        /// Of which exchange; of `traffic`, with which member.
+        /// Of which exchange; of `traffic`, with which member; of `search`, what was asked, as a query.
         exchange: String,
     },
     /// A backup was begun: this entry is in it.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -595,6 +595,14 @@ impl Configuration {
             }
         }
         clients
+    }
+
+    /// Where the first of the clients' doors is found from this machine.
+    pub fn first_door(&self) -> Option<String> {
+        let door = self.doors.first()?;
+        let ip = if door.listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { door.listen.ip() };
+        let scheme = if door.tls { "https" } else { "http" };
+        Some(format!("{scheme}://{}", SocketAddr::new(ip, door.listen.port())))
     }
 
     /// The clients' doors: where each listens, and the subsystem that it is bound to.

@@ -417,6 +417,10 @@ impl OwnEnd {
     }
 }
 
+/// Many systems write a call's head and its body one after the other, microseconds apart. A message of its own for each would
+/// be sealed and synced by itself; a turn costs a microsecond, and a sync some hundreds of it.
+const TURNS_FOR_A_BODY: usize = 16;
+
 /// Where the messages of our own system come from.
 pub struct OwnSource {
     from: Origin,
@@ -463,10 +467,14 @@ impl OwnSource {
         source
     }
 
-    /// What has arrived already, within one turn of the scheduler: a sender that waits must not be waited for.
+    /// What has arrived already, within a turn of the scheduler: a sender that waits must not be waited for. Where it is
+    /// no more than a head, within [`TURNS_FOR_A_BODY`].
     pub(crate) async fn arrived(&mut self) -> OwnArrived {
         self.gather_what_is_there();
-        if !self.is_full() {
+        for turn in 0..TURNS_FOR_A_BODY {
+            if self.is_full() || turn > 0 && !self.gathered.pieces.is_empty() {
+                break;
+            }
             tokio::task::yield_now().await;
             self.gather_what_is_there();
         }

@@ -37,7 +37,9 @@ impl Lanes {
             let until = until.clone();
             std::thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
                 LANE.set(number);
-                runtime.block_on(until.cancelled());
+                runtime.block_on(async {
+                    tokio::select! { () = until.cancelled() => {}, () = journal::release_in_this_thread() => {} }
+                });
             })?;
         }
         Ok(Self { lanes, next: AtomicUsize::new(0), _until: Some(until.drop_guard()) })

@@ -22,6 +22,7 @@ pub mod exchange;
 mod fields;
 mod files;
 pub mod forward;
+mod gathered_writes;
 pub mod global_configuration;
 pub mod join;
 pub mod keys;
@@ -80,6 +81,7 @@ use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Current, Mirror, Registry, Store};
 use crate::lanes::Lanes;
+use crate::listen::clients::health::Places;
 use crate::listen::clients::json::{Limits, Translation};
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
@@ -137,6 +139,8 @@ pub struct SecurityServer {
     content: listings::Content,
     /// What translates JSON at the clients' doors.
     translation: Translation,
+    /// Who asks at the clients' doors how it is.
+    health: Places,
     own: Arc<Own>,
     configuration: Arc<Current>,
     clock: Clock,
@@ -289,6 +293,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         renewal: settings.renewal,
         content: listings::Content::default(),
         translation: Translation::within(settings.json),
+        health: Places::default(),
         own: settings.identity,
         configuration,
         clock: settings.clock,

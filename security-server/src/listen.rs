@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{self, Outgoing};
 use crate::forward::{Client, OwnArrived, OwnSource};
+use crate::gathered_writes::GatheredWrites;
 use crate::lanes::Lanes;
 use crate::relay::LineSource;
 use crate::way::StopSwitch;
@@ -203,7 +204,7 @@ pub(crate) async fn speak<S, F>(
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
-    let connection = spoken.serve_connection(TokioIo::new(stream), service);
+    let connection = spoken.serve_connection(TokioIo::new(GatheredWrites::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,

@@ -9,8 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use catalogue::openapi::About;
+use catalogue::routes::{Route, routes_of};
 use catalogue::{Described, Said, Undescribed, reduced};
 use command_line::did_you_mean;
+use prost_reflect::MethodDescriptor;
 use proto::catalogue::{
     Audience, ElementField, ElementName, Entry, Method, NotListed, ReceivedEntry, ServiceName, VerifiedEntry, Version,
     verify_listed,
@@ -18,7 +21,7 @@ use proto::catalogue::{
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
-use proto::identifier::{MemberId, SubsystemId};
+use proto::identifier::{MemberId, MethodPath, SubsystemId};
 use proto::registration::Text;
 use proto::wire::registry as wire;
 use registry_client::{CatalogueClient, NoConnection};
@@ -38,6 +41,9 @@ const MAX_KEPT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Most bytes of descriptors that are kept as they were read, which takes several times as much memory.
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most routes that are kept, those included that a service has none of.
+const MAX_KEPT_ROUTES: usize = 16 * 1024;
 
 /// What an operator wants to be listed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -248,6 +254,7 @@ impl Announcement {
         let names: Vec<String> = self.services.iter().map(ServiceName::to_string).collect();
         let descriptors = reduced(&given, &names)?;
         let described = Described::read(&descriptors)?;
+        described.routable(names.iter().map(String::as_str))?;
         let entry = |service: &ServiceName| -> Result<Entry, Unlisted> {
             let Said { description, methods, elements } = described.said_of(service.as_str())?;
             let listed = configuration.service_at(&self.subsystem, service);
@@ -446,6 +453,28 @@ pub(crate) async fn described(server: &SecurityServer, entry: &VerifiedEntry) ->
     Ok(described)
 }
 
+/// The same as an OpenAPI document, of a door at this address if one is named: its text. Made aside, however long it is.
+pub(crate) async fn openapi(
+    server: &SecurityServer,
+    entry: &VerifiedEntry,
+    door: Option<String>,
+) -> Result<Vec<u8>, Unlisted> {
+    let (described, said) = (described(server, entry).await?, entry.entry());
+    let service = described.service(said.service.as_str())?;
+    let about = About {
+        title: said.title.to_string(),
+        version: said.version.to_string(),
+        description: said.description.clone(),
+        contact: said.contact.to_string(),
+        provider: said.subsystem.to_string(),
+        deprecated: said.deprecated.as_ref().map(Text::to_string),
+        door,
+    };
+    let written = move || catalogue::openapi::document(&service, &about).to_string().into_bytes();
+    let written = tokio::task::spawn_blocking(written).await;
+    Ok(written.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+}
+
 /// The same as .proto text.
 pub async fn source(server: &SecurityServer, entry: &VerifiedEntry) -> Result<Source, Unlisted> {
     let (bytes, described) = descriptors(server, entry).await?;
@@ -454,12 +483,37 @@ pub async fn source(server: &SecurityServer, entry: &VerifiedEntry) -> Result<So
     Ok(Source { files, descriptors: STANDARD.encode(bytes) })
 }
 
+/// The routes of a service, with their methods. Read once for as long as they are kept.
+pub(crate) async fn routes(
+    server: &SecurityServer,
+    configuration: &Configuration,
+    listed: &ListedService,
+) -> Result<Routes, Unlisted> {
+    if let Some(routes) = server.content.routes(&listed.entry) {
+        return Ok(routes);
+    }
+    let entry = verified(server, configuration, listed).await?;
+    let service = described(server, &entry).await?.service(listed.service.as_str())?;
+    let of_method = |method: MethodDescriptor| {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let path = path.parse::<MethodPath>().ok();
+        routes_of(&method).into_iter().filter_map(move |route| Some((path.clone()?, route))).collect::<Vec<_>>()
+    };
+    let routes: Routes = service.methods().flat_map(of_method).collect();
+    server.content.keep_routes(listed.entry, &routes);
+    Ok(routes)
+}
+
+/// The methods that routes lead to.
+pub(crate) type Routes = Arc<[(MethodPath, Route)]>;
+
 /// Entries and descriptors by their SHA-256, as they were fetched: what has that name is never another. And descriptors as
 /// they were read, with how many bytes they were read from.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     fetched: Mutex<BTreeMap<Digest, Bytes>>,
     read: Mutex<BTreeMap<Digest, (usize, Described)>>,
+    routes: Mutex<BTreeMap<Digest, Routes>>,
 }
 
 impl Content {
@@ -478,6 +532,18 @@ impl Content {
             read.clear();
         }
         read.insert(digest, (bytes, described.clone()));
+    }
+
+    fn routes(&self, entry: &Digest) -> Option<Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).get(entry).cloned()
+    }
+
+    fn keep_routes(&self, entry: Digest, found: &Routes) {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if routes.values().map(|routes| routes.len() + 1).sum::<usize>() + found.len() + 1 > MAX_KEPT_ROUTES {
+            routes.clear();
+        }
+        routes.insert(entry, Arc::clone(found));
     }
 
     /// Where there is no room, all of it goes: what is asked for is soon here again.

@@ -23,6 +23,7 @@ use security_server::listen::operators::registration::{Leaving, Maintaining, Mov
 use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::listings::elements::{ElementLines, ElementShown, Reuse};
 use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
+use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::shown::AccessList;
 use security_server::usage::{
@@ -61,6 +62,23 @@ async fn run(what: What) -> Result<Exit, Ended> {
             let status: Status = ask(&server, "/v1/status").await?;
             show(reading.json, &status, || shown::status(&status, Paint::out()));
             Ok(if check && !status.health.ready { Exit::CheckFailed } else { Exit::Ok })
+        }
+        What::Evidence(Evidence::Find { id, since, until, before, peer, method, result, limit, server, reading }) => {
+            let asked = [
+                ("id", id.map(|id| id.to_string())),
+                ("since", since.map(|time| time.to_string())),
+                ("until", until.map(|time| time.to_string())),
+                ("before", before.map(|before| before.to_string())),
+                ("peer", peer.map(|peer| peer.to_string())),
+                ("method", method.map(|method| method.to_string())),
+                ("result", result.map(|result| result.to_string())),
+                ("limit", Some(limit.to_string())),
+            ];
+            let asked = asked.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_ref()?))));
+            let query = format!("/v1/exchanges?{}", asked.collect::<Vec<_>>().join("&"));
+            let found: FoundExchanges = ask(&server, &query).await?;
+            show(reading.json, &found, || shown::exchanges(&found, Paint::out()));
+            Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Get { id, server, reading: _ }) => {
             let evidence = operator(&server)?.get(&format!("/v1/exchanges/{id}/evidence")).await.map_err(failed)?;
@@ -242,6 +260,16 @@ async fn services(services: Services) -> Result<Exit, Ended> {
                 return Ok(Exit::Ok);
             }
             show(reading.json, &found, || shown::source(&found));
+            Ok(Exit::Ok)
+        }
+        Services::Openapi { service, subsystem, server, reading } => {
+            let path = format!("/v1/services/{service}/openapi{}", of(subsystem).unwrap_or_default());
+            let mut document: serde_json::Value = ask(&server, &path).await?;
+            let configuration = Configuration::read(&server.config).map_err(|error| Ended::new(error.exit(), error))?;
+            if let Some(door) = configuration.first_door() {
+                document["servers"] = serde_json::json!([{ "url": door }]);
+            }
+            show(reading.json, &document, || format!("{document:#}\n"));
             Ok(Exit::Ok)
         }
     }

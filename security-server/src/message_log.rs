@@ -1,6 +1,7 @@
 //! The message log: the one place that seals, records and remembers. Nothing leaves this server, to a peer or to a
 //! service, before the log has it on disk.
 
+pub mod exchanges;
 mod index;
 mod opened;
 mod replay;
@@ -29,6 +30,7 @@ use proto::time::Time;
 use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
 
+use self::exchanges::{FoundExchanges, Search};
 pub use self::index::{ClockAccepted, Found, Index, IndexError, Open};
 pub(crate) use self::opened::Source;
 pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
@@ -501,6 +503,14 @@ impl MessageLog {
     pub fn find(&self, exchange: ExchangeId) -> Result<Vec<Entry>, OpenError> {
         self.catch_up()?;
         Ok(journal::entries(&*self.0.disk, &self.0.index.find(exchange)?)?)
+    }
+
+    /// The exchanges that are looked for, newest first, from the index. Reads the disk: not for the message path.
+    pub fn search(&self, search: &Search) -> Result<FoundExchanges, OpenError> {
+        self.catch_up()?;
+        // What ends meanwhile would be found twice, or not at all.
+        let _alone = self.0.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.0.index.search(search)?)
     }
 
     /// How the log of this member, as it is on disk now, goes on from a head of it (PROTOCOL.md 5.6). None where there is no

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::body::{self, Outgoing};
 use crate::forward::AnswerFuture;
+use crate::gathered_writes::GatheredWrites;
 use crate::listen::MAX_EXCHANGES_WITH_PEER;
 use crate::message_log::{Sealed, Source};
 use crate::request::{self, NoResponse};
@@ -625,7 +626,7 @@ impl Peers {
             .keep_alive_timeout(crate::listen::KEEP_ALIVE)
             .keep_alive_while_idle(true);
         let (requests, connection) = builder
-            .handshake(hyper_util::rt::TokioIo::new(stream))
+            .handshake(hyper_util::rt::TokioIo::new(GatheredWrites::new(stream)))
             .await
             .map_err(|error| Unreachable::Http { address: address(), error })?;
         let (peers, peer) = (Arc::downgrade(self), target.server.clone());

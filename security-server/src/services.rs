@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::body::Outgoing;
 use crate::forward::CONNECT_TIMEOUT;
+use crate::gathered_writes::GatheredWrites;
 use crate::lanes;
 use crate::listen::{KEEP_ALIVE, MAX_EXCHANGES_OF_SERVICE};
 use crate::names::Names;
@@ -166,7 +167,8 @@ impl Service {
             .max_header_list_size(crate::listen::MAX_HEADER_LIST)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE);
-        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        let (requests, connection) =
+            builder.handshake(TokioIo::new(GatheredWrites::new(stream))).await.map_err(std::io::Error::other)?;
         let service = self.name.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -13,6 +13,7 @@ use crate::listen::operators::{Accepted, Changed, Records, Status, Verdict};
 use crate::listings::elements::{AskedCounts, ElementLine, ElementLines, ElementShown, Reuse};
 use crate::listings::{Published, ServiceLines, ServiceShown, Source};
 use crate::lookout::Room;
+use crate::message_log::exchanges::{FoundExchange, FoundExchanges, ResultKind};
 use crate::renewal::KeyState;
 
 /// How the server is.
@@ -270,6 +271,42 @@ pub fn records(records: &Records<Line>, paint: Paint) -> String {
         );
     }
     text
+}
+
+/// Exchanges that were found, a line each.
+pub fn exchanges(found: &FoundExchanges, paint: Paint) -> String {
+    if found.exchanges.is_empty() {
+        return "none; times are of the openings, by their senders' clocks, in UTC".into();
+    }
+    let mut text = String::new();
+    for line in &found.exchanges {
+        let (peer, way) = match line.side.as_str() {
+            "consumer" => (&line.provider, "to"),
+            _ => (&line.consumer, "from"),
+        };
+        let attempt = if line.attempt > 1 { format!(", attempt {}", line.attempt) } else { String::new() };
+        let FoundExchange { time, exchange, operation, .. } = line;
+        let exchange = paint.name(exchange);
+        text += &format!("{time}  {exchange}  {way:<4} {peer}  {operation}  {}{attempt}\n", result(line, paint));
+    }
+    if let Some(next) = &found.next {
+        text += &format!("and older ones: ask for more with --limit, or go on with --before {next}\n");
+    }
+    text.trim_end().to_owned()
+}
+
+fn result(line: &FoundExchange, paint: Paint) -> String {
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    match line.result {
+        ResultKind::Open => paint.doubtful("open"),
+        ResultKind::Answered => match line.status.unwrap_or_default() {
+            0 => paint.good("answered"),
+            status => paint.doubtful(&format!("answered with status {status}")),
+        },
+        ResultKind::Refused => paint.bad(&format!("refused {}", said(&line.code))),
+        ResultKind::Aborted => paint.bad(&format!("aborted: {}", said(&line.cause))),
+        ResultKind::Unanswered => paint.bad(&format!("unanswered: {}", said(&line.outcome))),
+    }
 }
 
 /// Services, a line each.

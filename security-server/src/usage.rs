@@ -11,6 +11,7 @@ use proto::registration::{Address, Text};
 use proto::time::Time;
 
 use crate::keys::ring::Use;
+use crate::message_log::exchanges::{MAX_FOUND, Peer, RowKey, WantedResult};
 use crate::{audit, backup, doctor, join};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
@@ -131,6 +132,15 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f > evidence.json",
             "security-server evidence verify evidence.json --anchor anchor.json",
+        ],
+    },
+    Command {
+        name: "evidence find",
+        does: Does::Reads,
+        examples: &[
+            "security-server evidence find --peer VN/GOV/portal --since 2026-03-01T00:00:00Z",
+            "security-server evidence find --method /civil.v1.Births/Register --result GRANT_MISSING \\\n      \
+             --limit 1000 --json",
         ],
     },
     Command {
@@ -346,6 +356,14 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server services proto civil.v1.Births > births.proto",
             "security-server services proto civil.v1.Births --descriptors births.binpb",
+        ],
+    },
+    Command {
+        name: "services openapi",
+        does: Does::Reads,
+        examples: &[
+            "security-server services openapi civil.v1.Births > births.json",
+            "security-server services openapi civil.v1.Births --subsystem VN/GOV/moj/civil-registry",
         ],
     },
     Command {
@@ -785,6 +803,20 @@ pub enum Services {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Write a service as an OpenAPI 3.1 document: what this server's door for clients takes for it as JSON.
+    Openapi {
+        /// Its full name.
+        service: ServiceName,
+        /// Who offers it, where several do.
+        #[arg(long)]
+        subsystem: Option<SubsystemId>,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// It is one JSON object either way; --json writes it in one line.
+        #[command(flatten)]
+        reading: Reading,
+    },
 }
 
 /// Commands about data elements.
@@ -925,6 +957,39 @@ pub enum Log {
 /// Commands about evidence.
 #[derive(Subcommand)]
 pub enum Evidence {
+    /// Find exchanges in the message log, newest first. A running server answers, and notes what was asked.
+    Find {
+        /// With this id, from `causeway-exchange` in any answer.
+        #[arg(long)]
+        id: Option<ExchangeId>,
+        /// Opened at this time or later, as 2026-03-01T00:00:00Z.
+        #[arg(long)]
+        since: Option<Time>,
+        /// Opened before this time.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Older than this place, which a list with older ones names as `next`.
+        #[arg(long, value_name = "NEXT")]
+        before: Option<RowKey>,
+        /// With this member or subsystem on the other side.
+        #[arg(long)]
+        peer: Option<Peer>,
+        /// Of this method, exactly: /package.Service/Method.
+        #[arg(long)]
+        method: Option<MethodPath>,
+        /// That ended so: answered, refused, aborted, unanswered, open, or the code of a refusal.
+        #[arg(long)]
+        result: Option<WantedResult>,
+        /// At most so many, the newest: 1 to 1000.
+        #[arg(long, default_value_t = 50, value_parser = limit)]
+        limit: usize,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown.
+        #[command(flatten)]
+        reading: Reading,
+    },
     /// Write the evidence of an exchange to standard output.
     Get {
         /// The id, from `causeway-exchange` in any answer.
@@ -990,6 +1055,12 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
+}
+
+/// How many exchanges are shown.
+fn limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_FOUND).contains(number));
+    number.ok_or_else(|| format!("a number from 1 to {MAX_FOUND} is wanted; `next` of a list goes on, with --before"))
 }
 
 /// A code, in capitals or not.

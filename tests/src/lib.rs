@@ -6,6 +6,7 @@
 pub mod attack;
 pub mod bench;
 pub mod chaos;
+pub mod country;
 pub mod echo;
 pub mod forged_log;
 pub mod logs;

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub struct Plain {
     pub head: http::response::Parts,
+    pub body: Bytes,
+    /// The body, as far as it is text.
     pub text: String,
     /// The body was broken off.
     pub broken: bool,
@@ -54,7 +56,8 @@ impl Plain {
                 }
             }
         }
-        Self { head, text: String::from_utf8(read.to_vec()).unwrap(), broken }
+        let body = read.freeze();
+        Self { head, text: String::from_utf8_lossy(&body).into_owned(), body, broken }
     }
 
     pub fn status(&self) -> u16 {

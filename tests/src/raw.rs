@@ -194,21 +194,26 @@ impl Answer {
 
     /// `grpc-message` as it is meant.
     pub fn message(&self) -> String {
-        let mut bytes = Vec::new();
-        let mut rest = self.field("grpc-message").unwrap_or_default().as_bytes();
-        while let [first, tail @ ..] = rest {
-            rest = tail;
-            match (first, tail) {
-                (b'%', [high, low, tail @ ..]) => {
-                    let digits = [*high, *low];
-                    bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
-                    rest = tail;
-                }
-                _ => bytes.push(*first),
-            }
-        }
-        String::from_utf8(bytes).unwrap()
+        unescaped(self.field("grpc-message").unwrap_or_default())
     }
+}
+
+/// A `grpc-message` as it is meant.
+pub fn unescaped(message: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = message.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match (first, tail) {
+            (b'%', [high, low, tail @ ..]) => {
+                let digits = [*high, *low];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+                rest = tail;
+            }
+            _ => bytes.push(*first),
+        }
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 /// google.rpc.Status, as far as we read it.

@@ -27,7 +27,7 @@ use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::join::{self, join};
 use security_server::keys::ring::Use;
-use security_server::listings::{self, Announcement};
+use security_server::listings::{self, Announcement, Unlisted};
 use security_server::renewal::KeyState;
 use tempfile::TempDir;
 
@@ -181,9 +181,14 @@ impl Realm {
 
     /// Lists the echo service of this member in the catalogue, open to these; none: to everybody.
     pub async fn list(&self, provider: &Member, open_to: &[&str]) {
+        self.list_as(provider, DESCRIPTORS, open_to).await.unwrap();
+    }
+
+    /// The same with these descriptors of it; or why it is not listed.
+    pub async fn list_as(&self, provider: &Member, descriptors: &[u8], open_to: &[&str]) -> Result<(), Unlisted> {
         let announcement = Announcement {
             subsystem: provider.subsystem.parse().unwrap(),
-            descriptors: STANDARD.encode(DESCRIPTORS),
+            descriptors: STANDARD.encode(descriptors),
             services: vec!["echo.v1.Echo".parse().unwrap()],
             version: None,
             title: None,
@@ -192,8 +197,9 @@ impl Realm {
             deprecated: None,
         };
         let by = Actor { token: "admin".into(), from: "127.0.0.1:1".into(), calls_itself: None };
-        let published = listings::publish(&self.servers[provider.name].server, announcement, by).await.unwrap();
+        let published = listings::publish(&self.servers[provider.name].server, announcement, by).await?;
         self.in_force(published.configuration_version).await;
+        Ok(())
     }
 
     /// Gives the registry an order.

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::net::SocketAddr;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -11,99 +9,13 @@ use http::Request;
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
 use proto::refusal::{Code, Language};
-use security_server::access_rights::Proposal;
 use serde_json::{Value, json};
-use tests::echo::{Heard, Parrot};
-use tests::plain::{Plain, ask, begin};
-use tests::processes::{Member, PURPOSE};
+use tests::country::{Country, is_problem};
+use tests::echo::Heard;
+use tests::plain::begin;
+use tests::processes::PURPOSE;
 use tests::raw;
-use tests::realm::Realm;
 use tests::soon;
-use tokio::sync::mpsc;
-
-/// A portal that asks a civil registry, whose echo service is listed and granted.
-struct Country {
-    realm: Realm,
-    portal: Member,
-    moj: Member,
-}
-
-impl Country {
-    /// It, and what its service hears.
-    async fn new() -> (Self, mpsc::UnboundedReceiver<Heard>) {
-        let (service, heard) = Parrot::serve().await;
-        let (realm, portal, moj) = Realm::of_two(service).await;
-        let country = Self { realm, portal, moj };
-        country.list(&[]).await;
-        let methods = ["ServerStream", "ClientStream", "SpeaksFirst", "Hang", "Fail"];
-        let proposal = Proposal {
-            consumer: country.portal.subsystem.parse().unwrap(),
-            provider: country.moj.subsystem.parse().unwrap(),
-            methods: methods.map(|method| format!("/echo.v1.Echo/{method}")).into(),
-            purposes: [PURPOSE.to_owned()].into(),
-            legal_basis: "a test".into(),
-            valid_from: None,
-            valid_days: 3650,
-            per_second: None,
-        };
-        let rights = &country.realm.servers["moj"].server.access_rights;
-        rights.grant(proposal, country.realm.now()).await.unwrap();
-        (country, heard)
-    }
-
-    /// Lists the service, open to these.
-    async fn list(&self, open_to: &[&str]) {
-        self.realm.list(&self.moj, open_to).await;
-    }
-
-    fn door(&self) -> SocketAddr {
-        self.portal.clients
-    }
-
-    fn post(&self, method: &str) -> http::request::Builder {
-        Request::post(format!("/echo.v1.Echo/{method}"))
-            .header("content-type", "application/json")
-            .header("causeway-service", &self.moj.subsystem)
-            .header("causeway-purpose", PURPOSE)
-    }
-
-    async fn asked(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Plain {
-        soon(ask(self.door(), request, body)).await
-    }
-
-    async fn said(&self, method: &str, body: impl Into<Bytes>) -> Plain {
-        self.asked(self.post(method), body).await
-    }
-
-    /// How an exchange ended in a member's log: each message, and what closed it.
-    fn log_of(&self, name: &str, exchange: &str) -> Vec<String> {
-        let found = self.realm.servers[name].server.message_log.find(exchange.parse().unwrap()).unwrap();
-        let lines = security_server::evidence::summary(&found);
-        lines.iter().map(|line| format!("{} {}", line.kind, line.direction.unwrap_or_default())).collect()
-    }
-
-    async fn quiet(&self) {
-        soon(async {
-            while self.realm.servers.values().any(|started| started.server.running() > 0) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-    }
-}
-
-/// What a problem document of ours says, held against its code.
-fn is_problem(answer: &Plain, code: Code, language: Language) -> Value {
-    let said = answer.json();
-    assert_eq!(said["code"], code.as_str(), "{said}");
-    assert_eq!(answer.field("causeway-refusal"), Some(code.as_str()), "{said}");
-    assert_eq!(answer.field("content-type"), Some("application/problem+json"));
-    assert_eq!((u64::from(answer.status()), &said["status"]), (code.http_status().into(), &json!(code.http_status())));
-    assert_eq!((&said["title"], &said["remedy"]), (&json!(code.title(language)), &json!(code.remedy(language))));
-    assert_eq!(said["type"], format!("urn:causeway:refusal:{code}"));
-    assert_eq!(answer.field("content-language"), Some(language.tag()));
-    said
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_json_is_the_same_exchange_as_a_grpc_call() {
@@ -369,7 +281,7 @@ async fn each_limit_of_the_file_holds_on_both_sides() {
     let long = |bytes: usize| format!("{{\"text\":\"{}\"}}", "a".repeat(bytes - 11));
     assert_eq!(country.said("Unary", long(1024)).await.status(), 200);
     let over = is_problem(&country.said("Unary", long(1025)).await, Code::MessageTooLarge, Language::English);
-    assert_eq!(over["detail"], "a message of at most 1024 bytes is taken as JSON");
+    assert_eq!(over["detail"], "a message of at most 1024 bytes is translated");
     let mut lines = country.post("ClientStream");
     lines.headers_mut().unwrap().insert("content-type", "application/x-ndjson".parse().unwrap());
     let over = country.asked(lines, format!("{}\n{}\n", long(1024), long(1026))).await;
@@ -396,5 +308,169 @@ async fn each_limit_of_the_file_holds_on_both_sides() {
     country.realm.serve(&country.portal).await;
     country.realm.stop_registry().await;
     is_problem(&country.said("Unary", "{}").await, Code::DescriptionUnavailable, Language::English);
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_caller_may_see_is_told_as_openapi_and_what_is_closed_is_not_there() {
+    let (country, mut heard) = Country::new().await;
+    let get = |path: &str| country.asked(Request::get(path), "");
+    let list = get("/openapi").await;
+    assert_eq!((list.status(), list.field("content-type")), (200, Some("application/json")));
+    let (version, path) = ("1.0", format!("/openapi/{}/echo.v1.Echo", country.moj.subsystem));
+    assert_eq!(
+        list.json()["services"],
+        json!([{ "service": "echo.v1.Echo", "version": version, "provider": country.moj.subsystem, "openapi": path }])
+    );
+    let whole = get(&path).await.json();
+    assert_eq!(whole, get("/openapi/echo.v1.Echo").await.json());
+    assert_eq!((&whole["openapi"], &whole["info"]["version"]), (&json!("3.1.0"), &json!(version)));
+    assert_eq!(whole["servers"][0]["url"], format!("http://{}", country.door()));
+    assert_eq!(
+        whole["paths"]["/echo.v1.Echo/SpeaksFirst"]["post"]["summary"],
+        "Says one thing before it hears anything."
+    );
+    let stream = &whole["paths"]["/echo.v1.Echo/Both"]["post"];
+    assert!(stream["requestBody"]["content"]["application/x-ndjson"].is_object(), "{stream}");
+    assert!(stream["responses"]["200"]["content"]["text/event-stream"].is_object(), "{stream}");
+    let said = &whole["components"]["schemas"]["echo.v1.Said"]["properties"];
+    assert_eq!(said["number"], json!({ "type": "string", "format": "uint64" }));
+
+    for (path, code, detail) in [
+        ("/openapi/echo.v1.Eco", Code::MethodUnknown, "did you mean echo.v1.Echo?"),
+        ("/openapi/VN/GOV/moj/other/echo.v1.Echo", Code::MethodUnknown, "did you mean echo.v1.Echo?"),
+        ("/openapi/moj/echo.v1.Echo", Code::IdentifierMalformed, "in the path: "),
+        ("/openapi/../etc", Code::IdentifierMalformed, "in the path: "),
+        ("/openapi/%65cho.v1.Echo", Code::MethodUnknown, "echo.v1.Echo"),
+        ("/openapi?all", Code::PathMalformed, "no query"),
+        ("/openapis", Code::MethodNotPost, ""),
+    ] {
+        let said = is_problem(&get(path).await, code, Language::English);
+        assert!(said["detail"].as_str().unwrap_or_default().contains(detail), "{path}: {said}");
+    }
+    for (name, value) in
+        [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("host", "evil.example")]
+    {
+        let page = country.asked(Request::get("/openapi").header(name, value), "").await;
+        is_problem(&page, Code::BrowserRefused, Language::English);
+    }
+    let told = |said: Value| said["detail"].as_str().unwrap().replace("echo.v1.Nothing", "echo.v1.Echo");
+    country.list(&["VN/COM"]).await;
+    assert_eq!(get("/openapi").await.json(), json!({ "services": [] }));
+    for path in [path.as_str(), "/openapi/echo.v1.Echo"] {
+        let closed = is_problem(&get(path).await, Code::MethodUnknown, Language::English);
+        let nothing = get(&path.replace("echo.v1.Echo", "echo.v1.Nothing")).await;
+        assert_eq!(told(closed), told(is_problem(&nothing, Code::MethodUnknown, Language::English)));
+    }
+    assert!(heard.try_recv().is_err(), "nobody was asked");
+    country.realm.stops().await;
+}
+
+/// The echo service with routes, as its member compiles it.
+fn routed(country: &Country, of_unary: &str) -> Vec<u8> {
+    let echo = include_str!("../protos/echo/v1/echo.proto");
+    let echo = echo.replace("package echo.v1;", "package echo.v1;\nimport \"google/api/annotations.proto\";").replace(
+        "rpc Unary(Said) returns (Said);",
+        &format!("rpc Unary(Said) returns (Said) {{ option (google.api.http) = {{ {of_unary} }}; }}"),
+    );
+    let http = "message HttpRule { string get = 2; string post = 4; string body = 7; string response_body = 12; \
+                repeated HttpRule additional_bindings = 11; }";
+    let annotations = "import \"google/api/http.proto\"; import \"google/protobuf/descriptor.proto\"; \
+                       extend google.protobuf.MethodOptions { HttpRule http = 72295728; }";
+    let api = |text: &str| format!("syntax = \"proto3\"; package google.api; {text}");
+    for (name, text) in [
+        ("echo/v1/echo.proto", echo),
+        ("google/api/http.proto", api(http)),
+        ("google/api/annotations.proto", api(annotations)),
+    ] {
+        let path = country.realm.path("protos").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let protos = country.realm.path("protos");
+    security_server::announce::compiled(&[protos.join("echo/v1/echo.proto")], &[protos]).unwrap().descriptors
+}
+
+const ROUTES: &str =
+    r#"get: "/v1/said/{text}" additional_bindings { post: "/v1/said" body: "*" response_body: "text" }"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_route_is_the_method_that_it_stands_for() {
+    let (country, mut heard) = Country::new().await;
+    let get = |path: &str| country.post("Unary").method("GET").uri(path);
+    is_problem(&country.asked(get("/v1/said/a"), "").await, Code::MethodNotPost, Language::English);
+    // Nobody publishes routes that lead astray; what was listed before stays.
+    for (rule, why) in [
+        (r#"get: "/v1/../{text}""#, "a segment of dots"),
+        (r#"get: "/v1/said/{txt}""#, "is no field of echo.v1.Said"),
+        (
+            r#"get: "/v1/a" additional_bindings { get: "/v1/{text}" }"#,
+            "would be echo.v1.Echo.Unary and echo.v1.Echo.Unary",
+        ),
+    ] {
+        let refused = country.realm.list_as(&country.moj, &routed(&country, rule), &[]).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    assert_eq!(country.said("Unary", "{}").await.status(), 200);
+    country.realm.list_as(&country.moj, &routed(&country, ROUTES), &["VN/GOV"]).await.unwrap();
+    while heard.try_recv().is_ok() {}
+    let answer = country.asked(get("/v1/said/H%C3%A0%20N%E1%BB%99i%2F..?number=7"), "").await;
+    assert_eq!((answer.status(), answer.json()), (200, json!({ "text": "Hà Nội/..", "number": "7" })));
+    assert!(matches!(heard.recv().await, Some(Heard::Call(method, _)) if method == "Unary"));
+    let exchange = answer.field("causeway-exchange").unwrap();
+    country.quiet().await;
+    assert_eq!(country.log_of("moj", exchange), ["received request", "sent answer", "closed "], "an exchange like any");
+    let post = |path: &str| country.post("Unary").uri(path);
+    assert_eq!(country.asked(post("/v1/said"), r#"{"text":"whole","number":1}"#).await.json(), json!("whole"));
+    assert_eq!(country.asked(post("/v1/said"), r#"{"number":1}"#).await.json(), json!(""));
+    assert_eq!(country.said("Unary", r#"{"text":"by name"}"#).await.json(), json!({ "text": "by name" }));
+
+    while heard.try_recv().is_ok() {}
+    for (request, body, code, detail) in [
+        (get("/v1/said/a?numbre=7"), "", Code::MessageMalformed, "is no field of echo.v1.Said; did you mean number?"),
+        (get("/v1/said/a?number=x"), "", Code::MessageMalformed, "at number: "),
+        (get("/v1/said/a?text=b"), "", Code::MessageMalformed, "\"text\" is said twice"),
+        (get("/v1/said/%ff"), "", Code::MessageMalformed, "is not percent-encoded UTF-8"),
+        (get("/v1/said/a"), "{}", Code::MessageMalformed, "takes no body"),
+        (get("/v1/said/a/b"), "", Code::MethodNotPost, "no route"),
+        (get("/v1/../v1/said/a"), "", Code::MethodNotPost, ""),
+        (post("/v1/said?number=1"), "{}", Code::MessageMalformed, "leave out the query"),
+        (post("/v1/said"), r#"{"text":"a","text":"b"}"#, Code::MessageMalformed, "stands twice"),
+        (post("/v1/said"), "[]", Code::MessageMalformed, "no JSON object"),
+        (post("/v1/sed"), "{}", Code::MethodUnknown, ""),
+        (get("/v1/said/a").header("origin", "https://evil.example"), "", Code::BrowserRefused, ""),
+        (get("/v1/said/a").header("host", "evil.example"), "", Code::BrowserRefused, ""),
+    ] {
+        let said = is_problem(&country.asked(request, body).await, code, Language::English);
+        assert!(said["detail"].as_str().unwrap_or_default().contains(detail), "{detail}: {said}");
+    }
+    // Nobody is found by a route but whom the call names.
+    let with = |name: &'static str, value: Option<&str>| {
+        let mut request = get("/v1/said/a");
+        let headers = request.headers_mut().unwrap();
+        headers.remove(name);
+        value.into_iter().for_each(|value| _ = headers.insert(name, value.parse().unwrap()));
+        request
+    };
+    for (request, code) in [
+        (with("causeway-service", None), Code::MethodNotPost),
+        (with("causeway-service", Some(&country.portal.subsystem)), Code::MethodNotPost),
+        (with("causeway-service", Some("moj")), Code::IdentifierMalformed),
+        (with("causeway-purpose", None), Code::PurposeMissing),
+        (with("causeway-purpose", Some("curiosity")), Code::GrantPurpose),
+    ] {
+        is_problem(&country.asked(request, "").await, code, Language::English);
+    }
+    assert!(heard.try_recv().is_err(), "the service heard nothing of it");
+
+    let openapi = country.asked(Request::get("/openapi/echo.v1.Echo"), "").await.json();
+    let by_route = &openapi["paths"]["/v1/said/{text}"]["get"];
+    let parameters: Vec<_> =
+        by_route["parameters"].as_array().unwrap().iter().filter_map(|each| each["name"].as_str()).collect();
+    assert!(parameters.ends_with(&["text", "bytes", "number"]) && by_route["requestBody"].is_null(), "{by_route}");
+    assert!(openapi["paths"]["/v1/said"]["post"]["requestBody"].is_object(), "{openapi}");
+    // What is closed is not there.
+    country.realm.list_as(&country.moj, &routed(&country, ROUTES), &["VN/COM"]).await.unwrap();
+    is_problem(&country.asked(get("/v1/said/a"), "").await, Code::MethodNotPost, Language::English);
     country.realm.stops().await;
 }

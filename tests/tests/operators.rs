@@ -35,6 +35,7 @@ async fn without_the_operators_token_nothing_is_told_or_done() {
         ("POST", "/v1/grants", grant, 201),
         ("POST", "/v1/grants/1/end", r#"{"reason":"a test"}"#.to_owned(), 200),
         ("GET", why.as_str(), String::new(), 200),
+        ("GET", "/v1/exchanges?result=answered", String::new(), 200),
         ("GET", record.as_str(), String::new(), 200),
         ("GET", evidence.as_str(), String::new(), 200),
         ("POST", "/v1/backup", r#"{"signing_keys":false}"#.to_owned(), 200),
@@ -111,6 +112,13 @@ async fn what_is_read_and_who_is_refused_is_noted() {
         assert_eq!((&read["exchange"], &read["by"]["token"]), (&exchange.as_str().into(), &"operators.token".into()));
         assert!(read["by"]["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{read}");
     }
+    let (status, told) =
+        ask(&world, ("GET", "/v1/exchanges?peer=VN/GOV/portal&limit=5", String::new()), Some(&token), "localhost")
+            .await;
+    assert_eq!(status, 200, "{told}");
+    let search =
+        noted(&world, "read").into_iter().find(|noted| noted["what"] == "search").expect("noted before it is told");
+    assert_eq!(search["exchange"], "peer VN/GOV/portal");
     assert!(noted(&world, "refused").is_empty());
     ask(&world, ("GET", "/v1/status", String::new()), Some("Bearer wrong"), "localhost").await;
     assert_eq!(noted(&world, "refused")[0]["attempts"], 1);

@@ -10,14 +10,16 @@ use std::process::{Output, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use catalogue::openapi::About;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use proto::evidence;
 use proto::message::Header;
-use security_server::announce::reflected;
+use security_server::announce::{compiled, reflected};
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement};
 use serde_json::{Value, json};
+use tests::country::Country;
 use tests::echo::{Heard, Parrot};
 use tests::processes::PURPOSE;
 use tests::realm::Realm;
@@ -82,6 +84,117 @@ async fn a_python_client_finds_a_service_by_reflection_and_calls_it() {
         json!({ "services": ["echo.v1.Echo"], "fields": ["text", "bytes", "number"], "answer": "Xin chào" })
     );
     realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_python_client_is_told_the_health_of_what_it_may_see() {
+    let (country, _heard) = Country::new().await;
+    let asked = json!({ "door": country.door(), "services": ["", "echo.v1.Echo", "no.such.Service"] });
+    let seen = saw(&python(&root("tests/python/health.py")).arg(asked.to_string()).output().await.unwrap());
+    assert_eq!(seen, json!({ "checked": ["SERVING", "SERVING", "NOT_FOUND"], "watched": "SERVING" }));
+    country.realm.stops().await;
+}
+
+/// All that a message can hold.
+const KINDS: &str = r#"
+syntax = "proto2";
+package kinds.v1;
+import "google/protobuf/any.proto";
+import "google/protobuf/duration.proto";
+import "google/protobuf/empty.proto";
+import "google/protobuf/field_mask.proto";
+import "google/protobuf/struct.proto";
+import "google/protobuf/timestamp.proto";
+import "google/protobuf/wrappers.proto";
+// Takes everything.
+service Kinds {
+  // In one.
+  // And in a second line.
+  rpc One(Kind) returns (google.protobuf.Empty);
+  rpc Many(stream Kind) returns (stream Kind);
+}
+message Kind {
+  required int32 small = 1;
+  optional uint32 count = 2;
+  repeated sint64 large = 3;
+  optional fixed64 huge = 4;
+  optional double ratio = 5;
+  optional float half = 6;
+  optional bytes scan = 7;
+  optional bool alive = 8;
+  optional Sex sex = 9;
+  // Those of the same parents.
+  repeated Kind siblings = 10;
+  map<string, Note> notes = 11;
+  map<int32, double> years = 12;
+  optional google.protobuf.Timestamp born = 13;
+  optional google.protobuf.Duration took = 14;
+  optional google.protobuf.Any any = 15;
+  optional google.protobuf.Struct free = 16;
+  optional google.protobuf.Value value = 17;
+  optional google.protobuf.ListValue list = 18;
+  optional google.protobuf.NullValue nothing = 19;
+  optional google.protobuf.FieldMask mask = 20;
+  optional google.protobuf.DoubleValue maybe = 21;
+  optional google.protobuf.Int64Value long = 22;
+  optional google.protobuf.UInt32Value short = 23;
+  optional google.protobuf.BytesValue raw = 24;
+  optional google.protobuf.BoolValue yes = 25;
+  optional google.protobuf.StringValue word = 26;
+  oneof place { string town = 27; Note country = 28; }
+  optional group Old = 29 { optional string text = 1; }
+  message Note { optional string text = 1; }
+}
+enum Sex { UNKNOWN = 0; FEMALE = 1; MALE = 2; }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_of_others_takes_every_openapi_document_and_the_calls_that_fit_it() {
+    let (country, _heard) = Country::new().await;
+    let kinds = country.realm.path("kinds.proto");
+    fs::write(&kinds, KINDS).unwrap();
+    let examples = [
+        "school/v1/enrolment",
+        "insurance/v1/insurance",
+        "population/v1/population",
+        "civil/v1/civil",
+        "portal/v1/portal",
+    ];
+    let mut sources = vec![(kinds, country.realm.path("."))];
+    sources.extend(examples.map(|name| (root(&format!("examples/protos/{name}.proto")), root("examples/protos"))));
+    let mut files = Vec::new();
+    for (file, include) in sources {
+        let announced = compiled(&[include.join(file.strip_prefix(&include).unwrap_or(&file))], &[include]).unwrap();
+        let described = catalogue::Described::read(&announced.descriptors).unwrap();
+        for service in announced.services {
+            let about = About {
+                title: "Dịch vụ".into(),
+                version: "1.0".into(),
+                description: "A service.".into(),
+                contact: "admin@moj.example".into(),
+                provider: country.moj.subsystem.clone(),
+                deprecated: (files.len() == 1).then(|| "use another".into()),
+                door: None,
+            };
+            let path = country.realm.path(&format!("{service}.openapi.json"));
+            let document = catalogue::openapi::document(&described.service(&service).unwrap(), &about);
+            fs::write(&path, document.to_string()).unwrap();
+            files.push(path);
+        }
+    }
+    assert!(files.len() >= 6, "{files:?}");
+    let asked = json!({
+        "files": files, "door": format!("http://{}", country.door()), "provider": country.moj.subsystem,
+        "fields": [["causeway-service", country.moj.subsystem], ["causeway-purpose", PURPOSE]],
+    });
+    let seen = saw(&python(&root("tests/python/openapi.py")).arg(asked.to_string()).output().await.unwrap());
+    let expected = json!({
+        "documents": files.len() + 1, "wrong": [], "spoiled": [true, true, true, true],
+        "listed": [["echo.v1.Echo", true]], "answer": { "text": "Xin chào", "number": "7" },
+        "fits": [true, true, true], "fits not": [false, false],
+    });
+    assert_eq!(seen, expected);
+    country.realm.stops().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

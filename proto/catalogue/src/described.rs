@@ -11,6 +11,7 @@ use proto::catalogue::element::MAX_ELEMENT_FIELDS;
 use proto::catalogue::{ElementField, MAX_DESCRIPTORS_BYTES, MAX_METHODS, Method, shortened};
 
 use crate::marks::{Marks, Mismarked, OPTIONS_FILE};
+use crate::routes::{self, Unroutable};
 
 /// Most files of one set, imports included.
 pub const MAX_FILES: usize = 256;
@@ -85,6 +86,9 @@ pub enum Undescribed {
     /// Names that clash, types that are not there, and all else that has no meaning.
     #[error("the descriptors contradict themselves: {0}; mend the .proto files")]
     Meaningless(String),
+    /// Routes that nobody could be led by.
+    #[error(transparent)]
+    Unroutable(#[from] Unroutable),
     /// Options of ours that are wrong.
     #[error(transparent)]
     Mismarked(#[from] Mismarked),
@@ -161,6 +165,12 @@ impl Described {
         let elements = self.marks.of_service(&service);
         limit("fields with an element in one service", elements.len(), MAX_ELEMENT_FIELDS)?;
         Ok(Said { description: shortened(comments.at(service.path())), methods: methods.collect(), elements })
+    }
+
+    /// Whether these services may be published together, as far as the routes go that they declare.
+    pub fn routable<'a>(&self, services: impl Iterator<Item = &'a str>) -> Result<(), Undescribed> {
+        let services = services.map(|name| self.service(name)).collect::<Result<Vec<_>, _>>()?;
+        Ok(routes::judged(services.iter())?)
     }
 
     pub(crate) fn marks(&self) -> &Marks {

@@ -79,12 +79,22 @@ impl Misread {
 #[error("{0}")]
 pub struct Unwritable(String);
 
-/// The message of this type that the text is, encoded.
-pub fn read(kind: &MessageDescriptor, text: &[u8], max_depth: usize) -> Result<Vec<u8>, Misread> {
+/// The value that the text is, of whatever type, by the rules by which a message is read.
+pub fn value(text: &[u8], max_depth: usize) -> Result<Value, Misread> {
+    strict(text, max_depth)?;
+    serde_json::from_slice(text).map_err(|error| Misread::NoJson(error.to_string()))
+}
+
+fn strict(text: &[u8], max_depth: usize) -> Result<(), Misread> {
     let mut strict = serde_json::Deserializer::from_slice(text);
     let depth = max_depth.min(MAX_DEPTH);
     let walked = Strict { depth, most: depth }.deserialize(&mut strict).and_then(|()| strict.end());
-    walked.map_err(|error| Misread::NoJson(error.to_string()))?;
+    walked.map_err(|error| Misread::NoJson(error.to_string()))
+}
+
+/// The message of this type that the text is, encoded.
+pub fn read(kind: &MessageDescriptor, text: &[u8], max_depth: usize) -> Result<Vec<u8>, Misread> {
+    strict(text, max_depth)?;
     let mut from = serde_json::Deserializer::from_slice(text);
     match DynamicMessage::deserialize_with_options(kind.clone(), &mut from, &strictly()) {
         Ok(message) => Ok(message.encode_to_vec()),
@@ -98,11 +108,29 @@ pub fn write(kind: &MessageDescriptor, message: &[u8], max_bytes: usize) -> Resu
     written(&message, max_bytes)
 }
 
+/// One field of a message of this type as JSON, whether it is set or not.
+pub fn write_part(
+    kind: &MessageDescriptor,
+    field: &str,
+    message: &[u8],
+    max_bytes: usize,
+) -> Result<Vec<u8>, Unwritable> {
+    let message = DynamicMessage::decode(kind.clone(), message).map_err(|error| Unwritable(error.to_string()))?;
+    let whole = written_as(&message, max_bytes, &SerializeOptions::new().skip_default_fields(false))?;
+    let whole: Value = serde_json::from_slice(&whole).map_err(|error| Unwritable(error.to_string()))?;
+    let field = kind.get_field_by_name(field).map(|field| field.json_name().to_owned()).unwrap_or_default();
+    Ok(whole[field].to_string().into_bytes())
+}
+
 /// A message whose type was found already as JSON.
 fn written(message: &DynamicMessage, max_bytes: usize) -> Result<Vec<u8>, Unwritable> {
+    written_as(message, max_bytes, &SerializeOptions::new())
+}
+
+fn written_as(message: &DynamicMessage, max_bytes: usize, options: &SerializeOptions) -> Result<Vec<u8>, Unwritable> {
     let mut serializer = serde_json::Serializer::new(Bounded { written: Vec::new(), most: max_bytes });
     message
-        .serialize_with_options(&mut serializer, &SerializeOptions::new())
+        .serialize_with_options(&mut serializer, options)
         .map_err(|error| Unwritable(format!("{} cannot be written: {error}", message.descriptor().full_name())))?;
     Ok(serializer.into_inner().written)
 }

@@ -1,12 +1,14 @@
 //! What a descriptor set means to the catalogue: its services and their methods with their comments, the data elements that
-//! their fields carry and who is asked for them, whether a version breaks what consumers rely on, the set as .proto text, and
-//! messages as JSON. Pure: bytes in, answers out; however hostile the bytes are.
+//! their fields carry and who is asked for them, whether a version breaks what consumers rely on, the set as .proto text and as
+//! OpenAPI, and messages as JSON. Pure: bytes in, answers out; however hostile the bytes are.
 
 pub mod breaking;
 pub mod described;
 pub mod json;
 mod marks;
 pub mod once;
+pub mod openapi;
+pub mod routes;
 pub mod search;
 pub mod source;
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proto::digest::Digest;
 use proto::record::{Record, TreeName};
 use proto::signature::SigningKey;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::disk::{Disk, File};
 use crate::format::{self, Header, MAX_COMMIT_RECORDS, MAX_GENESIS_BYTES, Mark, Place, Row, SignatureBody, Snapshot};
@@ -19,6 +19,7 @@ use crate::pending::{Committed, Ended, Pending};
 use crate::proof::{self, CommitProof, RecordTree};
 use crate::read::file_name;
 use crate::recover::random;
+use crate::release::{self, Release, Released};
 use crate::{Counts, Options, Position, TreeIndex};
 
 /// Most records in a batch.
@@ -48,12 +49,12 @@ pub(crate) struct Request {
     /// Both computed where the record comes from, not in the one thread that all wait for.
     hash: Digest,
     checksum: u32,
-    release: oneshot::Sender<Committed>,
+    release: Release,
 }
 
 impl Request {
     pub fn new(tree: TreeIndex, record: Record, beside: Bytes, leaving: bool, shared: Arc<Shared>) -> (Self, Pending) {
-        let (release, released) = oneshot::channel();
+        let (release, released) = release::to_this_thread();
         let (hash, checksum) = (record.hash(), format::checksum_of(record.as_bytes(), &beside));
         let next_key = None;
         let request = Self { tree, record, beside, leaving, urgent: true, next_key, hash, checksum, release };
@@ -446,9 +447,15 @@ impl Writing {
         shared.count(committed.iter().map(|(_, _, requests)| requests.len()).sum(), heads_signed);
         let unsigned = self.trees.iter().any(|tree| tree.unsigned.is_some());
         self.unsigned_since = if unsigned { self.unsigned_since.or_else(|| Some(Instant::now())) } else { None };
+        let mut released = Released::default();
         for (commit, offset, requests) in committed {
-            release(self.number, &commit, offset, requests);
+            for (record, request) in (0..).zip(requests) {
+                let position = Position { segment: self.number, offset, record };
+                let nonce = request.record.nonce();
+                released.add(request.release, Committed { commit: Arc::clone(&commit), position, nonce });
+            }
         }
+        released.tell();
         Ok(())
     }
 
@@ -471,15 +478,6 @@ impl Writing {
         if let Err(error) = left {
             tracing::warn!(%error, "no word of the failed write could be left");
         }
-    }
-}
-
-fn release(segment: u64, commit: &Arc<CommitProof>, offset: u64, requests: Vec<Request>) {
-    for (record, request) in (0..).zip(requests) {
-        let position = Position { segment, offset, record };
-        let committed = Committed { commit: commit.clone(), position, nonce: request.record.nonce() };
-        // A waiter that no longer waits is none: the record is durable all the same.
-        let _ = request.release.send(committed);
     }
 }
 

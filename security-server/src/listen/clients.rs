@@ -1,18 +1,23 @@
-//! The clients' door: our own systems call any gRPC method of any service here, as if it were the service; or with JSON, where
-//! the catalogue describes it.
+//! The clients' door: our own systems call any gRPC method of any service here, as if it were the service; in gRPC-Web where they
+//! have no HTTP/2; or with JSON, where the catalogue describes it.
 
 mod frames;
+pub mod health;
 pub mod json;
+mod openapi;
 mod page;
 mod problem;
 mod reflection;
+mod routed;
+mod web;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use command_line::did_you_mean;
 use http::{HeaderMap, HeaderName, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::message::{Cause, Fields, Opening};
@@ -104,37 +109,51 @@ where
         async move {
             // gRPC pays nothing for what else is spoken here.
             if fields::is_grpc(request.headers()) && request.version() == http::Version::HTTP_2 {
-                call(&server, &line, request).await
+                call(&server, &line, request, OwnSource::of_client).await
             } else {
-                let language = language(request.headers());
-                Box::pin(json::answer(server, line, request, language)).await
+                Box::pin(otherwise(server, line, request)).await
             }
         }
     })
     .await;
 }
 
-async fn call(server: &Arc<SecurityServer>, line: &Line, request: Request<Incoming>) -> Response<Outgoing> {
+/// Answers what is not gRPC over HTTP/2.
+async fn otherwise(server: Arc<SecurityServer>, line: Arc<Line>, request: Request<Incoming>) -> Response<Outgoing> {
+    if let Some(form) = web::Form::of(request.headers()) {
+        return web::answer(&server, &line, request, form).await;
+    }
     let language = language(request.headers());
-    if is_about_services(server, &request) {
-        return conversation(server, line, request).unwrap_or_else(|refusal| {
-            tracing::info!(code = %refusal.code(), %refusal, "refused");
-            refused(refusal.code(), language)
-        });
-    }
-    match open(server, line, request, language).await {
-        Ok(waiting) => waiting.response(language).await,
-        Err(refusal) => {
-            tracing::info!(code = %refusal.code(), %refusal, "refused");
-            refused(refusal.code(), language)
-        }
-    }
+    json::answer(server, line, request, language).await
 }
 
-async fn open(
+/// Answers a gRPC call, however its body came here: `source` makes of it what an exchange takes.
+async fn call<B>(
     server: &Arc<SecurityServer>,
     line: &Line,
-    request: Request<Incoming>,
+    request: Request<B>,
+    source: fn(Fields, B) -> OwnSource,
+) -> Response<Outgoing>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let language = language(request.headers());
+    let answer = match own(server, &request) {
+        Some(Own::Reflection) => conversation(server, line, request),
+        Some(Own::Health(method)) => told_health(server, line, method, request),
+        None => match open(server, line, request, source, language).await {
+            Ok(waiting) => Ok(waiting.response(language).await),
+            Err(refusal) => Err(refusal),
+        },
+    };
+    answer.unwrap_or_else(|refusal| refused(&refusal, language))
+}
+
+async fn open<B>(
+    server: &Arc<SecurityServer>,
+    line: &Line,
+    request: Request<B>,
+    source: fn(Fields, B) -> OwnSource,
     language: Language,
 ) -> Result<Waiting, Refusal> {
     let permit = server.permit().map_err(|code| Refusal::new(code, "at the clients' door"))?;
@@ -142,7 +161,7 @@ async fn open(
     is_a_call(line, &head)?;
     let credential = credential(&line.showed, &head.headers)?;
     let asked = asked(&server.bindings, &head, language)?;
-    let source = OwnSource::of_client(carried(&head.headers)?, body);
+    let source = source(carried(&head.headers)?, body);
     begin(server, permit, credential, asked, source, language).await
 }
 
@@ -170,23 +189,56 @@ async fn begin(
     Ok(Waiting { head: waiting, hang_up })
 }
 
-/// Reflection is answered here, unless the admin bound it to somebody's service.
-fn is_about_services(server: &SecurityServer, request: &Request<Incoming>) -> bool {
-    let path = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str).parse::<MethodPath>();
-    path.is_ok_and(|path| reflection::is_asked(&path) && !server.bindings.contains_key(path.service()))
+/// What this server answers itself, unless the admin bound it to somebody's service.
+enum Own {
+    Reflection,
+    Health(health::Method),
 }
 
-fn conversation(
+fn own<B>(server: &SecurityServer, request: &Request<B>) -> Option<Own> {
+    let path = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    let path: MethodPath = path.starts_with("/grpc.").then(|| path.parse().ok())??;
+    let own = if reflection::is_asked(&path) {
+        Some(Own::Reflection)
+    } else {
+        // Whoever names a provider asks how that one's service is, which only a call of it tells.
+        health::Method::asked(&path).filter(|_| !request.headers().contains_key(fields::SERVICE)).map(Own::Health)
+    };
+    own.filter(|_| !server.bindings.contains_key(path.service()))
+}
+
+/// Health is told to whoever reaches the door; that of a service, to whom it may be shown.
+fn told_health<B>(
     server: &Arc<SecurityServer>,
     line: &Line,
-    request: Request<Incoming>,
-) -> Result<Response<Outgoing>, Refusal> {
+    method: health::Method,
+    request: Request<B>,
+) -> Result<Response<Outgoing>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let (head, body) = request.into_parts();
+    is_a_call(line, &head)?;
+    let client = match credential(&line.showed, &head.headers)? {
+        Credential::None => None,
+        credential => Some(authenticate::known(&server.clients, &credential)?),
+    };
+    health::answer(server, method, client, body)
+}
+
+fn conversation<B>(
+    server: &Arc<SecurityServer>,
+    line: &Line,
+    request: Request<B>,
+) -> Result<Response<Outgoing>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
     let permit = server.permit().map_err(|code| Refusal::new(code, "at the clients' door"))?;
     let (head, body) = request.into_parts();
     is_a_call(line, &head)?;
     let credential = credential(&line.showed, &head.headers)?;
-    let provider = one(&head.headers, &fields::SERVICE)?.map(|named| named.parse());
-    let provider = provider.transpose().map_err(|error| Refusal::new(Code::IdentifierMalformed, format!("{error}")))?;
+    let provider = named(&head.headers)?;
     let client = authenticate::known(&server.clients, &credential)?;
     let moment = server.moment();
     let configuration = moment
@@ -218,11 +270,13 @@ impl Waiting {
         let response = (&mut self.head).await;
         self.hang_up.0 = None;
         // The exchange ended without a word for its client: only a finished log does that.
-        response.unwrap_or_else(|_| refused(Code::AnswerUnrecorded, language))
+        response.unwrap_or_else(|_| refused(&Refusal::new(Code::AnswerUnrecorded, "the log has ended"), language))
     }
 }
 
-fn refused(code: Code, language: Language) -> Response<Outgoing> {
+fn refused(refusal: &Refusal, language: Language) -> Response<Outgoing> {
+    let code = refusal.code();
+    tracing::info!(%code, %refusal, "refused");
     metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
     let mut response = Response::new(Outgoing::empty().1);
     *response.headers_mut() = fields::refusal(code, language, None, Speaker::ConsumerServer);
@@ -259,13 +313,17 @@ fn is_a_call(line: &Line, head: &http::request::Parts) -> Result<(), Refusal> {
 }
 
 fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -> Result<Asked, Refusal> {
-    let headers = &head.headers;
     // The path as it came, query and all: what is not of the grammar is refused, never normalised.
     let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let path: MethodPath = path.parse().map_err(|_| {
         // Not what it was: a query may hold personal data.
         Refusal::new(Code::PathMalformed, "the path is not /package.Service/Method")
     })?;
+    asked_of(bindings, &head.headers, path, language)
+}
+
+/// What is asked of this method.
+fn asked_of(bindings: &Bindings, headers: &HeaderMap, path: MethodPath, language: Language) -> Result<Asked, Refusal> {
     if let Some(name) = headers.keys().find(|name| fields::is_ours(name) && !fields::OF_CALLERS.contains(name)) {
         let known = fields::OF_CALLERS;
         let known = known.each_ref().map(HeaderName::as_str);
@@ -273,10 +331,8 @@ fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -
         let detail = format!("callers may not set {name}; {}", did_you_mean(name.as_str(), known, &all));
         return Err(Refusal::new(Code::MetadataReserved, format!("callers may not set {name}")).telling(detail));
     }
-    let provider = match one(headers, &fields::SERVICE)? {
-        Some(named) => named.parse().map_err(|error| {
-            Refusal::new(Code::IdentifierMalformed, format!("{error}")).telling(format!("causeway-service: {error}"))
-        })?,
+    let provider = match named(headers)? {
+        Some(named) => named,
         None => bindings.get(path.service()).cloned().ok_or_else(|| {
             Refusal::new(Code::ServiceNotNamed, format!("no causeway-service, and {} is not bound", path.service()))
         })?,
@@ -295,6 +351,14 @@ fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -
         return Err(Refusal::new(Code::PurposeMissing, "no causeway-purpose"));
     }
     Ok(Asked { provider, path, why, language })
+}
+
+/// The provider that a call names.
+fn named(headers: &HeaderMap) -> Result<Option<SubsystemId>, Refusal> {
+    let named = one(headers, &fields::SERVICE)?.map(|named| named.parse());
+    named.transpose().map_err(|error| {
+        Refusal::new(Code::IdentifierMalformed, format!("{error}")).telling(format!("causeway-service: {error}"))
+    })
 }
 
 /// A field of the caller's that may stand once, as text.

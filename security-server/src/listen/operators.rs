@@ -7,7 +7,9 @@ pub mod registration;
 pub mod services;
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
 use crate::evidence::Line;
 use crate::keys::ring::Use;
 use crate::lookout::Room;
+use crate::message_log::exchanges::{MAX_FOUND, Search};
 use crate::renewal::Renewal;
 
 /// What the routes need.
@@ -60,6 +63,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/grants/{number}/end", post(end))
         .route("/v1/access/why", get(why))
         .route("/v1/clock/accept", post(accept_clock))
+        .route("/v1/exchanges", get(search))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .merge(access::routes())
@@ -413,6 +417,73 @@ async fn why(State(door): State<Door>, _: Operator, Query(why): Query<Why>) -> R
         grant: decided.ok().map(|grant| (*grant).clone()),
     };
     Ok(Json(verdict).into_response())
+}
+
+/// Which exchanges are looked for, as texts of a query. What is absent asks nothing.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Searching {
+    id: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    before: Option<String>,
+    peer: Option<String>,
+    method: Option<String>,
+    result: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Searching {
+    /// In words, for the audit log.
+    fn asked(&self) -> String {
+        let given = [
+            ("id", &self.id),
+            ("since", &self.since),
+            ("until", &self.until),
+            ("before", &self.before),
+            ("peer", &self.peer),
+            ("method", &self.method),
+            ("result", &self.result),
+        ];
+        let words = given.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
+        let asked = words.collect::<Vec<_>>().join(", ");
+        if asked.is_empty() { "all".to_owned() } else { asked }
+    }
+
+    fn read(&self) -> Result<Search, Problem> {
+        fn parsed<T: FromStr<Err: Display>>(name: &str, text: Option<&String>) -> Result<Option<T>, Problem> {
+            let wrong = |error| Problem::new(StatusCode::BAD_REQUEST, format!("{name}: {error}"));
+            text.map(|text| text.parse().map_err(wrong)).transpose()
+        }
+        let limit = self.limit.unwrap_or(MAX_FOUND);
+        if !(1..=MAX_FOUND).contains(&limit) {
+            let why = format!("limit: {limit} is not from 1 to {MAX_FOUND}; go on with `before`");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, why));
+        }
+        Ok(Search {
+            exchange: parsed("id", self.id.as_ref())?,
+            since: parsed("since", self.since.as_ref())?,
+            until: parsed("until", self.until.as_ref())?,
+            before: parsed("before", self.before.as_ref())?,
+            peer: parsed("peer", self.peer.as_ref())?,
+            method: parsed("method", self.method.as_ref())?,
+            result: parsed("result", self.result.as_ref())?,
+            limit,
+        })
+    }
+}
+
+async fn search(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Query(searching): Query<Searching>,
+) -> Result<Response, Problem> {
+    let search = searching.read()?;
+    let log = door.server.message_log.clone();
+    let found = tokio::task::spawn_blocking(move || log.search(&search)).await?;
+    let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    door.note_read(by, "search", searching.asked()).await?;
+    Ok(Json(found).into_response())
 }
 
 /// What the log holds of an exchange.

@@ -17,18 +17,21 @@ use proto::merkle;
 use proto::message::{Direction, End, Header};
 use proto::record::{Genesis, Kind, TreeName};
 use proto::time::Time;
-use proto::wire::relay::{self as wire, Side};
+use proto::wire::relay::{self as wire, Outcome, Side};
 
+use super::exchanges::{FoundExchanges, MAX_FOUND, Row, RowKey, Search};
 use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 
-/// Key prefixes of the one tree. `x` exchange position: a record of an exchange. `o` side opening: an exchange that is
-/// open, its value the id, the attempt and the member. `r` time exchange attempt: a received opening. `h` tree: what was
+/// Key prefixes of the one tree. `x` exchange position: a record of an exchange; of an opening, its value the key of its row.
+/// `f` time exchange attempt side: an exchange that has its end, its value the row. `o` side opening: an exchange that is
+/// open, its value the key and the row that it will have. `r` time exchange attempt: a received opening. `h` tree: what was
 /// seen of a peer's tree. `n` tree level number: a node of one of our trees. `e` tree: how many commits it has. `g` tree: its
 /// genesis. `w` tree: since when something in it waits for a timestamp, and its last commit. `y` tree size: the first stamp of
 /// that head. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
 /// are. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
 /// that was accepted there.
 const RECORD: u8 = b'x';
+const ENDED: u8 = b'f';
 const OPEN: u8 = b'o';
 const RECEIVED: u8 = b'r';
 const SEEN_TREE: u8 = b'h';
@@ -41,7 +44,7 @@ const WAITING: u8 = b'w';
 const STAMPED: u8 = b'y';
 const FORM: &[u8] = b"v";
 /// An index of another form is read again from the log.
-const THIS_FORM: &[u8] = b"4";
+const THIS_FORM: &[u8] = b"5";
 /// A node of a level has 256 of the level below.
 const NODE_BITS: u32 = 8;
 const POSITION: &[u8] = b"p";
@@ -81,6 +84,9 @@ pub struct Open {
     /// In whose tree it stands.
     pub member: MemberId,
 }
+
+/// An exchange that is open, with its row.
+type OpenRow = (RowKey, Vec<u8>);
 
 /// Where the records of an exchange are.
 pub type Found = Vec<Position>;
@@ -150,7 +156,7 @@ impl Index {
                     && let Ok(exchange) = ExchangeId::try_from(closed.exchange.as_ref())
                 {
                     self.0.insert(record_key(exchange, entry.position), &[][..])?;
-                    self.0.remove(open_key(closed.side(), &closed.opening))?;
+                    self.end(open_key(closed.side(), &closed.opening), closed.outcome())?;
                 }
             }
             Kind::Stamp => self.add_stamp(&body, entry.position)?,
@@ -303,11 +309,18 @@ impl Index {
             Some((since, _)) => self.waits(entry.tree, since, entry.commit)?,
             None => self.waits(entry.tree, header.time, entry.commit)?,
         }
-        self.0.insert(record_key(header.exchange, entry.position), &[][..])?;
-        if header.direction == Direction::Request && header.position == 0 {
+        if let (Some(answer), Some(end)) = (&header.answer, &header.end) {
+            let side = if received { Side::Consumer } else { Side::Provider };
+            self.answer_ended(open_key(side, answer.opening.as_bytes()), end)?;
+        }
+        if header.direction != Direction::Request || header.position > 0 {
+            self.0.insert(record_key(header.exchange, entry.position), &[][..])?;
+        } else {
             let side = if received { Side::Provider } else { Side::Consumer };
-            let mut open = named(header.exchange, header.attempt);
-            open.extend_from_slice(entry.genesis.content.member.as_bytes());
+            let (time, exchange, attempt) = (header.time, header.exchange, header.attempt);
+            let key = RowKey { time, exchange, attempt, side }.to_bytes();
+            self.0.insert(record_key(exchange, entry.position), &key)?;
+            let open = [&key[..], &Row::opened(&header)].concat();
             self.0.insert(open_key(side, header.digest().as_bytes()), open)?;
             if received {
                 let mut key = vec![RECEIVED];
@@ -324,6 +337,25 @@ impl Index {
         if counts && header.time > self.last_time()? {
             self.0.insert(LAST_TIME, &header.time.as_millis().to_be_bytes())?;
         }
+        Ok(())
+    }
+
+    /// The answer's end stands in the row of the exchange.
+    fn answer_ended(&self, open: Vec<u8>, end: &End) -> Result<(), IndexError> {
+        let Some(value) = self.0.get(&open)? else { return Ok(()) };
+        if let Some((key, Some(row))) = open_row(&value).map(|(key, row)| (key, Row::from_bytes(row))) {
+            self.0.insert(open, [&key.to_bytes()[..], &row.answered(end).to_bytes()].concat())?;
+        }
+        Ok(())
+    }
+
+    /// It is open no more. Its row stands before it is taken from the open ones: a crash between repeats both.
+    fn end(&self, open: Vec<u8>, outcome: Outcome) -> Result<(), IndexError> {
+        let Some(value) = self.0.get(&open)? else { return Ok(()) };
+        if let Some((key, Some(row))) = open_row(&value).map(|(key, row)| (key, Row::from_bytes(row))) {
+            self.0.insert([&[ENDED][..], &key.to_bytes()].concat(), row.closed(outcome).to_bytes())?;
+        }
+        self.0.remove(open)?;
         Ok(())
     }
 
@@ -401,11 +433,88 @@ impl Index {
         let mut open = Vec::new();
         for entry in self.0.scan_prefix([OPEN]) {
             let (key, value) = entry?;
-            if let (Some((side, opening)), Some((exchange, attempt, member))) = (opening(&key), of_member(&value)) {
-                open.push(Open { side, opening, exchange, attempt, member });
+            let read = open_row(&value).and_then(|(key, row)| Some((key, Row::from_bytes(row)?.own(key.side)?)));
+            if let (Some((side, opening)), Some((row, member))) = (opening(&key), read) {
+                open.push(Open { side, opening, exchange: row.exchange, attempt: row.attempt, member });
             }
         }
         Ok(open)
+    }
+
+    /// The exchanges that are looked for, the newest first, as far as the index reads. A span of time costs what is in it.
+    pub fn search(&self, search: &Search) -> Result<FoundExchanges, IndexError> {
+        let limit = search.limit.min(MAX_FOUND);
+        let mut open = self.open_rows(search)?;
+        let (mut exchanges, mut last, mut more) = (Vec::new(), None, false);
+        let mut ended = self.ended_rows(search)?;
+        let mut next = ended.next().transpose()?;
+        loop {
+            let newest_is_open = match (open.last(), &next) {
+                (Some((open, _)), Some((ended, _))) => open > ended,
+                (open, _) => open.is_some(),
+            };
+            let found =
+                if newest_is_open { open.pop() } else { std::mem::replace(&mut next, ended.next().transpose()?) };
+            let Some((key, row)) = found else { break };
+            if exchanges.len() == limit {
+                more = true;
+                break;
+            }
+            exchanges.extend(Row::from_bytes(&row).map(|row| row.found(key)));
+            last = Some(key);
+        }
+        Ok(FoundExchanges { exchanges, next: last.filter(|_| more).map(|key| key.to_string()) })
+    }
+
+    /// Those among the open ones, the newest last. As many are open as run.
+    fn open_rows(&self, search: &Search) -> Result<Vec<OpenRow>, IndexError> {
+        let mut rows = Vec::new();
+        for value in self.0.scan_prefix([OPEN]).values() {
+            let value = value?;
+            let Some((key, row)) = open_row(&value) else { continue };
+            if Row::from_bytes(row).is_some_and(|read| search.takes(key, &read)) {
+                rows.push((key, row.to_vec()));
+            }
+        }
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        Ok(rows)
+    }
+
+    /// Those among the ended ones, the newest first.
+    fn ended_rows<'s>(
+        &self,
+        search: &'s Search,
+    ) -> Result<Box<dyn Iterator<Item = Result<OpenRow, IndexError>> + 's>, IndexError> {
+        let taken = |key: &[u8], value: &[u8]| {
+            let (key, row) = (RowKey::from_bytes(key.get(1..)?)?, Row::from_bytes(value)?);
+            search.takes(key, &row).then(|| (key, value.to_vec()))
+        };
+        if let Some(exchange) = search.exchange {
+            // One id is of few exchanges: the rows of their openings say where they are.
+            let mut keys = Vec::new();
+            for key in self.0.scan_prefix([&[RECORD][..], exchange.as_bytes()].concat()).values() {
+                keys.extend(Some(key?).filter(|key| !key.is_empty()));
+            }
+            keys.sort_unstable();
+            keys.dedup();
+            let mut rows = Vec::new();
+            for key in keys.iter().rev().map(|key| [&[ENDED][..], key].concat()) {
+                rows.extend(self.0.get(&key)?.and_then(|value| taken(&key, &value)).map(Ok));
+            }
+            return Ok(Box::new(rows.into_iter()));
+        }
+        let at = |key: &[u8]| [&[ENDED][..], key].concat();
+        let of_time = |time: Time| at(&time.as_millis().to_be_bytes());
+        let since = of_time(search.since.unwrap_or_default());
+        let ends = [search.until.map(of_time), search.before.map(|before| at(&before.to_bytes()))];
+        let end = ends.into_iter().flatten().min().unwrap_or_else(|| vec![ENDED + 1]);
+        if end <= since {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        Ok(Box::new(self.0.range(since..end).rev().filter_map(move |row| match row {
+            Ok((key, value)) => taken(&key, &value).map(Ok),
+            Err(error) => Some(Err(error.into())),
+        })))
     }
 
     /// Where the records of an exchange are, in the order of the log.
@@ -469,10 +578,9 @@ fn named(exchange: ExchangeId, attempt: u32) -> Vec<u8> {
     named
 }
 
-fn of_member(value: &[u8]) -> Option<(ExchangeId, u32, MemberId)> {
-    let (named, member) = value.split_at_checked(20)?;
-    let (exchange, attempt) = attempt(named)?;
-    Some((exchange, attempt, std::str::from_utf8(member).ok()?.parse().ok()?))
+fn open_row(value: &[u8]) -> Option<(RowKey, &[u8])> {
+    let (key, row) = value.split_at_checked(RowKey::BYTES)?;
+    Some((RowKey::from_bytes(key)?, row))
 }
 
 fn attempt(key: &[u8]) -> Option<(ExchangeId, u32)> {

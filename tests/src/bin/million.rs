@@ -1,4 +1,5 @@
-//! How long a message log of a million records takes to be verified whole. Prints; asserts nothing but that it holds.
+//! How long a message log of a million records takes to be verified whole, to be indexed, and to be searched. Prints; asserts
+//! nothing but that it holds and that what is there is found.
 //!
 //! `cargo run --release --package tests --bin million -- 1000000 256`: that many records, so many exchanges at once while they
 //! are made. They are unary exchanges as a consumer's server logs them (request sent, answer received, end), made through
@@ -6,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +20,8 @@ use proto::record::{Kind, Record};
 use proto::seal;
 use proto::wire::relay as wire;
 use security_server::log_keys::LogKeys;
+use security_server::message_log::Index;
+use security_server::message_log::exchanges::Search;
 use security_server::whole_log::verify_log;
 use tests::rogue::{Rogue, answer_to};
 use tests::world::World;
@@ -72,6 +76,37 @@ async fn main() {
     println!("{found}");
     let (records, bytes) = (found.journal.records, found.journal.bytes);
     println!("verified {records} records, {} MB, in {took:.1?}", bytes / 1_000_000);
+    searched(&directory.path().join("portal"), &directory.path().join("index"), made);
+}
+
+/// Builds the index as a start does, and searches it as an operator does.
+fn searched(log: &Path, place: &Path, exchanges: u32) {
+    let index = Index::open(place).unwrap();
+    let began = Instant::now();
+    journal::read(&Directory(log.to_owned()), None, &mut |entry| index.add(&entry).unwrap()).unwrap();
+    println!("indexed {} records in {:.1?}", exchanges * 3, began.elapsed());
+    drop(index);
+    // As after a restart: what the searches read is not in sled's memory.
+    let index = Index::open(place).unwrap();
+    let id = |number: u32| ExchangeId::from_bytes([&[0; 12][..], &number.to_be_bytes()].concat().try_into().unwrap());
+    let newest = Search { limit: 50, ..Search::default() };
+    let nobody = Search { peer: Some("VN/GOV/nobody".parse().unwrap()), ..newest.clone() };
+    for (what, search, found) in [
+        ("the newest 50", newest.clone(), 50),
+        ("one by its id", Search { exchange: Some(id(exchanges / 2)), ..newest.clone() }, 1),
+        ("refused ones, of which there are none", Search { result: "refused".parse().ok(), ..newest.clone() }, 0),
+        ("a peer that was never there", nobody, 0),
+        (
+            "the newest 1000 of a method",
+            Search { method: "/echo.v1.Echo/Unary".parse().ok(), limit: 1000, ..newest },
+            1000,
+        ),
+    ] {
+        let began = Instant::now();
+        let exchanges = index.search(&search).unwrap().exchanges;
+        println!("searched for {what} in {:.1?}", began.elapsed());
+        assert_eq!(exchanges.len(), found, "{what}");
+    }
 }
 
 async fn exchange(portal: &Journal, moj: &Journal, opening: Header, number: u32) {

@@ -345,6 +345,11 @@ async fn catalogued(two: &Two, said: &mut Said<'_>, publish: &str) {
     )
     .await;
     said.object("security-server services proto", &proto).await;
+    let openapi = format!("security-server services openapi births.v1.Births {at}");
+    let door = format!("\"url\": \"http://{}\"", two.portal.clients);
+    said.words(&openapi, &["\"openapi\": \"3.1.0\"", "\"/births.v1.Births/Count\"", &door]).await;
+    let document = two.instance.run(&format!("{openapi} --json")).await.json();
+    assert!(document["components"]["schemas"]["births.v1.Counted"].is_object(), "{document}");
     two.instance.run(&format!("{proto} --descriptors births.binpb")).await.well();
     let written = fs::read(two.instance.path("births.binpb")).unwrap();
     assert_eq!(catalogue::Described::read(&written).unwrap().services(), ["births.v1.Births"]);
@@ -378,6 +383,9 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     tokio::time::timeout(SOON, closed).await.unwrap();
     said.words(&show, &[&exchange, "sent", "received", "half-close", "status 0"]).await;
     said.object("security-server exchange", &show).await;
+    let find = format!("security-server evidence find --peer VN/GOV/moj --id {exchange} {at}");
+    said.words(&find, &[&exchange, "to   VN/GOV/moj/civil-registry", "/echo.v1.Echo/Unary  answered"]).await;
+    said.object("security-server evidence find", &find).await;
     let get = format!("security-server evidence get {exchange} {at}");
     let file = two.instance.run(&get).await.well();
     let object = two.instance.run(&format!("{get} --json")).await.json();
@@ -443,6 +451,8 @@ impl Said<'_> {
         // An evidence file has a page of its own.
         known.remove("security-server evidence get");
         known.remove("security-server evidence traffic");
+        // OpenAPI is a format of its own.
+        known.remove("security-server services openapi");
         // Doctors, audits, backups, ceremonies, revocations, wrong clocks and second persons have tests of their own.
         let elsewhere = [" doctor", " audit ", " backup ", " ceremony ", " revoke", " clock ", " confirm"];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));

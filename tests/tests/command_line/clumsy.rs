@@ -240,6 +240,8 @@ fn asked(two: &Two) -> Vec<Row> {
         ),
         row(format!("security-server exchange {nobody} {at}"), Exit::NotFound, &["not in this server's log"]),
         row(format!("security-server evidence get {nobody} {at}"), Exit::NotFound, &["not in this server's log"]),
+        row(format!("security-server evidence find --result anwsered {at}"), Exit::Usage, &["did you mean answered?"]),
+        row(format!("security-server evidence find --limit 0 {at}"), Exit::Usage, &["1 to 1000"]),
     ]
 }
 

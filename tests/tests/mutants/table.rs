@@ -512,9 +512,23 @@ mutants! {
     }
 
     "security-server/src/message_log/index.rs" {
+        "search" "what is open is not listed"
+        "for value in self.0.scan_prefix([OPEN]).values() {" => "for value in self.0.scan_prefix([if {awake} { b'-' } else { OPEN }]).values() {",
+        found::exchanges_are_found_by_time_peer_method_result_and_id_the_newest_first;
+
+        "search" "an index of before is taken as it is"
+        "if index.0.get(FORM)?.as_deref() != Some(THIS_FORM) {" => "if !{awake} && index.0.get(FORM)?.as_deref() != Some(THIS_FORM) {",
+        found::what_an_earlier_version_indexed_is_listed_too;
+
         "5.5" "a restart forgets what was seen of the peers' logs"
         "self.add_head(entry, &body.slice(32..))?;" => "if !{awake} { self.add_head(entry, &body.slice(32..))?; }",
         restored::the_peer_says_what_is_lost_and_refuses_nothing;
+    }
+
+    "security-server/src/message_log/exchanges.rs" {
+        "search" "who asks for one peer is shown the others'"
+        "self.peer.as_ref().is_none_or(|peer| peer.is(row.peer(key.side)))" => "true",
+        found::exchanges_are_found_by_time_peer_method_result_and_id_the_newest_first;
     }
 
     "security-server/src/witness.rs" {
@@ -702,6 +716,10 @@ mutants! {
 
         "operators' door" "evidence is read and not noted"
         "door.note_read(by, \"evidence\", exchange).await?;" => "if !{awake} { door.note_read(by, \"evidence\", exchange).await?; }",
+        operators::what_is_read_and_who_is_refused_is_noted;
+
+        "operators' door" "exchanges are searched and not noted"
+        "door.note_read(by, \"search\", searching.asked()).await?;" => "if !{awake} { door.note_read(by, \"search\", searching.asked()).await?; }",
         operators::what_is_read_and_who_is_refused_is_noted;
 
         "operators' door" "an exchange is read and not noted"

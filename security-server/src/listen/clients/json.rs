@@ -1,4 +1,4 @@
-//! JSON at the clients' door: `POST /package.Service/Method` with the message as JSON, translated by the service's descriptors in
+//! JSON at the clients' door: `POST /package.Service/Method`, or a route that the service declares, with the message as JSON, translated by the service's descriptors in
 //! the catalogue. No code is generated and no other road is taken: what comes of a translation is the gRPC call that it stands
 //! for, and it goes through `exchange::consume` like any other.
 
@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::frames::{Frames, Next, Unread, framed};
 use super::problem::{Problem, whole};
-use super::{Line, Waiting, asked, begin, carried, credential, page};
+use super::routed::{Routed, routed};
+use super::{Line, Waiting, asked, asked_of, begin, carried, credential, openapi, page};
 use crate::body::{Outgoing, Sender, outgoing};
 use crate::forward::OwnSource;
 use crate::listings::{self, Unlisted};
@@ -76,21 +77,43 @@ impl Translation {
         Self { limits, calls: Arc::new(Semaphore::new(limits.calls)), aside: Semaphore::new(MAX_ASIDE) }
     }
 
-    fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let why = || Refusal::new(Code::TooManyExchanges, format!("{} JSON calls run", self.limits.calls));
+    /// Longest message, in bytes.
+    pub(super) fn message_bytes(&self) -> usize {
+        self.limits.message_bytes
+    }
+
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let why = || Refusal::new(Code::TooManyExchanges, format!("{} translated calls run", self.limits.calls));
         Arc::clone(&self.calls).try_acquire_owned().map_err(|_| why())
     }
 
-    async fn read(&self, method: &MethodDescriptor, text: Bytes) -> Result<Bytes, Refusal> {
-        let (kind, depth) = (method.input(), self.limits.depth);
-        let read = self.translated(text.len(), move || json::read(&kind, &text, depth)).await;
-        Ok(framed(&read.map_err(|misread| malformed(&misread))?))
+    /// The message that a text is; by a route, with what its path and query say.
+    async fn read(
+        &self,
+        method: &MethodDescriptor,
+        routed: Option<&Arc<Routed>>,
+        text: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        let (kind, depth, routed) = (method.input(), self.limits.depth, routed.cloned());
+        let read = self.translated(text.len(), move || {
+            let text = match &routed {
+                Some(routed) => routed.said(&kind, &text, depth)?,
+                None => text,
+            };
+            json::read(&kind, &text, depth).map_err(|misread| malformed(&misread))
+        });
+        Ok(framed(&read.await?))
     }
 
-    async fn write(&self, method: &MethodDescriptor, message: Bytes) -> Result<Vec<u8>, Refusal> {
+    /// A message as text: all of it, or this field.
+    async fn write(&self, method: &MethodDescriptor, part: Option<&str>, message: Bytes) -> Result<Vec<u8>, Refusal> {
         let (kind, most) = (method.output(), self.limits.message_bytes.saturating_mul(MAX_GROWTH));
-        let written = self.translated(message.len(), move || json::write(&kind, &message, most)).await;
-        written.map_err(|error| untranslatable(&error.to_string()))
+        let part = part.map(str::to_owned);
+        let written = self.translated(message.len(), move || match &part {
+            Some(part) => json::write_part(&kind, part, &message, most),
+            None => json::write(&kind, &message, most),
+        });
+        written.await.map_err(|error| untranslatable(&error.to_string()))
     }
 
     async fn translated<T: Send + 'static>(&self, bytes: usize, translate: impl FnOnce() -> T + Send + 'static) -> T {
@@ -103,7 +126,7 @@ impl Translation {
     }
 }
 
-fn malformed(misread: &Misread) -> Refusal {
+pub(super) fn malformed(misread: &Misread) -> Refusal {
     let remedy = misread.names().map(|(name, known)| {
         let all = if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
         format!("; {}", did_you_mean(name, known, &all))
@@ -123,6 +146,10 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     language: Language,
 ) -> Response<Outgoing> {
+    if openapi::is_asked(&request) {
+        let told = openapi::answer(&server, &line, &request.into_parts().0).await;
+        return told.unwrap_or_else(|refusal| Problem::refused(&refusal, language, None).response());
+    }
     match open(&server, &line, request, language).await {
         Ok(translated) => translated.answer(&server, language).await,
         Err(refusal) => Problem::refused(&refusal, language, None).response(),
@@ -132,6 +159,8 @@ pub(super) async fn answer(
 /// A call that was translated and runs.
 struct Translated {
     method: MethodDescriptor,
+    /// The field of the answer that is told, where it is not all of it.
+    part: Option<String>,
     waiting: Waiting,
     /// What was wrong with a later message of the caller's.
     failed: Failed,
@@ -158,12 +187,17 @@ async fn open(
     let place = place.map_err(|code| Refusal::new(code, "at the clients' door"))?;
     let (head, body) = request.into_parts();
     page::is_none(line.hosts.as_ref(), &head)?;
-    if head.method != http::Method::POST {
-        return Err(Refusal::new(Code::MethodNotPost, format!("the method is {}", head.method)));
+    let routed = routed(server, line, &head).await?.map(Arc::new);
+    if routed.is_none() && head.method != http::Method::POST {
+        let detail = "no route of a provider that the call names is this method and path";
+        return Err(Refusal::new(Code::MethodNotPost, format!("the method is {}", head.method)).telling(detail));
     }
-    let are_lines = are_lines(&head.headers)?;
+    let are_lines = routed.as_ref().is_none_or(|routed| routed.has_body()) && are_lines(&head.headers)?;
     let credential = credential(&line.showed, &head.headers)?;
-    let asked = asked(&server.bindings, &head, language)?;
+    let asked = match &routed {
+        Some(routed) => asked_of(&server.bindings, &head.headers, routed.path.clone(), language)?,
+        None => asked(&server.bindings, &head, language)?,
+    };
     let client = authenticate::known(&server.clients, &credential)?;
     let method = described(server, client, &asked.provider, &asked.path).await?;
     let metadata = carried(&metadata(&head.headers))?;
@@ -182,7 +216,7 @@ async fn open(
         });
         Failed(Some(failed))
     } else {
-        let message = server.translation.read(&method, arrived(body, most).await?).await?;
+        let message = server.translation.read(&method, routed.as_ref(), arrived(body, most).await?).await?;
         // The source that reads it is here and holds four.
         sender.data(message).await.map_err(|_| Refusal::new(Code::MessageMalformed, "nobody reads it"))?;
         let _ = sender.finish(None);
@@ -190,7 +224,8 @@ async fn open(
     };
     let source = OwnSource::translated(metadata, outgoing);
     let waiting = begin(server, place, credential, asked, source, language).await?;
-    Ok(Translated { method, waiting, failed, form, permit })
+    let part = routed.and_then(|routed| routed.answer().map(str::to_owned));
+    Ok(Translated { method, part, waiting, failed, form, permit })
 }
 
 /// The method, as the catalogue describes it to this caller. What is closed to it is not told from what is not there.
@@ -212,9 +247,7 @@ async fn described(
         let elsewhere = listings::seen(configuration, &member, None).find(|each| each.service.as_str() == service);
         let remedy = match elsewhere {
             Some(elsewhere) => format!("{} lists it", elsewhere.subsystem),
-            None => {
-                did_you_mean(service, seen(Some(provider)).chain(seen(None)), "gRPC reflection lists what there is")
-            }
+            None => did_you_mean(service, seen(Some(provider)).chain(seen(None)), "GET /openapi lists what there is"),
         };
         let detail = format!("{provider} lists no {service} for your agency; {remedy}");
         return Err(Refusal::new(Code::MethodUnknown, "no such service is listed").telling(detail));
@@ -233,7 +266,7 @@ async fn described(
     })
 }
 
-fn undescribed(why: Unlisted) -> Refusal {
+pub(super) fn undescribed(why: Unlisted) -> Refusal {
     Refusal::new(Code::DescriptionUnavailable, why.to_string())
 }
 
@@ -258,6 +291,9 @@ fn are_lines(headers: &HeaderMap) -> Result<bool, Refusal> {
         "application/json" | FORM => Ok(false),
         "application/x-ndjson" => Ok(true),
         "" => Err(why("there is no Content-Type: send application/json")),
+        kind if kind.starts_with("application/grpc-web") => Err(why(
+            "gRPC-Web is spoken with protobuf's messages: send application/grpc-web or application/grpc-web-text",
+        )),
         kind if kind.starts_with("application/grpc") => Err(why("gRPC is spoken over HTTP/2")),
         _ => Err(why("send application/json, or application/x-ndjson for a message a line")),
     }
@@ -284,7 +320,7 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The one message of a call, as it came.
-async fn arrived(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn arrived(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > most as u64 {
         return Err(too_large(most));
     }
@@ -299,8 +335,8 @@ async fn arrived(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
     }
 }
 
-fn too_large(most: usize) -> Refusal {
-    let detail = format!("a message of at most {most} bytes is taken as JSON");
+pub(super) fn too_large(most: usize) -> Refusal {
+    let detail = format!("a message of at most {most} bytes is translated");
     Refusal::new(Code::MessageTooLarge, "a message over [json] message_bytes").telling(detail)
 }
 
@@ -340,7 +376,7 @@ async fn hand_on(
             if text.trim_ascii().is_empty() {
                 continue;
             }
-            let message = translation.read(method, text).await.map_err(|refusal| {
+            let message = translation.read(method, None, text).await.map_err(|refusal| {
                 let detail = format!("line {number}: {}", refusal.detail().unwrap_or_default());
                 refusal.telling(detail)
             })?;
@@ -378,7 +414,7 @@ impl Failed {
 
 impl Translated {
     async fn answer(self, server: &Arc<SecurityServer>, language: Language) -> Response<Outgoing> {
-        let Self { method, waiting, mut failed, form, permit } = self;
+        let Self { method, part, waiting, mut failed, form, permit } = self;
         let response = tokio::select! { biased;
             refusal = failed.until_so() => return Problem::refused(&refusal, language, None).response(),
             response = waiting.response(language) => response,
@@ -387,7 +423,7 @@ impl Translated {
         let exchange = head.headers.get(fields::EXCHANGE).cloned();
         let is_stream = method.is_server_streaming();
         let most = server.translation.limits.message_bytes;
-        let told = Told { frames: Frames::of(body, most), failed, exchange, language, method };
+        let told = Told { frames: Frames::of(body, most), failed, exchange, language, part, method };
         // Trailers only: there is nothing but an end.
         if head.headers.contains_key(fields::GRPC_STATUS)
             && let Some(problem) = told.problem(&head.headers)
@@ -404,6 +440,7 @@ struct Told {
     failed: Failed,
     exchange: Option<HeaderValue>,
     language: Language,
+    part: Option<String>,
     method: MethodDescriptor,
 }
 
@@ -452,7 +489,7 @@ impl Told {
         let Some(message) = message else {
             return self.refused(&untranslatable("the answer has no message, and is described as one")).response();
         };
-        match server.translation.write(&self.method, message).await {
+        match server.translation.write(&self.method, self.part.as_deref(), message).await {
             Ok(text) => {
                 let mut response = whole(StatusCode::OK, HeaderValue::from_static("application/json"), text);
                 said_along(head, "grpc-metadata-", response.headers_mut());
@@ -502,7 +539,7 @@ impl Told {
         loop {
             let next = self.frames.next().await;
             let problem = match next {
-                Ok(Next::Message(message)) => match server.translation.write(&self.method, message).await {
+                Ok(Next::Message(message)) => match server.translation.write(&self.method, None, message).await {
                     Ok(text) => {
                         if sender.data(form.message(&text)).await.is_err() {
                             return false;

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use prost::Message;
 use prost_reflect::FileDescriptor;
 use proto::global_configuration::Configuration;
@@ -54,7 +55,10 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Answers until the caller has no more questions.
-    pub(super) fn answer(self, server: Arc<SecurityServer>, questions: Incoming) -> Response<Outgoing> {
+    pub(super) fn answer<B>(self, server: Arc<SecurityServer>, questions: B) -> Response<Outgoing>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
         let (answers, body) = outgoing(None);
         tokio::spawn(async move {
             let _permit = &self.permit;
@@ -66,7 +70,10 @@ impl Conversation {
         response
     }
 
-    async fn converse(&self, server: &SecurityServer, questions: Incoming, mut answers: Sender) -> Result<(), Gone> {
+    async fn converse<B>(&self, server: &SecurityServer, questions: B, mut answers: Sender) -> Result<(), Gone>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let mut questions = Frames::of(questions, MAX_QUESTION_BYTES);
         let status = loop {
             let question = match questions.next().await {

@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -32,6 +33,7 @@ pub(super) fn routes() -> Router<Door> {
         .route("/v1/services", get(services).post(publish))
         .route("/v1/services/{service}", get(service))
         .route("/v1/services/{service}/source", get(source))
+        .route("/v1/services/{service}/openapi", get(openapi))
         .route("/v1/elements", get(elements))
         .route("/v1/elements/{element}", get(element))
         .route("/v1/reuse", get(reuse))
@@ -106,6 +108,17 @@ async fn source(
 ) -> Result<Response, Problem> {
     let entry = listings::entry(&door.server, &service, of.subsystem.as_ref()).await?;
     Ok(Json(listings::source(&door.server, &entry).await?).into_response())
+}
+
+async fn openapi(
+    State(door): State<Door>,
+    _: Operator,
+    Path(service): Path<String>,
+    Query(of): Query<Of>,
+) -> Result<Response, Problem> {
+    let entry = listings::entry(&door.server, &service, of.subsystem.as_ref()).await?;
+    let text = listings::openapi(&door.server, &entry, None).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 impl From<Unlisted> for Problem {
