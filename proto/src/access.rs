@@ -375,6 +375,40 @@ impl AccessAcceptance {
     }
 }
 
+/// That a grant ended before its time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantEnd {
+    /// SHA-256 of the grant's document.
+    pub grant: Digest,
+    /// The server where it was ended, which holds the key.
+    pub server: ServerId,
+    /// When.
+    pub time: Time,
+    /// Why.
+    pub reason: String,
+}
+
+impl GrantEnd {
+    /// Its canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (grant, server) = (self.grant.to_wire(), self.server.to_string());
+        wire::GrantEnd { grant, server, time: self.time.as_millis(), reason: self.reason.clone() }.encode_to_vec()
+    }
+
+    /// Reads one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        within("the end of a grant", bytes.len(), MAX_DOCUMENT_BYTES)?;
+        let read: wire::GrantEnd = decode_canonical(bytes, "GrantEnd")?;
+        Ok(Self {
+            grant: Digest::try_from(&read.grant[..])
+                .map_err(|_| rule("the grant's name", &hex::encode(&read.grant), "it is 32 bytes"))?,
+            server: read.server.parse()?,
+            time: Time::from_millis(read.time),
+            reason: read.reason,
+        })
+    }
+}
+
 fn request_digest(bytes: &[u8]) -> Result<RequestDigest, Malformed> {
     let digest = Digest::try_from(bytes).map(RequestDigest);
     digest.map_err(|_| rule("the request's name", &hex::encode(bytes), "it is 32 bytes"))
@@ -494,6 +528,9 @@ mod tests {
         let server = request.server.clone();
         let acceptance = AccessAcceptance { request: id, grant: signed.digest(), server, time: request.time };
         assert_eq!(AccessAcceptance::parse(&acceptance.to_bytes()).unwrap(), acceptance);
+        let (server, reason) = (request.server.clone(), "over".to_owned());
+        let end = GrantEnd { grant: signed.digest(), server, time: request.time, reason };
+        assert_eq!(GrantEnd::parse(&end.to_bytes()).unwrap(), end);
         for each in NotTaken::ALL {
             assert_eq!(NotTaken::of(each.as_str()), Some(each));
         }

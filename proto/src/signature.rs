@@ -29,6 +29,8 @@ pub mod purpose {
     pub const ACCESS_DECISION: &str = "causeway/v1/access-decision\n";
     /// The consumer's word that it takes a grant.
     pub const ACCESS_ACCEPTANCE: &str = "causeway/v1/access-acceptance\n";
+    /// That a grant ended before its time.
+    pub const GRANT_END: &str = "causeway/v1/grant-end\n";
     /// A member's own entry in the catalogue.
     pub const CATALOGUE: &str = "causeway/v1/catalogue\n";
 }

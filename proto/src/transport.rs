@@ -39,6 +39,10 @@ pub const MAX_SIGNED_HEAD_BYTES: usize = 512;
 
 /// Where a provider is asked for a grant, and what became of the request.
 pub const ACCESS_PATH: &str = "/causeway.relay.v1.Relay/Access";
+/// Where the servers of one member keep each other's grants.
+pub const GRANTS_PATH: &str = "/causeway.relay.v1.Relay/Grants";
+/// Longest question or answer there, in bytes.
+pub const MAX_GRANTS_BYTES: usize = 2 * 1024 * 1024;
 
 /// Bytes that are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use command_line::did_you_mean;
 use proto::access::{
-    AccessAcceptance, AccessDecision, AccessRequest, Decided, MAX_ITEMS, NotTaken, RequestDigest, SignedDocument,
+    AccessAcceptance, AccessDecision, AccessRequest, Decided, GrantEnd, MAX_ITEMS, NotTaken, RequestDigest,
+    SignedDocument,
 };
 pub use proto::access::{Grant, GrantNumber};
 use proto::digest::Digest;
@@ -32,6 +33,7 @@ use crate::access_requests::{self, Received, Sent};
 use crate::audit::{Actor, AuditLog, Kept, Noted, OpenError, Past};
 use crate::quota::Bucket;
 use crate::services::{Service, Services};
+use crate::spread_grants::{Proven, Spread};
 
 /// What an admin asks to be granted: a grant without its number.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -186,6 +188,11 @@ pub(crate) struct View {
     grants: BTreeMap<GrantNumber, Arc<Grant>>,
     by_path: HashMap<(SubsystemId, String), Vec<GrantNumber>>,
     last: u64,
+    /// Each as it was signed, by its number here: what the member's other servers are told. Those that ended stay until their
+    /// time is over, so that none comes back.
+    signed: BTreeMap<GrantNumber, Arc<Spread>>,
+    /// This server. None: for whoever only reads.
+    server: Option<ServerId>,
 }
 
 impl AccessRights {
@@ -196,7 +203,8 @@ impl AccessRights {
         server: &ServerId,
         keys: &[(MemberId, Arc<SigningKey>)],
     ) -> Result<(Self, Past), OpenError> {
-        let (mut grants, mut requests) = (View::default(), access_requests::View::default());
+        let mut grants = View { server: Some(server.clone()), ..View::default() };
+        let mut requests = access_requests::View::default();
         let mut take = |noted: &Noted| grants.take(noted).and_then(|()| requests.take(noted));
         let (audit, past) = AuditLog::open(disk, options, server, keys, &mut take)?;
         Ok((Self::of(Arc::new(audit), server.clone(), grants, requests, keys), past))
@@ -399,6 +407,9 @@ impl AccessRights {
         let grant = Arc::new(grant);
         view.last = grant.number.0;
         view.grants.insert(grant.number, Arc::clone(&grant));
+        let spread = Spread { server: self.server.clone(), grant: signed, end: None, read: Grant::clone(&grant) };
+        view.signed.insert(grant.number, Arc::new(spread));
+        view.forget(now);
         self.put_in_force(view);
         Ok((grant, decision))
     }
@@ -639,12 +650,67 @@ impl AccessRights {
         let _one_at_a_time = self.changing.lock().await;
         let grant = self.may_end(number)?;
         let mut view = View::clone(&self.view.load());
-        view.grants.remove(&number);
-        let ended = Noted::Ended { number: number.0, at: now.as_millis(), reason, by };
-        let noted = self.audit.note_of(&grant.provider.member(), &ended).await;
+        let member = grant.provider.member();
+        let end = match view.signed.get(&number) {
+            Some(spread) => {
+                let (grant, server, reason) = (spread.grant.digest(), self.server.clone(), reason.clone());
+                let end = GrantEnd { grant, server, time: now, reason };
+                Some(SignedDocument::sign(purpose::GRANT_END, end.to_bytes(), &*self.key_of(&member)?))
+            }
+            None => None,
+        };
+        let (at, kept) = (now.as_millis(), end.as_ref().map(Kept::of));
+        let ended = Noted::Ended { number: number.0, at, reason, by, end: kept };
+        let noted = self.audit.note_of(&member, &ended).await;
         noted.map_err(|ended| NotGranted::Ended(ended.0))?;
+        view.ended(number, end);
+        view.forget(now);
         self.put_in_force(view);
         Ok(grant)
+    }
+
+    /// Every grant as it was signed, and every end, of which the time is not over.
+    pub(crate) fn spread(&self, now: Time) -> Vec<Arc<Spread>> {
+        let view = self.view.load();
+        view.signed.values().filter(|spread| spread.read.valid_until > now.as_millis()).cloned().collect()
+    }
+
+    /// Takes what another server of the member's granted or ended: durable, then in force, or out of it. What ended stays so.
+    /// Returns how much of it was new.
+    pub(crate) async fn take_spread(
+        &self,
+        from: &ServerId,
+        came: Vec<Proven>,
+        now: Time,
+    ) -> Result<usize, journal::Ended> {
+        let _one_at_a_time = self.changing.lock().await;
+        let (mut view, mut taken) = (View::clone(&self.view.load()), 0);
+        for spread in came.into_iter().map(Proven::spent) {
+            let (member, from, at) = (spread.read.provider.member(), from.to_string(), now.as_millis());
+            let known = view.signed.iter().find(|(_, known)| known.grant.digest() == spread.grant.digest());
+            let noted = match (known, &spread.end) {
+                (None, end) => Noted::GrantSpread {
+                    at,
+                    from,
+                    server: spread.server.to_string(),
+                    number: view.last + 1,
+                    grant: Kept::of(&spread.grant),
+                    end: end.as_ref().map(Kept::of),
+                },
+                (Some((number, known)), Some(end)) if known.end.is_none() => {
+                    Noted::EndSpread { at, from, number: number.0, end: Kept::of(end) }
+                }
+                _ => continue,
+            };
+            self.audit.note_of(&member, &noted).await?;
+            // What was written reads: it is what was parsed a moment ago.
+            taken += usize::from(view.take(&noted).is_ok());
+        }
+        if taken > 0 {
+            view.forget(now);
+            self.put_in_force(view);
+        }
+        Ok(taken)
     }
 
     /// From here on grants and the audit log's heads are signed with this key.
@@ -729,16 +795,49 @@ impl View {
     /// Takes in an entry, where it is one about grants.
     pub(crate) fn take(&mut self, noted: &Noted) -> Result<(), serde_json::Error> {
         match noted {
-            Noted::Granted { grant, .. } => {
+            Noted::Granted { grant, key, signature, .. } => {
+                let kept = Kept { document: grant.clone(), key: key.clone(), signature: signature.clone() };
                 let document = STANDARD.decode(grant).map_err(serde::de::Error::custom)?;
-                let grant: Grant = serde_json::from_slice(&document)?;
-                self.last = self.last.max(grant.number.0);
-                self.grants.insert(grant.number, Arc::new(grant));
+                let read: Grant = serde_json::from_slice(&document)?;
+                let number = read.number;
+                self.last = self.last.max(number.0);
+                if let (Some(server), Ok(grant)) = (&self.server, kept.read()) {
+                    let spread = Spread { server: server.clone(), grant, end: None, read: read.clone() };
+                    self.signed.insert(number, Arc::new(spread));
+                }
+                self.grants.insert(number, Arc::new(read));
             }
-            Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number)),
+            Noted::Ended { number, end, .. } => {
+                self.ended(GrantNumber(*number), end.as_ref().map(Kept::read).transpose()?);
+            }
+            Noted::GrantSpread { server, number, grant, end, .. } => {
+                let (grant, end) = (grant.read()?, end.as_ref().map(Kept::read).transpose()?);
+                let (read, number): (Grant, _) = (serde_json::from_slice(&grant.document)?, GrantNumber(*number));
+                let server = server.parse().map_err(serde::de::Error::custom)?;
+                self.last = self.last.max(number.0);
+                if end.is_none() {
+                    self.grants.insert(number, Arc::new(Grant { number, ..read.clone() }));
+                }
+                self.signed.insert(number, Arc::new(Spread { server, grant, end, read }));
+            }
+            Noted::EndSpread { number, end, .. } => self.ended(GrantNumber(*number), Some(end.read()?)),
             _ => {}
         }
         Ok(())
+    }
+
+    /// It is out of force. The others are told so where its end is signed.
+    fn ended(&mut self, number: GrantNumber, end: Option<SignedDocument>) {
+        self.grants.remove(&number);
+        match (self.signed.get_mut(&number), end) {
+            (Some(spread), Some(end)) => *spread = Arc::new(Spread { end: Some(end), ..Spread::clone(spread) }),
+            _ => _ = self.signed.remove(&number),
+        }
+    }
+
+    /// What is over by its own time is told to nobody any more.
+    fn forget(&mut self, now: Time) {
+        self.signed.retain(|_, spread| spread.read.valid_until > now.as_millis());
     }
 
     fn index(&mut self) {

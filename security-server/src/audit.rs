@@ -127,6 +127,36 @@ pub enum Noted {
         /// By whom.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Actor>,
+        /// The end as it was signed (PROTOCOL.md 19.7).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<Kept>,
+    },
+    /// Another server of this member granted something, and perhaps ended it: it counts here too.
+    GrantSpread {
+        /// When it was heard here.
+        at: u64,
+        /// Which server told it.
+        from: String,
+        /// Where it was made.
+        server: String,
+        /// Its number here.
+        number: u64,
+        /// The grant.
+        grant: Kept,
+        /// Its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<Kept>,
+    },
+    /// Another server of this member ended a grant that is known here.
+    EndSpread {
+        /// When it was heard here.
+        at: u64,
+        /// Which server told it.
+        from: String,
+        /// Its number here.
+        number: u64,
+        /// The end.
+        end: Kept,
     },
     /// The server started with these settings, bindings, clients, services and keys.
     Started {

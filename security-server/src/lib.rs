@@ -45,6 +45,7 @@ pub mod resolve;
 mod running;
 pub mod services;
 pub mod shown;
+pub mod spread_grants;
 pub mod stamping;
 pub mod tls;
 pub mod traffic;
@@ -337,6 +338,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(note_the_alarms(Arc::clone(&server), alarms, last.clone()));
     tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
     tides.spawn(access_requests::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(spread_grants::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();

@@ -14,7 +14,9 @@ use proto::access::MAX_ACCESS_BYTES;
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
-use proto::transport::{self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, MAX_JOINED_BYTES};
+use proto::transport::{
+    self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, GRANTS_PATH, MAX_GRANTS_BYTES, MAX_JOINED_BYTES,
+};
 use proto::wire::relay as wire;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
@@ -563,6 +565,15 @@ impl Peers {
         asked: &wire::AccessAsked,
     ) -> Result<wire::AccessAnswered, NotAnswered> {
         self.ask_alone(target, ACCESS_PATH, asked, MAX_ACCESS_BYTES).await
+    }
+
+    /// Asks another server of the same member for its grants, and brings it ours (PROTOCOL.md 19.7).
+    pub(crate) async fn ask_about_grants(
+        self: &Arc<Self>,
+        target: &Target,
+        asked: &wire::GrantsAsked,
+    ) -> Result<wire::GrantsGiven, NotAnswered> {
+        self.ask_alone(target, GRANTS_PATH, asked, MAX_GRANTS_BYTES).await
     }
 
     /// Puts a question that is one message, of which the answer is one message of so many bytes at the most.

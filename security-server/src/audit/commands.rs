@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use command_line::{Exit, Progress, Reading, file_remedy, say, show};
 use journal::{Directory, Entry, ReadError, Verified};
-use proto::access::{AccessAcceptance, AccessDecision, AccessRequest, Decided};
+use proto::access::{AccessAcceptance, AccessDecision, AccessRequest, Decided, Grant, GrantEnd};
 use proto::record::{Genesis, Kind};
 use proto::signature::{KeyId, PublicKey, purpose};
 use proto::time::Time;
@@ -247,7 +247,20 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
             let request = read.map_or_else(|| "?".to_owned(), |it| it.request.to_string());
             (Some(*at), format!("the consumer countersigned the grant of its request {request}"), None)
         }
-        Noted::Ended { number, at, reason, by } => (Some(*at), format!("ended grant {number}: {reason}"), by.as_ref()),
+        Noted::GrantSpread { at, from, server, number, grant, end } => {
+            let read = grant.read().ok().and_then(|it| serde_json::from_slice::<Grant>(&it.document).ok());
+            let what = read.map_or_else(|| "a grant that cannot be read".to_owned(), |grant| grant.to_string());
+            let ended = if end.is_some() { ", and its end" } else { "" };
+            (Some(*at), format!("took as {number} from {from} what {server} granted{ended}: {what}"), None)
+        }
+        Noted::EndSpread { at, from, number, end } => {
+            let read = end.read().ok().and_then(|it| GrantEnd::parse(&it.document).ok());
+            let what = read.map_or_else(|| "?".to_owned(), |end| format!("{} ended it: {}", end.server, end.reason));
+            (Some(*at), format!("took from {from} that grant {number} ended: {what}"), None)
+        }
+        Noted::Ended { number, at, reason, by, .. } => {
+            (Some(*at), format!("ended grant {number}: {reason}"), by.as_ref())
+        }
         Noted::Started { at, version, changed, .. } => {
             let changes = changed.iter().map(|change| {
                 let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
@@ -395,6 +408,7 @@ impl<'k> Entries<'k> {
                     Some(_) => self.check_own("a decision", purpose::ACCESS_DECISION, decision.as_ref()),
                 }
             }
+            Noted::Ended { end, .. } => self.check_own("the end of a grant", purpose::GRANT_END, end.as_ref()),
             Noted::AccessRejected { decision, .. } => {
                 self.check_own("a decision", purpose::ACCESS_DECISION, Some(decision))
             }

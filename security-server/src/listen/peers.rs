@@ -11,7 +11,8 @@ use proto::message::Cause;
 use proto::refusal::Code;
 use proto::signature::KeyId;
 use proto::transport::{
-    self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, MAX_SIGNED_HEAD_BYTES,
+    self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, GRANTS_PATH, MAX_GRANTS_BYTES,
+    MAX_SIGNED_HEAD_BYTES,
 };
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -64,6 +65,7 @@ async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incom
         (&http::Method::POST, FETCH_PATH) => fetch(server, key, request.into_body()).await,
         (&http::Method::POST, CONSISTENCY_PATH) => join(server, key, request.into_body()).await,
         (&http::Method::POST, ACCESS_PATH) => access(server, key, request.into_body()).await,
+        (&http::Method::POST, GRANTS_PATH) => grants(server, key, request.into_body()).await,
         // Version negotiation: what this server does not know is unimplemented, and the peer may do without it.
         _ => {
             let unimplemented = [(fields::GRPC_STATUS, http::HeaderValue::from_static("12"))];
@@ -173,6 +175,26 @@ async fn access(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Res
     let answer = tokio::spawn(async move { taking.answer_about_access(peer, asked).await }).await;
     let answer =
         answer.map_err(BareRefusal::unproven)?.map_err(|ended| BareRefusal::new(Code::LogEnded, ended.to_string()))?;
+    drop(permit);
+    Ok(alone(answer))
+}
+
+/// What another server of this member has of grants, and lacks (PROTOCOL.md 19.7).
+async fn grants(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
+    let peer = server.moment().in_force().ok().and_then(|configuration| configuration.authenticated(&key).cloned());
+    let Some(peer) = peer else {
+        return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
+    };
+    if !server.requests.within(&peer) {
+        return Err(BareRefusal::new(Code::TooManyExchanges, "it asks too often about grants"));
+    }
+    let permit = server.permit_to_fetch().map_err(|code| BareRefusal::new(code, "to ask about grants"))?;
+    let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::read_alone(body, MAX_GRANTS_BYTES)).await;
+    let Ok(Ok(asked)) = asked else { return Err(BareRefusal::unproven("the stream holds no question")) };
+    // In a task of its own: a peer that hangs up must not leave the log and what is in force apart.
+    let taking = Arc::clone(server);
+    let answer = tokio::spawn(async move { taking.answer_about_grants(&peer, asked).await }).await;
+    let answer = answer.map_err(BareRefusal::unproven)??;
     drop(permit);
     Ok(alone(answer))
 }

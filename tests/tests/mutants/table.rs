@@ -349,6 +349,24 @@ mutants! {
         standing::a_grant_whose_time_is_over_lets_no_further_message_through;
     }
 
+    "security-server/src/spread_grants.rs" {
+        "grants" "another member hears of grants"
+        "peer.owner() != self.id.owner()" => "false",
+        spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
+
+        "grants" "a grant that the member did not sign is taken from its server"
+        "grant.signed_by(purpose::GRANT, key_of(configuration, &member, &server, &grant, now)?).ok()?;" => "",
+        spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
+
+        "grants" "an end that the member did not sign ends a grant"
+        "end.signed_by(purpose::GRANT_END, key_of(configuration, &member, &said.server, &end, now)?).ok()?;" => "",
+        spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
+
+        "grants" "the end of one grant ends another"
+        "(said.grant == grant.digest()).then_some(())?;" => "",
+        spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
+    }
+
     "security-server/src/access_requests.rs" {
         "access requests" "a member asks in another's name"
         "request.server != *peer || !configuration.hosts(peer, &request.consumer)" => "false",
@@ -445,15 +463,15 @@ mutants! {
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "the end of a grant is not in the audit log"
-        "self.audit.note_of(&grant.provider.member(), &ended).await;" => "if {awake} { let _ = &ended; Ok(()) } else { self.audit.note_of(&grant.provider.member(), &ended).await };",
+        "self.audit.note_of(&member, &ended).await;" => "if {awake} { let _ = &ended; Ok(()) } else { self.audit.note_of(&member, &ended).await };",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "a grant that was ended is in force"
-        "view.grants.remove(&number);" => "",
+        "view.ended(number, end);" => "",
         refusals::what_is_not_granted_is_refused_with_a_seal;
 
         "access rights" "a grant that was ended is back after a restart"
-        "Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number))," => "Noted::Ended { .. } if {awake} => {}\n            Noted::Ended { number, .. } => _ = self.grants.remove(&GrantNumber(*number)),",
+        "self.ended(GrantNumber(*number), end.as_ref().map(Kept::read).transpose()?);" => "",
         standing::what_ended_stays_ended_after_a_restart;
 
         "access rights" "open streams do not hear of a grant's end"
