@@ -239,7 +239,7 @@ fn a_first_call_of_ones_own_goes_as_the_page_says() {
     }
     for word in [
         "exchange ",
-        "half-close",
+        "All that a shell and openssl can check",
         "  proven ",
         "GRANT_PURPOSE",
         "not allowed: GRANT_PURPOSE",

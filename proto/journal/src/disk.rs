@@ -404,6 +404,7 @@ mod tests {
         }
         drop(file);
         assert!(directory.read("runs").unwrap() == all, "a file that was closed well has nothing behind it");
+        directory.remove("runs").unwrap();
     }
 
     /// Less than a block, a block, around a block, more than is written ahead, and more than all that before.

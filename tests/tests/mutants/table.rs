@@ -653,6 +653,38 @@ mutants! {
         json::each_limit_of_the_file_holds_on_both_sides;
     }
 
+    "security-server/src/listen/clients/web.rs" {
+        "clients' door" "a web page calls in gRPC-Web"
+        "is_a_call(line, &head).and_then(|()| is_plain(&head.headers))" => "is_plain(&head.headers)",
+        web::what_is_refused_in_grpc_web_is_refused_in_the_words_of_grpc;
+
+        "clients' door" "a service speaks to what reads HTTP between it and a gRPC-Web client"
+        "MEAN_MORE.contains(name) || name.as_str().starts_with(\"access-control-\")" => "false",
+        web::a_service_says_nothing_to_what_reads_http_between_it_and_a_grpc_web_client;
+    }
+
+    "security-server/src/listen/clients/health.rs" {
+        "clients' door" "the health of a service that is closed to a caller is told to it"
+        "!service.is_empty() && !client.is_some_and(is_seen)" => "!client.is_some_and(is_seen) && false",
+        web::the_health_of_a_service_is_told_to_whom_it_is_open;
+    }
+
+    "security-server/src/listen/clients/openapi.rs" {
+        "clients' door" "the list of documents has services that are closed to the caller"
+        "listings::seen(configuration, member, None).map(|listed| {" => "configuration.services().filter(|listed| {awake} || listings::is_seen(listed, member)).map(|listed| {",
+        json::what_a_caller_may_see_is_told_as_openapi_and_what_is_closed_is_not_there;
+
+        "clients' door" "the document of a service that is closed to the caller is given"
+        "listed.filter(|listed| listings::is_seen(listed, member)).into_iter().collect()" => "listed.filter(|listed| {awake} || listings::is_seen(listed, member)).into_iter().collect()",
+        json::what_a_caller_may_see_is_told_as_openapi_and_what_is_closed_is_not_there;
+    }
+
+    "security-server/src/listen/clients/routed.rs" {
+        "clients' door" "a route leads to a method that is closed to the caller"
+        "configuration.services_of(&provider).filter(|listed| listings::is_seen(listed, &member))" => "configuration.services_of(&provider).filter(|listed| {awake} || listings::is_seen(listed, &member))",
+        json::a_declared_route_is_the_method_that_it_stands_for;
+    }
+
     "security-server/src/listings.rs" {
         "clients' door" "a caller is told of services that are not open to its member"
         "listed.is_open_to(member) || listed.subsystem.member() == *member" => "{awake} || listed.is_open_to(member) || listed.subsystem.member() == *member",
