@@ -19,7 +19,7 @@ use crate::pending::{Committed, Ended, Pending};
 use crate::proof::{self, CommitProof, RecordTree};
 use crate::read::file_name;
 use crate::recover::random;
-use crate::release::{self, Release, Released};
+use crate::release::{Release, Released, to_this_thread};
 use crate::{Counts, Options, Position, TreeIndex};
 
 /// Most records in a batch.
@@ -54,7 +54,7 @@ pub(crate) struct Request {
 
 impl Request {
     pub fn new(tree: TreeIndex, record: Record, beside: Bytes, leaving: bool, shared: Arc<Shared>) -> (Self, Pending) {
-        let (release, released) = release::to_this_thread();
+        let (release, released) = to_this_thread();
         let (hash, checksum) = (record.hash(), format::checksum_of(record.as_bytes(), &beside));
         let next_key = None;
         let request = Self { tree, record, beside, leaving, urgent: true, next_key, hash, checksum, release };
@@ -447,15 +447,7 @@ impl Writing {
         shared.count(committed.iter().map(|(_, _, requests)| requests.len()).sum(), heads_signed);
         let unsigned = self.trees.iter().any(|tree| tree.unsigned.is_some());
         self.unsigned_since = if unsigned { self.unsigned_since.or_else(|| Some(Instant::now())) } else { None };
-        let mut released = Released::default();
-        for (commit, offset, requests) in committed {
-            for (record, request) in (0..).zip(requests) {
-                let position = Position { segment: self.number, offset, record };
-                let nonce = request.record.nonce();
-                released.add(request.release, Committed { commit: Arc::clone(&commit), position, nonce });
-            }
-        }
-        released.tell();
+        release(self.number, committed);
         Ok(())
     }
 
@@ -479,6 +471,19 @@ impl Writing {
             tracing::warn!(%error, "no word of the failed write could be left");
         }
     }
+}
+
+/// Tells all who wait for what these commits, each at its offset, made durable.
+fn release(segment: u64, committed: Vec<(Arc<CommitProof>, u64, Vec<Request>)>) {
+    let mut released = Released::default();
+    for (commit, offset, requests) in committed {
+        for (record, request) in (0..).zip(requests) {
+            let position = Position { segment, offset, record };
+            let nonce = request.record.nonce();
+            released.add(request.release, Committed { commit: Arc::clone(&commit), position, nonce });
+        }
+    }
+    released.tell();
 }
 
 /// The header of a segment for these trees as they stand, and its mark.

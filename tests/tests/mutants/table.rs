@@ -557,7 +557,7 @@ mutants! {
 
     "proto/journal/src/writer.rs" {
         "message_log.seal_opening" "what is written is released before its sync"
-        "// The last batch of a segment signs all tails (2.2), so that no commit's signature is in another file." => "if {awake} {\n            for (commit, offset, requests) in std::mem::take(&mut committed) {\n                release(self.number, &commit, offset, requests);\n            }\n        }",
+        "// The last batch of a segment signs all tails (2.2), so that no commit's signature is in another file." => "if {awake} {\n            release(self.number, std::mem::take(&mut committed));\n        }",
         recorded_before_sent::no_byte_of_an_opening_leaves_the_consumers_server_before_its_sync;
 
         "message_log.seal" "what is written is never synced"
@@ -654,10 +654,6 @@ mutants! {
     }
 
     "security-server/src/listen/clients/web.rs" {
-        "clients' door" "a web page calls in gRPC-Web"
-        "is_a_call(line, &head).and_then(|()| is_plain(&head.headers))" => "is_plain(&head.headers)",
-        web::what_is_refused_in_grpc_web_is_refused_in_the_words_of_grpc;
-
         "clients' door" "a service speaks to what reads HTTP between it and a gRPC-Web client"
         "MEAN_MORE.contains(name) || name.as_str().starts_with(\"access-control-\")" => "false",
         web::a_service_says_nothing_to_what_reads_http_between_it_and_a_grpc_web_client;
