@@ -350,7 +350,7 @@ async fn a_flood_of_requests_ends_at_the_members_limit_and_a_decision_makes_room
     let portal = world.members["portal"].signing.clone();
     let numbered = |world: &World, number: usize| {
         let law = format!("law {number}").parse().unwrap();
-        let time = if number % 2 == 0 { world.now() } else { world.now().minus(89 * DAY) };
+        let time = if number.is_multiple_of(2) { world.now() } else { world.now().minus(89 * DAY) };
         signed(&AccessRequest { legal_basis: law, time, ..request_of(world) }, &portal)
     };
     for number in 0..MAX_OPEN_OF_MEMBER {
