@@ -1,6 +1,6 @@
 //! The door for mirrors and caches: the published files as plain files over HTTP, to whoever asks, without TLS. All of them
-//! are signed, and none of them is secret. Nothing is read from the disk for it: a name is one of the newest version's
-//! files, or there is no such file.
+//! are signed, and none of them is secret. A name is one of the newest version's files, which are in memory, or `content/`
+//! and a SHA-256 that the catalogue has; or there is no such file.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,11 +14,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use proto::digest::Digest;
 use proto::global_configuration::update::TIMESTAMP;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::registry::Registry;
+use crate::shelf;
 
 /// Most connections at a time. Mirrors and caches ask here, and they are few.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -62,7 +64,7 @@ pub(crate) async fn serve(registry: Arc<Registry>, listener: TcpListener) {
 
 async fn answer_all(registry: &Arc<Registry>, stream: TcpStream) {
     let service =
-        service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(answer(registry, &request)) });
+        service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(answer(registry, &request).await) });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -73,7 +75,7 @@ async fn answer_all(registry: &Arc<Registry>, stream: TcpStream) {
     }
 }
 
-fn answer<B>(registry: &Registry, request: &Request<B>) -> Response<Full<Bytes>> {
+async fn answer<B>(registry: &Arc<Registry>, request: &Request<B>) -> Response<Full<Bytes>> {
     let said = |status: StatusCode, text: &'static str| {
         let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
         *response.status_mut() = status;
@@ -86,13 +88,24 @@ fn answer<B>(registry: &Registry, request: &Request<B>) -> Response<Full<Bytes>>
         return refused;
     }
     let name = request.uri().path().trim_start_matches('/');
-    let publication = registry.published.borrow().clone();
-    let Some(content) = publication.files().get(name) else {
+    let published = registry.published.borrow().clone().files().get(name).cloned();
+    let (found, kind) = match (published, shelf::named(name)) {
+        (Some(file), _) => (Some(file), "application/json"),
+        (None, Some(digest)) => (of_the_catalogue(registry, digest).await, "application/octet-stream"),
+        (None, None) => (None, ""),
+    };
+    let Some(content) = found else {
         return said(StatusCode::NOT_FOUND, "no such file in the newest version; begin with timestamp.json\n");
     };
-    let mut response = Response::new(Full::new(content.clone()));
+    let mut response = Response::new(Full::new(content));
     let kept = if name == TIMESTAMP { OF_THE_TIMESTAMP } else { OF_THE_OTHERS };
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, http::HeaderValue::from_static(kept));
     response
+}
+
+async fn of_the_catalogue(registry: &Arc<Registry>, digest: Digest) -> Option<Bytes> {
+    let registry = Arc::clone(registry);
+    let read = tokio::task::spawn_blocking(move || registry.shelf.get(&digest)).await;
+    read.expect("reading does not panic, and nothing aborts it")
 }

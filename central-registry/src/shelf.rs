@@ -191,6 +191,13 @@ impl Shelf {
     }
 }
 
+/// The SHA-256 that this name of a published file stands for: `content/`, its first two digits, a slash, all 64.
+pub(crate) fn named(name: &str) -> Option<Digest> {
+    let (first, digits) = name.strip_prefix(CONTENT)?.strip_prefix('/')?.split_once('/')?;
+    let digest = digits.parse::<Digest>().ok()?;
+    (digest.to_string() == digits && digits.starts_with(first) && first.len() == 2).then_some(digest)
+}
+
 fn lost(digest: &Digest) -> io::Error {
     let why = format!("{CONTENT}/{digest} is not there, and not in the journal; put the journal back from a copy");
     io::Error::new(io::ErrorKind::NotFound, why)

@@ -16,6 +16,7 @@ use proto::global_configuration::{Configuration, Freshness};
 use proto::time::Time;
 use tokio::sync::watch as channel;
 
+pub(crate) use mirror::content_of;
 pub use mirror::{Mirror, NotAMirror, NotFetched};
 pub use store::{Applied, NotApplied, Store, StoreError, Stored};
 pub(crate) use watch::jittered;

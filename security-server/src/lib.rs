@@ -136,7 +136,7 @@ pub struct SecurityServer {
     /// What renews its keys. None: they stay as they are.
     pub renewal: Option<Renewal>,
     /// What was fetched of the catalogue.
-    content: listings::Content,
+    content: Arc<listings::content::Content>,
     /// What translates JSON at the clients' doors.
     translation: Translation,
     /// Who asks at the clients' doors how it is.
@@ -181,6 +181,8 @@ pub struct Settings {
     pub log_options: journal::Options,
     /// The index's directory: a view that may be deleted while the server is stopped.
     pub index: PathBuf,
+    /// What was fetched of the catalogue: a view that may be deleted at any time.
+    pub content: PathBuf,
     /// The audit log's files.
     pub audit: Arc<dyn journal::Disk>,
     /// How the audit log is opened.
@@ -291,7 +293,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         lanes: settings.lanes,
         store: settings.store,
         renewal: settings.renewal,
-        content: listings::Content::default(),
+        content: Arc::new(listings::content::Content::of(settings.content, settings.mirrors.clone())),
         translation: Translation::within(settings.json),
         health: Places::default(),
         own: settings.identity,

@@ -1,16 +1,17 @@
 //! Services in the catalogue: ours are published with our member's key, and everybody's are found, fetched and believed only
 //! as far as the configuration pins them and their members signed them. No exchange waits for any of it.
 
+pub(crate) mod content;
 pub mod elements;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use catalogue::openapi::About;
-use catalogue::routes::{Route, routes_of};
+use catalogue::routes::routes_of;
 use catalogue::{Described, Said, Undescribed, reduced};
 use command_line::did_you_mean;
 use prost_reflect::MethodDescriptor;
@@ -28,6 +29,8 @@ use registry_client::{CatalogueClient, NoConnection};
 use serde::{Deserialize, Serialize};
 use tonic::transport::Channel;
 
+use content::{Routes, fetched};
+
 use crate::SecurityServer;
 use crate::audit::{Actor, Noted};
 use crate::keys::ring::HeldKey;
@@ -35,15 +38,6 @@ use crate::renewal::{ASK_TIMEOUT, Renewal};
 
 /// Longest answer of the registry about the catalogue.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
-
-/// Most bytes of entries and descriptors that are kept in memory.
-const MAX_KEPT_BYTES: usize = 32 * 1024 * 1024;
-
-/// Most bytes of descriptors that are kept as they were read, which takes several times as much memory.
-const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
-
-/// Most routes that are kept, those included that a service has none of.
-const MAX_KEPT_ROUTES: usize = 16 * 1024;
 
 /// What an operator wants to be listed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -215,9 +209,9 @@ pub enum Unlisted {
     /// What the registry gave is not what the configuration pins.
     #[error(transparent)]
     NotListed(#[from] NotListed),
-    /// The same of descriptors.
-    #[error("the registry gave other descriptors of {0} than its entry names; tell its admins")]
-    OtherDescriptors(ServiceName),
+    /// Nor has it the name that was asked for.
+    #[error("the registry gave other bytes than those of {0}; tell its admins")]
+    OtherContent(Digest),
     /// No key that is still good can sign.
     #[error("no signing key of this server is good any more; `security-server keys list` shows them")]
     NoGoodKey,
@@ -435,9 +429,6 @@ pub fn shown(entry: &VerifiedEntry) -> ServiceShown {
 pub async fn descriptors(server: &SecurityServer, entry: &VerifiedEntry) -> Result<(Bytes, Described), Unlisted> {
     let said = entry.entry();
     let bytes = fetched(server, said.descriptors).await?;
-    if Digest::of(&[&bytes]) != said.descriptors {
-        return Err(Unlisted::OtherDescriptors(said.service.clone()));
-    }
     let described = Described::read(&bytes)?;
     Ok((bytes, described))
 }
@@ -502,68 +493,6 @@ pub(crate) async fn routes(
     let routes: Routes = service.methods().flat_map(of_method).collect();
     server.content.keep_routes(listed.entry, &routes);
     Ok(routes)
-}
-
-/// The methods that routes lead to.
-pub(crate) type Routes = Arc<[(MethodPath, Route)]>;
-
-/// Entries and descriptors by their SHA-256, as they were fetched: what has that name is never another. And descriptors as
-/// they were read, with how many bytes they were read from.
-#[derive(Debug, Default)]
-pub(crate) struct Content {
-    fetched: Mutex<BTreeMap<Digest, Bytes>>,
-    read: Mutex<BTreeMap<Digest, (usize, Described)>>,
-    routes: Mutex<BTreeMap<Digest, Routes>>,
-}
-
-impl Content {
-    fn get(&self, digest: &Digest) -> Option<Bytes> {
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
-    }
-
-    fn read(&self, digest: &Digest) -> Option<Described> {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get(digest).map(|(_, described)| described.clone())
-    }
-
-    fn keep_read(&self, digest: Digest, bytes: usize, described: &Described) {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if read.values().map(|(bytes, _)| bytes).sum::<usize>() + bytes > MAX_READ_BYTES {
-            read.clear();
-        }
-        read.insert(digest, (bytes, described.clone()));
-    }
-
-    fn routes(&self, entry: &Digest) -> Option<Routes> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).get(entry).cloned()
-    }
-
-    fn keep_routes(&self, entry: Digest, found: &Routes) {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if routes.values().map(|routes| routes.len() + 1).sum::<usize>() + found.len() + 1 > MAX_KEPT_ROUTES {
-            routes.clear();
-        }
-        routes.insert(entry, Arc::clone(found));
-    }
-
-    /// Where there is no room, all of it goes: what is asked for is soon here again.
-    fn keep(&self, content: &Bytes) {
-        let mut kept = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.values().map(Bytes::len).sum::<usize>() + content.len() > MAX_KEPT_BYTES {
-            kept.clear();
-        }
-        kept.insert(Digest::of(&[content]), content.clone());
-    }
-}
-
-async fn fetched(server: &SecurityServer, digest: Digest) -> Result<Bytes, Unlisted> {
-    if let Some(content) = server.content.get(&digest) {
-        return Ok(content);
-    }
-    let request = wire::FetchRequest { digest: digest.to_wire() };
-    let content = answered(client(renewal(server)?).await?.fetch(request)).await?.into_inner().content;
-    server.content.keep(&content);
-    Ok(content)
 }
 
 fn chosen<'a>(

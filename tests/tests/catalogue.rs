@@ -18,7 +18,7 @@ use security_server::announce::{Announced, compiled, reflected};
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement, Published, Unlisted};
 use tests::echo::Parrot;
-use tests::processes::Member;
+use tests::processes::{Member, reserved};
 use tests::realm::{Realm, member_id, server_id};
 use tests::soon;
 use tests::world::{Fields, TOKEN, World};
@@ -361,6 +361,33 @@ async fn entries_outlive_restarts_and_lost_files_and_nobody_can_change_one() {
     let portal = &country.realm.servers["portal"].server;
     let entry = listings::entry(portal, "civil.v1.Births", None).await.unwrap();
     assert_eq!(listings::source(portal, &entry).await.unwrap().files.len(), 2);
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_reach_the_registry_reads_the_catalogue_at_a_mirror_and_then_alone() {
+    let mut country = Country::new().await;
+    country.published(BIRTHS).await.unwrap();
+    let path = country.realm.directory.path().join(country.portal.file());
+    let (door, reached) = (country.realm.registry().public().unwrap(), country.realm.registry().address());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let gone = format!("address = \"{}\"\nmirrors = [\"http://{door}\"]", reserved());
+    std::fs::write(&path, text.replace(&format!("address = \"{reached}\""), &gone)).unwrap();
+    country.realm.restart(&country.portal).await;
+    let read = async |country: &Country| {
+        let portal = &country.realm.servers["portal"].server;
+        let entry = listings::entry(portal, "civil.v1.Births", None).await?;
+        listings::source(portal, &entry).await.map(|source| source.files.len())
+    };
+    assert_eq!(read(&country).await.unwrap(), 2);
+    country.realm.stop_registry().await;
+    country.realm.restart(&country.portal).await;
+    assert_eq!(read(&country).await.unwrap(), 2, "what was read once is on disk");
+    let kept = country.realm.path(&country.portal.file()).with_file_name("content");
+    std::fs::remove_dir_all(kept).unwrap();
+    country.realm.restart(&country.portal).await;
+    let said = read(&country).await.unwrap_err().to_string();
+    assert!(said.contains("registry"), "{said}");
     country.realm.stops().await;
 }
 

@@ -62,6 +62,17 @@ async fn a_call_in_json_is_the_same_exchange_as_a_grpc_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_is_read_and_written_after_a_restart_while_the_registry_is_gone() {
+    let (mut country, _heard) = Country::new().await;
+    assert_eq!(country.said("Unary", r#"{"text":"before"}"#).await.status(), 200);
+    country.realm.stop_registry().await;
+    country.realm.restart(&country.portal).await;
+    let answer = country.said("Unary", r#"{"text":"after"}"#).await;
+    assert_eq!((answer.status(), answer.text.as_str()), (200, r#"{"text":"after"}"#));
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_are_told_message_by_message_and_each_has_its_end() {
     let (country, mut heard) = Country::new().await;
     let counted = country.said("ServerStream", r#"{"number":3,"text":"a"}"#).await;
@@ -305,6 +316,7 @@ async fn each_limit_of_the_file_holds_on_both_sides() {
 
     // The catalogue is not at hand: what was never read cannot be translated, and says so.
     country.realm.stop(&country.portal).await;
+    std::fs::remove_dir_all(file.with_file_name("content")).unwrap();
     country.realm.serve(&country.portal).await;
     country.realm.stop_registry().await;
     is_problem(&country.said("Unary", "{}").await, Code::DescriptionUnavailable, Language::English);

@@ -232,6 +232,8 @@ async fn a_server_that_cannot_reach_the_registry_follows_its_plain_files() {
     assert_eq!(in_force.members[&"VN/GOV/portal".parse().unwrap()].standing, Standing::Suspended);
     for (method, path, status) in [
         ("GET", "/../keys/tls.pem", 404),
+        ("GET", "/content/../keys/tls.pem", 404),
+        ("GET", &format!("/content/00/{}", "0".repeat(64)), 404),
         ("GET", "/", 404),
         ("POST", "/timestamp.json", 405),
         ("HEAD", "/timestamp.json", 200),

@@ -13,6 +13,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use proto::digest::Digest;
 use proto::global_configuration::update::{
     Files, MAX_ROLE_BYTES, MAX_ROOTS, MAX_TIMESTAMP_BYTES, MAX_TOTAL_BYTES, Rejected, TIMESTAMP,
 };
@@ -133,6 +134,19 @@ pub(super) async fn fetch(mirror: &Mirror, store: &Arc<Store>, clock: &Clock) ->
         NotApplied::Rejected(why) => refused(why),
         other => NotFetched::NotApplied(other),
     })
+}
+
+/// What this SHA-256 names of the catalogue, if the mirror has it and it is no longer than this.
+pub(crate) async fn content_of(mirror: &Mirror, digest: Digest, most: usize) -> Result<Option<Bytes>, NotFetched> {
+    let name = digest.to_string();
+    let file = format!("content/{}/{name}", &name[..2]);
+    let mut line = Line { mirror, sender: None, left: most };
+    let bytes = line.get(&file, most).await?;
+    if bytes.as_ref().is_some_and(|bytes| Digest::of(&[bytes]) != digest) {
+        let reason = "the file has other bytes than those of its name".to_owned();
+        return Err(NotFetched::NoFile { mirror: mirror.clone(), file, reason });
+    }
+    Ok(bytes)
 }
 
 /// The name of the root after this one.
