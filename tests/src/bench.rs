@@ -4,6 +4,7 @@
 //! Stacks take turns within each round, so that a busy machine is busy for all of them; what compares is the ratio within
 //! a round, and its median over the rounds.
 
+pub mod catalogue;
 pub mod figures;
 pub mod load;
 pub mod national;

@@ -3,7 +3,7 @@
 //! members; the server is a process of its own, with the real store; a watcher is a connection that the registry pushes to.
 
 mod parts;
-mod populate;
+pub(super) mod populate;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -221,7 +221,7 @@ async fn told(process: &mut Process, name: &str, is_it: impl Fn(&Value) -> bool)
     process.says_within(PATIENCE, find).await
 }
 
-async fn patiently(process: &mut Process, part: &str) {
+pub(super) async fn patiently(process: &mut Process, part: &str) {
     process.says_within(PATIENCE, |line| line.contains(part).then_some(())).await;
 }
 
@@ -238,18 +238,18 @@ fn size_of(directory: &Path) -> (usize, u64) {
     (files, bytes)
 }
 
-fn milliseconds(took: Duration) -> f64 {
+pub(super) fn milliseconds(took: Duration) -> f64 {
     rounded(took.as_secs_f64() * 1000.0)
 }
 
 /// Now, on the clock that all processes of the machine have.
-fn epoch_us() -> u64 {
+pub(super) fn epoch_us() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     u64::try_from(since.as_micros()).unwrap()
 }
 
 /// How busy the machine was in the last minute.
-fn load() -> f64 {
+pub(super) fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
 }

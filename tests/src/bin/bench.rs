@@ -5,13 +5,15 @@
 //!
 //! `cargo run --release -p tests --bin bench -- national`: a registry of 10,000 members with 100,000 services, and 10,000
 //! connections that watch it.
+//!
+//! `cargo run --release -p tests --bin bench -- catalogue`: the same registry, where one member publishes what it asks for.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
 
 use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
-use tests::bench::{national, relay, service};
+use tests::bench::{catalogue, national, relay, service};
 
 /// What a call costs.
 #[derive(Parser)]
@@ -27,6 +29,8 @@ enum What {
     Relay(relay::Arguments),
     /// A country's global configuration: the cost of a change, of a start from nothing, and of telling everybody.
     National(national::Arguments),
+    /// What publishing costs where 100,000 services are listed already.
+    Catalogue(catalogue::Arguments),
     /// A process of `national`.
     #[command(hide = true, subcommand)]
     NationalPart(national::Part),
@@ -43,6 +47,7 @@ async fn main() {
     match CommandLine::parse().what {
         What::Relay(arguments) => relay::run(arguments, std::env::current_exe().unwrap()).await,
         What::National(arguments) => national::run(arguments, std::env::current_exe().unwrap()).await,
+        What::Catalogue(arguments) => catalogue::run(arguments).await,
         What::NationalPart(part) => national::play(part).await,
         What::Service { listen } => service::serve(listen).await,
     }
