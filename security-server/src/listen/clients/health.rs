@@ -135,9 +135,10 @@ async fn tell<B: Body<Data = Bytes> + Unpin>(
     };
     let Ok(HealthCheckRequest { service }) = question else { return tonic::Code::InvalidArgument };
     let (mut told, mut versions) = (None, server.configuration.versions());
+    let mut looked_up = None;
     loop {
         versions.mark_unchanged();
-        let serving = serving(server, client, &service);
+        let serving = serving(server, client, &service, &mut looked_up);
         if method == Method::Check && serving == Serving::ServiceUnknown {
             return tonic::Code::NotFound;
         }
@@ -162,8 +163,13 @@ async fn tell<B: Body<Data = Bytes> + Unpin>(
 }
 
 /// Of a service it is the same as of all, where the caller may see that there is one; what is closed to it is not told from what
-/// is not there.
-fn serving(server: &SecurityServer, client: Option<&SubsystemId>, service: &str) -> Serving {
+/// is not there. The catalogue is looked through once for each version of the configuration: `looked_up` has what was found.
+fn serving(
+    server: &SecurityServer,
+    client: Option<&SubsystemId>,
+    service: &str,
+    looked_up: &mut Option<(u64, bool)>,
+) -> Serving {
     let moment = server.moment();
     // Without a configuration in force no call is taken, and nobody can be shown anything: the same of every name.
     let Ok(configuration) = moment.in_force() else { return Serving::No };
@@ -173,7 +179,12 @@ fn serving(server: &SecurityServer, client: Option<&SubsystemId>, service: &str)
         let mut listed = listings::seen(configuration, &member, None);
         server.bindings.contains_key(service) || listed.any(|listed| listed.service.as_str() == service)
     };
-    if !service.is_empty() && !client.is_some_and(is_seen) {
+    let is_seen = match *looked_up {
+        Some((version, is_seen)) if version == configuration.version => is_seen,
+        _ => service.is_empty() || client.is_some_and(is_seen),
+    };
+    *looked_up = Some((configuration.version, is_seen));
+    if !is_seen {
         return Serving::ServiceUnknown;
     }
     if server.takes_more().is_ok() { Serving::Yes } else { Serving::No }
