@@ -600,12 +600,15 @@ impl Configuration {
         clients
     }
 
-    /// Where the first of the clients' doors is found from this machine.
-    pub fn first_door(&self) -> Option<String> {
-        let door = self.doors.first()?;
+    /// Where this system's door is found from this machine, and whether it is bound to it; of no system in particular the
+    /// first door.
+    pub fn door_of(&self, client: Option<&SubsystemId>) -> Option<(String, bool)> {
+        let its_own = |door: &&RawDoor| client.is_none_or(|client| door.subsystem.as_ref() == Some(client));
+        let of_all = |door: &&RawDoor| door.subsystem.is_none() && self.clients().any(|known| Some(known) == client);
+        let door = self.doors.iter().find(its_own).or_else(|| self.doors.iter().find(of_all))?;
         let ip = if door.listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { door.listen.ip() };
         let scheme = if door.tls { "https" } else { "http" };
-        Some(format!("{scheme}://{}", SocketAddr::new(ip, door.listen.port())))
+        Some((format!("{scheme}://{}", SocketAddr::new(ip, door.listen.port())), door.subsystem.is_some()))
     }
 
     /// The clients' doors: where each listens, and the subsystem that it is bound to.

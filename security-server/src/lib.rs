@@ -45,6 +45,7 @@ pub mod resolve;
 mod running;
 pub mod services;
 pub mod shown;
+pub mod snippet;
 pub mod spread_grants;
 pub mod stamping;
 pub mod tls;

@@ -445,7 +445,7 @@ pub(crate) async fn described(server: &SecurityServer, entry: &VerifiedEntry) ->
 }
 
 /// The same as an OpenAPI document, of a door at this address if one is named: its text. Made aside, however long it is.
-pub(crate) async fn openapi(
+pub async fn openapi(
     server: &SecurityServer,
     entry: &VerifiedEntry,
     door: Option<String>,

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::CommandFactory;
-use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, Paint, described, file_remedy, say, show};
+use command_line::{
+    Changing, Ended, Exit, Foreseen, LogFormat, Paint, described, did_you_mean, file_remedy, say, show,
+};
 use proto::catalogue::ServiceName;
 use proto::digest::Digest;
 use proto::identifier::SubsystemId;
@@ -26,11 +28,14 @@ use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source
 use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::shown::AccessList;
+use security_server::snippet::Call;
 use security_server::usage::{
-    Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, Publish, Services, What,
+    Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, MethodName, Publish, Services, Snippet,
+    What,
 };
 use security_server::{announce, doctor, join, shown, usage};
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
@@ -107,6 +112,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
         What::Keys(keys) => self::keys(keys).await,
+        What::Snippet(asked) => snippet(*asked).await,
         What::Services(services) => self::services(services).await,
         What::Elements(elements) => self::elements(elements).await,
         What::Move { address, server, changing } => {
@@ -273,15 +279,38 @@ async fn services(services: Services) -> Result<Exit, Ended> {
         }
         Services::Openapi { service, subsystem, server, reading } => {
             let path = format!("/v1/services/{service}/openapi{}", of(subsystem).unwrap_or_default());
-            let mut document: serde_json::Value = ask(&server, &path).await?;
+            let mut document: Value = ask(&server, &path).await?;
             let configuration = Configuration::read(&server.config).map_err(|error| Ended::new(error.exit(), error))?;
-            if let Some(door) = configuration.first_door() {
-                document["servers"] = serde_json::json!([{ "url": door }]);
+            if let Some((door, _)) = configuration.door_of(None) {
+                document["servers"] = json!([{ "url": door }]);
             }
             show(reading.json, &document, || format!("{document:#}\n"));
             Ok(Exit::Ok)
         }
     }
+}
+
+async fn snippet(asked: Snippet) -> Result<Exit, Ended> {
+    let Snippet { method: MethodName(method), subsystem, client, purpose, lang, server, reading } = asked;
+    let configuration = Configuration::read(&server.config).map_err(|error| Ended::new(error.exit(), error))?;
+    let Some((door, bound)) = configuration.door_of(client.as_ref()) else {
+        let whose = client.map_or_else(String::new, |client| format!(" for {client}"));
+        let file = server.config.display();
+        return Err(Ended::new(
+            Exit::Usage,
+            format!("{file} has no door{whose}; name it under [[clients]] or [[client]]"),
+        ));
+    };
+    let of = subsystem.map(|it| format!("?subsystem={}", encoded(it.as_str()))).unwrap_or_default();
+    let document: Value = ask(&server, &format!("/v1/services/{}/openapi{of}", method.service())).await?;
+    let Some(call) = Call::of(&document, &method, door, bound, purpose.to_string()) else {
+        let known: Vec<_> = document["paths"].as_object().into_iter().flat_map(|paths| paths.keys()).collect();
+        let near = did_you_mean(method.as_str(), &known, "`security-server services show` lists its methods");
+        return Err(Ended::new(Exit::NotFound, format!("there is no {method}; {near}")));
+    };
+    let text = call.snippet(lang);
+    show(reading.json, &json!({ "door": call.door, "provider": call.provider, "snippet": text }), || text.clone());
+    Ok(Exit::Ok)
 }
 
 async fn elements(elements: Elements) -> Result<Exit, Ended> {

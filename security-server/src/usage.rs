@@ -1,18 +1,20 @@
 //! The command line as people type it: every command with its options, what it does, and examples of it.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
 use proto::catalogue::{Audience, ElementName, ServiceName, Version};
-use proto::identifier::{ExchangeId, MemberId, MethodPath, SubsystemId};
+use proto::identifier::{ExchangeId, MemberId, MethodPath, NotAnIdentifier, SubsystemId};
+use proto::purposes::PurposeCode;
 use proto::refusal::{Code, Language};
 use proto::registration::{Address, Text};
 use proto::time::Time;
 
 use crate::keys::ring::Use;
 use crate::message_log::exchanges::{MAX_FOUND, Peer, RowKey, WantedResult};
-use crate::{audit, backup, doctor, join};
+use crate::{audit, backup, doctor, join, snippet};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -367,6 +369,14 @@ pub const COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        name: "snippet",
+        does: Does::Reads,
+        examples: &[
+            "security-server snippet civil.v1.Births/Register --purpose births --lang python",
+            "security-server snippet civil.v1.Births/Register --purpose births --lang curl | sh",
+        ],
+    },
+    Command {
         name: "elements",
         does: Does::Groups,
         examples: &["security-server elements list birth", "security-server elements duplicates"],
@@ -468,6 +478,8 @@ pub enum What {
     /// Find services of others in the catalogue, and list ours.
     #[command(subcommand, alias = "service")]
     Services(Services),
+    /// Write a first call of a method in a language, with our own door and names: at most 15 lines, to be copied.
+    Snippet(Box<Snippet>),
     /// See which data elements services carry, who is their source, and what people are asked again.
     #[command(subcommand, alias = "element")]
     Elements(Elements),
@@ -817,6 +829,42 @@ pub enum Services {
         #[command(flatten)]
         reading: Reading,
     },
+}
+
+/// A first call.
+#[derive(Args)]
+pub struct Snippet {
+    /// What is called: package.Service/Method.
+    pub method: MethodName,
+    /// Who offers it, where several do.
+    #[arg(long)]
+    pub subsystem: Option<SubsystemId>,
+    /// The system of ours that calls; none: the one of the first door.
+    #[arg(long)]
+    pub client: Option<SubsystemId>,
+    /// Why: a purpose of the grant.
+    #[arg(long)]
+    pub purpose: PurposeCode,
+    /// In which language.
+    #[arg(long, value_enum)]
+    pub lang: snippet::Language,
+    /// Which server.
+    #[command(flatten)]
+    pub server: ConfigurationFile,
+    /// How it is shown.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// A method as people write it, with a slash before it or without.
+#[derive(Clone, Debug)]
+pub struct MethodName(pub MethodPath);
+
+impl FromStr for MethodName {
+    type Err = NotAnIdentifier;
+    fn from_str(text: &str) -> Result<Self, NotAnIdentifier> {
+        if text.starts_with('/') { text.parse().map(Self) } else { format!("/{text}").parse().map(Self) }
+    }
 }
 
 /// Commands about data elements.

