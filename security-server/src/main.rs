@@ -14,7 +14,7 @@ use proto::refusal::{Code, Language};
 use proto::registration::Malformed;
 use proto::time::Time;
 use security_server::access_requests::{Asking, Shown, ShownRequests};
-use security_server::access_rights::Proposal;
+use security_server::access_rights::{NamedFields, Proposal};
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::lanes::Lanes;
@@ -27,7 +27,7 @@ use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::shown::AccessList;
 use security_server::usage::{
-    Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, Publish, Services, What,
+    Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, Publish, Services, What, by_method,
 };
 use security_server::{announce, doctor, join, shown, usage};
 use serde::de::DeserializeOwned;
@@ -163,11 +163,24 @@ async fn serve(server: ConfigurationFile, log_format: LogFormat) -> Result<Exit,
 
 async fn access(access: Access) -> Result<Exit, Ended> {
     match access {
-        Access::Grant { consumer, provider, methods, purposes, legal_basis, days, per_second, server, changing } => {
+        Access::Grant {
+            consumer,
+            provider,
+            methods,
+            purposes,
+            legal_basis,
+            days,
+            per_second,
+            fields,
+            server,
+            changing,
+        } => {
+            let methods = methods.iter().map(ToString::to_string).collect();
             let proposal = Proposal {
                 consumer,
                 provider,
-                methods: methods.iter().map(ToString::to_string).collect(),
+                fields: by_method(&methods, fields).map_err(|why| Ended::new(Exit::Usage, why))?,
+                methods,
                 purposes: purposes.into_iter().collect(),
                 legal_basis,
                 valid_from: None,
@@ -201,9 +214,15 @@ async fn access(access: Access) -> Result<Exit, Ended> {
             show(reading.json, &shown, || shown::request(&shown, Paint::out()));
             Ok(Exit::Ok)
         }
-        Access::Approve { request, until, server, changing } => {
-            let path = format!("/v1/access/requests/{}/approve", encoded(&request));
-            change(&server, changing, &path, &Approving { until: until.map(Time::as_millis) }, shown::granted).await
+        Access::Approve { request, until, fields, server, changing } => {
+            let path = format!("/v1/access/requests/{}", encoded(&request));
+            let fields = match fields.is_empty() {
+                true => NamedFields::new(),
+                false => by_method(&ask::<Shown>(&server, &path).await?.methods, fields)
+                    .map_err(|why| Ended::new(Exit::Usage, why))?,
+            };
+            let approving = Approving { until: until.map(Time::as_millis), fields };
+            change(&server, changing, &format!("{path}/approve"), &approving, shown::granted).await
         }
         Access::Reject { request, reason, server, changing } => {
             let path = format!("/v1/access/requests/{}/reject", encoded(&request));
