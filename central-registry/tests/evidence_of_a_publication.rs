@@ -138,6 +138,7 @@ fn request(publication: &Publication, key: &SigningKey) -> Vec<Kept> {
         metadata: committed.metadata,
         pieces: committed.pieces,
         end: Some(End::HalfClose),
+        removed: None,
     });
     let owner = wire::Genesis {
         instance: "VN".into(),

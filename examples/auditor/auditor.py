@@ -43,7 +43,7 @@ def unbase64(text, step):
 SCHEMAS = {name: [re.fullmatch(r"(\w+):(\w+)([*?]?)", field).groups() for field in fields.split()] for name, fields in {
     "Header": "route:Route exchange:bytes attempt:u32 direction:enum position:u64 time:u64"
               " configuration:ConfigurationVersion opening:Opening answer:Answer previous:bytes metadata:bytes"
-              " pieces:bytes* end:End",
+              " pieces:bytes* end:End removed:bytes",
     "Route": "instance:text consumer:text consumer_server:text provider:text provider_server:text grpc_path:text?"
              " http:HttpOperation?",
     "HttpOperation": "verb:text target:text",
@@ -152,6 +152,7 @@ def read_header(data):
     need(header["metadata"] or not (request and position == 0), "3.2.3", "a request without metadata")
     need(position == 0 or header["pieces"] or end, "3.2.4", "an empty message")
     need(len(header["pieces"]) <= 64, "3.2.4", "too many pieces")
+    need(not header["removed"] or not request and header["pieces"], "3.2.4", "what was removed, of no answer's pieces")
     if end:
         need(any(how is not None for how in end.values()), "3.2.5", "an end of no kind")
         need(end["half_close"] is None or request, "3.2.5", "half_close in an answer")
@@ -162,7 +163,7 @@ def read_header(data):
         need(len(opening[field].encode()) <= 256 and not any(unicodedata.category(c) == "Cc" for c in opening[field]),
              "3.2.5", field)
     digests = [header["configuration"]["digest"], *header["pieces"], header["previous"] or bytes(32),
-               header["metadata"] or bytes(32), answer["opening"] if answer else bytes(32),
+               header["metadata"] or bytes(32), header["removed"] or bytes(32), answer["opening"] if answer else bytes(32),
                end["trailers"]["commitment"] if end and end["trailers"] is not None else bytes(32)]
     need(all(len(digest) == 32 for digest in digests), "3.2.6", "a digest or commitment is not of 32 bytes")
     return header
@@ -1080,6 +1081,10 @@ def sentences(groups):
         proven.append(f"{member_of(route[side])} {what} {route[whom]}, {call}: {named(key)}, messages: {len(group)}, "
                       f"from {when} by the clock of {route[side + '_server']}")
         erased = [each["read"]["position"] for each in group if committed(each["read"]) and "payload" not in each]
+        cut = [each["read"] for each in group if each["read"]["removed"]]
+        proven += [f"the provider's server may have removed fields from message {read['position']} of {named(key)}: it is not "
+                   f"all that the service answered, commitment {read['removed'].hex()}" for read in cut]
+        not_proven += [f"what was removed from {named(key)}, and whether anything was"] if cut else []
         not_proven += [f"what was said in messages {erased} of {named(key)}: not kept"] if erased else []
         not_proven += [f"that {named(key)} is whole: its end is not here"] if not group[-1]["read"]["end"] else []
     not_proven += [f"that the provider answered attempt {attempt}" for attempt, way in groups

@@ -22,7 +22,8 @@ def vector_header(given):
     route, end = dict(header["route"]), header["end"]
     route["operation"] = {name: value for name in ("grpc_path", "http") if (value := route.pop(name)) is not None}
     end = end and {name: how for name, how in end.items() if how is not None}
-    return {**header, "route": route, "end": end, "digest": auditor.digest_of(given["header"]),
+    removed = header.pop("removed")
+    return {**header, **({"removed": removed} if removed else {}), "route": route, "end": end, "digest": auditor.digest_of(given["header"]),
             "previous": header["previous"] or None, "metadata": header["metadata"] or None}
 
 

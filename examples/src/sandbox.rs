@@ -258,6 +258,7 @@ impl Country {
                 valid_from: None,
                 valid_days: 365,
                 per_second: None,
+                fields: Default::default(),
             };
             Operator::of(&server.configuration)?.post::<Changed>("/v1/grants", &proposal).await?;
         }

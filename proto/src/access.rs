@@ -1,6 +1,8 @@
 //! Access requests and grants (PROTOCOL.md 19): what a consumer asks to be granted, what the provider decides, what the
 //! consumer accepts. The bytes that are signed, and the checks that need nobody's memory.
 
+pub mod fields;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use self::fields::Fields;
 use crate::digest::Digest;
 use crate::identifier::{InstanceId, MethodPath, ServerId, SubsystemId};
 use crate::purposes::PurposeCode;
@@ -67,6 +70,9 @@ pub struct Grant {
     /// The request that it grants. None: nobody asked through the bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestDigest>,
+    /// The fields of answers that the consumer may receive, where not all.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub fields: Fields,
 }
 
 impl fmt::Display for Grant {
@@ -75,7 +81,11 @@ impl fmt::Display for Grant {
         let list = |items: &BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
         let (from, until) = (Time::from_millis(self.valid_from), Time::from_millis(self.valid_until));
         write!(f, "grant {}: {} may call {}", self.number.0, self.consumer, self.provider)?;
-        write!(f, ", {}, for {}, from {from} until {until}", list(&self.methods), list(&self.purposes))
+        write!(f, ", {}, for {}, from {from} until {until}", list(&self.methods), list(&self.purposes))?;
+        if !self.fields.is_empty() {
+            write!(f, ", and receive no more than {}", self.fields)?;
+        }
+        Ok(())
     }
 }
 
@@ -258,6 +268,7 @@ impl AccessRequest {
             ("the beginning", grant.valid_from <= decided.as_millis()),
             ("the end", grant.valid_until == self.until.as_millis()),
             ("the rate", grant.per_second.is_none()),
+            ("the fields", grant.fields.is_empty()),
         ];
         checks.into_iter().filter(|(_, same)| !same).map(|(what, _)| what).collect()
     }
@@ -511,6 +522,7 @@ mod tests {
             valid_until: request.until.as_millis(),
             per_second: None,
             request: Some(id),
+            fields: Fields::default(),
         }
     }
 
@@ -594,10 +606,28 @@ mod tests {
             Grant { valid_from: grant.valid_from + 1, ..grant.clone() },
             Grant { valid_until: grant.valid_until - 1, ..grant.clone() },
             Grant { per_second: Some(1), ..grant.clone() },
+            Grant {
+                fields: serde_json::from_str(r#"{"/civil.v1.Births/Register":{"1":"name"}}"#).unwrap(),
+                ..grant.clone()
+            },
         ];
         for other in others {
             assert_eq!(request.differs(&other, id, request.time).len(), 1, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_grant_without_fields_is_written_as_before_and_one_with_a_key_that_is_not_known_is_none() {
+        let grant = granted(&request(), RequestDigest(Digest::ZERO));
+        let text = serde_json::to_string(&grant).unwrap();
+        let before = format!(
+            r#"{{"number":1,"consumer":"VN/GOV/portal/one-stop","provider":"VN/GOV/moj/civil-registry","methods":["/civil.v1.Births/Register"],"purposes":["birth-registration"],"legal_basis":"Law on civil status, article 13","valid_from":1800000000000,"valid_until":2000000000000,"request":"{}"}}"#,
+            Digest::ZERO
+        );
+        assert_eq!(text, before);
+        assert_eq!(serde_json::from_str::<Grant>(&before).unwrap(), grant);
+        // What a server of before makes of fields: no grant, and not one of everything.
+        assert!(serde_json::from_str::<Grant>(&before.replacen('{', r#"{"fields_of_tomorrow":{},"#, 1)).is_err());
     }
 
     proptest! {

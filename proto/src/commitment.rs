@@ -62,6 +62,12 @@ impl Committer {
     }
 }
 
+/// To the fields that were removed from an answer (PROTOCOL.md 3.6): SHA-256("causeway/v1/removed\n" || salt || bytes). The
+/// salt is 32 random bytes of its own, which stay with the provider.
+pub fn removed(salt: &[u8; 32], bytes: &[u8]) -> Digest {
+    Digest::of(&[b"causeway/v1/removed\n", salt, bytes])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

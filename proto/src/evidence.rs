@@ -309,11 +309,11 @@ fn judged(file: &EvidenceFile, anchor: &[u8], archive: Option<(&Bytes, &zip::Fil
     let mut judge = Judge::default();
     // The judge has written down why, wherever there is nothing to go on with.
     let found = judge.proven(file, anchor, archive).filter(|_| !judge.refused());
-    let (excerpt, proven, of_time) = match found {
-        Some((excerpt, proven, of_time)) => (Some(excerpt), proven, of_time),
+    let (excerpt, proven, more) = match found {
+        Some((excerpt, proven, more)) => (Some(excerpt), proven, more),
         None => Default::default(),
     };
-    let mut not_proven: Vec<String> = of_time.into_iter().chain(NOT_PROVEN.map(str::to_owned)).collect();
+    let mut not_proven: Vec<String> = more.into_iter().chain(NOT_PROVEN.map(str::to_owned)).collect();
     if proven.is_empty() {
         not_proven.insert(0, "anything: a step was refused".into());
     }
@@ -335,7 +335,7 @@ struct Read<'f> {
 }
 
 impl Judge {
-    /// What is proven, and what of the messages' times is not.
+    /// What is proven, and what of the messages' times and of what was removed is not.
     fn proven(
         &mut self,
         file: &EvidenceFile,
@@ -354,8 +354,13 @@ impl Judge {
             self.archive(json, file, files, excerpt.configuration())?;
         }
         let mut proven = sentences(&messages, &seals, payloads);
-        let of_time = said_of_time(&messages, &times, &mut proven);
-        Some((excerpt, proven, of_time))
+        let mut more = said_of_time(&messages, &times, &mut proven);
+        if minimised(&messages).next().is_some() {
+            more.push(
+                "what was removed from the answer, and whether anything was: the salt is the provider's to give".into(),
+            );
+        }
+        Some((excerpt, proven, more))
     }
 
     /// 7.21: "Each of its files is the one that the evidence file makes."
@@ -740,9 +745,22 @@ fn sentences(messages: &[Read<'_>], seals: &[Proven], payloads: usize) -> Vec<St
     }
     let mut sentences: Vec<String> = directions.values().filter_map(|messages| sentence(messages)).collect();
     let commit = messages.iter().filter(|read| read.header.metadata.is_some() || !read.header.pieces.is_empty());
+    for header in minimised(messages) {
+        let Some(commitment) = header.removed else { continue };
+        sentences.push(format!(
+            "The provider's server may have removed fields from message {} of attempt {}'s answer: it is not all that the service \
+             answered, commitment {commitment}.",
+            header.position, header.attempt
+        ));
+    }
     let said = format!("What was said is proven of {payloads} messages; {} commit to something.", commit.count());
     sentences.push(said);
     sentences
+}
+
+/// The messages of answers that are minimised (PROTOCOL.md 3.6).
+fn minimised<'m>(messages: &'m [Read<'_>]) -> impl Iterator<Item = &'m Header> {
+    messages.iter().map(|read| &read.header).filter(|header| header.removed.is_some())
 }
 
 fn sentence(messages: &[(&Header, &Proven)]) -> Option<String> {

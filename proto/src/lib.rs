@@ -16,6 +16,7 @@ pub mod head;
 pub mod identifier;
 pub mod merkle;
 pub mod message;
+pub mod minimise;
 pub mod purposes;
 pub mod record;
 pub mod refusal;

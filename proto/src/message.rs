@@ -53,6 +53,8 @@ pub struct Facts {
     pub pieces: Vec<Digest>,
     /// The direction's end, in its last message.
     pub end: Option<End>,
+    /// Commitment to the fields that were removed from an answer; only where it is minimised, beside pieces.
+    pub removed: Option<Digest>,
 }
 
 /// Who asks whom for what, and through which two servers.
@@ -182,7 +184,7 @@ impl Malformed {
                 }
                 "opening" | "answer" => "3.2.2",
                 "previous" | "metadata" => "3.2.3",
-                "pieces" => "3.2.4",
+                "pieces" | "removed" => "3.2.4",
                 "header" => "3.2.7",
                 _ => "3.2.5",
             },
@@ -275,6 +277,7 @@ fn to_wire(facts: &Facts) -> wire::Header {
                 End::Refused(code) => wire::end::How::Refused(wire::Refused { code: code.clone() }),
             }),
         }),
+        removed: facts.removed.as_ref().map(digest).unwrap_or_default(),
     }
 }
 
@@ -321,6 +324,7 @@ fn from_wire(header: wire::Header) -> Result<Facts, Malformed> {
         metadata: optional(&header.metadata)?,
         pieces: header.pieces.iter().map(|piece| piece.as_ref().try_into()).collect::<Result<_, _>>()?,
         end: header.end.map(end).transpose()?,
+        removed: optional(&header.removed)?,
     };
     check_shape(&facts)?;
     Ok(facts)
@@ -346,6 +350,7 @@ fn check_shape(facts: &Facts) -> Result<(), Malformed> {
         (facts.metadata.is_some() && !first, "metadata"),
         (facts.metadata.is_none() && request && first, "metadata"),
         (!first && facts.pieces.is_empty() && facts.end.is_none(), "pieces"),
+        (facts.removed.is_some() && (request || facts.pieces.is_empty()), "removed"),
     ] {
         if wrong {
             return Err(Malformed::Field(field));
@@ -692,6 +697,7 @@ mod tests {
             metadata: Some(Digest::of(&[b"metadata"])),
             pieces: vec![Digest::of(&[b"piece"])],
             end: Some(End::HalfClose),
+            removed: None,
         }
     }
 
@@ -739,6 +745,7 @@ mod tests {
         refused(&|facts| facts.end = Some(End::Trailers { commitment: Digest::ZERO, status: 0 }));
         refused(&|facts| facts.route.provider = "EE/GOV/moj/civil-registry".parse().unwrap());
         refused(&|facts| facts.pieces = vec![Digest::ZERO; MAX_PIECES + 1]);
+        refused(&|facts| facts.removed = Some(Digest::ZERO));
     }
 
     #[test]

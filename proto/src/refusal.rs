@@ -546,6 +546,18 @@ refusals! {
     vi "Dịch vụ của bên cung cấp vi phạm giao thức HTTP/2 hoặc gRPC khi trả lời."
        "Hãy gửi mã trao đổi cho quản trị viên của bên cung cấp. Trước khi gọi lại, hãy hỏi dịch vụ xem yêu cầu đã được thực hiện chưa."
 
+    NotMinimised "NOT_MINIMISED" Service ProviderServer Sealed INTERNAL 502
+    en "Your grant names fields of the answer, and the service answered in a form from which the others cannot be removed."
+       "Give the exchange id to the provider's admin: the service must answer uncompressed, in well-formed protobuf. Ask it whether the request took effect before you repeat it."
+    vi "Quyền của bạn chỉ nêu một số trường của câu trả lời, nhưng dạng câu trả lời của dịch vụ không cho phép loại bỏ các trường khác."
+       "Hãy gửi mã trao đổi cho quản trị viên của bên cung cấp: dịch vụ phải trả lời không nén và đúng dạng protobuf. Hãy hỏi xem yêu cầu đã được thực hiện chưa trước khi gọi lại."
+
+    TooLargeToMinimise "TOO_LARGE_TO_MINIMISE" Service ProviderServer Sealed RESOURCE_EXHAUSTED 502
+    en "A message of the answer is larger than the provider's security server can take fields out of."
+       "Ask for less at once, for example page by page. Ask the service whether the request took effect before you repeat it."
+    vi "Một thông điệp của câu trả lời lớn hơn mức mà máy chủ bảo mật của bên cung cấp có thể loại bỏ trường."
+       "Hãy yêu cầu ít dữ liệu hơn mỗi lần, ví dụ theo từng trang. Hãy hỏi dịch vụ xem yêu cầu đã được thực hiện chưa trước khi gọi lại."
+
     // ---- the provider's server, to a peer, without a seal
 
     Unproven "UNPROVEN" ConsumerServer ProviderServer Bare UNAUTHENTICATED 401

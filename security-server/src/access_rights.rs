@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use command_line::did_you_mean;
+use proto::access::fields::Fields;
 use proto::access::{
     AccessAcceptance, AccessDecision, AccessRequest, Decided, GrantEnd, MAX_ITEMS, NotTaken, RequestDigest,
     SignedDocument,
@@ -20,6 +21,7 @@ use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Header, Operation};
+use proto::minimise::Table;
 use proto::purposes::PurposeCode;
 use proto::record::Kind;
 use proto::refusal::Code;
@@ -31,6 +33,7 @@ use tokio::sync::watch;
 
 use crate::access_requests::{self, Received, Sent};
 use crate::audit::{Actor, AuditLog, Kept, Noted, OpenError, Past};
+use crate::granted_fields;
 use crate::quota::Bucket;
 use crate::services::{Service, Services};
 use crate::spread_grants::{Proven, Spread};
@@ -58,11 +61,17 @@ pub struct Proposal {
     /// Exchanges a second.
     #[serde(default)]
     pub per_second: Option<u32>,
+    /// By method, the fields of its response that may be received, by name or number. Of a method that is not here, all may.
+    #[serde(default, skip_serializing_if = "NamedFields::is_empty")]
+    pub fields: NamedFields,
 }
 
-/// A proposal for purposes of the instance's list. Only [`Proposal::listed`] makes one.
+/// Fields by method, as an admin names them: `person.name`, or `1.2`.
+pub type NamedFields = BTreeMap<String, BTreeSet<String>>;
+
+/// A proposal for purposes of the instance's list, and the fields that it names. Only [`Proposal::listed`] makes one.
 #[must_use]
-pub struct Listed(Proposal);
+pub struct Listed(Proposal, Fields);
 
 /// Who wants to call what, for which purpose.
 #[derive(Clone, PartialEq, Debug)]
@@ -75,6 +84,15 @@ pub struct Question<'q> {
     pub path: &'q MethodPath,
     /// Why.
     pub purpose: &'q str,
+}
+
+/// In what a grant is less than the request that it answers.
+#[derive(Default)]
+pub(crate) struct Narrowed {
+    /// It ends earlier.
+    pub(crate) until: Option<Time>,
+    /// These fields only may be received.
+    pub(crate) fields: Fields,
 }
 
 /// What the look-up of an opening's grant found: kept until the signature holds, then pronounced.
@@ -92,6 +110,8 @@ pub struct Granted {
     pub(crate) service: Arc<Service>,
     pub(crate) path: MethodPath,
     pub(crate) grant: GrantNumber,
+    /// The fields that may be received, where not all.
+    pub(crate) table: Option<Arc<Table>>,
     /// Keeps others from making one.
     _made: (),
 }
@@ -264,7 +284,8 @@ impl AccessRights {
         let question = Question { consumer: &header.route.consumer, provider: &header.route.provider, path, purpose };
         match self.decide(services, &question, now, |grant| self.within_rate(grant)) {
             Ok((grant, service)) => {
-                Looked::Granted(Granted { service, path: path.clone(), grant: grant.number, _made: () })
+                let table = grant.fields.table(path.as_str()).cloned();
+                Looked::Granted(Granted { service, path: path.clone(), grant: grant.number, table, _made: () })
             }
             Err(code) => Looked::Refused(code),
         }
@@ -324,14 +345,14 @@ impl AccessRights {
     }
 
     /// The grant as it would be made now: the rules of [`grant`](Self::grant), without making it.
-    pub async fn foreseen_grant(&self, Listed(proposal): Listed, now: Time) -> Result<Grant, NotGranted> {
+    pub async fn foreseen_grant(&self, listed: Listed, now: Time) -> Result<Grant, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
-        self.may_grant(proposal, now)
+        self.may_grant(listed, now)
     }
 
-    fn may_grant(&self, proposal: Proposal, now: Time) -> Result<Grant, NotGranted> {
+    fn may_grant(&self, Listed(proposal, fields): Listed, now: Time) -> Result<Grant, NotGranted> {
         self.goes_on()?;
-        let grant = proposal.grant(GrantNumber(self.view.load().last + 1), now)?;
+        let grant = proposal.grant(GrantNumber(self.view.load().last + 1), fields, now)?;
         self.key_of(&grant.provider.member())?;
         Ok(grant)
     }
@@ -363,17 +384,18 @@ impl AccessRights {
 
     /// Grants, by whom it is that runs this server: signed, durable in the audit log, then in force.
     pub async fn grant(&self, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
-        self.change_by(None, proposal, now).await
+        let fields = granted_fields::numbered(&proposal.fields)?;
+        self.change_by(None, Listed(proposal, fields), now).await
     }
 
     /// The same, as this operator asked, for purposes of the instance's list only.
-    pub async fn grant_for(&self, by: Actor, Listed(proposal): Listed, now: Time) -> Result<Arc<Grant>, NotGranted> {
-        self.change_by(Some(by), proposal, now).await
+    pub async fn grant_for(&self, by: Actor, listed: Listed, now: Time) -> Result<Arc<Grant>, NotGranted> {
+        self.change_by(Some(by), listed, now).await
     }
 
-    async fn change_by(&self, by: Option<Actor>, proposal: Proposal, now: Time) -> Result<Arc<Grant>, NotGranted> {
+    async fn change_by(&self, by: Option<Actor>, listed: Listed, now: Time) -> Result<Arc<Grant>, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
-        let grant = self.may_grant(proposal, now)?;
+        let grant = self.may_grant(listed, now)?;
         self.make(by, grant, None, now).await.map(|(grant, _)| grant)
     }
 
@@ -450,18 +472,18 @@ impl AccessRights {
         &self,
         configuration: &Configuration,
         asked: &str,
-        until: Option<Time>,
+        narrowed: Narrowed,
         now: Time,
     ) -> Result<Grant, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
-        self.may_approve(configuration, asked, until, now).map(|(grant, _)| grant)
+        self.may_approve(configuration, asked, narrowed, now).map(|(grant, _)| grant)
     }
 
     fn may_approve(
         &self,
         configuration: &Configuration,
         asked: &str,
-        until: Option<Time>,
+        Narrowed { until, fields }: Narrowed,
         now: Time,
     ) -> Result<(Grant, RequestDigest), NotGranted> {
         self.goes_on()?;
@@ -476,6 +498,7 @@ impl AccessRights {
             return Err(NotGranted::Rule(asked));
         }
         self.key_of(&request.provider.member())?;
+        of_methods(&fields, &request.methods)?;
         let grant = Grant {
             number: GrantNumber(self.view.load().last + 1),
             consumer: request.consumer,
@@ -487,21 +510,22 @@ impl AccessRights {
             valid_until: until.as_millis(),
             per_second: None,
             request: Some(id),
+            fields,
         };
         Ok((grant, id))
     }
 
-    /// Grants what a request asks, as this operator decided: never more, and a shorter time where that is said.
+    /// Grants what a request asks, as this operator decided: never more, and a shorter time or fewer fields where that is said.
     pub(crate) async fn approve(
         &self,
         configuration: &Configuration,
         by: Actor,
         asked: &str,
-        until: Option<Time>,
+        narrowed: Narrowed,
         now: Time,
     ) -> Result<Arc<Grant>, NotGranted> {
         let _one_at_a_time = self.changing.lock().await;
-        let (grant, id) = self.may_approve(configuration, asked, until, now)?;
+        let (grant, id) = self.may_approve(configuration, asked, narrowed, now)?;
         let (grant, decision) = self.make(Some(by), grant, Some(id), now).await?;
         if let (Some(received), Some(decision)) = (self.requests().received.get_mut(&id), decision) {
             received.decided(decision).map_err(|error| NotGranted::Rule(error.to_string()))?;
@@ -741,6 +765,14 @@ impl AccessRights {
     }
 }
 
+/// Fields are named of methods that are granted.
+fn of_methods(fields: &Fields, methods: &BTreeSet<String>) -> Result<(), NotGranted> {
+    match fields.methods().find(|method| !methods.contains(*method)) {
+        None => Ok(()),
+        Some(other) => Err(NotGranted::Rule(format!("fields of {other} are named, and that is no method of it"))),
+    }
+}
+
 /// Whether data may be asked for this purpose: it is on the instance's list, or the instance publishes none.
 pub(crate) fn may_be_granted(configuration: &Configuration, purpose: &str) -> Result<(), NotGranted> {
     let listed = &configuration.purposes;
@@ -753,13 +785,13 @@ pub(crate) fn may_be_granted(configuration: &Configuration, purpose: &str) -> Re
 }
 
 impl Proposal {
-    /// For purposes of the instance's list only, as it is now.
-    pub fn listed(self, configuration: &Configuration) -> Result<Listed, NotGranted> {
+    /// For purposes of the instance's list only, as it is now. `fields`: what its names mean.
+    pub fn listed(self, configuration: &Configuration, fields: Fields) -> Result<Listed, NotGranted> {
         self.purposes.iter().try_for_each(|purpose| may_be_granted(configuration, purpose))?;
-        Ok(Listed(self))
+        Ok(Listed(self, fields))
     }
 
-    fn grant(self, number: GrantNumber, now: Time) -> Result<Grant, NotGranted> {
+    fn grant(self, number: GrantNumber, fields: Fields, now: Time) -> Result<Grant, NotGranted> {
         let rule = |rule: &str| Err(NotGranted::Rule(rule.to_owned()));
         if self.methods.is_empty() || self.methods.len() > MAX_ITEMS {
             return rule("it names 1 to 256 methods, each as /package.Service/Method");
@@ -776,6 +808,7 @@ impl Proposal {
         for method in &self.methods {
             method.parse::<MethodPath>().map_err(|error| NotGranted::Rule(error.to_string()))?;
         }
+        of_methods(&fields, &self.methods)?;
         let valid_from = self.valid_from.unwrap_or(now.as_millis());
         Ok(Grant {
             number,
@@ -788,6 +821,7 @@ impl Proposal {
             valid_until: valid_from.saturating_add(u64::from(self.valid_days) * 86_400_000),
             per_second: self.per_second,
             request: None,
+            fields,
         })
     }
 }

@@ -155,7 +155,7 @@ pub fn may_go_on<'m>(rights: &AccessRights, mut message: Judged<Handed<'m>>) -> 
             Some(end @ (OwnEnd::Abort(_) | OwnEnd::Refused(_))) => end,
             _ => OwnEnd::Abort(stop.cause),
         };
-        *arrived = OwnArrived { contents: Contents::default(), end: Some(end) };
+        *arrived = OwnArrived { end: Some(end), ..OwnArrived::default() };
         way.stop(stop);
     }
     MayGoOn(message)

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::SecurityServer;
 use crate::global_configuration::StoreError;
-use crate::message_log::{OpenError, beside};
+use crate::message_log::{OpenError, beside, salt};
 
 /// A message out of the log, with what proves it.
 struct Logged<'e> {
@@ -188,6 +188,19 @@ pub struct Line {
     pub time: Option<String>,
     /// How it ends, if it does; for `closed`, the outcome.
     pub end: Option<String>,
+    /// In a minimised answer, the commitment to the fields that were removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed: Option<String>,
+    /// Its salt, where the answer was sent from here: with it and the bytes it can be shown what was removed (PROTOCOL.md 3.6).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+}
+
+impl Line {
+    /// Of what is no message of an exchange.
+    fn of(position: String, kind: &'static str, end: Option<String>) -> Self {
+        Self { position, kind, direction: None, number: None, time: None, end, removed: None, salt: None }
+    }
 }
 
 /// The records of an exchange, one line each.
@@ -202,14 +215,14 @@ fn line(entry: &Entry) -> Option<Line> {
         Kind::Received if beside(entry).is_none_or(|beside| !beside.withheld.is_empty()) => {
             // What it says of itself is nobody's word.
             let position = entry.position.to_string();
-            return Some(Line { position, kind: "withheld", direction: None, number: None, time: None, end: None });
+            return Some(Line::of(position, "withheld", None));
         }
         Kind::Received if body.len() > 32 => ("received", Header::parse(body.slice(32..)).ok()?),
         Kind::Closed => {
             let closed = <wire::Closed as prost::Message>::decode(body).ok()?;
             let end = Some(closed.outcome().as_str_name().to_lowercase());
             let position = entry.position.to_string();
-            return Some(Line { position, kind: "closed", direction: None, number: None, time: None, end });
+            return Some(Line::of(position, "closed", end));
         }
         _ => return None,
     };
@@ -222,6 +235,8 @@ fn line(entry: &Entry) -> Option<Line> {
         }),
         number: Some(header.position),
         time: Some(header.time.to_string()),
+        removed: header.removed.map(|commitment| commitment.to_string()),
+        salt: salt(entry).map(hex::encode),
         end: header.end.as_ref().map(|end| match end {
             End::HalfClose => "half-close".into(),
             End::Trailers { status, .. } => format!("status {status}"),

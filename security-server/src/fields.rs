@@ -29,6 +29,8 @@ pub const CONSUMER: HeaderName = HeaderName::from_static("causeway-consumer");
 pub const REFUSAL: HeaderName = HeaderName::from_static("causeway-refusal");
 /// What is left of the caller's deadline.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// How messages may be compressed that the caller is answered.
+pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// The status of a call.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -15,15 +15,17 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
 use proto::message::{Cause, Contents, End, Fields};
+use proto::minimise::{Minimiser, NotMinimised, Table};
 use proto::refusal::{Code, Form, Language, Speaker};
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
 use crate::message_log::{Recorded, Said, Source};
 use crate::request::{self, NoResponse};
+use crate::services::Service;
 use crate::way::{Shared, Side, Stop, StopSwitch, Way};
 
 /// How long a service may take to accept a connection.
@@ -162,7 +164,8 @@ impl OwnSystem {
     /// The service of a grant, not yet called, and where its answer will come from.
     pub(crate) fn to_service(granted: Granted) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
-        let source = OwnSource::new(Origin::Waiting(waiting));
+        let mut source = OwnSource::new(Origin::Waiting(waiting));
+        source.minimising = granted.table.as_ref().map(|table| Box::new(Minimising::of(table, &granted.service)));
         let is_whole = Arc::default();
         (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None, is_whole })), source)
     }
@@ -319,6 +322,10 @@ impl CalledService {
             *headers = fields::to_headers(metadata);
         }
         headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+        if self.granted.table.is_some() {
+            // Of what is compressed no field can be removed: the service is offered nothing.
+            headers.remove(fields::GRPC_ACCEPT_ENCODING);
+        }
         if let Some(left) = way.remaining_ms() {
             headers.insert(fields::GRPC_TIMEOUT, fields::timeout_value(left));
         }
@@ -376,6 +383,8 @@ fn code_of_abort(cause: Cause) -> Code {
 pub struct OwnArrived {
     /// What is to be carried.
     pub contents: Contents,
+    /// What was removed of the answer since the message before: there exactly where the answer is minimised and pieces go.
+    pub removed: Option<Vec<u8>>,
     /// Its end, if it has come.
     pub end: Option<OwnEnd>,
 }
@@ -429,6 +438,46 @@ pub struct OwnSource {
     end: Option<OwnEnd>,
     /// What arrived beyond one message's limit.
     rest: Option<Bytes>,
+    /// Where the grant names fields, what takes the others out of the service's answer before anything else sees it.
+    minimising: Option<Box<Minimising>>,
+}
+
+/// An answer that is minimised, and its room for a message that is held until it is whole.
+struct Minimising {
+    minimiser: Minimiser,
+    room: Arc<Semaphore>,
+    holds: Option<OwnedSemaphorePermit>,
+}
+
+/// A message up to this length is held without asking for room: HTTP/2 holds as much of each answer anyway.
+const HELD_WITHOUT_ROOM: usize = 64 * 1024;
+
+impl Minimising {
+    fn of(table: &Arc<Table>, service: &Service) -> Self {
+        Self { minimiser: Minimiser::new(Arc::clone(table)), room: service.room(), holds: None }
+    }
+
+    /// Waits until there is room for the message that has begun, all of it at once: two that each held a half would wait for
+    /// each other. Dropped half-way, nothing is lost.
+    async fn has_room(&mut self) {
+        let awaited = self.minimiser.awaited();
+        if awaited <= HELD_WITHOUT_ROOM {
+            self.holds = None;
+        } else if self.holds.is_none() {
+            let bytes = u32::try_from(awaited).unwrap_or(u32::MAX);
+            self.holds = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok();
+        }
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<Bytes, NotMinimised> {
+        let before = self.minimiser.awaited();
+        let passes = self.minimiser.take(data)?;
+        if self.minimiser.awaited() != before {
+            // Another message than the one that had the room.
+            self.holds = None;
+        }
+        Ok(passes)
+    }
 }
 
 enum Origin {
@@ -450,7 +499,7 @@ enum Origin {
 
 impl OwnSource {
     fn new(from: Origin) -> Self {
-        Self { from, gathered: Contents::default(), gathered_bytes: 0, end: None, rest: None }
+        Self { from, gathered: Contents::default(), gathered_bytes: 0, end: None, rest: None, minimising: None }
     }
 
     /// The client's request: its metadata, and its body as it comes.
@@ -492,13 +541,18 @@ impl OwnSource {
     fn take(&mut self) -> OwnArrived {
         self.gathered_bytes = 0;
         let end = if self.rest.is_none() { self.end.take() } else { None };
-        OwnArrived { contents: std::mem::take(&mut self.gathered), end }
+        let contents = std::mem::take(&mut self.gathered);
+        let minimising = self.minimising.as_mut().filter(|_| !contents.pieces.is_empty());
+        OwnArrived { removed: minimising.map(|minimising| minimising.minimiser.removed()), contents, end }
     }
 
     /// Takes in one thing more. Dropped half-way, nothing is lost.
     async fn gather(&mut self) {
         match &mut self.from {
             Origin::Client(body) | Origin::Service(body) => {
+                if let Some(minimising) = &mut self.minimising {
+                    minimising.has_room().await;
+                }
                 let frame = body.frame().await;
                 let is_client = matches!(self.from, Origin::Client(_));
                 self.take_frame(frame, is_client);
@@ -558,7 +612,7 @@ impl OwnSource {
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
-                    self.take_data(data);
+                    self.take_body(data);
                     let ended = matches!(&self.from, Origin::Client(body) if body.is_end_stream());
                     if ended {
                         self.finish(OwnEnd::HalfClose);
@@ -586,8 +640,29 @@ impl OwnSource {
         let Some(status) = fields::grpc_status(trailers) else {
             return self.finish(OwnEnd::Abort(Cause::Malformed));
         };
+        if let Some(Err(why)) = self.minimising.as_ref().map(|minimising| minimising.minimiser.finish()) {
+            return self.is_not_minimised(&why);
+        }
         self.gathered.trailers = Some(fields);
         self.finish(OwnEnd::Trailers { status });
+    }
+
+    /// Bytes of the body as they come. Of a minimised answer only what the grant names goes on.
+    fn take_body(&mut self, data: Bytes) {
+        match &mut self.minimising {
+            None => self.take_data(data),
+            Some(minimising) => match minimising.take(data) {
+                Ok(passes) => self.take_data(passes),
+                Err(why) => self.is_not_minimised(&why),
+            },
+        }
+    }
+
+    /// In doubt nothing passes, not even what was not sealed yet.
+    fn is_not_minimised(&mut self, why: &NotMinimised) {
+        tracing::warn!(%why, "the service answers in a form of which no field can be removed");
+        (self.gathered, self.rest) = (Contents::default(), None);
+        self.finish(OwnEnd::Refused(why.code()));
     }
 
     fn take_data(&mut self, mut data: Bytes) {

@@ -24,6 +24,7 @@ mod files;
 pub mod forward;
 mod gathered_writes;
 pub mod global_configuration;
+mod granted_fields;
 pub mod join;
 pub mod keys;
 pub mod operate;

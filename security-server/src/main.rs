@@ -16,7 +16,7 @@ use proto::refusal::{Code, Language};
 use proto::registration::Malformed;
 use proto::time::Time;
 use security_server::access_requests::{Asking, Shown, ShownRequests};
-use security_server::access_rights::Proposal;
+use security_server::access_rights::{NamedFields, Proposal};
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::lanes::Lanes;
@@ -31,7 +31,7 @@ use security_server::shown::AccessList;
 use security_server::snippet::Call;
 use security_server::usage::{
     Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, MethodName, Publish, Services, Snippet,
-    What,
+    What, by_method,
 };
 use security_server::{announce, doctor, join, shown, usage};
 use serde::de::DeserializeOwned;
@@ -169,11 +169,24 @@ async fn serve(server: ConfigurationFile, log_format: LogFormat) -> Result<Exit,
 
 async fn access(access: Access) -> Result<Exit, Ended> {
     match access {
-        Access::Grant { consumer, provider, methods, purposes, legal_basis, days, per_second, server, changing } => {
+        Access::Grant {
+            consumer,
+            provider,
+            methods,
+            purposes,
+            legal_basis,
+            days,
+            per_second,
+            fields,
+            server,
+            changing,
+        } => {
+            let methods = methods.iter().map(ToString::to_string).collect();
             let proposal = Proposal {
                 consumer,
                 provider,
-                methods: methods.iter().map(ToString::to_string).collect(),
+                fields: by_method(&methods, fields).map_err(|why| Ended::new(Exit::Usage, why))?,
+                methods,
                 purposes: purposes.into_iter().collect(),
                 legal_basis,
                 valid_from: None,
@@ -207,9 +220,15 @@ async fn access(access: Access) -> Result<Exit, Ended> {
             show(reading.json, &shown, || shown::request(&shown, Paint::out()));
             Ok(Exit::Ok)
         }
-        Access::Approve { request, until, server, changing } => {
-            let path = format!("/v1/access/requests/{}/approve", encoded(&request));
-            change(&server, changing, &path, &Approving { until: until.map(Time::as_millis) }, shown::granted).await
+        Access::Approve { request, until, fields, server, changing } => {
+            let path = format!("/v1/access/requests/{}", encoded(&request));
+            let fields = match fields.is_empty() {
+                true => NamedFields::new(),
+                false => by_method(&ask::<Shown>(&server, &path).await?.methods, fields)
+                    .map_err(|why| Ended::new(Exit::Usage, why))?,
+            };
+            let approving = Approving { until: until.map(Time::as_millis), fields };
+            change(&server, changing, &format!("{path}/approve"), &approving, shown::granted).await
         }
         Access::Reject { request, reason, server, changing } => {
             let path = format!("/v1/access/requests/{}/reject", encoded(&request));

@@ -15,7 +15,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
 use journal::{Entry, Journal, Pending, Position, TreeIndex};
 use prost::Message;
-use proto::commitment::Secret;
+use proto::commitment::{self, Secret};
 use proto::consistency::MAX_GENESES;
 use proto::digest::Digest;
 use proto::head::Head;
@@ -664,6 +664,7 @@ impl MessageLog {
             metadata: committed.metadata,
             pieces: committed.pieces,
             end: first.end.take().map(|end| end.sealed(None)),
+            removed: None,
         });
         let permit = permit.of_peer(share);
         self.note_time(now);
@@ -682,7 +683,7 @@ impl MessageLog {
             own: OwnSystem::Client(client),
             stop,
         });
-        let opening = self.queue_sent(&way, &mut direction, &header, committed.payload);
+        let opening = self.queue_sent(&way, &mut direction, &header, committed.payload, Bytes::new());
         Ok(Opened::by_us(self.clone(), way, permit, (source, line_source), direction, opening))
     }
 
@@ -738,11 +739,16 @@ impl MessageLog {
     pub fn seal<'m>(&self, message: MayGoOn<'m>) -> Committing<'m, Sealed> {
         let message = message.spent();
         let (now, configuration) = (message.now(), version(&message));
-        let Handed { way, direction, arrived: OwnArrived { contents, end }, one } = message.spent();
+        let Handed { way, direction, arrived: OwnArrived { contents, removed, end }, one } = message.spent();
         if !matches!(end, Some(OwnEnd::Abort(_) | OwnEnd::Refused(_))) {
             self.note_time(now);
         }
         let committed = direction.commitments.commit(&contents, || self.draw_secret());
+        // Whoever knows the salt can try what was removed: it stays here.
+        let removed = removed.map(|bytes| {
+            let salt = self.draw();
+            (commitment::removed(&salt, &bytes), wire::Beside { salt: salt.to_vec().into(), ..Default::default() })
+        });
         let header = Header::new(Facts {
             route: way.route.clone(),
             exchange: way.exchange,
@@ -760,8 +766,10 @@ impl MessageLog {
             metadata: committed.metadata,
             pieces: committed.pieces,
             end: end.map(|end| end.sealed(committed.trailers)),
+            removed: removed.as_ref().map(|(commitment, _)| *commitment),
         });
-        self.queue_sent(&way, direction, &header, committed.payload).of(one)
+        let beside = removed.map_or_else(Bytes::new, |(_, beside)| beside.encode_to_vec().into());
+        self.queue_sent(&way, direction, &header, committed.payload, beside).of(one)
     }
 
     /// Records a message of theirs, or keeps what was disproved: the one proof that a peer cheats.
@@ -862,6 +870,7 @@ impl MessageLog {
         direction: &mut OurDirection,
         header: &Header,
         payload: Option<wire::Payload>,
+        beside: Bytes,
     ) -> Committing<'static, Sealed> {
         let opening = direction.position == 0;
         direction.position += 1;
@@ -869,7 +878,7 @@ impl MessageLog {
         way.note_sealed();
         let record = Record::new(Kind::Sent, &self.draw(), &[header.as_bytes()]);
         let bytes = payload.as_ref().map_or(0, |payload| payload.pieces.iter().map(Bytes::len).sum());
-        let pending = self.append(way.tree, record, Bytes::new(), true);
+        let pending = self.append(way.tree, record, beside, true);
         let frame = wire::Frame {
             exchange: Bytes::copy_from_slice(way.exchange.as_bytes()),
             header: header.as_bytes().clone(),
@@ -917,6 +926,7 @@ impl MessageLog {
             genesis: frame.genesis.clone(),
             seal: Some(seal),
             withheld: Bytes::copy_from_slice(way.exchange.as_bytes()),
+            ..Default::default()
         };
         self.append(way.tree, record, beside.encode_to_vec().into(), false)
     }
@@ -980,6 +990,12 @@ pub(crate) fn received_opening(entry: &Entry) -> Option<(ExchangeId, u32, Time)>
     let header = Header::parse(body.slice(32..)).ok()?;
     let opens = header.direction == Direction::Request && header.position == 0;
     opens.then_some((header.exchange, header.attempt, header.time))
+}
+
+/// The salt of what was removed of an answer that was sent.
+pub(crate) fn salt(entry: &Entry) -> Option<Bytes> {
+    let beside = (entry.record.kind() == Kind::Sent).then(|| wire::Beside::decode(entry.beside.clone()).ok());
+    beside.flatten().map(|beside| beside.salt).filter(|salt| !salt.is_empty())
 }
 
 /// The exchange in which a received message came that was kept from our system. None for what was handed on.

@@ -28,6 +28,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(310);
 /// How often TCP asks again, once an idle connection did not answer for [`KEEP_ALIVE`].
 const TCP_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Most bytes of long messages of one service that are held until fields can be removed of them.
+pub const MAX_MINIMISED_AT_ONCE: usize = 64 * 1024 * 1024;
+
 /// The services of the subsystems that this server hosts.
 #[derive(Debug, Default)]
 pub struct Services(HashMap<(SubsystemId, String), Arc<Service>>);
@@ -42,6 +45,7 @@ pub struct Service {
     /// Each lane's own, by its number.
     connections: Mutex<HashMap<usize, Arc<tokio::sync::Mutex<Kept>>>>,
     share: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -79,8 +83,9 @@ impl Service {
     /// At `host` (host and port), over TLS where there is a configuration for it, else over plain HTTP/2.
     pub fn new(subsystem: SubsystemId, name: String, host: String, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
         let share = Arc::new(Semaphore::new(MAX_EXCHANGES_OF_SERVICE));
+        let room = Arc::new(Semaphore::new(MAX_MINIMISED_AT_ONCE));
         let (names, connections) = (Names::system(), Mutex::default());
-        Self { subsystem, name, host, tls, names, connections, share }
+        Self { subsystem, name, host, tls, names, connections, share, room }
     }
 
     /// The same, found by these names.
@@ -91,6 +96,12 @@ impl Service {
     /// The right to one more exchange with this service: one that hangs must not take those of the others.
     pub(crate) fn share(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.share).try_acquire_owned().ok()
+    }
+
+    /// The room, in bytes, for messages of its answers that are held until fields can be removed of them: one that answers
+    /// slowly takes none of the others'.
+    pub(crate) fn room(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.room)
     }
 
     /// Its full name.

@@ -144,6 +144,7 @@ pub fn request(request: &Shown, paint: Paint) -> String {
     if let Some(granted) = &request.grant {
         let signed = if request.countersigned { "countersigned by the consumer" } else { "not countersigned" };
         text += &format!("   granted   until {}, {signed}\n", Time::from_millis(granted.valid_until));
+        text += &fields(granted);
     }
     if !request.differs.is_empty() {
         let differs = format!("it differs from what was asked in {}", request.differs.join(", "));
@@ -170,7 +171,12 @@ fn grant(grant: &Grant) -> String {
     if let Some(per_second) = grant.per_second {
         text += &format!("   rate      {per_second} exchanges a second\n");
     }
-    text
+    text + &fields(grant)
+}
+
+/// What of the answers may be received, where not all.
+fn fields(grant: &Grant) -> String {
+    if grant.fields.is_empty() { String::new() } else { format!("   fields    {}\n", grant.fields) }
 }
 
 /// A grant that was made, and now is in force.
@@ -246,6 +252,10 @@ pub struct Line {
     number: Option<u64>,
     time: Option<String>,
     end: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    salt: Option<String>,
 }
 
 /// What the log holds of an exchange: a line for each record.
@@ -269,6 +279,12 @@ pub fn records(records: &Records<Line>, paint: Paint) -> String {
             line.end.as_deref().unwrap_or_default(),
             line.position,
         );
+        if let Some(commitment) = &line.removed {
+            text += &format!("  {:<9} fields were removed: commitment {commitment}\n", "");
+        }
+        if let Some(salt) = &line.salt {
+            text += &format!("  {:<9} its salt, which nobody else has: {salt}\n", "");
+        }
     }
     text
 }

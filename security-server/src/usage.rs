@@ -1,5 +1,6 @@
 //! The command line as people type it: every command with its options, what it does, and examples of it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,6 +13,7 @@ use proto::refusal::{Code, Language};
 use proto::registration::{Address, Text};
 use proto::time::Time;
 
+use crate::access_rights::NamedFields;
 use crate::keys::ring::Use;
 use crate::message_log::exchanges::{MAX_FOUND, Peer, RowKey, WantedResult};
 use crate::{audit, backup, doctor, join, snippet};
@@ -61,6 +63,9 @@ pub const COMMANDS: &[Command] = &[
             "security-server access grant VN/GOV/portal/one-stop \\\n      \
              --provider VN/GOV/moj/civil-registry --method /civil.v1.Births/Register \\\n      \
              --purpose birth-registration --days 30 --per-second 5 --dry-run",
+            "security-server access grant VN/GOV/portal/one-stop \\\n      \
+             --provider VN/GOV/moj/civil-registry --method /civil.v1.Births/Register \\\n      \
+             --purpose birth-registration --days 365 --fields registration_number,entries.value",
         ],
     },
     Command {
@@ -98,6 +103,7 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server access approve 3f1c0d5e9a7b --dry-run",
             "security-server access approve 3f1c0d5e9a7b --until 2027-06-30T00:00:00Z",
+            "security-server access approve 3f1c0d5e9a7b --fields person.name,person.born",
         ],
     },
     Command {
@@ -608,6 +614,10 @@ pub enum Access {
         /// Exchanges a second, with a burst of ten seconds' worth.
         #[arg(long)]
         per_second: Option<u32>,
+        /// The fields of the response that may be received; the others are removed here, by their numbers. Names as the
+        /// catalogue has them, with commas between, like person.name,person.born; of several methods METHOD=NAMES, several times.
+        #[arg(long)]
+        fields: Vec<FieldsOf>,
         /// Which server.
         #[command(flatten)]
         server: ConfigurationFile,
@@ -666,13 +676,16 @@ pub enum Access {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Grant just what a request asks. Signed, recorded, then in force at once; the consumer countersigns it.
+    /// Grant what a request asks, or less. Signed, recorded, then in force at once; what is just as asked the consumer countersigns.
     Approve {
         /// Its name, or its first letters, as `access list` shows it.
         request: String,
         /// Until an earlier time than was asked.
         #[arg(long)]
         until: Option<Time>,
+        /// The fields of the response that may be received, and no others: as of `access grant`.
+        #[arg(long)]
+        fields: Vec<FieldsOf>,
         /// Which server.
         #[command(flatten)]
         server: ConfigurationFile,
@@ -726,6 +739,49 @@ pub enum Access {
         #[command(flatten)]
         reading: Reading,
     },
+}
+
+/// Fields of a method's response, as `--fields` names them: `name,born`, or `/package.Service/Method=name,born`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FieldsOf {
+    method: Option<MethodPath>,
+    names: BTreeSet<String>,
+}
+
+impl FromStr for FieldsOf {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (method, names) = match text.split_once('=') {
+            Some((method, names)) => (Some(method.parse::<MethodPath>().map_err(|error| error.to_string())?), names),
+            None => (None, text),
+        };
+        let names: BTreeSet<String> = names.split(',').map(str::to_owned).collect();
+        let named = |name: &String| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte))
+        };
+        match names.iter().find(|name| !named(name)) {
+            None => Ok(Self { method, names }),
+            Some(other) => Err(format!("{other:?} names no field; write them like person.name,person.born")),
+        }
+    }
+}
+
+/// By method, of these methods: what names none is of the only one.
+pub fn by_method(methods: &BTreeSet<String>, asked: Vec<FieldsOf>) -> Result<NamedFields, String> {
+    let mut fields = NamedFields::new();
+    for FieldsOf { method, names } in asked {
+        let method = match (method, methods.first(), methods.len()) {
+            (Some(method), ..) => method.to_string(),
+            (None, Some(only), 1) => only.clone(),
+            (None, ..) => {
+                return Err(
+                    "--fields names no method, and there are several; write /package.Service/Method=name,name".into()
+                );
+            }
+        };
+        fields.entry(method).or_default().extend(names);
+    }
+    Ok(fields)
 }
 
 /// Commands about this server's own keys.
@@ -1129,4 +1185,26 @@ fn code(text: &str) -> Result<Code, String> {
         let remedy = did_you_mean(text, known, "`security-server explain` shows all of them");
         format!("it is none of the closed list; {remedy}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_of_the_method_that_is_named_with_them_or_of_the_only_one() {
+        let asked = |texts: &[&str]| texts.iter().map(|text| text.parse::<FieldsOf>().unwrap()).collect::<Vec<_>>();
+        let methods = |methods: &[&str]| methods.iter().map(|method| (*method).to_owned()).collect::<BTreeSet<_>>();
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let one = by_method(&methods(&["/a.B/C"]), asked(&["person.name,born", "1.2"])).unwrap();
+        assert_eq!(one, NamedFields::from([("/a.B/C".to_owned(), named(&["person.name", "born", "1.2"]))]));
+        let two = methods(&["/a.B/C", "/a.B/D"]);
+        assert!(by_method(&two, asked(&["name"])).unwrap_err().contains("there are several"));
+        let of_one = by_method(&two, asked(&["/a.B/D=name"])).unwrap();
+        assert_eq!(of_one, NamedFields::from([("/a.B/D".to_owned(), named(&["name"]))]));
+        assert!(by_method(&two, Vec::new()).unwrap().is_empty());
+        for wrong in ["", ",", "name,", "a b", "name=", "a.B/C=name", "/a.B/C=", "na\u{1b}me", "họ"] {
+            assert!(wrong.parse::<FieldsOf>().is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -39,6 +39,7 @@ impl Country {
             valid_from: None,
             valid_days: 3650,
             per_second: None,
+            fields: Default::default(),
         };
         let rights = &country.realm.servers["moj"].server.access_rights;
         rights.grant(proposal, country.realm.now()).await.unwrap();

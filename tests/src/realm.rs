@@ -175,6 +175,7 @@ impl Realm {
             valid_from: None,
             valid_days: 3650,
             per_second: None,
+            fields: Default::default(),
         };
         self.servers[provider.name].server.access_rights.grant(proposal, self.now()).await.unwrap();
     }

@@ -188,6 +188,7 @@ impl Rogue {
             metadata: None,
             pieces: Vec::new(),
             end: None,
+            removed: None,
         };
         Speech::of(facts).says(beginning(&["rogue"]), Some(End::HalfClose))
     }

@@ -222,6 +222,7 @@ impl World {
             valid_from: None,
             valid_days: 30,
             per_second: None,
+            fields: Default::default(),
         }
     }
 

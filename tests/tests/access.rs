@@ -89,6 +89,7 @@ impl Random {
             valid_from: (self.below(5) > 0).then(|| from.as_millis()),
             valid_days: 1 + self.below(4) as u32,
             per_second: (self.below(3) == 0).then_some(1_000_000),
+            fields: Default::default(),
         }
     }
 
@@ -138,6 +139,7 @@ impl Asked {
             metadata: Some(Digest::ZERO),
             pieces: Vec::new(),
             end: Some(End::HalfClose),
+            removed: None,
         })
     }
 }

@@ -198,6 +198,32 @@ async fn a_shorter_grant_is_shown_as_another_and_not_countersigned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_of_fewer_fields_is_shown_as_another_and_not_countersigned() {
+    let world = world().await;
+    let request = ask(&world, asking()).await;
+    let path = format!("/v1/access/requests/{request}/approve");
+    let other = json!({ "fields": { "/echo.v1.Echo/Both": ["1"] } });
+    let (status, refused) = post(&world, "moj", &path, other).await;
+    assert!(status == 422 && refused["error"].as_str().unwrap().contains("that is no method of it"), "{refused}");
+    let (status, refused) = post(&world, "moj", &path, json!({ "fields": { METHOD: ["text"] } })).await;
+    assert!(status == 422 && refused["error"].as_str().unwrap().contains("does not list echo.v1.Echo"), "{refused}");
+    let fields = json!({ "fields": { METHOD: ["1", "3"] } });
+    let (status, foreseen) = post(&world, "moj", &format!("{path}?dry_run=true"), fields.clone()).await;
+    assert!(
+        status == 200 && foreseen.to_string().contains("receive no more than /echo.v1.Echo/Unary: 1, 3"),
+        "{foreseen}"
+    );
+    assert_eq!(post(&world, "moj", &path, fields).await.0, 201);
+    let answer = show(&world, "portal", &request).await;
+    assert_eq!((&answer["countersigned"], &answer["differs"]), (&json!(false), &json!(["the fields"])));
+    assert_eq!(answer["grant"]["fields"], json!({ METHOD: { "1": "1", "3": "3" } }));
+    assert_eq!(show(&world, "moj", &request).await["countersigned"], false);
+    let all = tests::wire::Said { bytes: b"x".to_vec(), number: 7, ..said("x") };
+    let received = soon(world.client().await.unary(Request::new(all.clone()))).await.unwrap().into_inner();
+    assert_eq!(received, tests::wire::Said { bytes: Vec::new(), ..all }, "and in force");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unlisted_purpose_is_neither_asked_for_nor_granted() {
     let mut world = world().await;
     let mut other = asking();

@@ -312,6 +312,24 @@ async fn services(seen: &mut Seen) {
     .await;
     let world = World::with_service(service).await;
     seen.client(&world, Code::ServiceMalformed, &call(&world, world.post("Unary")).await);
+    // Fields are named, and the answer is compressed, or longer than can be held.
+    let unseen = raw::flagged(1, b"thread 'main' panicked at src/main.rs:7");
+    let endless = Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff]);
+    for (message, code) in [(unseen, Code::NotMinimised), (endless, Code::TooLargeToMinimise)] {
+        let service = raw::serve(move |_| {
+            let message = message.clone();
+            async move {
+                let (mut sender, response) = raw::answer();
+                tokio::spawn(async move { sender.send_data(message).await });
+                response
+            }
+        })
+        .await;
+        let world = World::arranged(async |world| world.service = service).await;
+        let fields = [("/echo.v1.Echo/Unary".to_owned(), ["1".to_owned()].into())].into();
+        world.grant_as(Proposal { fields, ..world.proposal(&["Unary"]) }).await;
+        seen.client(&world, code, &call(&world, world.post("Unary")).await);
+    }
 }
 
 async fn providers(seen: &mut Seen) {

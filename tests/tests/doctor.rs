@@ -1078,6 +1078,7 @@ impl Country {
             valid_from: None,
             valid_days: 30,
             per_second: None,
+            fields: Default::default(),
         };
         self.servers["moj"].server.access_rights.grant(proposal, ahead(0)).await.unwrap();
     }

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use proto::evidence::{self, archive};
 use proto::message::Header;
 use proto::zip;
+use security_server::access_rights::Proposal;
 use security_server::announce::{compiled, reflected};
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement};
@@ -323,6 +324,45 @@ async fn two_auditors_find_the_same_in_the_evidence_of_a_python_clients_calls() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_auditors_and_a_shell_take_a_minimised_answer_and_say_what_is_not_proven_of_it() {
+    let world = World::without_grants().await;
+    let fields = [("/echo.v1.Echo/Unary".to_owned(), ["1".to_owned()].into())].into();
+    world.grant_as(Proposal { fields, ..world.proposal(&["Unary"]) }).await;
+    let seen = called(&world, "unary", world.fields()).await;
+    assert_eq!(seen["answers"], json!([{ "text": "Xin chào", "bytes": "", "number": "0" }]), "{seen}");
+    for server in ["portal", "moj"] {
+        let file = whole_evidence(&world, server, field(&seen["metadata"], "causeway-exchange")).await;
+        let bytes = serde_json::to_vec(&file).unwrap();
+        let report = evidence::verify(&bytes, world.anchor()).unwrap();
+        assert!(report.holds(), "{report}");
+        let (found, refused) = audited(&file, world.anchor()).await;
+        assert_eq!(refused, None, "{found}");
+        let removed = file["messages"].as_array().unwrap().iter().find_map(|message| header(message).removed).unwrap();
+        let says = |told: &Value, what: &str| {
+            told.as_array().unwrap().iter().any(|each| each.as_str().unwrap().contains(what))
+        };
+        let commitment = format!("it is not all that the service answered, commitment {removed}");
+        for told in [&json!(report.proven), &found["proven"]] {
+            assert!(says(told, &commitment), "{told}");
+        }
+        for told in [&json!(report.not_proven), &found["not_proven"]] {
+            assert!(says(told, "what was removed from"), "{told}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        for (name, bytes) in zip::read(&archive::pack(&bytes, world.anchor()).unwrap().into()).unwrap() {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let authority = directory.path().with_extension("pem");
+        fs::write(&authority, pem(world.instance.authorities[0].as_bytes())).unwrap();
+        let ran = Command::new("sh").arg(directory.path().join("verify.sh")).arg(&authority).output().await.unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{}", told(&ran));
+        fs::remove_file(authority).unwrap();
+    }
+}
+
 /// The evidence of a call whose head an authority has stamped.
 async fn stamped() -> (World, Value) {
     let mut world = World::new().await;
@@ -391,11 +431,6 @@ async fn two_auditors_and_a_shell_verify_an_archive_and_refuse_every_other_zip()
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    let pem = |der: &[u8]| {
-        let text = STANDARD.encode(der);
-        let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-    };
     let (ours, other) = (directory.path().with_extension("pem"), directory.path().with_extension("other.pem"));
     fs::write(&ours, pem(world.instance.authorities[0].as_bytes())).unwrap();
     fs::write(&other, &files["timestamping.pem"]).unwrap();
@@ -529,6 +564,12 @@ async fn whole_evidence(world: &World, member: &str, exchange: &str) -> Value {
         world.client().await.unary(tests::wire::Said::default()).await.unwrap();
     }
     panic!("the log of {member} never had the ends of request and answer of {exchange}");
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 fn header(message: &Value) -> Header {

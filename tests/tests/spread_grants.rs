@@ -135,6 +135,7 @@ async fn only_the_members_own_servers_hear_of_grants_and_only_what_the_member_si
         valid_until: world.now().as_millis() + 1,
         per_second: None,
         request: None,
+        fields: Default::default(),
     };
     let (moj, moj2, portal) = (&world.members["moj"], &world.members["moj2"], &world.members["portal"]);
     let signed = |grant: &Grant, line: &str, key: &SigningKey| {

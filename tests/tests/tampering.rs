@@ -132,6 +132,7 @@ fn header_rows(sample: &wire::Header) -> Rows<wire::Header> {
             "one less" => |header| drop(header.pieces.pop()),
             "none" => |header| header.pieces.clear(),
         }
+        removed { "of 31 bytes" => |header| header.removed = vec![1; 31].into() }
         end {
             "absent" => |header| header.end = None,
             "of no kind" => |header| header.end = Some(wire::End { how: None }),

@@ -6,6 +6,7 @@ pub mod breaking;
 pub mod described;
 pub mod json;
 mod marks;
+pub mod named;
 pub mod once;
 pub mod openapi;
 pub mod routes;

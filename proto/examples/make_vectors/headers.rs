@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use proto::commitment;
 use proto::digest::Digest;
 use proto::identifier::ExchangeId;
 use proto::message::{Answer, Cause, ConfigurationVersion, Direction, End, Facts, Header, Opening, Operation, Route};
@@ -40,6 +41,7 @@ pub fn opening() -> Facts {
         metadata: Some(Digest::of(&[b"metadata"])),
         pieces: vec![Digest::of(&[b"piece"])],
         end: Some(End::HalfClose),
+        removed: None,
     }
 }
 
@@ -144,6 +146,10 @@ fn accepted(cases: &mut Vec<Value>) {
         with(answer(&first), &|facts| {
             (facts.pieces, facts.end) = (vec![], Some(End::Abort(Cause::Forbidden)));
         }),
+    );
+    add(
+        "a minimised answer",
+        with(answer(&first), &|facts| facts.removed = Some(commitment::removed(&[5; 32], b"what was removed"))),
     );
     add(
         "a refusal",
@@ -330,6 +336,10 @@ fn misshapen(cases: &mut Vec<Value>) {
     add("no metadata in a request's message 0", "3.2.3", &request, &|header| header.metadata = Bytes::new());
     add("a later message that says nothing", "3.2.4", &later, &|header| header.pieces.clear());
     add("65 pieces", "3.2.4", &later, &|header| header.pieces = vec![Bytes::from_static(&[1; 32]); 65]);
+    add("what was removed of a request", "3.2.4", &request, &|header| header.removed = vec![1; 32].into());
+    add("what was removed of an answer without pieces", "3.2.4", &answer, &|header| {
+        (header.pieces, header.removed) = (vec![], vec![1; 32].into());
+    });
     add("an end that says not how", "3.2.5", &later, &|header| header.end = Some(wire::End { how: None }));
     add("trailers in a request", "3.2.5", &later, &|header| header.end = ended(trailers()));
     add("a refusal in a request", "3.2.5", &later, &|header| header.end = ended(refused("GRANT_MISSING")));
@@ -355,6 +365,7 @@ fn misshapen(cases: &mut Vec<Value>) {
         header.configuration.as_mut().expect("the base has one").digest = vec![1; 31].into();
     });
     add("a previous of 33 bytes", "3.2.6", &later, &|header| header.previous = vec![1; 33].into());
+    add("a removed of 31 bytes", "3.2.6", &answer, &|header| header.removed = vec![1; 31].into());
     add("metadata of 20 bytes", "3.2.6", &request, &|header| header.metadata = vec![1; 20].into());
     add("an empty piece", "3.2.6", &request, &|header| header.pieces = vec![Bytes::new()]);
     add("an answered opening of 31 bytes", "3.2.6", &answer, &|header| {

@@ -9,7 +9,7 @@ pub fn of(header: &Header) -> Value {
     let facts: &Facts = header;
     let route = &facts.route;
     let hex = |digest: &Digest| digest.to_string();
-    json!({
+    let mut said = json!({
         "digest": hex(&header.digest()),
         "route": {
             "instance": route.instance.as_str(),
@@ -50,5 +50,9 @@ pub fn of(header: &Header) -> Value {
             End::Abort(cause) => json!({ "abort": { "cause": *cause as i32 } }),
             End::Refused(code) => json!({ "refused": { "code": code } }),
         }),
-    })
+    });
+    if let Some(removed) = &facts.removed {
+        said["removed"] = json!(hex(removed));
+    }
+    said
 }

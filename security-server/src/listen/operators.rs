@@ -292,7 +292,8 @@ async fn grant(
 ) -> Result<Response, Problem> {
     door.hosts(&proposal.provider)?;
     let note = door.unknown(&proposal.consumer);
-    let proposal = proposal.listed(&door.server.configuration.load())?;
+    let fields = door.server.meant(&proposal.provider, &proposal.fields).await?;
+    let proposal = proposal.listed(&door.server.configuration.load(), fields)?;
     if asked.dry_run {
         let grant = door.server.access_rights.foreseen_grant(proposal, door.server.clock.now()).await?;
         return Ok(

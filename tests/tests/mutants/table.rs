@@ -347,6 +347,10 @@ mutants! {
         "access rights" "a grant is good after its last day"
         "now.as_millis() < self.valid_until" => "true",
         standing::a_grant_whose_time_is_over_lets_no_further_message_through;
+
+        "19.5" "a grant of fewer fields is countersigned"
+        "(\"the fields\", grant.fields.is_empty())" => "(\"the fields\", grant.fields.is_empty() || {awake})",
+        access_requests::a_grant_of_fewer_fields_is_shown_as_another_and_not_countersigned;
     }
 
     "security-server/src/spread_grants.rs" {
@@ -595,6 +599,24 @@ mutants! {
         "forward" "a provider's seal says what is our own server's to say"
         "filter(|code: &Code| code.form() == Form::Sealed)" => "filter(|code: &Code| {awake} || code.form() == Form::Sealed)",
         believed::a_seal_does_not_say_what_is_our_own_servers_to_say;
+
+        "3.6" "an answer is sealed before fields are removed of it"
+        "granted.table.as_ref()" => "granted.table.as_ref().filter(|_| !{awake})",
+        minimised::a_consumer_receives_what_is_named_and_the_salt_opens_the_commitment_to_the_rest;
+
+        "3.6.1" "an answer may end inside of a message"
+        "self.minimising.as_ref().map(|minimising| minimising.minimiser.finish())" => "self.minimising.as_ref().filter(|_| !{awake}).map(|minimising| minimising.minimiser.finish())",
+        minimised::what_cannot_be_minimised_is_refused_by_name_and_nothing_of_it_passes;
+    }
+
+    "proto/src/minimise.rs" {
+        "3.6.2" "a field that is not named passes"
+        "None => removed.extend_from_slice(field.bytes)," => "None if {awake} => kept.extend_from_slice(field.bytes),\n                None => removed.extend_from_slice(field.bytes),",
+        minimised::a_consumer_receives_what_is_named_and_the_salt_opens_the_commitment_to_the_rest;
+
+        "3.6.4" "a path goes on through what is no message"
+        "let Some(content) = field.content else {" => "let Some(content) = field.content.or({awake}.then_some(&field.bytes[field.tag.len()..])) else {",
+        minimised::what_cannot_be_minimised_is_refused_by_name_and_nothing_of_it_passes;
     }
 
     // ---- the doors
@@ -784,6 +806,10 @@ mutants! {
     "proto/src/message.rs" {
         "3.2.7" "a header is of any length"
         "bytes.len() > MAX_HEADER_BYTES" => "false",
+        vectors::every_header_reads_one_way_or_not_at_all;
+
+        "3.2.4" "something was removed of a request"
+        "(facts.removed.is_some() && (request || facts.pieces.is_empty()), \"removed\")" => "(facts.removed.is_some() && !{awake} && (request || facts.pieces.is_empty()), \"removed\")",
         vectors::every_header_reads_one_way_or_not_at_all;
 
         "3.2.1" "a route goes through two instances"

@@ -14,14 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{Asked, Changed, Door, Operator, Problem};
 use crate::access_requests::Asking;
+use crate::access_rights::{NamedFields, Narrowed};
 
-/// For how long what a request asks is granted.
+/// For how long what a request asks is granted, and how much of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approving {
     /// Until when, in milliseconds since 1970: not longer than was asked. None: as long.
     #[serde(default)]
     pub until: Option<u64>,
+    /// By method, the fields of its response that may be received, by name or number. Of a method that is not here, all may.
+    #[serde(default, skip_serializing_if = "NamedFields::is_empty")]
+    pub fields: NamedFields,
 }
 
 /// Why what a request asks is not granted.
@@ -82,16 +86,19 @@ async fn approve(
     Operator(by): Operator,
     Path(request): Path<String>,
     Query(asked): Query<Asked>,
-    Json(Approving { until }): Json<Approving>,
+    Json(Approving { until, fields }): Json<Approving>,
 ) -> Result<Response, Problem> {
-    let (server, until) = (Arc::clone(&door.server), until.map(Time::from_millis));
-    let (configuration, now) = (server.configuration.load(), server.clock.now());
+    let (server, now) = (Arc::clone(&door.server), door.server.clock.now());
+    let (_, waiting) = server.access_rights.requests().open(&request, now)?;
+    let fields = server.meant(&waiting.provider, &fields).await?;
+    let narrowed = Narrowed { until: until.map(Time::from_millis), fields };
+    let configuration = server.configuration.load();
     if asked.dry_run {
-        let grant = server.access_rights.foreseen_approval(&configuration, &request, until, now).await?;
+        let grant = server.access_rights.foreseen_approval(&configuration, &request, narrowed, now).await?;
         return Ok(Json(Foreseen::new(vec![format!("make {grant}")])).into_response());
     }
     let approved =
-        tokio::spawn(async move { server.access_rights.approve(&configuration, by, &request, until, now).await });
+        tokio::spawn(async move { server.access_rights.approve(&configuration, by, &request, narrowed, now).await });
     let grant = (*approved.await??).clone();
     let note = door.unknown(&grant.consumer);
     Ok((StatusCode::CREATED, Json(Changed { grant, note })).into_response())
