@@ -16,6 +16,7 @@ pub mod head;
 pub mod identifier;
 pub mod merkle;
 pub mod message;
+pub mod oversight;
 pub mod purposes;
 pub mod record;
 pub mod refusal;

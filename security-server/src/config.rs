@@ -41,6 +41,8 @@ use crate::tls::{self, Identity, Own};
 
 /// Where the index of the message log stands: a view, which may be deleted while the server is stopped.
 pub const INDEX: &str = "index";
+/// Where the day of each grant's last use stands: a view, for oversight only.
+pub const LAST_USED: &str = "last-used.json";
 /// The operators' token: whoever reads this file may grant access and read evidence.
 pub const OPERATORS_TOKEN: &str = "operators.token";
 
@@ -491,6 +493,7 @@ impl Configuration {
             log: Arc::new(Directory(self.directory.join(MESSAGE_LOG))),
             log_options: journal::Options::default(),
             index: self.directory.join(INDEX),
+            last_used: self.directory.join(LAST_USED),
             audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
             audit_options: journal::Options::default(),
             disk_marks: self.disk_marks,
