@@ -20,7 +20,7 @@ use crate::history::JOURNAL;
 use crate::journal_key::{self, JOURNAL_KEY};
 use crate::persons::{Person, may_order};
 use crate::publish::Publication;
-use crate::register::{Asked, By, Entry, Event, Hex, Lost, Register, listed_entries};
+use crate::register::{Asked, By, Entry, Event, Hex, Lost, Register, listed_entries, reported};
 use crate::spread::{self, NotTakenUp, PUBLIC};
 use crate::usage::ConfigurationFile;
 
@@ -274,6 +274,13 @@ impl Event {
                 format!("started, version {program}{changes}")
             }
             Self::Listed { entries, .. } => format!("listed {} in the catalogue", listed(entries)),
+            Self::GrantsTold { report } => match reported(report) {
+                Ok(read) => {
+                    let (server, grants) = (&read.report().server, read.report().grants.len());
+                    format!("was told by {server} of {grants} grants, with something new")
+                }
+                Err(_) => "was told of grants in a report that cannot be read".to_owned(),
+            },
             Self::BackedUp { signing_keys: true } => "made a backup, WITH the keys that sign".to_owned(),
             Self::BackedUp { signing_keys: false } => "made a backup, without the keys that sign".to_owned(),
             Self::Adopted { version, member, document } => {

@@ -1,5 +1,6 @@
 //! An admin's commands: signed with the admin's own key, sent to the registry, answered in words or as JSON.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -286,6 +287,9 @@ pub fn to_json(answer: &Answer) -> Value {
             let each = purposes.iter().map(|it| json!({ "purpose": it.purpose, "en": it.en, "vi": it.vi }));
             json!({ "purposes": each.collect::<Vec<_>>() })
         }
+        Answer::Grants(wire::Grants { grants, more }) => {
+            json!({ "grants": grants.iter().map(grant_to_json).collect::<Vec<_>>(), "more": more })
+        }
         Answer::Requests(wire::Requests { requests }) => {
             let each = requests.iter().map(|each| {
                 json!({
@@ -321,6 +325,66 @@ pub fn to_json(answer: &Answer) -> Value {
             json!({ "members": each.collect::<Vec<_>>() })
         }
     }
+}
+
+fn grant_to_json(grant: &wire::OverseenGrant) -> Value {
+    let time = |millis: u64| proto::time::Time::from_millis(millis).to_string();
+    let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    json!({
+        "grant": hex::encode(&grant.grant), "standing": grant.standing, "consumer": grant.consumer,
+        "provider": grant.provider, "services": services_of(grant), "methods": grant.methods,
+        "purposes": grant.purposes, "unlisted_purposes": grant.unlisted, "legal_basis": grant.legal_basis,
+        "valid_from": time(grant.valid_from), "valid_until": time(grant.valid_until),
+        "per_second": (grant.per_second > 0).then_some(grant.per_second), "server": grant.server,
+        "number": grant.number, "request": said(&grant.request), "countersigned": grant.countersigned,
+        "ended": (grant.ended > 0).then(|| time(grant.ended)), "reason": said(&grant.reason),
+        "last_used": said(&grant.last_used), "expiring": grant.expiring, "unused": grant.unused,
+        "told": time(grant.told),
+    })
+}
+
+/// The services whose methods it names, each once.
+fn services_of(grant: &wire::OverseenGrant) -> BTreeSet<&str> {
+    let services = grant.methods.iter().filter_map(|method| method.strip_prefix('/')?.split_once('/'));
+    services.map(|(service, _)| service).collect()
+}
+
+fn grant_in_words(grant: &wire::OverseenGrant) -> String {
+    let time = |millis: u64| proto::time::Time::from_millis(millis).to_string();
+    let ended = format!("ENDED {}: {}", time(grant.ended), grant.reason);
+    let marks = [
+        (grant.standing == "ended").then_some(ended.as_str()),
+        (grant.standing == "expired").then_some("EXPIRED"),
+        (grant.standing == "to come").then_some("to come"),
+        grant.expiring.then_some("EXPIRING within 30 days"),
+        grant.unused.then_some("UNUSED for 90 days"),
+    ];
+    let marks: String = marks.into_iter().flatten().map(|mark| format!("  {mark}")).collect();
+    let how = match (grant.request.as_str(), grant.countersigned) {
+        ("", _) => "the provider's own: nobody asked over the bus".to_owned(),
+        (request, true) => format!("asked for as {}, countersigned", request.get(..12).unwrap_or(request)),
+        (request, false) => format!("asked for as {}, not countersigned", request.get(..12).unwrap_or(request)),
+    };
+    let rate = if grant.per_second > 0 { format!(", {} a second", grant.per_second) } else { String::new() };
+    let unlisted = match &grant.unlisted[..] {
+        [] => String::new(),
+        unlisted => format!("  (not on the list now: {})", unlisted.join(", ")),
+    };
+    let last_used = if grant.last_used.is_empty() { "no use is known" } else { &grant.last_used };
+    let basis = if grant.legal_basis.is_empty() { "none is said" } else { &grant.legal_basis };
+    format!(
+        "{} may call {}{marks}\n  services     {}\n  methods      {}\n  purposes     {}{unlisted}\n  legal basis  {basis}\n  \
+         valid        {} until {}{rate}\n  last used    {last_used}\n  grant        {} at {}, {how}\n",
+        grant.consumer,
+        grant.provider,
+        services_of(grant).into_iter().collect::<Vec<_>>().join(", "),
+        grant.methods.join(", "),
+        grant.purposes.join(", "),
+        time(grant.valid_from),
+        time(grant.valid_until),
+        grant.number,
+        grant.server,
+    )
 }
 
 fn proposal_to_json(proposal: &wire::Proposal) -> Value {
@@ -389,6 +453,23 @@ pub fn to_text(answer: &Answer) -> String {
         Answer::Purposes(wire::Purposes { purposes }) => {
             let lines = purposes.iter().map(|it| format!("{}\n  {}\n  {}\n", it.purpose, it.en, it.vi));
             lines.collect::<String>().trim_end().to_owned()
+        }
+        Answer::Grants(wire::Grants { grants, .. }) if grants.is_empty() => {
+            "No such grant is known. Providers' servers tell of theirs at each change and every day.".to_owned()
+        }
+        Answer::Grants(wire::Grants { grants, more }) => {
+            let mut text: String = grants.iter().map(grant_in_words).collect();
+            let count = |is: fn(&wire::OverseenGrant) -> bool| grants.iter().filter(|grant| is(grant)).count();
+            text += &format!(
+                "\n{} grants: {} expiring within 30 days, {} unused for 90 days",
+                grants.len(),
+                count(|grant| grant.expiring),
+                count(|grant| grant.unused)
+            );
+            if *more > 0 {
+                text += &format!(". {more} others are not shown: narrow it with --provider or --consumer");
+            }
+            text
         }
         Answer::Requests(wire::Requests { requests }) if requests.is_empty() => {
             "No request yet. Invite a member: central-registry invite --help".to_owned()

@@ -16,6 +16,7 @@ pub mod init;
 pub mod journal_key;
 pub mod listing;
 mod local;
+pub mod oversight;
 pub mod persons;
 pub mod public_door;
 pub mod publish;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use central_registry::caution::{self, Caution};
 use central_registry::command::{self, Admin, AdminFile, Failed};
 use central_registry::configuration::Configuration;
-use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Init, Invite, Purposes, Serve, What};
+use central_registry::usage::{AdminArgs, COMMANDS, CommandLine, Grants, Init, Invite, Purposes, Serve, What};
 use central_registry::{Options, Settings, doctor, init, start, system_clock};
 use clap::CommandFactory;
 use command_line::{Changing, Ended, Exit, Foreseen, LogFormat, described, say, show};
 use keystore::{Cost, Source};
+use proto::oversight::GrantsWanted;
 use proto::purposes::PurposeDocument;
 use proto::registration::{Invitation, Order, Revocation, Text};
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,6 +77,10 @@ async fn run(what: What) -> Result<Exit, Ended> {
             carefully(&Order::Remove(what, reason), caution, admin, changing).await
         }
         What::Purposes(purposes) => self::purposes(purposes).await,
+        What::Grants(Grants { provider, consumer, purpose, expiring, unused, over, admin, reading }) => {
+            let wanted = GrantsWanted { provider, consumer, purpose, expiring, unused, over };
+            read(&Order::ListGrants(wanted), admin, reading.json).await
+        }
         What::Confirm { proposal, caution, admin, changing } => confirm(&proposal, caution, admin, changing).await,
         What::Audit(command) => {
             central_registry::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)

@@ -54,9 +54,11 @@ pub fn may_order(order: &Order) -> &'static [Role] {
         | Order::Remove(..) => &[Role::Registrar],
         Order::Suspend(..) | Order::Revoke(_) => &[Role::SecurityOfficer],
         Order::Reject(..) | Order::Restore(_) | Order::Confirm(_) => &[Role::Registrar, Role::SecurityOfficer],
-        Order::ListRequests | Order::ListMembers | Order::ListProposals | Order::ListPurposes => {
-            &[Role::Registrar, Role::SecurityOfficer, Role::Auditor]
-        }
+        Order::ListRequests
+        | Order::ListMembers
+        | Order::ListProposals
+        | Order::ListPurposes
+        | Order::ListGrants(_) => &[Role::Registrar, Role::SecurityOfficer, Role::Auditor],
     }
 }
 

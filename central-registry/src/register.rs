@@ -6,6 +6,7 @@
 
 mod foresight;
 mod listed;
+mod overseen;
 mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,8 @@ use crate::persons::{Appointed, Person, Persons, Role, may_order, needs_all};
 use crate::publish::RevokedKey;
 
 pub(crate) use listed::signed as listed_entries;
+pub(crate) use overseen::reported;
+pub use overseen::{EndedGrant, MAX_GRANTS_OF_PROVIDER, Overseen};
 pub use refused::Refused;
 
 /// Most members of one instance.
@@ -358,6 +361,11 @@ pub enum Event {
         /// that did not know elements.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         asked: Vec<FieldsAsked>,
+    },
+    /// A provider's server told of its grants, and something of it was new (PROTOCOL.md 20).
+    GrantsTold {
+        /// The signed report, base64.
+        report: String,
     },
     /// A member asks to leave. It stays until it is removed.
     Leaving {
@@ -869,6 +877,9 @@ pub struct Register {
     /// What each subsystem lists.
     #[serde(default)]
     catalogue: BTreeMap<SubsystemId, BTreeMap<ServiceName, Listed>>,
+    /// What providers told of their grants, by the SHA-256 of the grant.
+    #[serde(default)]
+    overseen: BTreeMap<Hex, Overseen>,
 }
 
 impl Register {
@@ -1241,6 +1252,10 @@ impl Register {
                         return Err(Refused::OutOfPlace);
                     }
                 }
+            }
+            Event::GrantsTold { report } => {
+                let judged = self.judged_report(&overseen::reported(report)?, now)?;
+                no_change(judged.adds_nothing(), "all of it is known already")?;
             }
             Event::Leaving { member, .. } => {
                 self.member(member)?;
@@ -1645,6 +1660,7 @@ impl Register {
                 }
             }
             Event::Listed { entries, asked, .. } => self.list(&entries, &asked, at),
+            Event::GrantsTold { report } => self.oversee(&report, at),
             Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
             Event::Removed { what, reason } => self.remove(what, &reason),
             Event::Governed { root, anchor, persons } => {
@@ -1788,6 +1804,7 @@ impl Register {
                     document.subsystems.retain(|each| each.subsystem != *subsystem);
                 }
                 self.catalogue.remove(subsystem);
+                self.oversee_no_more(|provider| provider == subsystem);
                 self.removed.insert(what);
                 return;
             }
@@ -1832,6 +1849,7 @@ impl Register {
     fn retire(&mut self, member: &MemberId) -> BTreeSet<ServerId> {
         self.leaving.remove(member);
         self.catalogue.retain(|subsystem, _| subsystem.member() != *member);
+        self.oversee_no_more(|provider| provider.member() == *member);
         self.removed.insert(Registered::Member(member.clone()));
         let Some(document) = self.members.remove(member) else { return BTreeSet::new() };
         self.removed.extend(document.subsystems.into_iter().map(|each| Registered::Subsystem(each.subsystem)));

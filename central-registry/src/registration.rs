@@ -34,6 +34,7 @@ use proto::wire::registry as wire;
 use proto::wire::registry::command_result::Result as Answer;
 use proto::wire::registry::join_state::State as Standing;
 
+use crate::oversight;
 use crate::persons::{may_order, needs_all};
 use crate::register::{
     Admitted, Applied, Asked as AskedBy, By, Entry, Event, Hex, KeyUse, PROPOSAL_WAITS, Proposal, Refused, Register,
@@ -228,9 +229,7 @@ fn authenticate(
     let key = desk.register.admin(received.key())?;
     let verified = VerifiedCommand::verify(received, &key, &registry.instance, now)?;
     desk.is_new(verified.id())?;
-    if verified.is_dry_run()
-        || matches!(verified.order(), Order::ListRequests | Order::ListMembers | Order::ListProposals)
-    {
+    if verified.is_dry_run() || verified.order().only_reads() {
         desk.remember(verified.id(), now)?;
     } else if let Some(until) = desk.register.lost_commands_until().filter(|until| verified.time() <= *until) {
         return Err(Refused::AfterRestore(until));
@@ -282,6 +281,7 @@ fn decide(
             let purposes = register.purposes().iter().map(PurposeDocument::to_wire);
             Decided::Nothing(Answer::Purposes(wire::Purposes { purposes: purposes.collect() }))
         }
+        Order::ListGrants(wanted) => Decided::Nothing(Answer::Grants(oversight::grants(register, wanted, now))),
         Order::ListProposals => {
             let waiting = register.proposals(now).into_iter();
             let proposals = waiting.map(|(_, proposal)| listed_proposal(registry, desk, proposal, now)).collect();
@@ -332,7 +332,8 @@ fn event_of(registry: &Registry, register: &Register, order: &Order, now: Time) 
         | Order::ListRequests
         | Order::ListMembers
         | Order::ListProposals
-        | Order::ListPurposes => return Err(Refused::OutOfPlace),
+        | Order::ListPurposes
+        | Order::ListGrants(_) => return Err(Refused::OutOfPlace),
     })
 }
 

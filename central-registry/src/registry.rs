@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Clock;
 use crate::authority::CertificateAuthority;
 use crate::history::{self, History};
+use crate::oversight::Allowances;
 use crate::publish::{Publication, RoleKeys};
 use crate::register::{Admitted, Asked, By, Entry, Event, Hex, Lost, Refused, Register};
 use crate::shelf::Shelf;
@@ -46,6 +47,8 @@ pub(crate) struct Registry {
     pub shelf: Shelf,
     /// Questions about the whole catalogue are answered one at a time: each looks through all of it.
     pub one_question: Arc<tokio::sync::Mutex<()>>,
+    /// What servers may still report of their grants.
+    pub allowances: Allowances,
 }
 
 /// Whether somebody has a version that this registry, put back from a backup, does not know to have signed.

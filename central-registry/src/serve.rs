@@ -15,6 +15,7 @@ use keystore::{KeyError, Passphrase};
 use proto::certificate::NotACertificate;
 use proto::digest::Digest;
 use proto::global_configuration::document::Der;
+use proto::oversight::MAX_REPORT_BYTES;
 use proto::registration::{MAX_SIGNED_BYTES, Malformed};
 use proto::signature::PublicKey;
 use proto::wire::registry as wire;
@@ -38,6 +39,7 @@ use crate::authority::{CertificateAuthority, NotCertified};
 use crate::history::{self, History, HistoryError, JOURNAL};
 use crate::init::{ANCHOR, AUTHORITY, KEYS, TLS};
 use crate::listing::{self, MAX_PUBLISH_BYTES};
+use crate::oversight::{self, Allowances};
 use crate::public_door;
 use crate::publish::RoleKeys;
 use crate::register::{Entry, Event, Hex, Refused};
@@ -60,6 +62,7 @@ mod generated {
 use generated::administration_server::{Administration, AdministrationServer};
 use generated::catalogue_server::{Catalogue, CatalogueServer};
 use generated::global_configuration_server::{GlobalConfiguration, GlobalConfigurationServer};
+use generated::oversight_server::{Oversight, OversightServer};
 use generated::registration_server::{Registration, RegistrationServer};
 use generated::timestamping_server;
 
@@ -248,6 +251,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         forgotten,
         shelf,
         one_question: Arc::default(),
+        allowances: Allowances::default(),
     });
 
     // What was decided before a crash and not published yet is published now, before anybody is answered.
@@ -430,6 +434,7 @@ async fn serve(
         .add_service(RegistrationServer::new(door.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AdministrationServer::new(door.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(CatalogueServer::new(door.clone()).max_decoding_message_size(MAX_PUBLISH_BYTES))
+        .add_service(OversightServer::new(door.clone()).max_decoding_message_size(MAX_REPORT_BYTES + 4096))
         .add_service(
             timestamping_server::TimestampingServer::new(door.clone())
                 .max_decoding_message_size(2 * proto::timestamp::MAX_QUERY_BYTES),
@@ -614,6 +619,15 @@ impl Catalogue for Door {
             .map_err(|error| Status::invalid_argument(format!("digest: {error}")))?;
         let content = listing::fetch(&self.registry, digest).map_err(|refused| status(&refused))?;
         Ok(Response::new(wire::FetchAnswer { content }))
+    }
+}
+
+#[tonic::async_trait]
+impl Oversight for Door {
+    async fn report(&self, request: Request<wire::SignedReport>) -> Result<Response<wire::ReportTaken>, Status> {
+        let from = address(&request);
+        let taken = detached(oversight::report(self.registry.clone(), request.into_inner(), from)).await;
+        taken.map(Response::new).map_err(|refused| status(&refused))
     }
 }
 

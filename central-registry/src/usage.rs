@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell};
 use keystore::Source;
 use proto::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
+use proto::oversight::Party;
 use proto::purposes::PurposeCode;
 use proto::registration::{Address, Registered, RequestId, Text};
 use proto::signature::KeyId;
@@ -196,6 +197,11 @@ pub const COMMANDS: &[Command] = &[
             "central-registry purposes remove marriage --reason \"the law has changed\" --dry-run",
             "central-registry purposes remove marriage --reason \"the law has changed\"",
         ],
+    },
+    Command {
+        name: "grants",
+        does: Does::Reads,
+        examples: &["central-registry grants --unused", "central-registry grants --provider VN/GOV/moj --over --json"],
     },
     Command {
         name: "audit",
@@ -537,6 +543,8 @@ pub enum What {
     /// Say for what data may be asked: the list that grants and access requests name their purposes from.
     #[command(subcommand)]
     Purposes(Purposes),
+    /// Show every service in use: by whom, for what, by which law, used last on which day. As the providers' servers told it.
+    Grants(Grants),
     /// Show who decided what here and when, and verify that record.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -618,6 +626,35 @@ pub enum Purposes {
         #[command(flatten)]
         changing: Changing,
     },
+}
+
+/// Which grants are shown.
+#[derive(Args)]
+pub struct Grants {
+    /// Only of this provider: a member, VN/GOV/moj, or one of its subsystems.
+    #[arg(long, value_name = "PARTY")]
+    pub provider: Option<Party>,
+    /// Only of this consumer: a member or one of its subsystems.
+    #[arg(long, value_name = "PARTY")]
+    pub consumer: Option<Party>,
+    /// Only for this purpose.
+    #[arg(long)]
+    pub purpose: Option<Text>,
+    /// Only those that end within 30 days.
+    #[arg(long)]
+    pub expiring: bool,
+    /// Only those in force that were not used for 90 days.
+    #[arg(long)]
+    pub unused: bool,
+    /// Those that ended, or expired in the last 90 days, too.
+    #[arg(long)]
+    pub over: bool,
+    /// Who commands which registry.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// How the answer is shown.
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 /// Whether a maintenance begins or is over.

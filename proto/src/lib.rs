@@ -17,6 +17,7 @@ pub mod identifier;
 pub mod merkle;
 pub mod message;
 pub mod minimise;
+pub mod oversight;
 pub mod purposes;
 pub mod record;
 pub mod refusal;

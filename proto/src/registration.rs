@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 use crate::digest::Digest;
 use crate::head::Head;
 use crate::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
+use crate::oversight::GrantsWanted;
 use crate::purposes::{PurposeCode, PurposeDocument};
 use crate::record::{NotCanonical, decode_canonical};
 use crate::signature::{KeyId, PublicKey, SigningKey, purpose};
@@ -383,6 +384,8 @@ pub enum Order {
     ListRequests,
     /// Show the members.
     ListMembers,
+    /// Show what providers told of their grants.
+    ListGrants(GrantsWanted),
 }
 
 /// Which key is revoked.
@@ -665,6 +668,14 @@ impl VerifiedCommand {
 }
 
 impl Order {
+    /// Whether it changes nothing and so stands in no journal.
+    pub fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::ListRequests | Self::ListMembers | Self::ListProposals | Self::ListPurposes | Self::ListGrants(_)
+        )
+    }
+
     fn parse(order: wire::command::Order) -> Result<Self, Malformed> {
         use wire::command::Order as Wire;
         Ok(match order {
@@ -689,6 +700,7 @@ impl Order {
             Wire::ListProposals(_) => Self::ListProposals,
             Wire::ListRequests(_) => Self::ListRequests,
             Wire::ListMembers(_) => Self::ListMembers,
+            Wire::ListGrants(it) => Self::ListGrants(GrantsWanted::parse(&it)?),
         })
     }
 
@@ -740,6 +752,7 @@ impl Order {
             Self::ListProposals => Wire::ListProposals(wire::ListProposals {}),
             Self::ListRequests => Wire::ListRequests(wire::ListRequests {}),
             Self::ListMembers => Wire::ListMembers(wire::ListMembers {}),
+            Self::ListGrants(wanted) => Wire::ListGrants(wanted.to_wire()),
         }
     }
 }
@@ -1022,6 +1035,15 @@ mod tests {
             Order::ListProposals,
             Order::ListRequests,
             Order::ListMembers,
+            Order::ListGrants(GrantsWanted::default()),
+            Order::ListGrants(GrantsWanted {
+                provider: Some("VN/GOV/moj".parse().unwrap()),
+                consumer: Some("VN/GOV/portal/one-stop".parse().unwrap()),
+                purpose: Some("birth-registration".parse().unwrap()),
+                expiring: true,
+                unused: true,
+                over: true,
+            }),
         ]
     }
 

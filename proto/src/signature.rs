@@ -31,6 +31,8 @@ pub mod purpose {
     pub const ACCESS_ACCEPTANCE: &str = "causeway/v1/access-acceptance\n";
     /// That a grant ended before its time.
     pub const GRANT_END: &str = "causeway/v1/grant-end\n";
+    /// What a provider's server tells of its grants, for oversight (PROTOCOL.md 20).
+    pub const GRANTS_REPORT: &str = "causeway/v1/grants-report\n";
     /// A member's own entry in the catalogue.
     pub const CATALOGUE: &str = "causeway/v1/catalogue\n";
 }

@@ -13,6 +13,7 @@ use proto::access::{
     REQUEST_WAITS, RequestDigest, SignedDocument,
 };
 use proto::catalogue::ServiceName;
+use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::purposes::PurposeCode;
@@ -177,6 +178,13 @@ impl View {
             !it.request.lapsed(now) || it.takes_room(now) || (it.grant().is_some() && it.request.until > now)
         });
         self.sent.retain(|_, it| !it.request.lapsed(now) || (it.decision.is_some() && it.request.until > now));
+    }
+
+    /// The consumer's acceptance of this grant, where it came here.
+    pub(crate) fn accepted(&self, request: &RequestDigest, grant: Digest) -> Option<SignedDocument> {
+        let acceptance = self.received.get(request)?.acceptance.as_ref()?;
+        let read = AccessAcceptance::parse(&acceptance.document).ok()?;
+        (read.grant == grant).then(|| acceptance.clone())
     }
 
     /// Whether one more request of this member may wait.

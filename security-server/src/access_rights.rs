@@ -574,6 +574,8 @@ impl AccessRights {
         if let Some(received) = self.requests().received.get_mut(&id) {
             received.acceptance = Some(acceptance);
         }
+        // Whoever oversees grants is to hear of it.
+        self.changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
 
@@ -696,8 +698,19 @@ impl AccessRights {
 
     /// Every grant as it was signed, and every end, of which the time is not over.
     pub(crate) fn spread(&self, now: Time) -> Vec<Arc<Spread>> {
+        self.signed(now).into_iter().map(|(_, spread)| spread).collect()
+    }
+
+    /// The same, each with its number here.
+    pub(crate) fn signed(&self, now: Time) -> Vec<(GrantNumber, Arc<Spread>)> {
         let view = self.view.load();
-        view.signed.values().filter(|spread| spread.read.valid_until > now.as_millis()).cloned().collect()
+        let lasts = view.signed.iter().filter(|(_, spread)| spread.read.valid_until > now.as_millis());
+        lasts.map(|(number, spread)| (*number, Arc::clone(spread))).collect()
+    }
+
+    /// The number of each here, and the SHA-256 of its document, which is the same everywhere.
+    pub(crate) fn names(&self, now: Time) -> Vec<(GrantNumber, Digest)> {
+        self.signed(now).into_iter().map(|(number, spread)| (number, spread.grant.digest())).collect()
     }
 
     /// Takes what another server of the member's granted or ended: durable, then in force, or out of it. What ended stays so.
@@ -751,7 +764,8 @@ impl AccessRights {
         Ok(())
     }
 
-    fn key_of(&self, member: &MemberId) -> Result<Arc<SigningKey>, NotGranted> {
+    /// The key with which this member signs here now.
+    pub(crate) fn key_of(&self, member: &MemberId) -> Result<Arc<SigningKey>, NotGranted> {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         keys.get(member).cloned().ok_or_else(|| {
             NotGranted::Rule(format!("this server holds no signing key of {member}: name a provider that it hosts"))

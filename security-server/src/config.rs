@@ -43,6 +43,8 @@ use crate::tls::{self, Identity, Own};
 pub const INDEX: &str = "index";
 /// What was fetched of the catalogue.
 const CONTENT: &str = "content";
+/// Where the day of each grant's last use stands: a view, for oversight only.
+pub const LAST_USED: &str = "last-used.json";
 /// The operators' token: whoever reads this file may grant access and read evidence.
 pub const OPERATORS_TOKEN: &str = "operators.token";
 
@@ -494,6 +496,7 @@ impl Configuration {
             log_options: journal::Options::default(),
             index: self.directory.join(INDEX),
             content: self.directory.join(CONTENT),
+            last_used: self.directory.join(LAST_USED),
             audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
             audit_options: journal::Options::default(),
             disk_marks: self.disk_marks,

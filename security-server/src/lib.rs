@@ -28,6 +28,7 @@ mod granted_fields;
 pub mod join;
 pub mod keys;
 pub mod operate;
+pub mod oversight;
 
 pub mod lanes;
 pub mod listen;
@@ -90,6 +91,7 @@ use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
 use crate::lookout::{DiskMarks, Lookout};
 use crate::message_log::{Index, MessageLog};
 use crate::names::Names;
+use crate::oversight::Oversight;
 use crate::quota::Quotas;
 use crate::relay::Peers;
 use crate::renewal::Renewal;
@@ -147,6 +149,7 @@ pub struct SecurityServer {
     configuration: Arc<Current>,
     clock: Clock,
     lookout: Lookout,
+    oversight: Oversight,
     stamping: Stamping,
     permits: Arc<Semaphore>,
     peer_permits: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
@@ -185,6 +188,8 @@ pub struct Settings {
     pub index: PathBuf,
     /// What was fetched of the catalogue: a view that may be deleted at any time.
     pub content: PathBuf,
+    /// The file with the day of each grant's last use: a view, for oversight only.
+    pub last_used: PathBuf,
     /// The audit log's files.
     pub audit: Arc<dyn journal::Disk>,
     /// How the audit log is opened.
@@ -266,6 +271,8 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let described = described(settings.described, &settings.identity, &keys);
     let (access_rights, past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
     let audit = Arc::clone(access_rights.audit());
+    let names = access_rights.names(settings.clock.now());
+    let oversight = Oversight::of(settings.registry.clone(), settings.last_used, &names);
     let (log, options) = (settings.log, settings.log_options);
     let message_log = MessageLog::open(log, options, index, settings.id.clone(), keys, past.clock_accepted).await?;
     let now = message_log.not_before_last(settings.clock.now());
@@ -302,6 +309,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         configuration,
         clock: settings.clock,
         lookout,
+        oversight,
         stamping: Stamping::new(settings.tolerated_outage, settings.registry.clone()),
         permits: Arc::new(Semaphore::new(MAX_EXCHANGES)),
         peer_permits: Mutex::default(),
@@ -343,6 +351,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
     tides.spawn(access_requests::watch(Arc::clone(&server), last.clone()));
     tides.spawn(spread_grants::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(oversight::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lookout::Room;
 use crate::message_log::{Concluded, Opened};
-use crate::way::{Stop, Way};
+use crate::way::{Side, Stop, Way};
 use crate::{SecurityServer, authorize, lanes};
 
 /// As many lanes may begin and end exchanges without waiting for each other.
@@ -89,6 +89,9 @@ impl SecurityServer {
         let entered = Entered::new(Arc::clone(self), way.clone());
         // What changed between its opening's judgement and its entry was told to others only.
         self.judge_again(&way);
+        if let (Side::Provider, Some(grant)) = (way.side, way.grant) {
+            self.oversight.used(grant, self.moment().now());
+        }
         let life = life(Arc::clone(self), exchange);
         let task = self.exchanges.spawn(async move {
             let _entered = entered;

@@ -312,6 +312,7 @@ impl World {
             log_options: Options { first, ..self.log_options.clone() },
             index: directory.join("index"),
             content: directory.join("content"),
+            last_used: directory.join("last-used.json"),
             audit: Arc::new(Roomy::at(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
             disk_marks: DiskMarks::default(),

@@ -82,6 +82,7 @@ impl Register {
             | Event::Applied { .. }
             | Event::Renewed { .. }
             | Event::Listed { .. }
+            | Event::GrantsTold { .. }
             | Event::BackedUp { .. }
             | Event::Started { .. }
             | Event::Timestamping { .. }

@@ -12,6 +12,7 @@ use central_registry::{StartError, start};
 use office::{Applicant, Office, invitation, refusal};
 use proto::digest::Digest;
 use proto::global_configuration::update::{Anchor, Files, update};
+use proto::oversight::GrantsWanted;
 use proto::registration::{Order, sign_command, sign_dry_run};
 use proto::signature::SigningKey;
 use proto::time::Time;
@@ -314,10 +315,16 @@ async fn only_an_admins_own_fresh_command_is_carried_out() {
         assert_eq!(submit(malformed).await.unwrap_err().0, Code::InvalidArgument);
     }
 
-    submit(good.clone()).await.unwrap();
-    let (code, reason) = submit(good).await.unwrap_err();
-    assert_eq!(code, Code::AlreadyExists);
-    assert!(reason.contains("sign a new one"), "{reason}");
+    // Once, what only reads as well: nobody shows another what an admin asked to see.
+    let grants = Order::ListGrants(GrantsWanted::default());
+    let reading = [Order::ListMembers, Order::ListRequests, Order::ListProposals, Order::ListPurposes, grants];
+    for (number, order) in (8..).zip(reading) {
+        let good = sign_command(&order, &instance, [number; 16], now, &office.admin.key);
+        submit(good.clone()).await.unwrap();
+        let (code, reason) = submit(good).await.unwrap_err();
+        assert_eq!(code, Code::AlreadyExists, "{order:?}");
+        assert!(reason.contains("sign a new one"), "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,7 @@ mod generated {
 pub use generated::administration_client::AdministrationClient;
 pub use generated::catalogue_client::CatalogueClient;
 pub use generated::global_configuration_client::GlobalConfigurationClient;
+pub use generated::oversight_client::OversightClient;
 pub use generated::registration_client::RegistrationClient;
 pub use generated::timestamping_client::TimestampingClient;
 

@@ -317,6 +317,19 @@ async fn asked_for(two: &Two, said: &mut Said<'_>) {
     said.words(&sent, &["granted", "countersigned by the consumer", "rejected", "no-law"]).await;
     let late = two.instance.run(&approve).await;
     assert!(late.code == Some(6) && late.err.contains("granted already"), "{late:?}");
+    // What is granted is told to the registry by itself.
+    let overseen = format!("central-registry grants --provider {} {AS_ADMIN}", two.moj.subsystem);
+    let known = |shown: &Value| shown["grants"].as_array().unwrap().iter().any(|grant| grant["request"] == id.as_str());
+    let told = async {
+        while !known(&two.instance.run(&format!("{overseen} --json")).await.json()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, told).await.expect("the registry hears of a grant");
+    said.words(&overseen, &["may call", "last used", "asked for as", &id[..12], "expiring within 30 days"]).await;
+    said.object("central-registry grants", &overseen).await;
+    let others = two.instance.run(&format!("central-registry grants --consumer VN/GOV/tax {AS_ADMIN}")).await.well();
+    assert!(others.contains("No such grant is known"), "{others}");
     let none = two.instance.run(&format!("security-server access approve 000000000000 {at}")).await;
     assert!(none.code == Some(6) && none.err.contains("access list"), "{none:?}");
 }

@@ -1,0 +1,203 @@
+//! Who may call what for which purpose, for whoever oversees it: what providers' servers report of their grants (PROTOCOL.md 20),
+//! taken within limits and recorded where it is new, and what is shown of it. Nothing is allowed or refused by any of this.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proto::digest::Digest;
+use proto::identifier::ServerId;
+use proto::oversight::{Day, GrantsWanted, ReceivedReport};
+use proto::registration::MAX_TEXT_BYTES;
+use proto::time::Time;
+use proto::wire::registry as wire;
+
+use crate::register::{Event, Overseen, Refused, Register};
+use crate::registry::Registry;
+
+/// After so many days without a use a grant is called unused.
+pub const UNUSED_DAYS: u32 = 90;
+/// A grant that ends within this is called expiring.
+pub const EXPIRING: Duration = Duration::from_secs(30 * 86_400);
+/// Most grants that one answer shows.
+pub const MAX_SHOWN: usize = 2_000;
+/// Reports of one server that are taken in a minute: all grants that its member may have, by name and then with documents.
+pub const MAX_REPORTS_A_MINUTE: usize = 120;
+/// Bytes of one server's reports that are recorded in a day: the documents of all grants that its member may have, several times.
+pub const MAX_RECORDED_A_DAY: usize = 64 * 1024 * 1024;
+
+/// What servers may still make the registry do. Kept for servers whose signature held: their number is bounded.
+#[derive(Default)]
+pub(crate) struct Allowances(Mutex<HashMap<ServerId, Allowance>>);
+
+#[derive(Default)]
+struct Allowance {
+    minute: u64,
+    reports: usize,
+    day: u64,
+    bytes: usize,
+}
+
+impl Allowances {
+    /// One more report of this server, with so many bytes to be recorded.
+    fn take(&self, server: &ServerId, now: Time, reports: usize, bytes: usize) -> Result<(), Refused> {
+        let mut of = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowance = of.entry(server.clone()).or_default();
+        let (minute, day) = (now.as_millis() / 60_000, u64::from(Day::of(now).0));
+        if allowance.minute != minute {
+            (allowance.minute, allowance.reports) = (minute, 0);
+        }
+        if allowance.day != day {
+            (allowance.day, allowance.bytes) = (day, 0);
+        }
+        if allowance.reports + reports > MAX_REPORTS_A_MINUTE {
+            return Err(Refused::Limit { what: "reports of one server in a minute", limit: MAX_REPORTS_A_MINUTE });
+        }
+        if allowance.bytes + bytes > MAX_RECORDED_A_DAY {
+            return Err(Refused::Limit { what: "bytes of one server's reports in a day", limit: MAX_RECORDED_A_DAY });
+        }
+        allowance.reports += reports;
+        allowance.bytes += bytes;
+        Ok(())
+    }
+}
+
+/// Takes a report: receive, recognise, judge, record what is new.
+pub(crate) async fn report(
+    registry: Arc<Registry>,
+    signed: wire::SignedReport,
+    from: String,
+) -> Result<wire::ReportTaken, Refused> {
+    let received = ReceivedReport::parse(signed)?;
+    let server = &received.report().server;
+    let mut desk = registry.desk.lock().await;
+    let now = registry.now(&desk);
+    desk.register.is_the_servers(&received, now)?;
+    registry.allowances.take(server, now, 1, 0)?;
+    let judged = desk.register.judged_report(&received, now)?;
+    for (grant, why) in &judged.not_believed {
+        tracing::warn!(%server, %grant, %why, "what a server reports of a grant is not believed");
+    }
+    if !judged.adds_nothing() {
+        let report = STANDARD.encode(received.to_bytes());
+        registry.allowances.take(server, now, 0, report.len())?;
+        let admitted = desk.admit_from(from, now, None, Event::GrantsTold { report })?;
+        // A crash before the record leaves nothing, and the server was not answered: it reports again.
+        desk.record(admitted).await?;
+    }
+    Ok(wire::ReportTaken {
+        lacks: judged.lacks.iter().map(Digest::to_wire).collect(),
+        not_believed: judged
+            .not_believed
+            .iter()
+            .map(|(grant, why)| wire::NotBelieved { grant: grant.to_wire(), why: why.to_string() })
+            .collect(),
+    })
+}
+
+/// The grants that are wanted, in the order of provider and consumer.
+pub(crate) fn grants(register: &Register, wanted: &GrantsWanted, now: Time) -> wire::Grants {
+    let shown = register.overseen().filter(|(_, overseen)| is_asked_for(&overseen.grant, wanted));
+    let shown = shown.map(|(name, overseen)| shown_grant(register, name, overseen, now));
+    let in_use = |grant: &wire::OverseenGrant| grant.ended == 0 && grant.valid_until > now.as_millis();
+    let mut grants: Vec<_> = shown
+        .filter(|grant| wanted.over || in_use(grant))
+        .filter(|grant| (!wanted.expiring || grant.expiring) && (!wanted.unused || grant.unused))
+        .collect();
+    let order =
+        |grant: &wire::OverseenGrant| (grant.provider.clone(), grant.consumer.clone(), grant.valid_from, grant.number);
+    grants.sort_by_cached_key(order);
+    let more = grants.len().saturating_sub(MAX_SHOWN) as u64;
+    grants.truncate(MAX_SHOWN);
+    wire::Grants { grants, more }
+}
+
+fn is_asked_for(grant: &proto::access::Grant, wanted: &GrantsWanted) -> bool {
+    let GrantsWanted { provider, consumer, purpose, .. } = wanted;
+    provider.as_ref().is_none_or(|party| party.is(&grant.provider))
+        && consumer.as_ref().is_none_or(|party| party.is(&grant.consumer))
+        && purpose.as_ref().is_none_or(|purpose| grant.purposes.contains(purpose.as_str()))
+}
+
+fn shown_grant(register: &Register, name: Digest, overseen: &Overseen, now: Time) -> wire::OverseenGrant {
+    let Overseen { grant, server, told, ended, countersigned, last_used } = overseen;
+    let listed = register.purposes();
+    let unlisted = |code: &&String| !listed.is_empty() && !listed.iter().any(|known| known.purpose.as_str() == *code);
+    let standing = match ended {
+        Some(_) => "ended",
+        None if grant.valid_until <= now.as_millis() => "expired",
+        None if grant.valid_from > now.as_millis() => "to come",
+        None => "in force",
+    };
+    let in_force = standing == "in force";
+    let since = last_used.unwrap_or(Day::of(Time::from_millis(grant.valid_from)));
+    wire::OverseenGrant {
+        grant: name.to_wire(),
+        consumer: grant.consumer.to_string(),
+        provider: grant.provider.to_string(),
+        methods: grant.methods.iter().map(|method| plain(method)).collect(),
+        purposes: grant.purposes.iter().map(|purpose| plain(purpose)).collect(),
+        unlisted: grant.purposes.iter().filter(unlisted).map(|purpose| plain(purpose)).collect(),
+        legal_basis: plain(&grant.legal_basis),
+        valid_from: grant.valid_from,
+        valid_until: grant.valid_until,
+        per_second: grant.per_second.unwrap_or_default(),
+        server: server.to_string(),
+        number: grant.number.0,
+        request: grant.request.map(|request| request.to_string()).unwrap_or_default(),
+        countersigned: *countersigned,
+        standing: standing.to_owned(),
+        ended: ended.as_ref().map(|ended| ended.at.max(1)).unwrap_or_default(),
+        reason: ended.as_ref().map(|ended| plain(&ended.reason)).unwrap_or_default(),
+        last_used: last_used.map(|day| day.to_string()).unwrap_or_default(),
+        expiring: in_force && grant.valid_until <= now.plus(EXPIRING).as_millis(),
+        unused: in_force && Day::of(now).0.saturating_sub(since.0) >= UNUSED_DAYS,
+        told: *told,
+    }
+}
+
+/// What a provider wrote, as it may stand on an admin's screen: of one line, and not longer than other texts.
+fn plain(text: &str) -> String {
+    let strange =
+        |letter: char| letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut plain: String = text.chars().map(|letter| if strange(letter) { '\u{fffd}' } else { letter }).collect();
+    if plain.len() > MAX_TEXT_BYTES {
+        plain.truncate(plain.floor_char_boundary(MAX_TEXT_BYTES));
+        plain.push('…');
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_millis(1_800_000_000_000);
+
+    #[test]
+    fn a_server_may_report_so_often_in_a_minute_and_have_so_much_recorded_in_a_day() {
+        let (allowances, server) = (Allowances::default(), "VN/GOV/moj/ss1".parse().unwrap());
+        let report = |now| allowances.take(&server, now, 1, 0);
+        assert!((0..MAX_REPORTS_A_MINUTE).all(|_| report(NOW).is_ok()));
+        let refused = report(NOW).unwrap_err().to_string();
+        assert!(refused.contains("reports of one server in a minute"), "{refused}");
+        let minute = NOW.plus(Duration::from_secs(60));
+        assert!(report(minute).is_ok(), "another minute");
+        assert!(allowances.take(&"VN/GOV/portal/ss1".parse().unwrap(), NOW, 1, 0).is_ok(), "another server");
+        let record = |now, bytes| allowances.take(&server, now, 0, bytes);
+        assert!(record(minute, MAX_RECORDED_A_DAY).is_ok());
+        let refused = record(minute, 1).unwrap_err().to_string();
+        assert!(refused.contains("bytes of one server's reports in a day"), "{refused}");
+        assert!(record(minute.plus(Duration::from_secs(86_400)), 1).is_ok(), "another day");
+    }
+
+    #[test]
+    fn what_a_provider_wrote_forges_no_line_of_a_screen() {
+        assert_eq!(plain("Điều 13"), "Điều 13");
+        assert_eq!(plain("a\nb\u{1b}[2J\u{202e}c"), "a\u{fffd}b\u{fffd}[2J\u{fffd}c");
+        let long = plain(&"Đ".repeat(MAX_TEXT_BYTES));
+        assert!(long.len() <= MAX_TEXT_BYTES + '…'.len_utf8() && long.ends_with('…'));
+    }
+}
