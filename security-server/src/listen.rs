@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod operators;
 pub mod peers;
+mod silence;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,6 +27,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::silence::Begins;
 use crate::body::{self, Outgoing};
 use crate::forward::{Client, OwnArrived, OwnSource};
 use crate::gathered_writes::GatheredWrites;
@@ -61,7 +63,7 @@ pub const MAX_HEADER_LIST: u32 = 32 * 1024;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may take to send the head of an HTTP/1.1 request, and how long its connection may be idle.
+/// How long a client may take to begin, or to send the head of an HTTP/1.1 request, and how long its connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer may take to send its opening.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -204,7 +206,8 @@ pub(crate) async fn speak<S, F>(
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
-    let connection = spoken.serve_connection(TokioIo::new(GatheredWrites::new(stream)), service);
+    let connection =
+        spoken.serve_connection(TokioIo::new(GatheredWrites::new(Begins::within(HEAD_TIMEOUT, stream))), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
