@@ -533,6 +533,7 @@ mod tests {
         assert_eq!(divided(&["1"], &message).unwrap(), (group.to_vec(), vec![0x10, 2]));
         assert_eq!(divided(&["1.2"], &message), Err(NotMinimised::NoMessage(1)));
         assert_eq!(divided(&["2.1"], &[0x10, 2]), Err(NotMinimised::NoMessage(2)));
+        assert_eq!(divided(&["1.1"], &[0x09, 8, 1, 8, 1, 8, 1, 8, 1]), Err(NotMinimised::NoMessage(1)));
         let nested = |depth: usize| [vec![0x0b; depth], vec![0x0c; depth]].concat();
         assert!(divided(&["2"], &nested(MAX_GROUPS)).is_ok());
         assert_eq!(divided(&["2"], &nested(MAX_GROUPS + 1)), Err(NotMinimised::TooDeep));

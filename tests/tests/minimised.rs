@@ -15,9 +15,10 @@ use security_server::access_rights::{GrantNumber, Proposal};
 use security_server::services::MAX_MINIMISED_AT_ONCE;
 use serde_json::{Value, json};
 use tests::country::{Country, is_problem};
+use tests::processes::PURPOSE;
 use tests::raw::{self, Answer};
 use tests::wire::Said;
-use tests::world::{PURPOSE, World};
+use tests::world::World;
 use tests::{operator, soon};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -173,22 +174,41 @@ async fn what_cannot_be_minimised_is_refused_by_name_and_nothing_of_it_passes() 
     let good = raw::message(&all());
     let secret = [&[0x12, SECRET.len() as u8][..], SECRET.as_bytes()].concat();
     let group = [&[0x0b][..], &secret, &[0x0c]].concat();
-    for (what, fields, frames) in [
-        ("compressed", &["1"][..], vec![raw::flagged(1, &secret)]),
-        ("of a flag that there is not", &["1"], vec![raw::flagged(2, &secret)]),
-        ("no protobuf", &["1"], vec![raw::flagged(0, SECRET.as_bytes())]),
-        ("a longer tag", &["1"], vec![raw::flagged(0, &[&[0x8a, 0x00, 1, b'x'][..], &secret].concat())]),
-        ("a field beyond the end", &["1"], vec![raw::flagged(0, &[&secret[..], &[0x0a, 200, b'x']].concat())]),
-        ("a group that is gone into", &["1.2"], vec![raw::flagged(0, &group)]),
-        ("a text that is gone into", &["1.2", "3"], vec![raw::message(&all())]),
-        ("a group without an end", &["1"], vec![raw::flagged(0, &group[..group.len() - 1])]),
-        ("ended inside of a message", &["1"], vec![good.slice(..good.len() - 1)]),
-        ("the second of two", &["1"], vec![good.clone(), raw::flagged(1, &secret)]),
-        ("the second of two at once", &["1"], vec![[good.clone(), raw::flagged(1, &secret)].concat().into()]),
+    // Answers with the bytes that it is asked for, in two frames where a place between them is named.
+    let service = raw::serve(|request| async {
+        let (mut sender, response) = raw::answer();
+        tokio::spawn(async move {
+            let asked = raw::messages::<Said>(raw::body_of(request).await).pop().unwrap();
+            let (first, second) = asked.bytes.split_at(asked.number as usize);
+            for frame in [first, second].into_iter().filter(|frame| !frame.is_empty()) {
+                let _ = sender.send_data(Bytes::copy_from_slice(frame)).await;
+            }
+            let _ = sender.send_trailers(raw::fields(&[("grpc-status", "0")])).await;
+        });
+        response
+    })
+    .await;
+    let world = before(service, &["1"]).await;
+    for (method, fields) in [("ServerStream", &["1.2"][..]), ("ClientStream", &["1.1"]), ("Both", &["1.2", "3"])] {
+        name(&world, &[method], fields).await;
+    }
+    let two = Bytes::from([good.clone(), raw::flagged(1, &secret)].concat());
+    for (what, method, bytes, at) in [
+        ("compressed", "Unary", raw::flagged(1, &secret), 0),
+        ("of a flag that there is not", "Unary", raw::flagged(2, &secret), 0),
+        ("no protobuf", "Unary", raw::flagged(0, SECRET.as_bytes()), 0),
+        ("a longer tag", "Unary", raw::flagged(0, &[&[0x8a, 0x00, 1, b'x'][..], &secret].concat()), 0),
+        ("a field beyond the end", "Unary", raw::flagged(0, &[&secret[..], &[0x0a, 200, b'x']].concat()), 0),
+        ("a group that is gone into", "ServerStream", raw::flagged(0, &group), 0),
+        ("a fixed value that is gone into", "ClientStream", raw::flagged(0, &[9, 8, 1, 8, 1, 8, 1, 8, 1]), 0),
+        ("a text that is gone into", "Both", good.clone(), 0),
+        ("a group without an end", "Unary", raw::flagged(0, &group[..group.len() - 1]), 0),
+        ("ended inside of a message", "Unary", good.slice(..good.len() - 1), 0),
+        ("the second of two", "Unary", two.clone(), good.len()),
+        ("the second of two at once", "Unary", two, 0),
     ] {
-        let service = answering(frames).await;
-        let world = before(service, fields).await;
-        let answer = call(&world).await;
+        let asked = raw::message(&Said { bytes: bytes.to_vec(), number: at as u64, ..Said::default() });
+        let answer = soon(async { world.raw().await.call(world.post(method), asked).await }).await;
         assert_eq!(answer.refusal(), Some(Code::NotMinimised.as_str()), "{what}");
         assert_eq!(answer.details()["side"], "service", "{what}");
         let leaks = answer.body.windows(SECRET.len()).any(|bytes| bytes == SECRET.as_bytes());
