@@ -262,17 +262,36 @@ impl Configuration {
         self.listed_signing_key(member, server, key, time)
     }
 
-    /// Whether what this key signed before now still stands: it is registered, its certificate holds, it is not revoked.
-    /// That another key took its place meanwhile is no fault of what it signed.
+    /// The key, if what it signed before now still stands: it is registered, its certificate holds, it is not revoked. That
+    /// another key took its place meanwhile is no fault of what it signed.
+    pub fn standing_key(&self, member: &MemberId, server: &ServerId, key: &KeyId, now: Time) -> Option<&PublicKey> {
+        let listed = self.listed_at(member, server, key).filter(|listed| listed.holds(now))?;
+        (!self.revoked.contains(key)).then_some(&listed.key)
+    }
+
+    /// Whether what this key signed before now still stands.
     pub fn stands_by(&self, member: &MemberId, server: &ServerId, key: &KeyId, now: Time) -> bool {
-        let listed = self.active_member(member).and_then(|member| member.signing_keys.get(key));
-        listed.is_some_and(|listed| listed.server == *server && listed.holds(now)) && !self.revoked.contains(key)
+        self.standing_key(member, server, key, now).is_some()
+    }
+
+    /// The key, if it is not revoked, though its certificate may have ended: what it signed lasts longer than a certificate.
+    pub fn lasting_key(&self, member: &MemberId, server: &ServerId, key: &KeyId) -> Option<&PublicKey> {
+        self.listed_key(member, server, key).filter(|_| !self.revoked.contains(key))
+    }
+
+    /// The key, whatever became of it: for what only takes something away, and must be heard of all the same.
+    pub fn listed_key(&self, member: &MemberId, server: &ServerId, key: &KeyId) -> Option<&PublicKey> {
+        self.listed_at(member, server, key).map(|listed| &listed.key)
     }
 
     fn listed_signing_key(&self, member: &MemberId, server: &ServerId, key: &KeyId, time: Time) -> Option<&PublicKey> {
-        let listed = self.active_member(member)?.signing_keys.get(key)?;
-        let signs = listed.server == *server && listed.holds(time) && listed.until.is_none_or(|until| time <= until);
+        let listed = self.listed_at(member, server, key)?;
+        let signs = listed.holds(time) && listed.until.is_none_or(|until| time <= until);
         signs.then_some(&listed.key)
+    }
+
+    fn listed_at(&self, member: &MemberId, server: &ServerId, key: &KeyId) -> Option<&SigningCertificate> {
+        self.active_member(member)?.signing_keys.get(key).filter(|listed| listed.server == *server)
     }
 
     /// Whether this is a registered authentication key of this server, and not revoked.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_line::did_you_mean;
+use futures_util::{StreamExt, stream};
 use proto::access::{
     AccessAcceptance, AccessDecision, AccessRequest, Decided, Grant, MAX_OPEN, MAX_OPEN_OF_MEMBER, NotTaken,
     REQUEST_WAITS, RequestDigest, SignedDocument,
@@ -35,6 +36,10 @@ use crate::{SecurityServer, listings};
 pub const CARRY_INTERVAL: Duration = Duration::from_secs(60);
 /// For how long access is asked where nobody says.
 pub const ASKED_DAYS: u64 = 365;
+/// Requests that are carried at once: one provider that does not answer keeps no other one waiting.
+const CARRIED_AT_ONCE: usize = 16;
+/// How long whoever looks at what was sent waits for the providers. What is not answered by then is carried on.
+pub const LOOK_WAITS: Duration = Duration::from_secs(10);
 /// Requests of this server's own subsystems that may be on their way.
 const MAX_SENT: usize = 1024;
 /// Fewest letters of a request's name that name it.
@@ -62,7 +67,7 @@ pub(crate) struct Sent {
     pub(crate) decision: Option<(SignedDocument, AccessDecision)>,
     acceptance: Option<SignedDocument>,
     /// The server that took it: the same is asked what became of it.
-    taken_by: Option<ServerId>,
+    pub(crate) taken_by: Option<ServerId>,
     /// What the last attempt came to, where it is not at the provider, or its answer is not believed.
     hindered: Option<String>,
     /// The provider has all that we have.
@@ -114,6 +119,11 @@ impl Sent {
         Ok(())
     }
 
+    /// The provider's server that has it: where it was decided, or the one that took it.
+    fn at(&self) -> Option<&ServerId> {
+        self.decision.as_ref().map(|(_, decision)| &decision.server).or(self.taken_by.as_ref())
+    }
+
     /// Whether the provider is to be asked again: it did not decide, or has not our acceptance.
     fn is_carried(&self, now: Time) -> bool {
         match &self.decision {
@@ -157,6 +167,11 @@ impl View {
                 let signed = request.read()?;
                 let request = AccessRequest::parse(&signed.document).map_err(malformed)?;
                 self.sent.insert(RequestDigest(signed.digest()), Sent::new(request, signed));
+            }
+            Noted::AccessTaken { request, server, .. } => {
+                if let Some(sent) = self.sent.get_mut(request) {
+                    sent.taken_by = Some(server.parse().map_err(serde_json::Error::custom)?);
+                }
             }
             Noted::AccessAnswered { decision, acceptance, .. } => {
                 let decision = decision.read()?;
@@ -531,9 +546,7 @@ impl SecurityServer {
             requests.forget(now);
             requests.sent.iter().filter(|(_, sent)| sent.is_carried(now)).map(|(id, _)| *id).collect()
         };
-        for id in open {
-            self.carry_request(id).await;
-        }
+        stream::iter(open).for_each_concurrent(CARRIED_AT_ONCE, |id| self.carry_request(id)).await;
     }
 
     /// Carries one request, and, where it is granted as asked, our acceptance. What comes of it is kept with the request.
@@ -561,16 +574,14 @@ impl SecurityServer {
             }
             let acceptance = sent.acceptance.as_ref().map(SignedDocument::to_wire);
             let question = wire::AccessAsked { request: Some(sent.signed.to_wire()), acceptance };
-            (question, sent.request.provider.clone(), sent.taken_by.clone())
+            (question, sent.request.provider.clone(), sent.at().cloned())
         };
         let brings = question.acceptance.is_some();
         let (server, answer) = self.put_to_one_of(&provider, taken_by, &question).await?;
         match answer.standing {
             Some(wire::access_answered::Standing::Waiting(_)) => {
-                if let Some(sent) = self.access_rights.requests().sent.get_mut(&id) {
-                    sent.taken_by = Some(server);
-                }
-                Ok(Carried::Settled)
+                let kept = self.access_rights.keep_taker(id, server, self.moment().now()).await;
+                kept.map(|()| Carried::Settled).map_err(|error| error.to_string())
             }
             Some(wire::access_answered::Standing::NotTaken(code)) => {
                 // Its own words, and not the other server's: an operator's terminal shows them.
@@ -586,7 +597,6 @@ impl SecurityServer {
                 self.access_rights.keep_decision(id, decision, now).await.map_err(|error| error.to_string())?;
                 let mut requests = self.access_rights.requests();
                 let Some(sent) = requests.sent.get_mut(&id) else { return Ok(Carried::Settled) };
-                sent.taken_by = Some(server);
                 sent.settled = brings || sent.acceptance.is_none();
                 Ok(if sent.settled { Carried::Settled } else { Carried::Again })
             }
@@ -645,9 +655,8 @@ impl SecurityServer {
             return Err(format!("its decision names {}, which does not host {provider}", read.server));
         }
         let member = provider.member();
-        let key = configuration.stands_by(&member, &read.server, &signed.key, moment.now());
-        let key = key.then(|| configuration.active_member(&member)?.signing_keys.get(&signed.key)).flatten();
-        let key = &key.ok_or("its decision is signed by no good key of the provider's")?.key;
+        let key = configuration.standing_key(&member, &read.server, &signed.key, moment.now());
+        let key = key.ok_or("its decision is signed by no good key of the provider's")?;
         signed.signed_by(purpose::ACCESS_DECISION, key).map_err(|_| "the signature of its decision does not hold")?;
         if let Decided::Granted(grant) = &read.decided {
             grant.signed_by(purpose::GRANT, key).map_err(|_| "the signature of its grant does not hold")?;
@@ -708,8 +717,10 @@ impl SecurityServer {
             return Err(NotTaken::NotHosted.into());
         }
         if !self.access_rights.requests().received.contains_key(&id) {
-            // Step 5: "A key of the consumer's member at that server, good now, signed it."
-            let key = configuration.signing_key(&member, peer, &signed.key, moment.now()).ok_or(NotTaken::Signature)?;
+            // Step 5: "A key of the consumer's member at that server signed it, and stands (19.3): another may have taken its
+            // place meanwhile."
+            let key =
+                configuration.standing_key(&member, peer, &signed.key, moment.now()).ok_or(NotTaken::Signature)?;
             signed.signed_by(purpose::ACCESS_REQUEST, key).map_err(|_| NotTaken::Signature)?;
             // Step 6: "It is timely."
             if !request.is_timely(moment.now()) {
@@ -731,7 +742,7 @@ impl SecurityServer {
             if read.request != id || read.server != *peer || granted != Some(read.grant) {
                 return Err(NotTaken::NotAccepted.into());
             }
-            let key = configuration.signing_key(&member, peer, &signed.key, moment.now());
+            let key = configuration.standing_key(&member, peer, &signed.key, moment.now());
             let key = key.ok_or(NotTaken::NotAccepted)?;
             signed.signed_by(purpose::ACCESS_ACCEPTANCE, key).map_err(|_| NotTaken::NotAccepted)?;
             self.access_rights.keep_acceptance(id, signed, moment.now()).await?;
@@ -764,7 +775,7 @@ impl Sent {
     fn shown(&self, id: RequestDigest, now: Time) -> Shown {
         Shown {
             countersigned: self.acceptance.is_some(),
-            at: self.taken_by.clone(),
+            at: self.at().cloned(),
             hindered: self.hindered.clone(),
             ..shown(id, &self.request, self.decision.as_ref().map(|(_, decision)| decision), now)
         }

@@ -611,6 +611,26 @@ impl AccessRights {
         Ok((id, true))
     }
 
+    /// Keeps which server of the provider took a request of ours, once: after a restart too it is asked, and no other one.
+    pub(crate) async fn keep_taker(
+        &self,
+        id: RequestDigest,
+        server: ServerId,
+        now: Time,
+    ) -> Result<(), journal::Ended> {
+        let _one_at_a_time = self.changing.lock().await;
+        let member = match self.requests().sent.get(&id) {
+            Some(sent) if sent.taken_by.as_ref() != Some(&server) => sent.request().consumer.member(),
+            _ => return Ok(()),
+        };
+        let noted = Noted::AccessTaken { at: now.as_millis(), request: id, server: server.to_string() };
+        self.audit.note_of(&member, &noted).await?;
+        if let Some(sent) = self.requests().sent.get_mut(&id) {
+            sent.taken_by = Some(server);
+        }
+        Ok(())
+    }
+
     /// Keeps a decision that the provider signed, with our acceptance where the grant is what we asked: durable, before it
     /// is told to anybody.
     pub(crate) async fn keep_decision(

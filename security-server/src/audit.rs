@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hex::FromHex;
 use journal::{Entry, Journal, Position, TreeIndex};
-use proto::access::SignedDocument;
+use proto::access::{RequestDigest, SignedDocument};
 use proto::digest::Digest;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::record::{Kind, NONCE_BYTES, Record};
@@ -105,6 +105,15 @@ pub enum Noted {
         by: Actor,
         /// The request.
         request: Kept,
+    },
+    /// A server of the provider's took a request of ours.
+    AccessTaken {
+        /// When.
+        at: u64,
+        /// The request.
+        request: RequestDigest,
+        /// Which server.
+        server: String,
     },
     /// The provider decided.
     AccessAnswered {

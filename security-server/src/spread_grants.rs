@@ -9,8 +9,8 @@ use std::time::Duration;
 use proto::access::{Grant, GrantEnd, SignedDocument};
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
-use proto::identifier::{MemberId, ServerId};
-use proto::signature::{PublicKey, purpose};
+use proto::identifier::ServerId;
+use proto::signature::purpose;
 use proto::time::Time;
 use proto::wire::relay as wire;
 use tokio_util::sync::CancellationToken;
@@ -70,31 +70,20 @@ fn proven(configuration: &Configuration, here: &ServerId, came: wire::SpreadGran
     if !configuration.hosts(here, &read.provider) || read.valid_until <= now.as_millis() {
         return None;
     }
-    grant.signed_by(purpose::GRANT, key_of(configuration, &member, &server, &grant, now)?).ok()?;
+    // A grant may last for years, and longer than the certificate of the key that signed it.
+    grant.signed_by(purpose::GRANT, configuration.lasting_key(&member, &server, &grant.key)?).ok()?;
     let end = match came.end {
         None => None,
         Some(end) => {
             let end = SignedDocument::parse(end).ok()?;
             let said = GrantEnd::parse(&end.document).ok()?;
-            end.signed_by(purpose::GRANT_END, key_of(configuration, &member, &said.server, &end, now)?).ok()?;
+            // A key that was revoked ended it all the same: what it ends would go on here otherwise.
+            end.signed_by(purpose::GRANT_END, configuration.listed_key(&member, &said.server, &end.key)?).ok()?;
             (said.grant == grant.digest()).then_some(())?;
             Some(end)
         }
     };
     Some(Proven(Spread { server, grant, end, read }))
-}
-
-/// The member's key at this server that is said to have signed it, if what it signed still stands.
-fn key_of<'c>(
-    configuration: &'c Configuration,
-    member: &MemberId,
-    server: &ServerId,
-    signed: &SignedDocument,
-    now: Time,
-) -> Option<&'c PublicKey> {
-    let stands = configuration.stands_by(member, server, &signed.key, now);
-    let listed = configuration.active_member(member)?.signing_keys.get(&signed.key)?;
-    stands.then_some(&listed.key)
 }
 
 impl SecurityServer {
@@ -153,7 +142,7 @@ impl SecurityServer {
         let spread = self.access_rights.spread(self.moment().now());
         let hosted = spread.iter().filter(|spread| configuration.hosts(peer, &spread.read.provider));
         let fits = |spread: &&Arc<Spread>| {
-            bytes += spread.grant.document.len() + 1024;
+            bytes += spread.grant.document.len() + spread.end.as_ref().map_or(0, |end| end.document.len()) + 1024;
             bytes <= MAX_AT_ONCE_BYTES
         };
         hosted.filter(|spread| wanted(spread)).take_while(fits).map(|spread| spread.to_wire()).collect()

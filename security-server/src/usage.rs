@@ -631,7 +631,7 @@ pub enum Access {
         number: u64,
         /// Why: it is recorded.
         #[arg(long)]
-        reason: String,
+        reason: Text,
         /// Which server.
         #[command(flatten)]
         server: ConfigurationFile,

@@ -185,6 +185,107 @@ async fn a_request_and_its_answer_arrive_though_either_server_was_down_and_both_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_providers_servers_the_one_that_took_a_request_is_asked_after_a_restart_too() {
+    let mut world = world().await;
+    world.second_server("moj", "moj2").await;
+    let moj = world.servers.remove("moj").unwrap();
+    let address = moj.peers;
+    moj.shutdown().await;
+    let request = ask(&world, asking()).await;
+    assert_eq!(show(&world, "portal", &request).await["at"], "VN/GOV/moj/ss2", "the other one was not there");
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    world.start("moj", listener, false).await;
+    world.restart("portal").await;
+    assert_eq!(show(&world, "portal", &request).await["at"], "VN/GOV/moj/ss2");
+    soon(world.servers["portal"].server.carry_requests()).await;
+    assert!(inbox(&world).await.is_empty(), "nobody is to decide it twice");
+    let path = format!("/v1/access/requests/{request}/approve");
+    assert_eq!(post(&world, "moj2", &path, json!({})).await.0, 201);
+    // What is decided is brought its countersignature there, after another restart.
+    world.restart("portal").await;
+    assert_eq!(show(&world, "portal", &request).await["standing"], "granted");
+    assert_eq!(show(&world, "moj2", &request).await["countersigned"], true);
+    world.restart("portal").await;
+    soon(world.servers["portal"].server.carry_requests()).await;
+    let shown = show(&world, "portal", &request).await;
+    assert_eq!((&shown["at"], &shown["hindered"]), (&json!("VN/GOV/moj/ss2"), &json!(null)));
+    assert!(inbox(&world).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_was_signed_before_its_key_was_replaced_is_taken_and_countersigned() {
+    let mut world = world().await;
+    let portal = world.members["portal"].signing.clone();
+    let request = signed(&request_of(&world), &portal);
+    // Another key took its place a moment ago; its certificate holds, and nobody revoked it.
+    let until = world.now().minus(Duration::from_secs(1)).as_millis();
+    world.publish(|members| members.get_mut("portal").unwrap().document.signing[0].until = Some(until), Vec::new());
+    assert_eq!(stands(&world, "portal", &request, None).await, Standing::Waiting(wire::AccessWaiting {}));
+    let id = RequestDigest(request.digest());
+    let grant = approve(&world, &id.to_string()).await;
+    assert_eq!(grant["request"], id.to_string());
+    let Standing::Decision(decision) = stands(&world, "portal", &request, None).await else { panic!("it is decided") };
+    let Decided::Granted(grant) = AccessDecision::parse(&decision.document).unwrap().decided else { panic!("granted") };
+    let (server, time) = (world.members["portal"].server.clone(), world.now());
+    let acceptance = AccessAcceptance { request: id, grant: grant.digest(), server, time };
+    let acceptance = SignedDocument::sign(purpose::ACCESS_ACCEPTANCE, acceptance.to_bytes(), &portal);
+    assert!(matches!(stands(&world, "portal", &request, Some(&acceptance)).await, Standing::Decision(_)));
+    assert_eq!(show(&world, "moj", &id.to_string()).await["countersigned"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_says_nothing_keeps_no_request_to_another_waiting() {
+    let mut world = world().await;
+    world.enroll("tax", "income").await;
+    let mut addresses = Vec::new();
+    for name in ["moj", "tax"] {
+        let gone = world.servers.remove(name).unwrap();
+        addresses.push(gone.peers);
+        gone.shutdown().await;
+    }
+    for provider in ["VN/GOV/moj/civil-registry", "VN/GOV/tax/income"] {
+        let mut asking = asking();
+        asking["provider"] = json!(provider);
+        ask(&world, asking).await;
+    }
+    // What is there now takes connections, and never says a word.
+    let mut silent = Vec::new();
+    for address in addresses {
+        silent.push(tokio::net::TcpListener::bind(address).await.unwrap());
+    }
+    let server = world.servers["portal"].server.clone();
+    let carried = tokio::spawn(async move { server.carry_requests().await });
+    let (first, second) = soon(async { tokio::join!(silent[0].accept(), silent[1].accept()) }).await;
+    let (first, second) = (first.unwrap().0, second.unwrap().0);
+    let is_open = |stream: &tokio::net::TcpStream| {
+        let mut read = [0; 4096];
+        loop {
+            match stream.try_read(&mut read) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            }
+        }
+    };
+    assert!(is_open(&first) && is_open(&second), "neither waited for the end of the other");
+    drop((first, second, silent));
+    soon(carried).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_a_grant_ends_is_said_on_one_line_and_not_at_length() {
+    let world = world().await;
+    let request = ask(&world, asking()).await;
+    approve(&world, &request).await;
+    for reason in [String::new(), "x".repeat(501), "over\nand over".to_owned()] {
+        let (status, refused) = post(&world, "moj", "/v1/grants/1/end", json!({ "reason": reason })).await;
+        assert_eq!((status, call(&world).await), (422, Ok(())), "{refused}");
+    }
+    let (status, _) = post(&world, "moj", "/v1/grants/1/end", json!({ "reason": "x".repeat(500) })).await;
+    assert_eq!((status, call(&world).await), (200, Err("GRANT_MISSING".into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shorter_grant_is_shown_as_another_and_not_countersigned() {
     let world = world().await;
     let request = ask(&world, asking()).await;

@@ -91,7 +91,7 @@ async fn a_grant_that_was_asked_for_is_overseen_with_its_acceptance_its_use_and_
     tells(&realm, &moj).await;
     assert_eq!(seen(&realm, 1).await.last_used, Day(first.0 + 1).to_string());
 
-    let ending = Ending { reason: "the law has changed".into() };
+    let ending = Ending { reason: "the law has changed".parse().unwrap() };
     let _: Changed = operator(&realm, &moj).post(&format!("/v1/grants/{number}/end"), &ending).await.unwrap();
     tells(&realm, &moj).await;
     let shown = seen(&realm, number).await;

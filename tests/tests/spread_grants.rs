@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is what is wanted")]
 
 use bytes::Bytes;
+use central_registry::register::{Applied, Hex};
 use proto::access::{Grant, GrantEnd, GrantNumber, SignedDocument};
 use proto::digest::Digest;
+use proto::global_configuration::document::SigningDocument;
 use proto::refusal::Code;
 use proto::signature::{SigningKey, purpose};
 use proto::transport::{GRANTS_PATH, decode_alone, encode_alone};
@@ -187,4 +189,59 @@ async fn only_the_members_own_servers_hear_of_grants_and_only_what_the_member_si
         put(&world, "moj2", &wire::GrantsAsked { have: Vec::new(), brings }).await;
         assert_eq!(world.servers["moj"].server.access_rights.list().len(), left);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_counts_though_its_key_is_revoked_since_and_a_grant_though_its_keys_certificate_ended() {
+    let mut world = world().await;
+    // Its server is a rogue's from here on.
+    world.servers.remove("moj2").unwrap().shutdown().await;
+    world.grant(&["Unary"]).await;
+    let told = put(&world, "moj2", &wire::GrantsAsked::default()).await;
+    let told = decode_alone::<wire::GrantsGiven>(told.body).unwrap().grants.remove(0);
+    let lasting = Grant {
+        methods: ["/echo.v1.Echo/Both".to_owned()].into(),
+        valid_until: world.now().plus(std::time::Duration::from_secs(1000 * 86_400)).as_millis(),
+        ..serde_json::from_slice(&told.grant.as_ref().unwrap().document).unwrap()
+    };
+    let (second, moj2) = (world.members["moj2"].server.clone(), world.members["moj2"].signing.clone());
+    let brings = |grant: SignedDocument| wire::SpreadGrant {
+        server: second.to_string(),
+        grant: Some(grant.to_wire()),
+        end: None,
+    };
+    let number = |world: &World| world.servers["moj"].server.access_rights.list().len();
+
+    // A key of years ago, of which the certificate ended.
+    let ((old, _), applied) = (SigningKey::generate(), &world.members["moj2"]);
+    let applied = Applied {
+        digest: Hex(Digest::ZERO),
+        member: applied.server.owner(),
+        server: second.clone(),
+        address: "127.0.0.1:1".parse().unwrap(),
+        subsystems: Vec::new(),
+        authentication_key: old.public().to_spki().into(),
+        signing_key: old.public().to_spki().into(),
+    };
+    let then = world.now().minus(std::time::Duration::from_secs(500 * 86_400));
+    let certificate = world.authority.signing(&applied, then).unwrap();
+    let listed = SigningDocument { server: second.clone(), certificate, until: None };
+    world.publish(|members| members.get_mut("moj").unwrap().document.signing.push(listed), Vec::new());
+    let lasts = SignedDocument::sign(purpose::GRANT, serde_json::to_vec(&lasting).unwrap(), &old);
+    let asked = wire::GrantsAsked { have: Vec::new(), brings: vec![brings(lasts)] };
+    put(&world, "moj2", &asked).await;
+    assert_eq!(number(&world), 2, "a grant lasts longer than a certificate");
+
+    // Ended there; then the key is revoked, before anybody here hears of the end.
+    let name = Digest::of(&[&told.grant.as_ref().unwrap().document]);
+    let end = GrantEnd { grant: name, server: second.clone(), time: world.now(), reason: "over".into() };
+    let end = SignedDocument::sign(purpose::GRANT_END, end.to_bytes(), &moj2);
+    world.publish(|_| {}, vec![moj2.public().id()]);
+    let again = Grant { methods: ["/echo.v1.Echo/Hang".to_owned()].into(), ..lasting };
+    let again = SignedDocument::sign(purpose::GRANT, serde_json::to_vec(&again).unwrap(), &moj2);
+    put(&world, "moj2", &wire::GrantsAsked { have: Vec::new(), brings: vec![brings(again)] }).await;
+    assert_eq!(number(&world), 2, "a revoked key grants nothing");
+    let ends = wire::SpreadGrant { end: Some(end.to_wire()), ..told };
+    put(&world, "moj2", &wire::GrantsAsked { have: Vec::new(), brings: vec![ends] }).await;
+    assert_eq!(number(&world), 1, "what it ended has ended");
 }

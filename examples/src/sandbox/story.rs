@@ -186,7 +186,7 @@ async fn asked_for(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Stri
     );
     let name = father.into_inner().full_name;
     tell(&format!("  granted as asked, countersigned by the portal's server; the call passes: {name}"));
-    let ending = Ending { reason: "the example is over".into() };
+    let ending = Ending { reason: "the example is over".parse()? };
     provider.post::<Changed>(&format!("/v1/grants/{}/end", granted.grant.number.0), &ending).await?;
     Ok(asked.request)
 }

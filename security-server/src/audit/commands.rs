@@ -238,6 +238,9 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
         Noted::AccessRejected { at, by, decision } => {
             (Some(*at), format!("rejected an access request: {}", decided(decision)), Some(by))
         }
+        Noted::AccessTaken { at, request, server } => {
+            (Some(*at), format!("heard that {server} took the access request {request}"), None)
+        }
         Noted::AccessAnswered { at, decision, acceptance } => {
             let accepted = if acceptance.is_some() { ", and countersigned it" } else { "" };
             (Some(*at), format!("heard of an access request: {}{accepted}", decided(decision)), None)

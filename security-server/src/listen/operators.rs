@@ -25,6 +25,7 @@ use proto::digest::Digest;
 use proto::global_configuration::Freshness;
 use proto::identifier::{ExchangeId, MemberId, MethodPath, ServerId, SubsystemId};
 use proto::refusal::{Code, Language};
+use proto::registration::Text;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -311,8 +312,8 @@ async fn grant(
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ending {
-    /// For the audit log.
-    pub reason: String,
+    /// For the audit log, and the member's other servers.
+    pub reason: Text,
 }
 
 async fn end(
@@ -328,7 +329,7 @@ async fn end(
         return Ok(Json(Foreseen::new(vec![format!("end {grant}, for running exchanges too")])).into_response());
     }
     let now = server.clock.now();
-    let ended = tokio::spawn(async move { server.access_rights.end_for(by, number, reason, now).await });
+    let ended = tokio::spawn(async move { server.access_rights.end_for(by, number, reason.to_string(), now).await });
     let grant = (*ended.await??).clone();
     Ok(Json(Changed { grant, note: None }).into_response())
 }

@@ -359,11 +359,11 @@ mutants! {
         spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
 
         "grants" "a grant that the member did not sign is taken from its server"
-        "grant.signed_by(purpose::GRANT, key_of(configuration, &member, &server, &grant, now)?).ok()?;" => "",
+        "grant.signed_by(purpose::GRANT, configuration.lasting_key(&member, &server, &grant.key)?).ok()?;" => "",
         spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
 
         "grants" "an end that the member did not sign ends a grant"
-        "end.signed_by(purpose::GRANT_END, key_of(configuration, &member, &said.server, &end, now)?).ok()?;" => "",
+        "end.signed_by(purpose::GRANT_END, configuration.listed_key(&member, &said.server, &end.key)?).ok()?;" => "",
         spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
 
         "grants" "the end of one grant ends another"

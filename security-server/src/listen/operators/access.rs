@@ -13,8 +13,8 @@ use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, Changed, Door, Operator, Problem};
-use crate::access_requests::Asking;
 use crate::access_rights::{NamedFields, Narrowed};
+use crate::access_requests::{Asking, LOOK_WAITS};
 
 /// For how long what a request asks is granted, and how much of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -49,10 +49,13 @@ async fn received(State(door): State<Door>, _: Operator) -> Result<Response, Pro
     Ok(Json(door.server.requests_received()).into_response())
 }
 
-/// Whoever looks wants to know what became of it: the providers are asked first.
+/// Whoever looks wants to know what became of it: the providers are asked first, and not waited for without end.
 async fn sent(State(door): State<Door>, _: Operator) -> Result<Response, Problem> {
     let server = Arc::clone(&door.server);
-    tokio::spawn(async move { server.carry_requests().await }).await?;
+    let carried = tokio::spawn(async move { server.carry_requests().await });
+    if let Ok(carried) = tokio::time::timeout(LOOK_WAITS, carried).await {
+        carried?;
+    }
     Ok(Json(door.server.requests_sent()).into_response())
 }
 
