@@ -91,7 +91,7 @@ pub enum Looked {
 pub struct Granted {
     pub(crate) service: Arc<Service>,
     pub(crate) path: MethodPath,
-    pub(crate) grant: GrantNumber,
+    pub(crate) grant: Arc<Grant>,
     /// Keeps others from making one.
     _made: (),
 }
@@ -99,7 +99,7 @@ pub struct Granted {
 impl Granted {
     /// The number of the grant.
     pub fn number(&self) -> GrantNumber {
-        self.grant
+        self.grant.number
     }
 }
 
@@ -263,9 +263,7 @@ impl AccessRights {
         let purpose = header.opening.as_ref().map_or("", |opening| &opening.purpose);
         let question = Question { consumer: &header.route.consumer, provider: &header.route.provider, path, purpose };
         match self.decide(services, &question, now, |grant| self.within_rate(grant)) {
-            Ok((grant, service)) => {
-                Looked::Granted(Granted { service, path: path.clone(), grant: grant.number, _made: () })
-            }
+            Ok((grant, service)) => Looked::Granted(Granted { service, path: path.clone(), grant, _made: () }),
             Err(code) => Looked::Refused(code),
         }
     }

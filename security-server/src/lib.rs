@@ -16,6 +16,7 @@ mod body;
 pub mod clock;
 
 pub mod config;
+pub mod disclosures;
 pub mod doctor;
 pub mod evidence;
 pub mod exchange;
@@ -47,6 +48,7 @@ pub mod services;
 pub mod shown;
 pub mod spread_grants;
 pub mod stamping;
+pub mod subjects;
 pub mod tls;
 pub mod traffic;
 pub mod usage;
@@ -93,6 +95,7 @@ use crate::relay::Peers;
 use crate::renewal::Renewal;
 use crate::services::Services;
 use crate::stamping::{Stamping, ToleratedOutage};
+use crate::subjects::Subjects;
 use crate::tls::{Own, PeerTls};
 use crate::verify::VerifiedHeads;
 use crate::witness::Witness;
@@ -137,6 +140,8 @@ pub struct SecurityServer {
     pub renewal: Option<Renewal>,
     /// What was fetched of the catalogue.
     content: listings::Content,
+    /// Whom requests are about.
+    pub subjects: Subjects,
     /// What translates JSON at the clients' doors.
     translation: Translation,
     /// Who asks at the clients' doors how it is.
@@ -181,6 +186,8 @@ pub struct Settings {
     pub log_options: journal::Options,
     /// The index's directory: a view that may be deleted while the server is stopped.
     pub index: PathBuf,
+    /// Where the secret stands under which people are found in the log.
+    pub subjects: PathBuf,
     /// The audit log's files.
     pub audit: Arc<dyn journal::Disk>,
     /// How the audit log is opened.
@@ -226,6 +233,9 @@ pub enum StartError {
     /// The audit log ended while the start was noted in it.
     #[error("the start cannot be noted in the audit log: {0}")]
     NotNoted(#[from] journal::Ended),
+    /// The secret under which people are found.
+    #[error(transparent)]
+    Subjects(#[from] subjects::NoSubjects),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -259,7 +269,9 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let keys = settings.keys;
     let disks = vec![Arc::clone(&settings.log), Arc::clone(&settings.audit)];
     let lookout = Lookout::new(disks, settings.disk_marks, settings.log_options.segment_bytes, &settings.clock);
-    let described = described(settings.described, &settings.identity, &keys);
+    let subjects = Subjects::open(&settings.subjects, keys.iter().map(|(member, _)| member.clone()).collect())?;
+    let mut described = described(settings.described, &settings.identity, &keys);
+    described.insert("subjects.secret".to_owned(), subjects.name());
     let (access_rights, past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
     let audit = Arc::clone(access_rights.audit());
     let (log, options) = (settings.log, settings.log_options);
@@ -292,6 +304,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         store: settings.store,
         renewal: settings.renewal,
         content: listings::Content::default(),
+        subjects,
         translation: Translation::within(settings.json),
         health: Places::default(),
         own: settings.identity,
@@ -308,6 +321,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         stopping: CancellationToken::new(),
     });
 
+    server.services.answered_by(&server);
     // Before anybody is let in: a log that nobody has stamped for too long, a disk that is full, a clock that is behind.
     server.look_at_the_stamps()?;
     let looking = Arc::clone(&server);
@@ -339,6 +353,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
     tides.spawn(access_requests::watch(Arc::clone(&server), last.clone()));
     tides.spawn(spread_grants::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(subjects::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();

@@ -13,10 +13,11 @@ use proto::identifier::SubsystemId;
 use proto::refusal::{Code, Language};
 use proto::registration::Malformed;
 use proto::time::Time;
-use security_server::access_requests::{Asking, Shown, ShownRequests};
+use security_server::access_requests::{Asking as AskingForAccess, Shown, ShownRequests};
 use security_server::access_rights::Proposal;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
+use security_server::disclosures::{Asking, Disclosures};
 use security_server::lanes::Lanes;
 use security_server::listen::operators::access::{Approving, Rejecting};
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
@@ -56,6 +57,18 @@ async fn run(what: What) -> Result<Exit, Ended> {
         What::Exchange { id, server, reading } => {
             let records: Records<shown::Line> = ask(&server, &format!("/v1/exchanges/{id}")).await?;
             show(reading.json, &records, || shown::records(&records, Paint::out()));
+            Ok(Exit::Ok)
+        }
+        What::Disclosures { subject, since, until, before, limit, language, server, reading } => {
+            let asking = Asking {
+                subject: if subject == "-" { subject_from_stdin()? } else { subject },
+                since: since.map(|time| time.to_string()),
+                until: until.map(|time| time.to_string()),
+                before: before.map(|before| before.to_string()),
+                limit: Some(limit),
+            };
+            let told: Disclosures = operator(&server)?.post("/v1/disclosures", &asking).await.map_err(failed)?;
+            show(reading.json, &told, || shown::disclosures(&told, language.into(), Paint::out()));
             Ok(Exit::Ok)
         }
         What::Status { check, server, reading } => {
@@ -137,6 +150,14 @@ async fn run(what: What) -> Result<Exit, Ended> {
     }
 }
 
+/// One line, without its end.
+fn subject_from_stdin() -> Result<String, Ended> {
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    read.map_err(|error| Ended::new(Exit::Usage, format!("standard input: {error}; give the identifier there")))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 async fn serve(server: ConfigurationFile, log_format: LogFormat) -> Result<Exit, Ended> {
     command_line::diagnostics(log_format, "info");
     let wrong = |error: &dyn std::fmt::Display| Ended::new(Exit::Usage, error);
@@ -193,7 +214,7 @@ async fn access(access: Access) -> Result<Exit, Ended> {
         }
         Access::Request { what, provider, consumer, purpose, legal_basis, until, server, changing } => {
             let until = until.map(Time::as_millis);
-            let asking = Asking { what, provider, consumer, purpose, legal_basis, until };
+            let asking = AskingForAccess { what, provider, consumer, purpose, legal_basis, until };
             change(&server, changing, "/v1/access/requests", &asking, shown::request).await
         }
         Access::Show { request, server, reading } => {

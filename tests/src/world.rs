@@ -310,6 +310,7 @@ impl World {
             log: Arc::clone(&member.log),
             log_options: Options { first, ..self.log_options.clone() },
             index: directory.join("index"),
+            subjects: directory.join("subjects"),
             audit: Arc::new(Roomy::at(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
             disk_marks: DiskMarks::default(),

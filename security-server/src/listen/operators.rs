@@ -33,6 +33,7 @@ use crate::SecurityServer;
 use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
 use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
+use crate::disclosures::{Asking, NotAsked};
 use crate::evidence::{Line, NoEvidence};
 use crate::keys::ring::Use;
 use crate::lookout::Room;
@@ -66,6 +67,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/exchanges", get(search))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .route("/v1/disclosures", post(disclosures))
         .merge(access::routes())
         .merge(keys::routes())
         .merge(services::routes())
@@ -462,6 +464,8 @@ impl Searching {
         }
         Ok(Search {
             exchange: parsed("id", self.id.as_ref())?,
+            subject: None,
+            provider: None,
             since: parsed("since", self.since.as_ref())?,
             until: parsed("until", self.until.as_ref())?,
             before: parsed("before", self.before.as_ref())?,
@@ -484,6 +488,21 @@ async fn search(
     let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     door.note_read(by, "search", searching.asked()).await?;
     Ok(Json(found).into_response())
+}
+
+/// Who received what about a person. The identifier comes in the body, and stays nowhere: the audit log has the keyed hash.
+async fn disclosures(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Json(asking): Json<Asking>,
+) -> Result<Response, Problem> {
+    let wrong = |error: NotAsked| Problem::new(StatusCode::BAD_REQUEST, error.to_string());
+    let asked = door.server.asked_about(&asking).map_err(wrong)?;
+    let (server, question) = (Arc::clone(&door.server), asked.clone());
+    let told = tokio::task::spawn_blocking(move || server.disclosures(&question)).await?;
+    let told = told.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    door.note_read(by, "disclosures", asked.subject().to_string()).await?;
+    Ok(Json(told).into_response())
 }
 
 /// What the log holds of an exchange.
