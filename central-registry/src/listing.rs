@@ -135,7 +135,6 @@ fn describe(recognised: Recognised) -> Result<DescribedEntries, Refused> {
     let Recognised { entries, descriptors } = recognised;
     let digest = Digest::of(&[&descriptors]);
     let described = Described::read(&descriptors)?;
-    described.routable(entries.iter().map(|entry| entry.entry().service.as_str()))?;
     for entry in entries.iter().map(VerifiedEntry::entry) {
         let said = described.said_of(entry.service.as_str())?;
         let (description, methods, elements) = (&entry.description, &entry.methods, &entry.elements);
@@ -145,6 +144,7 @@ fn describe(recognised: Recognised) -> Result<DescribedEntries, Refused> {
             return Err(Refused::NotAsDescribed { service: entry.service.clone() });
         }
     }
+    described.routable(entries.iter().map(|entry| entry.entry().service.as_str()))?;
     Ok(DescribedEntries { entries, descriptors, described })
 }
 

@@ -1268,6 +1268,9 @@ impl Register {
                     let remedy = did_you_mean(purpose.as_str(), known, look);
                     return Err(Refused::NoPurpose { purpose: purpose.clone(), remedy });
                 }
+                if self.purposes().len() == 1 {
+                    return Err(Refused::LastPurpose(purpose.clone()));
+                }
             }
             Event::Timestamping { approved } => {
                 let instance = self.instance.clone().ok_or(Refused::OutOfPlace)?;

@@ -724,7 +724,8 @@ fn status(refused: &Refused) -> Status {
         | Refused::RevokedAlready(_)
         | Refused::SoAlready(_)
         | Refused::SealsNothingThere { .. }
-        | Refused::KeyWaits { .. } => Code::FailedPrecondition,
+        | Refused::KeyWaits { .. }
+        | Refused::LastPurpose(_) => Code::FailedPrecondition,
         Refused::Limit { .. } | Refused::KeysEnough { .. } => Code::ResourceExhausted,
         Refused::NotRecorded(_) => Code::DataLoss,
         Refused::Certificate { .. }

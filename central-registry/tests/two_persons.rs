@@ -89,6 +89,11 @@ async fn the_list_of_purposes_is_published_as_two_persons_order_it() {
     binh.submit(&confirms(&gone)).await.unwrap();
     assert_eq!(purposes(&office).await, ["birth-registration"]);
     assert!(!published().await.contains("Taxes"));
+    // Without any, everything would be a purpose: the last one stays.
+    let last = Order::RemovePurpose("birth-registration".parse().unwrap(), text("no law"));
+    let (code, why) = refusal(office.admin.submit(&last).await);
+    assert!(code == Code::FailedPrecondition && why.contains("birth-registration is the only purpose"), "{why}");
+    assert_eq!(purposes(&office).await, ["birth-registration"]);
     holds(&office.path());
 }
 

@@ -752,7 +752,7 @@ def check_places(messages, timestamps):
 
 # ---- 7.20 and 7.21 an archive of evidence
 
-SCRIPT = "79225cc04d53a74b0fdb94d5c04229cf53039765a7d99e20f6c012780b47fc96"  # SHA-256 of verify.sh
+SCRIPT = "c0418d47dddf1456053325bea8193b11d6f653c9d455b3952c5f43aec32d7ecc"  # SHA-256 of verify.sh
 NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
 
 

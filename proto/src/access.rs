@@ -244,8 +244,9 @@ impl AccessRequest {
         Self { time: other.time, ..self.clone() } == *other
     }
 
-    /// In what a grant differs from what was asked. Nothing: it is what the consumer signed.
-    pub fn differs(&self, grant: &Grant, id: RequestDigest) -> Vec<&'static str> {
+    /// In what a grant that was decided at `decided` differs from what was asked. Nothing: it is what the consumer signed, from
+    /// then on.
+    pub fn differs(&self, grant: &Grant, id: RequestDigest, decided: Time) -> Vec<&'static str> {
         let purposes: BTreeSet<String> = [self.purpose.to_string()].into();
         let checks = [
             ("the request", grant.request == Some(id)),
@@ -254,6 +255,7 @@ impl AccessRequest {
             ("the methods", grant.methods == self.methods),
             ("the purpose", grant.purposes == purposes),
             ("the legal basis", grant.legal_basis == self.legal_basis.as_str()),
+            ("the beginning", grant.valid_from <= decided.as_millis()),
             ("the end", grant.valid_until == self.until.as_millis()),
             ("the rate", grant.per_second.is_none()),
         ];
@@ -581,7 +583,7 @@ mod tests {
         let request = request();
         let id = RequestDigest(Digest::of(&[b"it"]));
         let grant = granted(&request, id);
-        assert!(request.differs(&grant, id).is_empty());
+        assert!(request.differs(&grant, id, request.time).is_empty());
         let others = [
             Grant { request: None, ..grant.clone() },
             Grant { consumer: "VN/GOV/portal/other".parse().unwrap(), ..grant.clone() },
@@ -589,11 +591,12 @@ mod tests {
             Grant { methods: ["/civil.v1.Births/Get".to_owned()].into(), ..grant.clone() },
             Grant { purposes: ["tax".to_owned()].into(), ..grant.clone() },
             Grant { legal_basis: String::new(), ..grant.clone() },
+            Grant { valid_from: grant.valid_from + 1, ..grant.clone() },
             Grant { valid_until: grant.valid_until - 1, ..grant.clone() },
             Grant { per_second: Some(1), ..grant.clone() },
         ];
         for other in others {
-            assert_eq!(request.differs(&other, id).len(), 1, "{other:?}");
+            assert_eq!(request.differs(&other, id, request.time).len(), 1, "{other:?}");
         }
     }
 

@@ -233,11 +233,25 @@ fn the_shells_verifier_sees_each_change_of_what_it_checks() {
     }
     let keys: Vec<&String> = good.keys().filter(|name| name.starts_with("keys/")).collect();
     swap("certificates", keys[0], keys[1]);
-    for surplus in ["README.txt", "messages/00002/header.bin", "timestamps/00002/token.der"] {
+    let nobodys = format!("keys/{}.pem", "0".repeat(64));
+    for surplus in
+        ["README.txt", "messages/00000/note.txt", "messages/00002/header.bin", "timestamps/00002/token.der", &nobodys]
+    {
         let mut files = good.clone();
         files.insert(surplus.into(), Bytes::from_static(b"trust me"));
-        tampered.push((format!("{surplus} more"), files.clone()));
+        if surplus != nobodys {
+            tampered.push((format!("{surplus} more, and listed"), listed(files.clone())));
+        }
+        tampered.push((format!("{surplus} more"), files));
     }
+    // The last line of the authorities is one, whether it has its end or not.
+    let mut files = good.clone();
+    let mut authorities = good["timestamping.pem"].to_vec();
+    let at = authorities.len() / 2;
+    authorities[at] = if authorities[at] == b'A' { b'B' } else { b'A' };
+    authorities.pop_if(|last| *last == b'\n');
+    files.insert("timestamping.pem".into(), authorities.into());
+    tampered.push(("timestamping.pem without its last line's end, listed".into(), listed(files)));
     let mut evidence = good.clone();
     evidence.insert(EVIDENCE.into(), vector("unary.json").into());
     tampered.push(("another evidence.json, listed".into(), listed(evidence)));

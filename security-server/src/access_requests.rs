@@ -10,7 +10,7 @@ use std::time::Duration;
 use command_line::did_you_mean;
 use proto::access::{
     AccessAcceptance, AccessDecision, AccessRequest, Decided, Grant, MAX_OPEN, MAX_OPEN_OF_MEMBER, NotTaken,
-    RequestDigest, SignedDocument,
+    REQUEST_WAITS, RequestDigest, SignedDocument,
 };
 use proto::catalogue::ServiceName;
 use proto::global_configuration::Configuration;
@@ -81,6 +81,11 @@ impl Received {
 
     fn waits(&self, now: Time) -> bool {
         self.decision.is_none() && !self.request.lapsed(now)
+    }
+
+    /// Whether it counts among those that a member may have here: from when it came, not from the time that it says.
+    fn takes_room(&self, now: Time) -> bool {
+        self.decision.is_none() && self.at.plus(REQUEST_WAITS) > now
     }
 
     fn grant(&self) -> Option<(&SignedDocument, Grant)> {
@@ -168,13 +173,15 @@ impl View {
     /// What lapsed is gone from memory: by its own time it can never be taken again. A grant that is in force stays, with
     /// what was asked.
     pub(crate) fn forget(&mut self, now: Time) {
-        self.received.retain(|_, it| !it.request.lapsed(now) || (it.grant().is_some() && it.request.until > now));
+        self.received.retain(|_, it| {
+            !it.request.lapsed(now) || it.takes_room(now) || (it.grant().is_some() && it.request.until > now)
+        });
         self.sent.retain(|_, it| !it.request.lapsed(now) || (it.decision.is_some() && it.request.until > now));
     }
 
     /// Whether one more request of this member may wait.
     pub(crate) fn has_room(&self, member: &MemberId, now: Time) -> Result<(), NotTaken> {
-        let waiting = || self.received.values().filter(|received| received.waits(now));
+        let waiting = || self.received.values().filter(|received| received.takes_room(now));
         let of_member = waiting().filter(|received| received.request.consumer.member() == *member).count();
         let room = of_member < MAX_OPEN_OF_MEMBER && waiting().count() < MAX_OPEN;
         if room { Ok(()) } else { Err(NotTaken::TooMany) }
@@ -330,7 +337,13 @@ fn shown(id: RequestDigest, request: &AccessRequest, decision: Option<&AccessDec
         received_at: None,
         decided_at: decision.map(|decision| decision.time.to_string()),
         reason,
-        differs: grant.iter().flat_map(|grant| request.differs(grant, id)).map(str::to_owned).collect(),
+        differs: decision
+            .zip(grant.as_ref())
+            .map(|(decision, grant)| request.differs(grant, id, decision.time))
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect(),
         grant,
         countersigned: false,
         at: None,
@@ -552,9 +565,12 @@ impl SecurityServer {
                 Ok(Carried::Settled)
             }
             Some(wire::access_answered::Standing::NotTaken(code)) => {
-                let why = NotTaken::of(&code)
-                    .map_or_else(|| "for a reason that is not known here".to_owned(), |it| it.to_string());
-                Err(format!("{server} does not take it: {code}: {why}"))
+                // Its own words, and not the other server's: an operator's terminal shows them.
+                let why = NotTaken::of(&code).map_or_else(
+                    || "for a reason that is not known here".to_owned(),
+                    |it| format!("{}: {it}", it.as_str()),
+                );
+                Err(format!("{server} does not take it: {why}"))
             }
             Some(wire::access_answered::Standing::Decision(decision)) => {
                 let decision = self.believed(id, &provider, decision).map_err(|why| format!("{server}: {why}"))?;

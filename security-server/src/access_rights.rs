@@ -597,10 +597,11 @@ impl AccessRights {
             return Ok(());
         };
         let member = request.consumer.member();
-        let acceptance = match AccessDecision::parse(&decision.document)?.decided {
+        let AccessDecision { decided, time, .. } = AccessDecision::parse(&decision.document)?;
+        let acceptance = match decided {
             Decided::Granted(signed) => {
                 let grant: Grant = serde_json::from_slice(&signed.document)?;
-                let same = request.differs(&grant, id).is_empty();
+                let same = request.differs(&grant, id, time).is_empty();
                 let key = self.key_of(&member)?;
                 same.then(|| {
                     let server = self.server.clone();

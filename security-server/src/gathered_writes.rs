@@ -42,6 +42,9 @@ impl<S: AsyncWrite + Unpin> GatheredWrites<S> {
     }
 
     fn poll_write_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         while self.written < self.gathered.len() {
             let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.gathered[self.written..]))?;
             if wrote == 0 {
@@ -86,7 +89,7 @@ mod room {
     pub fn give_back(mut room: Vec<u8>) {
         room.clear();
         KEPT.with_borrow_mut(|kept| {
-            if room.capacity() > 0 && kept.len() < MOST_KEPT {
+            if kept.len() < MOST_KEPT {
                 kept.push(room);
             }
         });

@@ -350,7 +350,8 @@ async fn a_flood_of_requests_ends_at_the_members_limit_and_a_decision_makes_room
     let portal = world.members["portal"].signing.clone();
     let numbered = |world: &World, number: usize| {
         let law = format!("law {number}").parse().unwrap();
-        signed(&AccessRequest { legal_basis: law, ..request_of(world) }, &portal)
+        let time = if number.is_multiple_of(2) { world.now() } else { world.now().minus(89 * DAY) };
+        signed(&AccessRequest { legal_basis: law, time, ..request_of(world) }, &portal)
     };
     for number in 0..MAX_OPEN_OF_MEMBER {
         let taken = stands(&world, "portal", &numbered(&world, number), None).await;
@@ -362,6 +363,10 @@ async fn a_flood_of_requests_ends_at_the_members_limit_and_a_decision_makes_room
     assert_eq!(stands(&world, "portal", &one_more, None).await, not_taken(NotTaken::TooMany));
     let first = numbered(&world, 0);
     assert_eq!(stands(&world, "portal", &first, None).await, Standing::Waiting(wire::AccessWaiting {}), "it is here");
+    // What it says of its time makes none: written as 89 days old, it waits here for its 90 days from when it came.
+    world.set_time(world.now().plus(2 * DAY));
+    world.publish(|_| {}, vec![]);
+    assert_eq!(stands(&world, "portal", &one_more, None).await, not_taken(NotTaken::TooMany));
     // A decision makes room.
     let request = RequestDigest(first.digest()).to_string();
     let (status, _) =

@@ -286,8 +286,8 @@ async fn two_auditors_find_the_same_in_the_evidence_of_a_python_clients_calls() 
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_auditors_read_the_same_time_in_evidence_that_was_stamped_and_refuse_another() {
+/// The evidence of a call whose head an authority has stamped.
+async fn stamped() -> (World, Value) {
     let mut world = World::new().await;
     let tsa = Tsa::serve(&world, "tsa").await;
     world.approve(vec![tsa.approved()]);
@@ -297,6 +297,12 @@ async fn two_auditors_read_the_same_time_in_evidence_that_was_stamped_and_refuse
     world.quiet().await;
     assert_eq!(world.servers["portal"].server.stamp_the_heads().await.unwrap(), 1);
     let file = whole_evidence(&world, "portal", exchange).await;
+    (world, file)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_auditors_read_the_same_time_in_evidence_that_was_stamped_and_refuse_another() {
+    let (world, file) = stamped().await;
     let report = evidence::verify(&serde_json::to_vec(&file).unwrap(), world.anchor()).unwrap();
     assert!(report.holds(), "{report}");
     let (found, refused) = audited(&file, world.anchor()).await;
@@ -334,15 +340,8 @@ async fn two_auditors_read_the_same_time_in_evidence_that_was_stamped_and_refuse
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_auditors_and_a_shell_verify_an_archive_and_refuse_every_other_zip() {
-    let mut world = World::new().await;
-    let tsa = Tsa::serve(&world, "tsa").await;
-    world.approve(vec![tsa.approved()]);
-    let seen = called(&world, "unary", world.fields()).await;
-    let exchange = field(&seen["metadata"], "causeway-exchange");
-    whole_evidence(&world, "portal", exchange).await;
-    world.quiet().await;
-    world.servers["portal"].server.stamp_the_heads().await.unwrap();
-    let file = serde_json::to_vec_pretty(&whole_evidence(&world, "portal", exchange).await).unwrap();
+    let (world, file) = stamped().await;
+    let file = serde_json::to_vec_pretty(&file).unwrap();
     let good = archive::pack(&file, world.anchor()).unwrap();
     assert!(evidence::verify(&good, world.anchor()).unwrap().holds());
     let (found, refused) = audited_bytes(&good, world.anchor()).await;

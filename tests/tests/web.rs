@@ -218,6 +218,8 @@ async fn a_service_says_nothing_to_what_reads_http_between_it_and_a_grpc_web_cli
             ("access-control-allow-origin", "*"),
             ("content-encoding", "gzip"),
             ("location", "https://evil.example"),
+            ("clear-site-data", "\"*\""),
+            ("x-accel-redirect", "/internal"),
             ("x-kept", "1"),
         ] {
             headers.insert(name, value.parse().unwrap());
@@ -234,7 +236,14 @@ async fn a_service_says_nothing_to_what_reads_http_between_it_and_a_grpc_web_cli
     let answer =
         soon(ask(door, in_form(world.post("Unary").uri("/echo.v1.Echo/Unary"), BINARY), raw::message(&said("")))).await;
     assert_eq!((answer.field("x-kept"), read(answer.body.clone()).0), (Some("1"), vec![said("a")]));
-    for name in ["set-cookie", "access-control-allow-origin", "content-encoding", "location"] {
+    for name in [
+        "set-cookie",
+        "access-control-allow-origin",
+        "content-encoding",
+        "location",
+        "clear-site-data",
+        "x-accel-redirect",
+    ] {
         assert_eq!(answer.field(name), None, "{name}");
     }
 }

@@ -114,6 +114,9 @@ pub enum Refused {
         /// One that is near, or where to look.
         remedy: String,
     },
+    /// Without a list any text is a purpose.
+    #[error("{0} is the only purpose on the list, and without a list any text is a purpose; set another one first")]
+    LastPurpose(PurposeCode),
     /// The purpose lacks a text.
     #[error("{0}")]
     PurposeUntold(String),

@@ -116,10 +116,16 @@ pub fn write_part(
     max_bytes: usize,
 ) -> Result<Vec<u8>, Unwritable> {
     let message = DynamicMessage::decode(kind.clone(), message).map_err(|error| Unwritable(error.to_string()))?;
-    let whole = written_as(&message, max_bytes, &SerializeOptions::new().skip_default_fields(false))?;
-    let whole: Value = serde_json::from_slice(&whole).map_err(|error| Unwritable(error.to_string()))?;
-    let field = kind.get_field_by_name(field).map(|field| field.json_name().to_owned()).unwrap_or_default();
-    Ok(whole[field].to_string().into_bytes())
+    let field = kind.get_field_by_name(field).ok_or_else(|| Unwritable(format!("{field:?} is no field of it")))?;
+    // Of what is not set the default is told, and of what is in it nothing that is not.
+    let is_set = message.has_field(&field);
+    let mut part = DynamicMessage::new(kind.clone());
+    if is_set {
+        part.set_field(&field, message.get_field(&field).into_owned());
+    }
+    let part = written_as(&part, max_bytes, &SerializeOptions::new().skip_default_fields(is_set))?;
+    let part: Value = serde_json::from_slice(&part).map_err(|error| Unwritable(error.to_string()))?;
+    Ok(part[field.json_name()].to_string().into_bytes())
 }
 
 /// A message whose type was found already as JSON.

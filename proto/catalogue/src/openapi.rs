@@ -182,7 +182,11 @@ fn routed(method: &MethodDescriptor, number: usize, route: &Route, about: &About
     if let Some(body) = body {
         let in_path = |name: &str| route.variables().any(|field| field.split('.').next() == Some(name));
         for field in input.fields() {
+            if schemas.in_queries == MAX_IN_QUERIES {
+                break;
+            }
             if body.as_ref() != Some(&field) && is_plain(&field.kind()) && !field.is_map() && !in_path(field.name()) {
+                schemas.in_queries += 1;
                 let schema = schemas.of_field(&field);
                 more.push(json!({ "name": field.json_name(), "in": "query", "schema": schema }));
             }
@@ -210,7 +214,13 @@ struct Schemas {
     named: Map<String, Value>,
     waiting: Vec<MessageDescriptor>,
     comments: BTreeMap<String, Comments>,
+    /// Fields that queries were told to have.
+    in_queries: usize,
 }
+
+/// Most fields that all queries of a document are told to have; what a route takes beyond them is not told. A message of many
+/// fields that is the request of many routes makes no document that fills the memory.
+const MAX_IN_QUERIES: usize = 16 * 1024;
 
 impl Schemas {
     fn comment(&mut self, file: &prost_reflect::FileDescriptor, path: &[i32]) -> String {

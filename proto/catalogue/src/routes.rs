@@ -9,6 +9,8 @@ use serde_json::Map;
 
 /// Most routes of one method.
 pub const MAX_ROUTES: usize = 16;
+/// Most routes of services that are published together: each is held against each other.
+pub const MAX_ROUTES_AT_ONCE: usize = 4096;
 /// Most segments of a route.
 pub const MAX_SEGMENTS: usize = 32;
 /// Longest template, in bytes.
@@ -17,6 +19,7 @@ pub const MAX_TEMPLATE_BYTES: usize = 512;
 pub const MAX_NAME_DEPTH: usize = 16;
 /// The extension of google.protobuf.MethodOptions.
 const HTTP: &str = "google.api.http";
+const HTTP_NUMBER: u32 = 72_295_728;
 /// Where paths of the door's own begin.
 const OF_THE_DOOR: &str = "openapi";
 
@@ -73,6 +76,9 @@ pub enum Unroutable {
         /// What is wrong with it.
         why: String,
     },
+    /// More routes than are held against each other.
+    #[error("services that are published together have at most {MAX_ROUTES_AT_ONCE} routes; publish them apart")]
+    TooMany,
     /// Routes of which both match one path.
     #[error("{path} would be {one} and {other}, {verb} both; change one of their google.api.http options")]
     Ambiguous {
@@ -119,7 +125,8 @@ fn read(method: &MethodDescriptor) -> (Vec<Route>, Vec<Unroutable>) {
     let (mut routes, mut wrong) = (Vec::new(), Vec::new());
     let Some(extension) = method.parent_pool().get_extension_by_name(HTTP) else { return (routes, wrong) };
     let options = method.options();
-    if extension.containing_message() != options.descriptor() || !options.has_extension(&extension) {
+    let is_it = extension.number() == HTTP_NUMBER && extension.containing_message() == options.descriptor();
+    if !is_it || !options.has_extension(&extension) {
         return (routes, wrong);
     }
     let rule = options.get_extension(&extension);
@@ -160,6 +167,9 @@ pub fn judged<'a>(services: impl Iterator<Item = &'a ServiceDescriptor>) -> Resu
             return Err(wrong);
         }
         all.extend(routes.into_iter().map(|route| (method.full_name().to_owned(), route)));
+        if all.len() > MAX_ROUTES_AT_ONCE {
+            return Err(Unroutable::TooMany);
+        }
     }
     for (at, (one, route)) in all.iter().enumerate() {
         for (other, another) in &all[at + 1..] {

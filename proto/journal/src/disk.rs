@@ -143,7 +143,7 @@ struct AppendedFile {
     file: fs::File,
     /// What was appended.
     length: u64,
-    /// What was appended after the last whole block, and since the last sync.
+    /// What was appended after the last whole block, and, on the straight way, since the last sync.
     tail: straight::Blocks,
     way: Way,
     /// Where the zeros end.
@@ -206,13 +206,11 @@ impl AppendedFile {
 
     /// The file system takes no such write after all: it wrote nothing, and what it was for goes through the cache.
     fn leave_straight(&mut self) -> io::Result<()> {
-        straight::is_over(&self.file)?;
+        straight::set(&self.file, false)?;
         (self.way, self.ahead) = (Way::CachedAhead, 0);
         self.file.seek(SeekFrom::Start(self.tail.from()))?;
         self.file.write_all(self.tail.bytes())?;
-        self.file.sync_data()?;
-        self.tail.synced();
-        Ok(())
+        self.file.sync_data()
     }
 
     fn failed(&mut self, error: &io::Error) -> io::Error {
@@ -224,10 +222,14 @@ impl AppendedFile {
 
 impl File for AppendedFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.tail.add(bytes);
-        if self.way == Way::Straight {
-            self.length += bytes.len() as u64;
-            return Ok(());
+        match self.way {
+            Way::Straight => {
+                self.tail.add(bytes);
+                self.length += bytes.len() as u64;
+                return Ok(());
+            }
+            Way::Cached => self.tail.pass(bytes),
+            Way::CachedAhead => {}
         }
         self.append_cached(bytes).map_err(|error| self.failed(&error))
     }
@@ -244,10 +246,9 @@ impl File for AppendedFile {
         }
         // fdatasync: the data and the length, not the times.
         self.file.sync_data().map_err(|error| self.failed(&error))?;
-        self.tail.synced();
         if self.way == Way::Cached {
             self.ahead = self.length;
-            self.way = if straight::is_possible(&self.file) { Way::Straight } else { Way::CachedAhead };
+            self.way = if straight::set(&self.file, true).is_ok() { Way::Straight } else { Way::CachedAhead };
         }
         Ok(())
     }
@@ -306,6 +307,17 @@ mod straight {
             self.length += bytes.len();
         }
 
+        /// The same of bytes that came to the file another way: what is in whole blocks is done with.
+        pub fn pass(&mut self, bytes: &[u8]) {
+            let all = self.length + bytes.len();
+            if all < BLOCK {
+                return self.add(bytes);
+            }
+            let rest = all % BLOCK;
+            (self.length, self.from) = (0, self.from + (all - rest) as u64);
+            self.add(&bytes[bytes.len() - rest..]);
+        }
+
         /// Their blocks, the last filled up with zeros, and so many zeros after it.
         pub fn padded(&mut self, zeros: u64) -> &[u8] {
             let padded = self.length.next_multiple_of(BLOCK) + zeros as usize;
@@ -332,28 +344,18 @@ mod straight {
         }
     }
 
-    /// Has the file written past the cache from now on, if its file system can.
+    /// Has the file written past the cache from now on, or through it again. An error where its file system has no such way.
     #[cfg(target_os = "linux")]
-    pub fn is_possible(file: &File) -> bool {
+    pub fn set(file: &File, straight: bool) -> io::Result<()> {
         use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-        fcntl_getfl(file).and_then(|flags| fcntl_setfl(file, flags | OFlags::DIRECT)).is_ok()
+        let mut flags = fcntl_getfl(file)?;
+        flags.set(OFlags::DIRECT, straight);
+        Ok(fcntl_setfl(file, flags)?)
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub fn is_possible(_: &File) -> bool {
-        false
-    }
-
-    /// Has it written through the cache again.
-    #[cfg(target_os = "linux")]
-    pub fn is_over(file: &File) -> io::Result<()> {
-        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-        Ok(fcntl_setfl(file, fcntl_getfl(file)?.difference(OFlags::DIRECT))?)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub fn is_over(_: &File) -> io::Result<()> {
-        Ok(())
+    pub fn set(_: &File, _: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Returns when the bytes are on the disk.
@@ -415,6 +417,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for refuses_from in [1, 2, 3, 7, 10, LENGTHS.len()] {
             appended_in(&Directory(directory.path().to_owned()), &LENGTHS, refuses_from);
+        }
+    }
+
+    #[test]
+    fn what_went_through_the_cache_is_kept_no_longer_than_its_last_block() {
+        for lengths in [&[0, 1, 4095, 1][..], &[4096, 4096], &[100_000, 3, 4093, 4096], &[5_000_000]] {
+            let (mut tail, mut all) = (straight::Blocks::new(), Vec::new());
+            for length in lengths {
+                let bytes: Vec<u8> = (0..*length).map(|n| (n % 251) as u8).collect();
+                tail.pass(&bytes);
+                all.extend(bytes);
+                let from = all.len() / 4096 * 4096;
+                assert_eq!((tail.from(), tail.bytes()), (from as u64, &all[from..]), "{length} of {lengths:?}");
+            }
         }
     }
 

@@ -92,11 +92,12 @@ fn tell(released: Told) {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
-    use crate::{Directory, Journal, Options, Owner, Pending, Tree, TreeIndex};
     use bytes::Bytes;
     use proto::record::{Kind, Record};
     use proto::signature::SigningKey;
+
+    use super::*;
+    use crate::{Directory, Journal, Options, Owner, Pending, Tree, TreeIndex};
 
     fn journal() -> (tempfile::TempDir, Journal) {
         let directory = tempfile::tempdir().unwrap();

@@ -23,12 +23,13 @@ if [ $# -gt 0 ]; then
     [ -r "$authority" ] || cannot "$authority cannot be read"
     case $authority in /*) ;; *) authority=$PWD/$authority ;; esac
 fi
-cd "$(dirname "$0")" || cannot "its directory cannot be entered"
+CDPATH= cd -- "$(dirname -- "$0")" || cannot "its directory cannot be entered"
 case $(openssl version 2>/dev/null) in
     "OpenSSL 3."* | "OpenSSL 4."*) ;;
     *) cannot "openssl 3 is wanted, and was not found" ;;
 esac
 [ -f manifest.txt ] && [ -f evidence.json ] || cannot "unpack the whole archive, and call the verify.sh in it"
+! grep -q '\\' evidence.json || cannot "evidence.json has escapes, which a shell does not read"
 tmp=${TMPDIR:-/tmp}/causeway-verify.$$
 mkdir "$tmp" || cannot "$tmp cannot be made"
 trap 'rm -rf "$tmp"' 0
@@ -54,12 +55,12 @@ unhex() {
 
 # A number as a varint of protobuf; a number in four bytes.
 varint() {
-    n=$1 octal=
-    while [ "$n" -gt 127 ]; do
-        byte=$((n % 128 + 128)) n=$((n / 128))
+    left=$1 octal=
+    while [ "$left" -gt 127 ]; do
+        byte=$((left % 128 + 128)) left=$((left / 128))
         octal="$octal\\0$((byte / 64))$((byte / 8 % 8))$((byte % 8))"
     done
-    printf '%b' "$octal\\0$((n / 64))$((n / 8 % 8))$((n % 8))"
+    printf '%b' "$octal\\0$((left / 64))$((left / 8 % 8))$((left % 8))"
 }
 four() { unhex "$(printf '%08x' "$1")"; }
 
@@ -102,7 +103,7 @@ climb() {
 # Reads path.txt or place.txt: key or timestamp and kind, record and records, commit, and the hashes of both paths.
 read_path() {
     key= timestamp= kind= record= records= commit= record_path= commit_path= of=record
-    while read -r word value more; do
+    while read -r word value more || [ -n "$word" ]; do
         case $word in
             key) key=$value ;;
             timestamp) timestamp=$value ;;
@@ -126,6 +127,18 @@ read_head() {
     is_hash "$tree" && is_number "$size" || return 1
     printf 'causeway.v1/%s\n%s\n%s\n' "$tree" "$size" "$root" | cmp -s - "$1"
 }
+
+# Record and commit that were read last, with their paths, as five fields from number $1 on.
+path_fields() {
+    number_field "$1" "$record"
+    number_field $(($1 + 1)) "$records"
+    hash_fields $(($1 + 2)) "$record_path"
+    number_field $(($1 + 3)) "$commit"
+    hash_fields $(($1 + 4)) "$commit_path"
+}
+
+# Whether the nonce in $1 has its length, and the commit that was read last no more records than one may hold.
+fits() { [ $(($(wc -c <"$1"))) -eq 16 ] && [ "$records" -le 65536 ]; }
 
 # Whether the record in $tmp/record is under the root of the head that was read last, by the path that was read last.
 is_under() {
@@ -183,6 +196,9 @@ read_header() {
 find . ! -type d ! -type f >"$tmp/others"
 [ ! -s "$tmp/others" ] || refuse 7.20 "$(head -n 1 "$tmp/others")" "neither a file nor a directory"
 find . -type f ! -path ./manifest.txt | sed 's/^\.\///' | sort >"$tmp/there"
+# A name with a line's end in it is two lines, and one file.
+[ $(($(find . -type f ! -path ./manifest.txt -exec printf 'x\n' \; | wc -l))) -eq $(($(wc -l <"$tmp/there"))) ] ||
+    refuse 7.20 names "one is no plain name of a file"
 ! grep -qv '^[A-Za-z0-9_][A-Za-z0-9._/-]*$' "$tmp/there" || refuse 7.20 names "one is no plain name of a file"
 sed 's/^[0-9a-f]*  //' manifest.txt >"$tmp/listed"
 cmp -s "$tmp/there" "$tmp/listed" || refuse 7.21 manifest.txt "it does not list just the files that are here"
@@ -210,6 +226,9 @@ directories=$(find messages -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)
 for part in header seal genesis payload place; do
     [ "$(files $part.bin)" -eq "$(counted $part)" ] || refuse 7.21 "$part.bin" "there are not as many as evidence.json has"
 done
+number='[0-9][0-9][0-9][0-9][0-9]'
+! grep -qvE "^(evidence\.json|verify\.sh|timestamping\.pem|configuration/.+|keys/[0-9a-f]{64}\.pem|messages/$number/((header|seal|genesis|payload|place|nonce|place-nonce)\.bin|(path|head|place)\.txt|signature\.der)|timestamps/$number/(stamp\.bin|head\.txt|token\.der))\$" "$tmp/there" ||
+    refuse 7.21 names "evidence.json makes no such file"
 say "holds  7.21  every file is the one that the manifest lists"
 
 # ---- 7.19: timestamps, before the messages that stand under them
@@ -223,12 +242,23 @@ seconds() {
     echo $((days * 86400 + $(ten "$1" 9-10) * 3600 + $(ten "$1" 11-12) * 60 + $(ten "$1" 13-14)))
 }
 
+# YYYYMMDDhhmmss of "Jan 15 08:00:30 2027 GMT", as openssl writes it.
+compact() {
+    # shellcheck disable=SC2086 # its words
+    set -- ${1%% GMT}
+    [ $# -eq 4 ] || return 1
+    names=JanFebMarAprMayJunJulAugSepOctNovDec before=${names%%"$1"*}
+    [ "$before" != "$names" ] || return 1
+    printf '%s%02d%02d%s' "$4" $((${#before} / 3 + 1)) "$2" "$(printf %s "${3%%.*}" | tr -d :)"
+}
+
 # The authorities are those of the instance's document in the configuration.
 if [ -f timestamping.pem ]; then
-    while read -r line; do
+    while read -r line || [ -n "$line" ]; do
         case $line in
-            *BEGIN*) : >"$tmp/base64" ;;
+            *BEGIN*) printf '"' >"$tmp/base64" ;;
             *END*)
+                printf '"' >>"$tmp/base64"
                 find configuration -name '*.instance.json' -exec grep -qF -f "$tmp/base64" {} \; -print >"$tmp/said"
                 [ -s "$tmp/said" ] || refuse 8.3 timestamping.pem "the instance's document has not these certificates"
                 ;;
@@ -244,10 +274,9 @@ while [ -d "timestamps/$(printf %05d $stamps)" ]; do
         refuse 7.18 "$at" "stamp.bin is not head and token"
     in_evidence "$at/stamp.bin" || refuse 7.21 "$at/stamp.bin" "evidence.json has not these bytes"
     read_head "$at/head.txt" || refuse 7.18 "$at/head.txt" "it is no head"
-    moment=$(openssl asn1parse -inform DER -in "$at/token.der" -strparse "$(
-        openssl asn1parse -inform DER -in "$at/token.der" 2>/dev/null | grep -A 2 ':id-smime-ct-TSTInfo' |
-            sed -n 's/^ *\([0-9]*\):.*OCTET STRING.*/\1/p' | head -n 1
-    )" 2>/dev/null | sed -n 's/.*GENERALIZEDTIME *:\([0-9]\{14\}\).*Z$/\1/p' | head -n 1)
+    # Out of what the authority signed, as openssl reads it there: elsewhere in a token anybody may write a time.
+    moment=$(compact "$(openssl ts -reply -token_in -in "$at/token.der" -token_out -text 2>/dev/null |
+        sed -n 's/^Time stamp: //p' | sed 1q)") || moment=
     [ ${#moment} -eq 14 ] || refuse 16.3.1 "$at/token.der" "it is no timestamp token"
     openssl ts -verify -in "$at/token.der" -token_in -data "$at/head.txt" -CAfile timestamping.pem \
         -partial_chain -attime "$(seconds "$moment")" >"$tmp/said" 2>&1 ||
@@ -300,16 +329,12 @@ while [ $n -lt $count ]; do
     unhex "$key" >"$tmp/key"
     {
         bytes_field 1 "$at/nonce.bin"
-        number_field 2 "$record"
-        number_field 3 "$records"
-        hash_fields 4 "$record_path"
-        number_field 5 "$commit"
-        hash_fields 6 "$commit_path"
+        path_fields 2
         bytes_field 7 "$at/head.txt"
         bytes_field 8 "$tmp/key"
         bytes_field 9 "$at/signature.der"
     } | cmp -s - "$at/seal.bin" || refuse 7.21 "$at/seal.bin" "it is not made of the files beside it"
-    [ $(($(wc -c <"$at/nonce.bin"))) -eq 16 ] && [ "$records" -le 65536 ] ||
+    fits "$at/nonce.bin" ||
         refuse 5.4.3 "$at" "the nonce has not its length, or a commit holds fewer records"
     { printf '\002'; cat "$at/nonce.bin" "$at/header.bin"; } >"$tmp/record"
     is_under || refuse 5.4.5 "$at" "its paths do not lead to the root of its head"
@@ -318,10 +343,10 @@ while [ $n -lt $count ]; do
         openssl pkey -pubin -in "$tmp/public" -outform DER -out "$tmp/spki" 2>/dev/null &&
         [ "$(hash_of "$tmp/spki")" = "$key" ] ||
         refuse 5.4.6 "$certificate" "it is not the certificate of the key that the seal names"
-    openssl verify -partial_chain -attime $((time / 1000)) -CAfile "$certificate" "$certificate" >"$tmp/said" 2>&1 ||
+    openssl verify -partial_chain -no-CApath -no-CAstore -attime $((time / 1000)) -CAfile "$certificate" "$certificate" >"$tmp/said" 2>&1 ||
         refuse 5.4.6 "$certificate" "it was not valid at the message's time"
     if [ -n "$authority" ]; then
-        openssl verify -attime $((time / 1000)) -CAfile "$authority" "$certificate" >"$tmp/said" 2>&1 ||
+        openssl verify -no-CApath -no-CAstore -attime $((time / 1000)) -CAfile "$authority" "$certificate" >"$tmp/said" 2>&1 ||
             refuse 10 "$certificate" "the authority that you gave did not issue it"
     fi
     openssl x509 -in "$certificate" -outform DER 2>/dev/null | openssl base64 -A >"$tmp/base64"
@@ -330,6 +355,7 @@ while [ $n -lt $count ]; do
     openssl dgst -sha256 -verify "$tmp/public" -signature "$at/signature.der" "$at/head.txt" >"$tmp/said" 2>&1 ||
         refuse 5.4.7 "$at/signature.der" "the signature over the head does not hold"
     say "$tree $size $root" >>"$tmp/heads"
+    say "$certificate" >>"$tmp/certificates"
     say "holds  5.4   $at: $way $position of attempt $attempt, sealed under size $size of the tree $tree"
 
     # 7.18: its place under a stamped head.
@@ -353,13 +379,9 @@ while [ $n -lt $count ]; do
             number_field 1 "$timestamp"
             number_field 2 $received
             bytes_field 3 "$at/place-nonce.bin"
-            number_field 4 "$record"
-            number_field 5 "$records"
-            hash_fields 6 "$record_path"
-            number_field 7 "$commit"
-            hash_fields 8 "$commit_path"
+            path_fields 4
         } | cmp -s - "$at/place.bin" || refuse 7.21 "$at/place.bin" "it is not made of the files beside it"
-        [ $(($(wc -c <"$at/place-nonce.bin"))) -eq 16 ] && [ "$records" -le 65536 ] ||
+        fits "$at/place-nonce.bin" ||
             refuse 7.18 "$at/place.txt" "the nonce has not its length, or a commit holds fewer records"
         read_head "timestamps/$(printf %05d "$timestamp")/head.txt"
         is_under || refuse 7.18 "$at/place.txt" "its paths do not lead to the root of the stamped head"
@@ -375,7 +397,7 @@ sort -u "$tmp/heads" | cut -d ' ' -f 1,2 | uniq -d >"$tmp/said"
 say
 say "All that a shell and openssl can check of these $count messages of the exchange $first holds."
 say "  proven      each header is in a log whose head the key of its certificate signed:"
-for certificate in keys/*.pem; do
+sort -u "$tmp/certificates" | while read -r certificate; do
     say "                $certificate, $(openssl x509 -in "$certificate" -noout -subject)"
 done
 if [ $stamps -gt 0 ]; then

@@ -15,36 +15,44 @@ use proto::refusal::Code;
 use tokio_util::sync::CancellationToken;
 
 use super::json::{arrived, too_large};
-use super::{Line, call, is_a_call, language, refused};
+use super::{Line, call, credential, is_a_call, language, refused};
 use crate::body::{Outgoing, Sender, outgoing};
 use crate::forward::OwnSource;
 use crate::refusal::Refusal;
-use crate::{SecurityServer, fields};
+use crate::{SecurityServer, authenticate, fields};
 
 /// What stands before the trailers in place of a message's flag.
 const TRAILERS: u8 = 0x80;
 /// Fields of HTTP/1.1 and of this form, which say nothing of the call.
 const OF_HTTP: [HeaderName; 5] =
     [ACCEPT, header::ACCEPT_ENCODING, header::COOKIE, header::EXPECT, HeaderName::from_static("x-grpc-web")];
-/// Fields to which HTTP gives a meaning: a service that says one of them would speak to what reads HTTP, and not to its caller.
-const MEAN_MORE: [HeaderName; 16] = [
-    header::AGE,
-    header::ALT_SVC,
-    CONTENT_ENCODING,
-    header::CONTENT_LOCATION,
-    header::CONTENT_RANGE,
-    header::ETAG,
-    header::EXPIRES,
-    header::LAST_MODIFIED,
-    header::LINK,
-    header::LOCATION,
-    header::REFRESH,
-    header::SET_COOKIE,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::TRAILER,
-    header::VARY,
-    header::WWW_AUTHENTICATE,
+/// Fields to which HTTP, or what stands in front of a server, gives a meaning: a service that says one of them would speak to what
+/// reads HTTP, and not to its caller.
+const MEAN_MORE: [&str; 21] = [
+    "age",
+    "allow",
+    "alt-svc",
+    "cdn-cache-control",
+    "clear-site-data",
+    "etag",
+    "expires",
+    "last-modified",
+    "link",
+    "location",
+    "pragma",
+    "refresh",
+    "retry-after",
+    "server-timing",
+    "set-cookie",
+    "strict-transport-security",
+    "surrogate-control",
+    "trailer",
+    "vary",
+    "www-authenticate",
+    "x-sendfile",
 ];
+/// How the names of more of them begin.
+const MEAN_MORE_BY_FAMILY: [&str; 6] = ["access-control-", "content-", "cross-origin-", "proxy-", "sec-", "x-accel-"];
 
 /// How bodies are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +115,7 @@ pub(super) async fn answer(
             Form::Binary => {
                 Ok(call(server, line, Request::from_parts(as_grpc(head), body), OwnSource::of_client).await)
             }
-            Form::Text => match decoded(server, body).await {
+            Form::Text => match of_text(server, line, &head, body).await {
                 Ok(body) => {
                     Ok(call(server, line, Request::from_parts(as_grpc(head), body), OwnSource::translated).await)
                 }
@@ -131,6 +139,12 @@ fn as_grpc(mut head: Parts) -> Parts {
     OF_HTTP.iter().for_each(|name| _ = head.headers.remove(name));
     head.headers.insert(CONTENT_TYPE, fields::GRPC);
     head
+}
+
+/// Of a stranger no body is read whole: only in the binary form may it ask what is nobody's.
+async fn of_text(server: &SecurityServer, line: &Line, head: &Parts, body: Incoming) -> Result<Outgoing, Refusal> {
+    authenticate::known(&server.clients, &credential(&line.showed, &head.headers)?)?;
+    decoded(server, body).await
 }
 
 /// The one message of a call out of base64. What is wrong with it is told before there is an exchange.
@@ -165,7 +179,10 @@ fn unpadded(text: &[u8]) -> Result<Vec<u8>, Refusal> {
 /// The answer as gRPC-Web says it. One of trailers only stays one: what it says stands in its head.
 fn told(response: Response<Outgoing>, form: Form) -> Response<Outgoing> {
     let (mut head, answer) = response.into_parts();
-    let reads_http = |name: &HeaderName| MEAN_MORE.contains(name) || name.as_str().starts_with("access-control-");
+    let reads_http = |name: &HeaderName| {
+        let name = name.as_str();
+        MEAN_MORE.contains(&name) || MEAN_MORE_BY_FAMILY.iter().any(|family| name.starts_with(family))
+    };
     let meant: Vec<_> = head.headers.keys().filter(|name| reads_http(name)).cloned().collect();
     meant.iter().for_each(|name| _ = head.headers.remove(name));
     head.headers.insert(CONTENT_TYPE, form.content_type());
