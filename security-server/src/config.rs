@@ -765,6 +765,10 @@ listen = "127.0.0.1:5580"
                 "http://HOST:PORT",
             ),
             (
+                "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"built-in\"\n",
+                "causeway.disclosures.v1.Disclosures itself",
+            ),
+            (
                 "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"https://a:1\"\n",
                 "certificate_key_sha256",
             ),

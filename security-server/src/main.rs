@@ -21,7 +21,7 @@ use security_server::disclosures::{Asking, Disclosures};
 use security_server::lanes::Lanes;
 use security_server::listen::operators::access::{Approving, Rejecting};
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
-use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
+use security_server::listen::operators::{self, About, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::listings::elements::{ElementLines, ElementShown, Reuse};
 use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
 use security_server::message_log::exchanges::FoundExchanges;
@@ -61,7 +61,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
         }
         What::Disclosures { subject, since, until, before, limit, language, server, reading } => {
             let asking = Asking {
-                subject: if subject == "-" { subject_from_stdin()? } else { subject },
+                subject: identifier(subject)?,
                 since: since.map(|time| time.to_string()),
                 until: until.map(|time| time.to_string()),
                 before: before.map(|before| before.to_string()),
@@ -76,7 +76,19 @@ async fn run(what: What) -> Result<Exit, Ended> {
             show(reading.json, &status, || shown::status(&status, Paint::out()));
             Ok(if check && !status.health.ready { Exit::CheckFailed } else { Exit::Ok })
         }
-        What::Evidence(Evidence::Find { id, since, until, before, peer, method, result, limit, server, reading }) => {
+        What::Evidence(Evidence::Find {
+            id,
+            subject,
+            since,
+            until,
+            before,
+            peer,
+            method,
+            result,
+            limit,
+            server,
+            reading,
+        }) => {
             let asked = [
                 ("id", id.map(|id| id.to_string())),
                 ("since", since.map(|time| time.to_string())),
@@ -89,7 +101,14 @@ async fn run(what: What) -> Result<Exit, Ended> {
             ];
             let asked = asked.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_ref()?))));
             let query = format!("/v1/exchanges?{}", asked.collect::<Vec<_>>().join("&"));
-            let found: FoundExchanges = ask(&server, &query).await?;
+            let found: FoundExchanges = match subject {
+                None => ask(&server, &query).await?,
+                // An identifier is in no address.
+                Some(subject) => {
+                    let about = About { subject: identifier(subject)? };
+                    operator(&server)?.post(&query, &about).await.map_err(failed)?
+                }
+            };
             show(reading.json, &found, || shown::exchanges(&found, Paint::out()));
             Ok(Exit::Ok)
         }
@@ -150,8 +169,11 @@ async fn run(what: What) -> Result<Exit, Ended> {
     }
 }
 
-/// One line, without its end.
-fn subject_from_stdin() -> Result<String, Ended> {
+/// As it was given, or where that is `-` the first line of standard input.
+fn identifier(given: String) -> Result<String, Ended> {
+    if given != "-" {
+        return Ok(given);
+    }
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);
     read.map_err(|error| Ended::new(Exit::Usage, format!("standard input: {error}; give the identifier there")))?;

@@ -1000,6 +1000,9 @@ pub enum Evidence {
         /// With this id, from `causeway-exchange` in any answer.
         #[arg(long)]
         id: Option<ExchangeId>,
+        /// About this person, whose identifier is written just as requests write it; - reads it from standard input.
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+        subject: Option<String>,
         /// Opened at this time or later, as 2026-03-01T00:00:00Z.
         #[arg(long)]
         since: Option<Time>,

@@ -14,6 +14,7 @@ use proto::purposes::PurposeDocument;
 use proto::refusal::{Code, Language};
 use proto::registration::{Invitation, Order};
 use security_server::disclosures::{Asking, Disclosures};
+use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::Operator;
 use security_server::shown;
 use serde_json::json;
@@ -261,6 +262,14 @@ async fn who_asked_about_a_person_is_found_for_that_person_and_nobody_else() {
     drop(stdin);
     let output = soon(command.wait_with_output()).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), vietnamese);
+
+    // Whoever looks for evidence finds the same exchanges.
+    let find = ["evidence", "find", "--json", "--subject", LAN, "--method", both, "--config"];
+    let found = tokio::process::Command::new(program("security-server")).args(find).arg(&config).output();
+    let found: FoundExchanges = serde_json::from_slice(&soon(found).await.unwrap().stdout).unwrap();
+    let of_both: Vec<_> =
+        lan.disclosures.iter().filter(|each| each.method == both).map(|each| &each.exchange).collect();
+    assert_eq!(found.exchanges.iter().map(|each| &each.exchange).collect::<Vec<_>>(), of_both);
 
     // Page by page there is the same, and nothing twice.
     let (mut before, mut paged) = (None, Vec::new());

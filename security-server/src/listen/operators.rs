@@ -64,7 +64,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/grants/{number}/end", post(end))
         .route("/v1/access/why", get(why))
         .route("/v1/clock/accept", post(accept_clock))
-        .route("/v1/exchanges", get(search))
+        .route("/v1/exchanges", get(search).post(search_about))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
         .route("/v1/disclosures", post(disclosures))
@@ -482,12 +482,27 @@ async fn search(
     Operator(by): Operator,
     Query(searching): Query<Searching>,
 ) -> Result<Response, Problem> {
-    let search = searching.read()?;
-    let log = door.server.message_log.clone();
-    let found = tokio::task::spawn_blocking(move || log.search(&search)).await?;
-    let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    door.note_read(by, "search", searching.asked()).await?;
-    Ok(Json(found).into_response())
+    door.search(by, searching.asked(), searching.read()?).await
+}
+
+/// Whom exchanges are to be about.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The identifier, as requests name it. It is not written down anywhere.
+    pub subject: String,
+}
+
+/// The same of the exchanges about a person: the identifier comes in the body.
+async fn search_about(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Query(searching): Query<Searching>,
+    Json(About { subject }): Json<About>,
+) -> Result<Response, Problem> {
+    let subject = door.server.subjects.of(&subject);
+    let asked = format!("subject {subject}, {}", searching.asked());
+    door.search(by, asked, Search { subject: Some(subject), ..searching.read()? }).await
 }
 
 /// Who received what about a person. The identifier comes in the body, and stays nowhere: the audit log has the keyed hash.
@@ -685,6 +700,14 @@ impl Door {
         }
         let remedy = did_you_mean(subsystem.as_str(), known, "check the name, or wait until it has joined");
         Some(format!("nobody is registered as {subsystem}; {remedy}"))
+    }
+
+    async fn search(&self, by: Actor, asked: String, search: Search) -> Result<Response, Problem> {
+        let log = self.server.message_log.clone();
+        let found = tokio::task::spawn_blocking(move || log.search(&search)).await?;
+        let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        self.note_read(by, "search", asked).await?;
+        Ok(Json(found).into_response())
     }
 
     /// Notes what an operator reads, before it is given out: what cannot be noted is not shown.
