@@ -1,4 +1,5 @@
-//! Compiles the agencies' own protos. They are ordinary gRPC services: of ours they have the options that say what a field means.
+//! Compiles the agencies' own protos. They are ordinary gRPC services: of ours they have the options that say what a field means,
+//! and the portal asks security servers who received what about a person.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
@@ -6,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "civil/v1/civil.proto",
         "insurance/v1/insurance.proto",
         "portal/v1/portal.proto",
+        "causeway/disclosures/v1/disclosures.proto",
     ];
     println!("cargo:rerun-if-changed=protos");
     tonic_prost_build::configure().compile_fds(protox::compile(files, ["protos", "../proto"])?)?;

@@ -6,6 +6,7 @@
 
 pub mod civil_registry;
 pub mod field;
+pub mod my_data;
 pub mod population_register;
 pub mod portal;
 pub mod social_insurance;

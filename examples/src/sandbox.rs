@@ -26,6 +26,7 @@ use security_server::access_rights::Proposal;
 use security_server::announce::compiled;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
+use security_server::disclosures::over_the_bus;
 use security_server::join::{CONFIGURATION_FILE, join};
 use security_server::listen::operators::Changed;
 use security_server::listings::{Announcement, Published};
@@ -44,8 +45,12 @@ const PROTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/protos");
 const PASSPHRASE: &str = "passphrase";
 /// The purpose of every call of the story.
 pub const PURPOSE: &str = "birth-registration";
+/// The purpose for which people are told of their own data.
+pub const OWN_DATA: &str = "own-data";
+const DISCLOSURES: &str = over_the_bus::LIST;
 /// For what data may be asked in the country, in English and in Vietnamese.
-const PURPOSES: [(&str, &str, &str); 4] = [
+const PURPOSES: [(&str, &str, &str); 5] = [
+    (OWN_DATA, "To show people who received their data", "Để người dân biết ai đã nhận dữ liệu của mình"),
     (PURPOSE, "To register a birth and give what follows from it", "Đăng ký khai sinh và các thủ tục liên thông"),
     ("social-insurance", "To decide who is insured", "Xác định đối tượng tham gia bảo hiểm"),
     ("marriage", "To register a marriage", "Đăng ký kết hôn"),
@@ -103,11 +108,19 @@ pub const PORTAL: Agency = Agency {
 pub const AGENCIES: [Agency; 4] = [POPULATION, CIVIL, INSURANCE, PORTAL];
 
 /// Who may call what of whom: the grants of the story.
-const GRANTS: [(Agency, Agency, &[&str]); 4] = [
-    (PORTAL, CIVIL, &["/civil.v1.Births/Register"]),
-    (PORTAL, INSURANCE, &["/insurance.v1.HealthCards/IssueChildCard", "/insurance.v1.HealthCards/CheckEligibility"]),
-    (CIVIL, POPULATION, &["/population.v1.People/Get", "/population.v1.People/IssueNumber"]),
-    (INSURANCE, POPULATION, &["/population.v1.People/Get"]),
+const GRANTS: [(Agency, Agency, &[&str], &str); 7] = [
+    (PORTAL, CIVIL, &["/civil.v1.Births/Register"], PURPOSE),
+    (
+        PORTAL,
+        INSURANCE,
+        &["/insurance.v1.HealthCards/IssueChildCard", "/insurance.v1.HealthCards/CheckEligibility"],
+        PURPOSE,
+    ),
+    (CIVIL, POPULATION, &["/population.v1.People/Get", "/population.v1.People/IssueNumber"], PURPOSE),
+    (INSURANCE, POPULATION, &["/population.v1.People/Get"], PURPOSE),
+    (PORTAL, POPULATION, &[DISCLOSURES], OWN_DATA),
+    (PORTAL, CIVIL, &[DISCLOSURES], OWN_DATA),
+    (PORTAL, INSURANCE, &[DISCLOSURES], OWN_DATA),
 ];
 
 impl Agency {
@@ -243,18 +256,24 @@ impl Country {
     }
 
     async fn grant_access(&self) -> Result<()> {
-        for (consumer, provider, methods) in GRANTS {
+        for (consumer, provider, methods, purpose) in GRANTS {
             let server = self.server(provider);
             let known = server.started.server.access_rights.list();
-            if known.iter().any(|grant| grant.consumer == consumer.subsystem()) {
+            let same = |method: &&str| {
+                known.iter().any(|grant| grant.consumer == consumer.subsystem() && grant.methods.contains(*method))
+            };
+            if methods.iter().all(same) {
                 continue;
             }
             let proposal = Proposal {
                 consumer: consumer.subsystem(),
                 provider: provider.subsystem(),
                 methods: methods.iter().map(|method| (*method).to_owned()).collect(),
-                purposes: [PURPOSE.to_owned()].into(),
-                legal_basis: "the example country's law on civil status".into(),
+                purposes: [purpose.to_owned()].into(),
+                legal_basis: match purpose {
+                    OWN_DATA => "the example country's law on personal data".into(),
+                    _ => "the example country's law on civil status".into(),
+                },
                 valid_from: None,
                 valid_days: 365,
                 per_second: None,
@@ -400,6 +419,12 @@ fn complete(
             agency.subsystem()
         );
     }
+    // Who received what about a person, its security server answers itself.
+    text += &format!(
+        "\n[[service]]\nsubsystem = \"{}\"\nname = \"{}\"\naddress = \"built-in\"\n",
+        agency.subsystem(),
+        over_the_bus::SERVICE
+    );
     fs::write(file, text)?;
     fs::write(file.with_file_name("service.address"), service.to_string())?;
     Ok(())
@@ -426,7 +451,13 @@ async fn start_agencies(directory: &Path, servers: &[Server]) -> Result<Vec<Runn
                 let peers = social_insurance::Peers { population: peer(POPULATION)? };
                 social_insurance::start(listener, peers, Calendar::of_the_machine()).await?
             }
-            _ => portal::start(listener, portal::Peers { civil: peer(CIVIL)?, insurance: peer(INSURANCE)? }).await?,
+            _ => {
+                let asked = [POPULATION, CIVIL, INSURANCE]
+                    .map(|to| Ok((to.title.to_owned(), line(door(agency), to, OWN_DATA)?)));
+                let disclosures = asked.into_iter().collect::<Result<_>>()?;
+                let peers = portal::Peers { civil: peer(CIVIL)?, insurance: peer(INSURANCE)?, disclosures };
+                portal::start(listener, peers).await?
+            }
         });
     }
     Ok(running)

@@ -6,10 +6,12 @@
 
 use std::path::Path;
 
-use examples::agencies::synthetic_people::MOTHER;
-use examples::sandbox::{AGENCIES, Country, INSURANCE, POPULATION, PORTAL, PURPOSE, story};
+use examples::agencies::synthetic_people::{MOTHER, OTHER_MOTHER};
+use examples::sandbox::{AGENCIES, Agency, Country, INSURANCE, POPULATION, PORTAL, PURPOSE, story};
 use examples::wire::population::GetRequest;
 use examples::wire::population::people_client::PeopleClient;
+use examples::wire::portal::one_stop_client::OneStopClient;
+use examples::wire::portal::{MyData, MyDataRequest};
 use security_server::operate::Operator;
 use serde_json::Value;
 use tokio::process::Command;
@@ -30,7 +32,7 @@ async fn one_command_runs_a_whole_country_and_kept_it_goes_on_where_it_was() {
 
     // The same country, started again in this process.
     let mut said = Vec::new();
-    let country = Country::start(&kept, &mut |line| said.push(line.to_owned())).await.unwrap();
+    let mut country = Country::start(&kept, &mut |line| said.push(line.to_owned())).await.unwrap();
     assert_eq!(country.registry.fingerprint().to_string(), told["registry"]["fingerprint"]);
     assert_eq!(country.registry.address().to_string(), told["registry"]["address"]);
     for (server, told) in country.servers.iter().zip(told["servers"].as_array().unwrap()) {
@@ -52,7 +54,10 @@ async fn one_command_runs_a_whole_country_and_kept_it_goes_on_where_it_was() {
     assert!(proto::evidence::verify(&before, &anchor).unwrap().holds());
     // What was granted is granted once, and what was not is still refused.
     let grants = country.server(POPULATION).started.server.access_rights.list().len();
-    assert_eq!(grants, 2, "the civil registry's and social insurance's");
+    assert_eq!(
+        grants, 3,
+        "the civil registry's, social insurance's, and the portal's to tell people of their own data"
+    );
     let mut people = PeopleClient::new(country.line(PORTAL, POPULATION, PURPOSE).unwrap().line());
     people.get(GetRequest { personal_number: MOTHER.into() }).await.unwrap_err();
 
@@ -60,6 +65,7 @@ async fn one_command_runs_a_whole_country_and_kept_it_goes_on_where_it_was() {
     let first = story::birth_once(&country, &mut |_| {}).await.unwrap();
     let second = story::birth_once(&country, &mut |_| {}).await.unwrap();
     assert_ne!(first.personal_number, second.personal_number);
+    who_looked_is_shown_from_all_agencies_and_one_that_is_down_is_named(&mut country).await;
     country.stop().await;
 }
 
@@ -72,6 +78,47 @@ async fn a_directory_that_holds_something_else_is_left_alone() {
     assert!(!output.status.success());
     assert!(said.contains("not empty") && said.contains("--dir"), "{said}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+async fn who_looked_is_shown_from_all_agencies_and_one_that_is_down_is_named(country: &mut Country) {
+    let mut portal = OneStopClient::connect(country.agency(PORTAL).uri()).await.unwrap();
+    let asked = |number: &str| MyDataRequest { personal_number: number.into(), language: "vi".into() };
+    let told = portal.who_looked_at_my_data(asked(MOTHER)).await.unwrap().into_inner();
+    assert_eq!(
+        (told.title.as_str(), told.coverage.as_str()),
+        ("Ai đã xem dữ liệu của tôi", "3 trên 3 cơ quan đã trả lời")
+    );
+    let of = |told: &MyData, agency: Agency| {
+        told.agencies.iter().find(|told| told.agency == agency.title).map(|told| told.looks.clone()).unwrap()
+    };
+    // The civil registry asked who the mother is, once for each of three births.
+    let looks = of(&told, POPULATION);
+    let by_civil: Vec<_> =
+        looks.iter().filter(|look| look.who == "Ministry of Justice (VN/GOV/moj/civil-registry)").collect();
+    assert_eq!(by_civil.len(), 3, "{looks:?}");
+    let look = by_civil[0];
+    assert_eq!(
+        (look.purpose.as_str(), look.result.as_str()),
+        ("Đăng ký khai sinh và các thủ tục liên thông", "đã trả lời")
+    );
+    assert_eq!(look.legal_basis, "the example country's law on civil status");
+    assert!(look.elements.iter().any(|element| element == "person.number"), "{look:?}");
+    // That she looked herself is there too: in the story, and not this very look.
+    let own: Vec<_> = looks.iter().filter(|look| look.purpose.starts_with("Để người dân biết")).collect();
+    assert_eq!(own.len(), 1, "{looks:?}");
+    let again = portal.who_looked_at_my_data(asked(MOTHER)).await.unwrap().into_inner();
+    assert_eq!(of(&again, POPULATION).len(), looks.len() + 1);
+    let of_nobody = portal.who_looked_at_my_data(asked(OTHER_MOTHER)).await.unwrap().into_inner();
+    assert!(of_nobody.agencies.iter().all(|told| told.looks.is_empty()), "{of_nobody:?}");
+    let nobody = portal.who_looked_at_my_data(asked("")).await.unwrap_err();
+    assert!(nobody.message().contains("nobody is logged in"), "{nobody}");
+
+    let place = country.servers.iter().position(|server| server.agency == INSURANCE).unwrap();
+    country.servers.remove(place).started.shutdown().await;
+    let told = portal.who_looked_at_my_data(asked(MOTHER)).await.unwrap().into_inner();
+    assert_eq!(told.not_answered, [INSURANCE.title]);
+    assert_eq!(told.coverage, format!("2 trên 3 cơ quan đã trả lời; hiện chưa trả lời: {}", INSURANCE.title));
+    assert_eq!(told.agencies.len(), 2);
 }
 
 async fn sandbox(arguments: &[&str]) -> Vec<u8> {

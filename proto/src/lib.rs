@@ -42,4 +42,8 @@ pub mod wire {
     pub mod registry {
         include!(concat!(env!("OUT_DIR"), "/causeway.registry.v1.rs"));
     }
+    /// What an agency tells people of their own data.
+    pub mod disclosures {
+        include!(concat!(env!("OUT_DIR"), "/causeway.disclosures.v1.rs"));
+    }
 }

@@ -25,15 +25,27 @@ pub enum Kind {
     Stamp = 6,
     /// What was taken out of the log, and why.
     Cut = 7,
+    /// Whom a request was about, under this server's own secret. Body: canonical `Subjects`.
+    Subjects = 8,
     /// An entry of an audit log: one decision. Body: JSON.
     Entry = 16,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Genesis, Self::Sent, Self::Received, Self::Closed, Self::Key, Self::Stamp, Self::Cut, Self::Entry]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Genesis,
+            Self::Sent,
+            Self::Received,
+            Self::Closed,
+            Self::Key,
+            Self::Stamp,
+            Self::Cut,
+            Self::Subjects,
+            Self::Entry,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 

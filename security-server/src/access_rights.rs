@@ -109,7 +109,7 @@ pub enum Looked {
 pub struct Granted {
     pub(crate) service: Arc<Service>,
     pub(crate) path: MethodPath,
-    pub(crate) grant: GrantNumber,
+    pub(crate) grant: Arc<Grant>,
     /// The fields that may be received, where not all.
     pub(crate) table: Option<Arc<Table>>,
     /// Keeps others from making one.
@@ -119,7 +119,7 @@ pub struct Granted {
 impl Granted {
     /// The number of the grant.
     pub fn number(&self) -> GrantNumber {
-        self.grant
+        self.grant.number
     }
 }
 
@@ -285,7 +285,7 @@ impl AccessRights {
         match self.decide(services, &question, now, |grant| self.within_rate(grant)) {
             Ok((grant, service)) => {
                 let table = grant.fields.table(path.as_str()).cloned();
-                Looked::Granted(Granted { service, path: path.clone(), grant: grant.number, table, _made: () })
+                Looked::Granted(Granted { service, path: path.clone(), grant, table, _made: () })
             }
             Err(code) => Looked::Refused(code),
         }

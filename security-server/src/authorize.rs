@@ -15,6 +15,7 @@ use crate::message_log::{Claimed, Handed, TheirDirection};
 use crate::moment::{Judged, Moment};
 use crate::quota::Quotas;
 use crate::refusal::{BareRefusal, Refusal};
+use crate::subjects::{Gate, NotDescribed, Subject};
 use crate::verify::{Disproved, Verified, VerifiedOpening};
 use crate::way::{Side, Stop, Way};
 
@@ -91,11 +92,12 @@ pub struct Admitted {
     answerer: Answerer,
     verified: Verified<Judged<ClaimedOpening>>,
     direction: TheirDirection,
+    about: Vec<Subject>,
 }
 
 impl Admitted {
-    pub(crate) fn spent(self) -> (Answerer, Verified<Judged<ClaimedOpening>>, TheirDirection) {
-        (self.answerer, self.verified, self.direction)
+    pub(crate) fn spent(self) -> (Answerer, Verified<Judged<ClaimedOpening>>, TheirDirection, Vec<Subject>) {
+        (self.answerer, self.verified, self.direction, self.about)
     }
 }
 
@@ -108,14 +110,34 @@ pub struct Refused {
 /// Pronounces what the look-up found, now that the signature holds (PROTOCOL.md 6.2, step 8).
 #[allow(clippy::result_large_err, reason = "the refused opening is carried on: its answer is sealed like any other")]
 pub fn arrival(opening: VerifiedOpening) -> Result<Admitted, Refused> {
-    let VerifiedOpening { verified, direction, looked, peer } = opening;
-    match looked {
-        Looked::Granted(granted) => match granted.service.share() {
-            Some(share) => Ok(Admitted { answerer: Answerer::Service(granted, share), verified, direction }),
-            None => Err(Refused { code: Code::TooManyExchanges, opening: Box::new((verified, direction, peer)) }),
-        },
-        Looked::Refused(code) => Err(Refused { code, opening: Box::new((verified, direction, peer)) }),
+    let VerifiedOpening { mut verified, mut direction, looked, gate, peer } = opening;
+    let admitted = match looked {
+        Looked::Granted(granted) => about_whom(&mut verified, &mut direction, gate).and_then(|about| {
+            let share = granted.service.share().ok_or(Code::TooManyExchanges)?;
+            Ok((Answerer::Service(granted, share), about))
+        }),
+        Looked::Refused(code) => Err(code),
+    };
+    match admitted {
+        Ok((answerer, about)) => Ok(Admitted { answerer, verified, direction, about }),
+        Err(code) => Err(Refused { code, opening: Box::new((verified, direction, peer)) }),
     }
+}
+
+/// Whom the opening names, where the method's requests name persons (PROTOCOL.md 21.3). It has a purpose then.
+fn about_whom(
+    verified: &mut Verified<Judged<ClaimedOpening>>,
+    direction: &mut TheirDirection,
+    gate: Result<Option<Box<Gate>>, NotDescribed>,
+) -> Result<Vec<Subject>, Code> {
+    let Some(mut gate) = gate.map_err(|NotDescribed| Code::NotReady)? else { return Ok(Vec::new()) };
+    let (header, contents) = verified.parts_mut();
+    if header.opening.as_ref().is_none_or(|opening| opening.purpose.is_empty()) {
+        return Err(Code::GrantPurpose);
+    }
+    let about = gate.take(contents, header.end.as_ref())?;
+    direction.gate = Some(gate);
+    Ok(about)
 }
 
 impl Refused {
@@ -124,10 +146,17 @@ impl Refused {
     pub fn within(self, quotas: &Quotas) -> Result<Admitted, BareRefusal> {
         let (verified, direction, peer) = *self.opening;
         if self.code.form() == Form::Bare {
-            return Err(BareRefusal::new(self.code, "the service that is asked has as many as it may"));
+            let why = match self.code {
+                Code::NotReady => {
+                    "what the fields of the service mean is not known here yet: is the registry reachable?"
+                }
+                _ => "the service that is asked has as many as it may",
+            };
+            return Err(BareRefusal::new(self.code, why));
         }
         if quotas.within(&peer) {
-            Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction })
+            let about = Vec::new();
+            Ok(Admitted { answerer: Answerer::Refusal(self.code), verified, direction, about })
         } else {
             Err(BareRefusal::new(Code::OverQuota, format!("{peer} was refused too often: {}", self.code)))
         }
@@ -177,6 +206,8 @@ pub enum Verdict {
         header: Box<Header>,
         /// What it carries.
         contents: Contents,
+        /// Whom it names.
+        about: Vec<Subject>,
     },
     /// It is kept from our system, and the exchange stops.
     Withhold(Stop),
@@ -195,9 +226,15 @@ pub fn may_be_handed_on<'m>(
 ) -> MayBeHandedOn<'m> {
     match message {
         Ok(verified) => {
-            let (header, contents, message) = verified.spent();
-            let verdict = match still(rights, message.moment(), message.message().way()) {
-                Ok(()) => Verdict::HandOn { header: Box::new(header), contents },
+            let (header, mut contents, mut message) = verified.spent();
+            let allowed = still(rights, message.moment(), message.message().way());
+            let about = allowed.and_then(|()| {
+                let (_, direction, _) = message.message_mut().claim();
+                let Some(gate) = &mut direction.gate else { return Ok(Vec::new()) };
+                gate.take(&mut contents, header.end.as_ref()).map_err(Stop::refused)
+            });
+            let verdict = match about {
+                Ok(about) => Verdict::HandOn { header: Box::new(header), contents, about },
                 Err(stop) => Verdict::Withhold(stop),
             };
             MayBeHandedOn { verdict, message }
@@ -216,9 +253,9 @@ pub(crate) fn still(rights: &AccessRights, moment: &Moment, way: &Way) -> Result
     let route = &way.route;
     let hosted = configuration.hosts(&route.consumer_server, &route.consumer)
         && configuration.hosts(&route.provider_server, &route.provider);
-    let granted = match (way.side, way.grant) {
+    let granted = match (way.side, &way.grant) {
         (Side::Consumer, _) | (Side::Provider, None) => true,
-        (Side::Provider, Some(grant)) => rights.is_good(grant, moment.now()),
+        (Side::Provider, Some(grant)) => rights.is_good(grant.number, moment.now()),
     };
     let (peer, member) = match way.side {
         Side::Consumer => (&route.provider_server, route.provider.member()),

@@ -2,7 +2,7 @@
 //! directory of its own. `proto/backup/FORMAT.md` says how the file looks.
 //!
 //! What is in it: the configuration file with bindings, services and the digests of clients' tokens; certificates; the
-//! authentication key, encrypted as it is on disk; the global configuration; the audit log; the message log. What is never
+//! authentication key, encrypted as it is on disk; the secret under which people are found in the log; the global configuration; the audit log; the message log. What is never
 //! in it: the operators' token, which the next start makes anew; the index, which is built again. The signing key is in it
 //! only where that was asked for: whoever has it and its passphrase speaks for the member.
 
@@ -36,6 +36,7 @@ use crate::keys::{KEYS, Passphrase};
 use crate::listen::operators::BackingUp;
 use crate::log_keys::{self, LogKeys, MAX_CERTIFICATES_BYTES};
 use crate::operate::{Failed, Operator};
+use crate::subjects::{SECRET, SUBJECTS};
 
 /// Longest configuration file.
 const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
@@ -247,6 +248,13 @@ fn gather(
             add(format!("{KEYS}/{name}"), fs::read(&path).map_err(file(&path))?.into())?;
         }
     }
+    let secret = directory.join(SUBJECTS).join(SECRET);
+    match fs::read(&secret) {
+        Ok(content) => add(format!("{SUBJECTS}/{SECRET}"), content.into())?,
+        // A server that never ran has none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file(&secret)(error)),
+    }
     let (stored, _) = Store::copied(&directory.join(GLOBAL_CONFIGURATION))?;
     for (name, content) in stored {
         add(format!("{GLOBAL_CONFIGURATION}/{name}"), content)?;
@@ -362,6 +370,7 @@ enum Place {
     Configuration,
     Certificate,
     Key,
+    Subjects,
     GlobalConfiguration,
     AuditLog,
     MessageLog,
@@ -375,6 +384,7 @@ impl Place {
             (Some(directory), rest) if is_plain(rest) => match (directory, rest) {
                 (CERTIFICATES, rest) if rest.ends_with(".pem") => Some(Self::Certificate),
                 (KEYS, rest) if rest.ends_with(".pem") => Some(Self::Key),
+                (SUBJECTS, SECRET) => Some(Self::Subjects),
                 (GLOBAL_CONFIGURATION, "anchor.json" | "current") => Some(Self::GlobalConfiguration),
                 (GLOBAL_CONFIGURATION, rest) if rest.ends_with(".pack") => Some(Self::GlobalConfiguration),
                 (AUDIT_LOG, rest) if rest.ends_with(".segment") => Some(Self::AuditLog),
@@ -390,6 +400,7 @@ impl Place {
             Self::Configuration => MAX_CONFIGURATION_BYTES,
             Self::Certificate => MAX_CERTIFICATES_BYTES,
             Self::Key => keystore::MAX_KEY_FILE_BYTES,
+            Self::Subjects => 32,
             Self::GlobalConfiguration => 2 * MAX_TOTAL_BYTES as u64,
             Self::AuditLog | Self::MessageLog => MAX_SEGMENT_BYTES,
         }
@@ -443,6 +454,8 @@ impl Checking {
                 }
                 self.keys.push(rest.to_owned());
             }
+            Place::Subjects if content.len() == 32 => {}
+            Place::Subjects => return Err(damaged(&"it has not 32 bytes")),
             Place::GlobalConfiguration => {
                 if self.stored.values().map(Bytes::len).sum::<usize>() > 4 * MAX_TOTAL_BYTES {
                     return Err(damaged(&"the global configuration is larger than any"));

@@ -24,6 +24,7 @@ use crate::Settings;
 use crate::audit::MAX_NAME_BYTES;
 use crate::authenticate::Clients;
 use crate::clock::Clock;
+use crate::disclosures::over_the_bus;
 use crate::global_configuration::{Mirror, Registry, Store, StoreError};
 use crate::join::{AUDIT_LOG, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::ring::{self, Ring, RingError, Use};
@@ -37,6 +38,7 @@ use crate::names::Names;
 use crate::renewal::{self, Renewal};
 use crate::services::{Service, Services, Twice};
 use crate::stamping::ToleratedOutage;
+use crate::subjects::SUBJECTS;
 use crate::tls::{self, Identity, Own};
 
 /// Where the index of the message log stands: a view, which may be deleted while the server is stopped.
@@ -48,6 +50,8 @@ pub const LAST_USED: &str = "last-used.json";
 /// The operators' token: whoever reads this file may grant access and read evidence.
 pub const OPERATORS_TOKEN: &str = "operators.token";
 
+/// In the place of a service's address: this server answers it itself.
+pub const BUILT_IN: &str = "built-in";
 const MIRROR_RULE: &str = "it is http://HOST:PORT/DIRECTORY, without TLS: all that a mirror serves is signed";
 
 /// What a configuration file says, meant.
@@ -444,6 +448,15 @@ impl Configuration {
                     "it is a gRPC service's full name, like civil.v1.Births",
                 ));
             }
+            if service.is_built_in() {
+                let plain = service.certificate_key_sha256.is_none() && !service.mutual_tls;
+                if plain && service.name == over_the_bus::SERVICE {
+                    continue;
+                }
+                let rule =
+                    format!("this server answers {} itself, without a key, and nothing else", over_the_bus::SERVICE);
+                return Err(wrong("service.address", &service.address, &rule));
+            }
             let Some((tls, host)) = endpoint(&service.address) else {
                 return Err(wrong("service.address", &service.address, "it is http://HOST:PORT or https://HOST:PORT"));
             };
@@ -497,6 +510,7 @@ impl Configuration {
             index: self.directory.join(INDEX),
             content: self.directory.join(CONTENT),
             last_used: self.directory.join(LAST_USED),
+            subjects: self.directory.join(SUBJECTS),
             audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
             audit_options: journal::Options::default(),
             disk_marks: self.disk_marks,
@@ -642,8 +656,16 @@ impl Configuration {
 }
 
 impl RawService {
+    /// Whether this server answers it itself.
+    pub(crate) fn is_built_in(&self) -> bool {
+        self.address == BUILT_IN
+    }
+
     /// The service as this server calls it. It is shown the identity if it wants to see one.
     pub(crate) fn called_by(&self, own: Option<&Arc<Own>>) -> Result<Service, rustls::Error> {
+        if self.is_built_in() {
+            return Ok(Service::disclosures(self.subsystem.clone()));
+        }
         let pin = self.certificate_key_sha256.as_ref().and_then(|pin| pin.parse().ok());
         let client = own.filter(|_| self.mutual_tls).cloned();
         let tls = pin.map(|pin| tls::to_service(pin, client)).transpose()?;
@@ -750,6 +772,10 @@ listen = "127.0.0.1:5580"
             (
                 "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"127.0.0.1:1\"\n",
                 "http://HOST:PORT",
+            ),
+            (
+                "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"built-in\"\n",
+                "causeway.disclosures.v1.Disclosures itself",
             ),
             (
                 "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"https://a:1\"\n",

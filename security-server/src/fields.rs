@@ -33,7 +33,8 @@ pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// The status of a call.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// What a status says to people.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The details of a status, google.rpc.Status in base64.
 pub const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 /// The content type of gRPC.

@@ -65,6 +65,12 @@ pub struct CalledService {
     answer: Option<oneshot::Sender<Result<AnswerFuture, Code>>>,
     body: Option<body::Sender>,
     is_whole: Arc<AtomicBool>,
+    /// Whether it is called with its first message only: its requests name persons, and may be refused.
+    waits: bool,
+    /// What its call is to bring, until it is made.
+    metadata: Option<Fields>,
+    /// Messages that were not handed on whole yet.
+    held: u64,
 }
 
 /// A service's answer that is waited for. Dropped, it cancels the request; but some libraries take a cancelled request for
@@ -120,14 +126,13 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
     let Recorded { way, said } = message;
     let mut own = way.own.lock().await;
     let (silent, ended) = match said {
-        Said::Message { contents, end, opening } => {
+        Said::Message { contents, end, opening, held } => {
             let handed = match &mut *own {
                 OwnSystem::Client(client) => client.take(&way, contents, end.as_ref()).await,
                 OwnSystem::Service(service) => {
                     // Said in a signed answer: only what a service was there to take counts.
-                    if service.take(&way, contents, end.as_ref(), opening).await {
-                        way.note_handed_on();
-                    }
+                    let taken = service.take(&way, contents, end.as_ref(), opening, held).await;
+                    way.note_handed_on(taken);
                     Ok(())
                 }
                 OwnSystem::Refusing | OwnSystem::Done => Ok(()),
@@ -162,12 +167,14 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
 
 impl OwnSystem {
     /// The service of a grant, not yet called, and where its answer will come from.
-    pub(crate) fn to_service(granted: Granted) -> (Self, OwnSource) {
+    pub(crate) fn to_service(granted: Granted, waits: bool) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
         let mut source = OwnSource::new(Origin::Waiting(waiting));
         source.minimising = granted.table.as_ref().map(|table| Box::new(Minimising::of(table, &granted.service)));
         let is_whole = Arc::default();
-        (Self::Service(Box::new(CalledService { granted, answer: Some(answer), body: None, is_whole })), source)
+        let (answer, body, metadata) = (Some(answer), None, None);
+        let called = CalledService { granted, answer, body, is_whole, waits, metadata, held: 0 };
+        (Self::Service(Box::new(called)), source)
     }
 
     /// Hears no more of the exchange. A client is told why; a service sees a reset.
@@ -262,10 +269,14 @@ impl Client {
 }
 
 impl CalledService {
-    /// Whether the service was there to take it.
-    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool) -> bool {
+    /// How many messages the service has been handed with this one: none where it is not there to take it, or where part of it
+    /// is held back; those before it too where it completes them.
+    async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool, held: bool) -> u64 {
         if opening {
-            self.call(way, contents.metadata.as_ref()).await;
+            self.metadata = contents.metadata;
+        }
+        if if self.waits { !contents.pieces.is_empty() } else { opening } {
+            self.call(way).await;
         }
         let taken = self.body.is_some();
         if let Some(body) = &mut self.body {
@@ -285,13 +296,15 @@ impl CalledService {
                 let _ = body.finish(None);
             }
         }
-        taken
+        self.held += 1;
+        if taken && !held { std::mem::take(&mut self.held) } else { 0 }
     }
 
-    async fn call(&mut self, way: &Way, metadata: Option<&Fields>) {
+    async fn call(&mut self, way: &Way) {
         let Some(answer) = self.answer.take() else { return };
+        let metadata = self.metadata.take();
         let (sender, body) = body::outgoing(None);
-        let request = self.request(way, metadata, body);
+        let request = self.request(way, metadata.as_ref(), body);
         let connection = tokio::select! { biased;
             _ = way.until_stopped() => return,
             connection = self.granted.service.connection() => connection,
@@ -406,6 +419,14 @@ pub enum OwnEnd {
 }
 
 impl OwnEnd {
+    /// What ends our direction when the exchange was stopped: an abort, or what this server refuses in the service's place.
+    fn of(stop: Stop) -> Self {
+        match stop.code {
+            Some(code @ (Code::SubjectMissing | Code::SubjectUnreadable)) => Self::Refused(code),
+            _ => Self::Abort(stop.cause),
+        }
+    }
+
     /// Whether our own system broke off or was never called, rather than ended.
     fn is_broken_off(self) -> bool {
         matches!(
@@ -691,14 +712,14 @@ impl Source for OwnSource {
     async fn next(&mut self, way: &Way) -> OwnArrived {
         if let Some(stop) = way.stopped().filter(|_| self.end.is_none()) {
             self.rest = None;
-            self.finish(OwnEnd::Abort(stop.cause));
+            self.finish(OwnEnd::of(stop));
         }
         if let Some(rest) = self.rest.take() {
             self.take_data(rest);
         } else if self.end.is_none() && self.gathered == Contents::default() {
             tokio::select! { biased;
                 () = self.gather() => {}
-                stop = way.until_stopped() => self.finish(OwnEnd::Abort(stop.cause)),
+                stop = way.until_stopped() => self.finish(OwnEnd::of(stop)),
             }
         }
         loop {
@@ -707,7 +728,7 @@ impl Source for OwnSource {
             if let (Some(stop), Some(end)) = (way.stopped(), &mut arrived.end)
                 && end.is_broken_off()
             {
-                *end = OwnEnd::Abort(stop.cause);
+                *end = OwnEnd::of(stop);
             }
             if arrived.end.is_some() || arrived.contents != Contents::default() {
                 return arrived;
@@ -715,7 +736,7 @@ impl Source for OwnSource {
             // Something was gathered that is nothing to carry yet, such as the call of a service.
             tokio::select! { biased;
                 () = self.gather() => {}
-                stop = way.until_stopped() => self.finish(OwnEnd::Abort(stop.cause)),
+                stop = way.until_stopped() => self.finish(OwnEnd::of(stop)),
             }
         }
     }

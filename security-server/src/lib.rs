@@ -16,6 +16,7 @@ mod body;
 pub mod clock;
 
 pub mod config;
+pub mod disclosures;
 pub mod doctor;
 pub mod evidence;
 pub mod exchange;
@@ -50,6 +51,7 @@ pub mod shown;
 pub mod snippet;
 pub mod spread_grants;
 pub mod stamping;
+pub mod subjects;
 pub mod tls;
 pub mod traffic;
 pub mod usage;
@@ -97,6 +99,7 @@ use crate::relay::Peers;
 use crate::renewal::Renewal;
 use crate::services::Services;
 use crate::stamping::{Stamping, ToleratedOutage};
+use crate::subjects::Subjects;
 use crate::tls::{Own, PeerTls};
 use crate::verify::VerifiedHeads;
 use crate::witness::Witness;
@@ -141,6 +144,8 @@ pub struct SecurityServer {
     pub renewal: Option<Renewal>,
     /// What was fetched of the catalogue.
     content: Arc<listings::content::Content>,
+    /// Whom requests are about.
+    pub subjects: Subjects,
     /// What translates JSON at the clients' doors.
     translation: Translation,
     /// Who asks at the clients' doors how it is.
@@ -190,6 +195,8 @@ pub struct Settings {
     pub content: PathBuf,
     /// The file with the day of each grant's last use: a view, for oversight only.
     pub last_used: PathBuf,
+    /// Where the secret stands under which people are found in the log.
+    pub subjects: PathBuf,
     /// The audit log's files.
     pub audit: Arc<dyn journal::Disk>,
     /// How the audit log is opened.
@@ -235,6 +242,9 @@ pub enum StartError {
     /// The audit log ended while the start was noted in it.
     #[error("the start cannot be noted in the audit log: {0}")]
     NotNoted(#[from] journal::Ended),
+    /// The secret under which people are found.
+    #[error(transparent)]
+    Subjects(#[from] subjects::NoSubjects),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -268,7 +278,9 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let keys = settings.keys;
     let disks = vec![Arc::clone(&settings.log), Arc::clone(&settings.audit)];
     let lookout = Lookout::new(disks, settings.disk_marks, settings.log_options.segment_bytes, &settings.clock);
-    let described = described(settings.described, &settings.identity, &keys);
+    let subjects = Subjects::open(&settings.subjects, keys.iter().map(|(member, _)| member.clone()).collect())?;
+    let mut described = described(settings.described, &settings.identity, &keys);
+    described.insert("subjects.secret".to_owned(), subjects.name());
     let (access_rights, past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
     let audit = Arc::clone(access_rights.audit());
     let names = access_rights.names(settings.clock.now());
@@ -303,6 +315,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         store: settings.store,
         renewal: settings.renewal,
         content: Arc::new(listings::content::Content::of(settings.content, settings.mirrors.clone())),
+        subjects,
         translation: Translation::within(settings.json),
         health: Places::default(),
         own: settings.identity,
@@ -320,6 +333,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         stopping: CancellationToken::new(),
     });
 
+    server.services.answered_by(&server);
     // Before anybody is let in: a log that nobody has stamped for too long, a disk that is full, a clock that is behind.
     server.look_at_the_stamps()?;
     let looking = Arc::clone(&server);
@@ -352,6 +366,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(access_requests::watch(Arc::clone(&server), last.clone()));
     tides.spawn(spread_grants::watch(Arc::clone(&server), last.clone()));
     tides.spawn(oversight::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(subjects::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();

@@ -35,6 +35,7 @@ use crate::SecurityServer;
 use crate::audit::{Actor, Noted};
 use crate::keys::ring::HeldKey;
 use crate::renewal::{ASK_TIMEOUT, Renewal};
+use crate::subjects::Subjects;
 
 /// Longest answer of the registry about the catalogue.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
@@ -277,8 +278,17 @@ impl Announcement {
 }
 
 impl Prepared {
-    async fn send(&self, renewal: &Renewal) -> Result<wire::PublishAnswer, Unlisted> {
-        let entries = self.entries.iter().map(|entry| entry.sign(&self.key.key)).collect();
+    /// Signs the entries and sends them. What they say of ours is kept first: the server that lists a service knows at once whom
+    /// its requests are about.
+    async fn send(&self, subjects: &Subjects, renewal: &Renewal) -> Result<wire::PublishAnswer, Unlisted> {
+        let entries: Vec<_> = self.entries.iter().map(|entry| entry.sign(&self.key.key)).collect();
+        if self.entries.iter().all(|entry| !entry.dry_run) {
+            let described = Described::read(&self.descriptors)?;
+            for (entry, signed) in self.entries.iter().zip(&entries) {
+                let name = Digest::of(&[&prost::Message::encode_to_vec(signed)]);
+                subjects.foresee(name, entry, &described)?;
+            }
+        }
         let request = wire::PublishRequest { entries, descriptors: self.descriptors.clone().into() };
         Ok(answered(client(renewal).await?.publish(request)).await?.into_inner())
     }
@@ -321,7 +331,7 @@ pub async fn publish(server: &SecurityServer, announced: Announcement, by: Actor
     let services = prepared.entries.iter().map(|entry| format!("{} {}", entry.service, entry.version)).collect();
     let (at, subsystem) = (server.clock.now().as_millis(), announced.subsystem.to_string());
     server.audit.note(&Noted::Publishing { at, by, subsystem, services }).await?;
-    let wire::PublishAnswer { version, remarks } = prepared.send(renewal).await?;
+    let wire::PublishAnswer { version, remarks } = prepared.send(&server.subjects, renewal).await?;
     Ok(Published { services: prepared.lines(), configuration_version: version, remarks })
 }
 
@@ -329,7 +339,7 @@ pub async fn publish(server: &SecurityServer, announced: Announcement, by: Actor
 pub async fn foresee(server: &SecurityServer, announced: Announcement) -> Result<Vec<String>, Unlisted> {
     let renewal = renewal(server)?;
     let prepared = announced.prepared(server, renewal, true)?;
-    let remarks = prepared.send(renewal).await?.remarks;
+    let remarks = prepared.send(&server.subjects, renewal).await?.remarks;
     let told = prepared.entries.iter().map(|entry| {
         let methods = entry.methods.len();
         let open_to = entry.open_to.iter().map(Audience::to_string).collect::<Vec<_>>().join(", ");

@@ -15,14 +15,15 @@ use proto::identifier::SubsystemId;
 use proto::refusal::{Code, Language};
 use proto::registration::Malformed;
 use proto::time::Time;
-use security_server::access_requests::{Asking, Shown, ShownRequests};
+use security_server::access_requests::{Asking as AskingForAccess, Shown, ShownRequests};
 use security_server::access_rights::{NamedFields, Proposal};
 use security_server::clock::Clock;
 use security_server::config::Configuration;
+use security_server::disclosures::{Asking, Disclosures};
 use security_server::lanes::Lanes;
 use security_server::listen::operators::access::{Approving, Rejecting};
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
-use security_server::listen::operators::{self, Accepting, Ending, Grants, Records, Status, Verdict};
+use security_server::listen::operators::{self, About, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::listings::elements::{ElementLines, ElementShown, Reuse};
 use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source};
 use security_server::message_log::exchanges::FoundExchanges;
@@ -63,12 +64,36 @@ async fn run(what: What) -> Result<Exit, Ended> {
             show(reading.json, &records, || shown::records(&records, Paint::out()));
             Ok(Exit::Ok)
         }
+        What::Disclosures { subject, since, until, before, limit, language, server, reading } => {
+            let asking = Asking {
+                subject: identifier(subject)?,
+                since: since.map(|time| time.to_string()),
+                until: until.map(|time| time.to_string()),
+                before: before.map(|before| before.to_string()),
+                limit: Some(limit),
+            };
+            let told: Disclosures = operator(&server)?.post("/v1/disclosures", &asking).await.map_err(failed)?;
+            show(reading.json, &told, || shown::disclosures(&told, language.into(), Paint::out()));
+            Ok(Exit::Ok)
+        }
         What::Status { check, server, reading } => {
             let status: Status = ask(&server, "/v1/status").await?;
             show(reading.json, &status, || shown::status(&status, Paint::out()));
             Ok(if check && !status.health.ready { Exit::CheckFailed } else { Exit::Ok })
         }
-        What::Evidence(Evidence::Find { id, since, until, before, peer, method, result, limit, server, reading }) => {
+        What::Evidence(Evidence::Find {
+            id,
+            subject,
+            since,
+            until,
+            before,
+            peer,
+            method,
+            result,
+            limit,
+            server,
+            reading,
+        }) => {
             let asked = [
                 ("id", id.map(|id| id.to_string())),
                 ("since", since.map(|time| time.to_string())),
@@ -81,7 +106,14 @@ async fn run(what: What) -> Result<Exit, Ended> {
             ];
             let asked = asked.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_ref()?))));
             let query = format!("/v1/exchanges?{}", asked.collect::<Vec<_>>().join("&"));
-            let found: FoundExchanges = ask(&server, &query).await?;
+            let found: FoundExchanges = match subject {
+                None => ask(&server, &query).await?,
+                // An identifier is in no address.
+                Some(subject) => {
+                    let about = About { subject: identifier(subject)? };
+                    operator(&server)?.post(&query, &about).await.map_err(failed)?
+                }
+            };
             show(reading.json, &found, || shown::exchanges(&found, Paint::out()));
             Ok(Exit::Ok)
         }
@@ -141,6 +173,17 @@ async fn run(what: What) -> Result<Exit, Ended> {
             Ok(Exit::Ok)
         }
     }
+}
+
+/// As it was given, or where that is `-` the first line of standard input.
+fn identifier(given: String) -> Result<String, Ended> {
+    if given != "-" {
+        return Ok(given);
+    }
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line);
+    read.map_err(|error| Ended::new(Exit::Usage, format!("standard input: {error}; give the identifier there")))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 async fn serve(server: ConfigurationFile, log_format: LogFormat) -> Result<Exit, Ended> {
@@ -212,7 +255,7 @@ async fn access(access: Access) -> Result<Exit, Ended> {
         }
         Access::Request { what, provider, consumer, purpose, legal_basis, until, server, changing } => {
             let until = until.map(Time::as_millis);
-            let asking = Asking { what, provider, consumer, purpose, legal_basis, until };
+            let asking = AskingForAccess { what, provider, consumer, purpose, legal_basis, until };
             change(&server, changing, "/v1/access/requests", &asking, shown::request).await
         }
         Access::Show { request, server, reading } => {

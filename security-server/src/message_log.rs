@@ -30,7 +30,7 @@ use proto::time::Time;
 use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
 
-use self::exchanges::{FoundExchanges, Search};
+use self::exchanges::{FoundExchange, FoundExchanges, Search};
 pub use self::index::{ClockAccepted, Found, Index, IndexError, Open};
 pub(crate) use self::opened::Source;
 pub use self::opened::{BothEnded, Opened, WINDOW_BYTES, WINDOW_MESSAGES};
@@ -43,6 +43,7 @@ use crate::quota::Bucket;
 use crate::refusal::{BareRefusal, Refusal};
 use crate::relay::{Line, LineArrived};
 use crate::resolve::Routed;
+use crate::subjects::{self, Gate, Subject};
 use crate::way::{Beginning, Side, Stop, Way};
 use crate::witness::{LogOwner, SeenTree};
 
@@ -142,6 +143,8 @@ pub struct TheirDirection {
     pub(crate) tree: Option<proto::record::Genesis>,
     /// The key that signed the last message that was proven.
     pub(crate) key: Option<KeyId>,
+    /// Where its messages wait until they are known to be about somebody.
+    pub(crate) gate: Option<Box<Gate>>,
 }
 
 /// Signed by a head and durable. Only a finished commit makes one.
@@ -168,6 +171,8 @@ pub enum Said {
         end: Option<End>,
         /// Whether it is the request's first message.
         opening: bool,
+        /// Whether part of it is held back until its rest is here.
+        held: bool,
     },
     /// Nothing more is handed on. Their end may still come.
     Stopped(Stop),
@@ -513,6 +518,24 @@ impl MessageLog {
         Ok(self.0.index.search(search)?)
     }
 
+    /// The exchanges about a person that are looked for, each with why it was asked; and where to go on. Reads the disk: not for
+    /// the message path.
+    #[allow(clippy::type_complexity, reason = "what was found, and where to go on")]
+    pub fn disclosed(
+        &self,
+        search: &Search,
+    ) -> Result<(Vec<(FoundExchange, wire::Subjects)>, Option<String>), OpenError> {
+        let FoundExchanges { exchanges, next } = self.search(search)?;
+        let mut disclosed = Vec::new();
+        for found in exchanges {
+            let Some((row, subject)) = found.row().zip(search.subject.as_ref()) else { continue };
+            let Some(position) = self.0.index.about(subject, row)? else { continue };
+            let Some(entry) = journal::entry(&*self.0.disk, position)? else { continue };
+            disclosed.extend(decode_canonical(&entry.record.body(), "Subjects").ok().map(|why| (found, why)));
+        }
+        Ok((disclosed, next))
+    }
+
     /// How the log of this member, as it is on disk now, goes on from a head of it (PROTOCOL.md 5.6). None where there is no
     /// such member here. Reads the disk: not for the message path.
     pub fn joined(&self, member: &MemberId, asked: &Head) -> Result<Option<wire::Joined>, OpenError> {
@@ -692,7 +715,7 @@ impl MessageLog {
         if let Some(why) = self.ended() {
             return Err(BareRefusal::new(Code::LogEnded, &*why));
         }
-        let (answerer, verified, direction) = admitted.spent();
+        let (answerer, verified, direction, about) = admitted.spent();
         let (header, contents, opening) = verified.spent();
         let now = opening.now();
         let claimed = opening.spent();
@@ -711,7 +734,9 @@ impl MessageLog {
         self.note_time(now);
         let (grant, permit, (own, own_source)) = match answerer {
             Answerer::Service(granted, share) => {
-                (Some(granted.number()), claimed.permit.of_service(share), OwnSystem::to_service(granted))
+                let grant = Arc::clone(&granted.grant);
+                let own = OwnSystem::to_service(granted, direction.gate.is_some());
+                (Some(grant), claimed.permit.of_service(share), own)
             }
             Answerer::Refusal(code) => (None, claimed.permit, OwnSystem::refusing(code)),
         };
@@ -731,7 +756,8 @@ impl MessageLog {
         });
         way.note_peer_key(claimed.connection_key);
         way.note_peer_signing_key(direction.key);
-        let opening = self.queue_received(&way, &header, &claimed.frame, contents, true);
+        let held = direction.gate.as_ref().is_some_and(|gate| gate.holds());
+        let opening = self.queue_received(&way, &header, &claimed.frame, contents, (true, held), &about);
         Ok(Opened::by_them(self.clone(), way, permit, (own_source, claimed.source), direction, opening))
     }
 
@@ -775,13 +801,14 @@ impl MessageLog {
     /// Records a message of theirs, or keeps what was disproved: the one proof that a peer cheats.
     pub fn record<'m>(&self, message: MayBeHandedOn<'m>) -> Committing<'m, Recorded> {
         let (verdict, message) = message.spent();
-        let Claimed { way, direction: _, arrived, one } = message.spent();
+        let Claimed { way, direction, arrived, one } = message.spent();
         match verdict {
-            Verdict::HandOn { header, contents } => {
+            Verdict::HandOn { header, contents, about } => {
                 let LineArrived::Frame(frame) = &arrived else {
                     return Committing::nothing(way, Stop::from(Cause::Disconnected)).of(one);
                 };
-                self.queue_received(&way, &header, frame, contents, false).of(one)
+                let held = direction.gate.as_ref().is_some_and(|gate| gate.holds());
+                self.queue_received(&way, &header, frame, contents, (false, held), &about).of(one)
             }
             Verdict::Withhold(stop) => {
                 // Stops the other direction first: its abort says why.
@@ -896,16 +923,21 @@ impl MessageLog {
         header: &Header,
         frame: &wire::Frame,
         contents: Contents,
-        opening: bool,
+        (opening, held): (bool, bool),
+        about: &[Subject],
     ) -> Committing<'static, Recorded> {
         let seal = frame.seal.clone().unwrap_or_default();
         let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), header.as_bytes()]);
         // The peer's seal is kept beside the record: what is in the tree is its digest.
         let genesis = if header.position == 0 { frame.genesis.clone() } else { Bytes::new() };
         let beside = wire::Beside { seal: Some(seal), genesis, ..Default::default() };
-        let pending = self.append(way.tree, record, beside.encode_to_vec().into(), false);
+        let mut pending = self.append(way.tree, record, beside.encode_to_vec().into(), false);
+        if !about.is_empty() {
+            // Behind the message and in its batch: what is handed on waits for both.
+            pending = self.append(way.tree, self.subjects_of(way, about), Bytes::new(), false);
+        }
         let bytes = contents.pieces.iter().map(Bytes::len).sum();
-        let said = Said::Message { contents, end: header.end.clone(), opening };
+        let said = Said::Message { contents, end: header.end.clone(), opening, held };
         Committing {
             pending: Some(pending),
             last: header.end.is_some(),
@@ -913,6 +945,22 @@ impl MessageLog {
             bytes,
             one: PhantomData,
         }
+    }
+
+    /// Whom a request names, and why it may (PROTOCOL.md 21.4).
+    fn subjects_of(&self, way: &Way, about: &[Subject]) -> Record {
+        let (grant, granted) = way.grant.as_ref().map_or((0, ""), |grant| (grant.number.0, grant.legal_basis.as_str()));
+        let legal_basis = if granted.is_empty() { &way.why.legal_basis } else { granted };
+        let subjects = wire::Subjects {
+            exchange: Bytes::copy_from_slice(way.exchange.as_bytes()),
+            attempt: way.attempt,
+            opening: way.opening.to_wire(),
+            grant,
+            purpose: way.why.purpose.clone(),
+            legal_basis: legal_basis.to_owned(),
+            subjects: subjects::bytes_of(about),
+        };
+        Record::new(Kind::Subjects, &self.draw(), &[&subjects.encode_to_vec()])
     }
 
     /// Whole, as it came, where it was disproved: whoever reads it verifies it again, and sees that it fails. What was

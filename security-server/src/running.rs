@@ -89,8 +89,8 @@ impl SecurityServer {
         let entered = Entered::new(Arc::clone(self), way.clone());
         // What changed between its opening's judgement and its entry was told to others only.
         self.judge_again(&way);
-        if let (Side::Provider, Some(grant)) = (way.side, way.grant) {
-            self.oversight.used(grant, self.moment().now());
+        if let (Side::Provider, Some(grant)) = (way.side, &way.grant) {
+            self.oversight.used(grant.number, self.moment().now());
         }
         let life = life(Arc::clone(self), exchange);
         let task = self.exchanges.spawn(async move {

@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use crate::SecurityServer;
 use crate::body::Outgoing;
+use crate::disclosures::over_the_bus::{AnsweredHere, SERVICE as DISCLOSURES};
 use crate::forward::CONNECT_TIMEOUT;
 use crate::gathered_writes::GatheredWrites;
 use crate::lanes;
@@ -46,6 +48,8 @@ pub struct Service {
     connections: Mutex<HashMap<usize, Arc<tokio::sync::Mutex<Kept>>>>,
     share: Arc<Semaphore>,
     room: Arc<Semaphore>,
+    /// Where this server answers it itself.
+    here: Option<AnsweredHere>,
 }
 
 #[derive(Default)]
@@ -73,6 +77,11 @@ impl Services {
         Ok(Self(known))
     }
 
+    /// What this server answers itself, it answers by this one.
+    pub(crate) fn answered_by(&self, server: &Arc<SecurityServer>) {
+        self.0.values().filter_map(|service| service.here.as_ref()).for_each(|here| here.by(server));
+    }
+
     /// The service of this name at this subsystem.
     pub fn find(&self, subsystem: &SubsystemId, name: &str) -> Option<Arc<Service>> {
         self.0.get(&(subsystem.clone(), name.to_owned())).cloned()
@@ -85,7 +94,13 @@ impl Service {
         let share = Arc::new(Semaphore::new(MAX_EXCHANGES_OF_SERVICE));
         let room = Arc::new(Semaphore::new(MAX_MINIMISED_AT_ONCE));
         let (names, connections) = (Names::system(), Mutex::default());
-        Self { subsystem, name, host, tls, names, connections, share, room }
+        Self { subsystem, name, host, tls, names, connections, share, room, here: None }
+    }
+
+    /// Who received what about a person, as this server tells it of this subsystem.
+    pub fn disclosures(subsystem: SubsystemId) -> Self {
+        let here = Some(AnsweredHere::default());
+        Self { here, ..Self::new(subsystem, DISCLOSURES.to_owned(), "localhost:0".to_owned(), None) }
     }
 
     /// The same, found by these names.
@@ -147,6 +162,9 @@ impl Service {
     }
 
     async fn connect(&self) -> std::io::Result<SendRequest<Outgoing>> {
+        if let Some(here) = &self.here {
+            return self.speak(here.connect(&self.subsystem)).await;
+        }
         let stream = self.names.connect(&self.host).await?;
         // A machine that vanished is found by TCP: a service need not like being asked by HTTP/2 so often.
         let socket = SockRef::from(&stream);

@@ -1,12 +1,14 @@
 //! What a running server answered its operator, in words.
 
 use command_line::Paint;
-use proto::catalogue::Part;
+use proto::catalogue::{ElementName, Part};
+use proto::refusal::Language;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::access_requests::{Shown, ShownRequests};
 use crate::access_rights::Grant;
+use crate::disclosures::Disclosures;
 use crate::listen::operators::keys::Keys;
 use crate::listen::operators::registration::Registered;
 use crate::listen::operators::{Accepted, Changed, Records, Status, Verdict};
@@ -309,6 +311,60 @@ pub fn exchanges(found: &FoundExchanges, paint: Paint) -> String {
         text += &format!("and older ones: ask for more with --limit, or go on with --before {next}\n");
     }
     text.trim_end().to_owned()
+}
+
+/// Who received what about a person: an entry each, for the person as much as for the clerk who reads it to them.
+pub fn disclosures(told: &Disclosures, language: Language, paint: Paint) -> String {
+    let word = |english: &'static str, vietnamese: &'static str| match language {
+        Language::English => english,
+        Language::Vietnamese => vietnamese,
+    };
+    let mut text = String::new();
+    for each in &told.disclosures {
+        let purpose = each.purpose_text.as_ref().map_or(each.purpose.as_str(), |text| text.in_language(language));
+        let elements: Vec<&str> = each.elements.iter().map(ElementName::as_str).collect();
+        let what = each.description.as_ref().or(each.service.as_ref()).unwrap_or(&each.method);
+        let who = paint.name(&each.consumer_name);
+        text += &format!("{}  {who} ({})\n", each.time, each.consumer);
+        text += &format!("  {}: {what} ({})\n", word("what", "dữ liệu"), each.method);
+        if !elements.is_empty() {
+            text += &format!("  {}: {}\n", word("it tells", "nội dung"), elements.join(", "));
+        }
+        text += &format!("  {}: {purpose}\n", word("for", "mục đích"));
+        text += &format!("  {}: {}\n", word("legal basis", "căn cứ pháp lý"), each.legal_basis);
+        let result = result_in_words(each.result, language);
+        let status = each.status.filter(|status| *status != 0).map(|status| format!(" (gRPC {status})"));
+        let status = status.unwrap_or_default();
+        text += &format!("  {}: {result}{status}  {}\n", word("result", "kết quả"), paint.name(&each.exchange));
+    }
+    if told.disclosures.is_empty() {
+        let nothing = word("nobody asked this server about this person", "chưa có ai hỏi máy chủ này về cá nhân này");
+        text += &format!("{nothing}\n");
+    }
+    if let Some(next) = &told.next {
+        let older = word("and older ones: go on with", "còn các lượt cũ hơn: xem tiếp với");
+        text += &format!("{older} --before {next}\n");
+    }
+    for server in &told.not_covered {
+        let ask = word("not in this list is what was asked at", "danh sách này chưa gồm các yêu cầu đã gửi đến");
+        text += &format!("{ask} {server}\n");
+    }
+    text.trim_end().to_owned()
+}
+
+/// How an exchange ended, for the person whom it was about.
+pub fn result_in_words(result: ResultKind, language: Language) -> &'static str {
+    let (english, vietnamese) = match result {
+        ResultKind::Open => ("still running", "đang thực hiện"),
+        ResultKind::Answered => ("answered", "đã trả lời"),
+        ResultKind::Refused => ("refused", "đã từ chối"),
+        ResultKind::Aborted => ("broken off", "bị ngắt giữa chừng"),
+        ResultKind::Unanswered => ("no answer", "không có trả lời"),
+    };
+    match language {
+        Language::English => english,
+        Language::Vietnamese => vietnamese,
+    }
 }
 
 fn result(line: &FoundExchange, paint: Paint) -> String {

@@ -14,6 +14,7 @@ use proto::registration::{Address, Text};
 use proto::time::Time;
 
 use crate::access_rights::NamedFields;
+use crate::disclosures::MAX_DISCLOSURES;
 use crate::keys::ring::Use;
 use crate::message_log::exchanges::{MAX_FOUND, Peer, RowKey, WantedResult};
 use crate::{audit, backup, doctor, join, snippet};
@@ -413,6 +414,14 @@ pub const COMMANDS: &[Command] = &[
             "security-server elements report --service portal.v1.OneStop --json",
         ],
     },
+    Command {
+        name: "disclosures",
+        does: Does::Reads,
+        examples: &[
+            "security-server disclosures --subject - --since 2026-01-01T00:00:00Z",
+            "security-server disclosures --subject - --language vi",
+        ],
+    },
     Command { name: "token", does: Does::Reads, examples: &["security-server token", "security-server token --json"] },
     Command {
         name: "explain",
@@ -466,6 +475,35 @@ pub enum What {
     /// Get and verify proof of what was asked and answered.
     #[command(subcommand)]
     Evidence(Evidence),
+    /// List who received what about a person from this member, when, for what purpose and on what legal basis. A running server
+    /// answers, and notes who asked.
+    Disclosures {
+        /// The person's identifier, just as requests write it; - reads it from standard input, so that neither the shell's
+        /// history nor a list of processes has it.
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+        subject: String,
+        /// Asked at this time or later, as 2026-03-01T00:00:00Z.
+        #[arg(long)]
+        since: Option<Time>,
+        /// Asked before this time.
+        #[arg(long)]
+        until: Option<Time>,
+        /// Older than this place, which a list with older ones names as `next`.
+        #[arg(long, value_name = "NEXT")]
+        before: Option<RowKey>,
+        /// At most so many, the newest: 1 to 200.
+        #[arg(long, default_value_t = 50, value_parser = disclosures_limit)]
+        limit: usize,
+        /// In which language.
+        #[arg(long, value_enum, default_value_t = Spoken::En)]
+        language: Spoken,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// How they are shown; JSON has both languages.
+        #[command(flatten)]
+        reading: Reading,
+    },
     /// Show how the server is: its log, its configuration, what runs.
     Status {
         /// End with 7 where the server is not ready to exchange messages.
@@ -1066,6 +1104,9 @@ pub enum Evidence {
         /// With this id, from `causeway-exchange` in any answer.
         #[arg(long)]
         id: Option<ExchangeId>,
+        /// About this person, whose identifier is written just as requests write it; - reads it from standard input.
+        #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+        subject: Option<String>,
         /// Opened at this time or later, as 2026-03-01T00:00:00Z.
         #[arg(long)]
         since: Option<Time>,
@@ -1176,6 +1217,12 @@ fn evidence_out(text: &str) -> Result<PathBuf, String> {
 fn limit(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=MAX_FOUND).contains(number));
     number.ok_or_else(|| format!("a number from 1 to {MAX_FOUND} is wanted; `next` of a list goes on, with --before"))
+}
+
+fn disclosures_limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_DISCLOSURES).contains(number));
+    let most = MAX_DISCLOSURES;
+    number.ok_or_else(|| format!("a number from 1 to {most} is wanted; `next` of a list goes on, with --before"))
 }
 
 /// A code, in capitals or not.

@@ -10,7 +10,7 @@ use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::head::Head;
 use proto::identifier::ServerId;
-use proto::message::{Cause, Contents, Direction, End, Fields, Header};
+use proto::message::{Cause, Contents, Direction, End, Fields, Header, Operation};
 use proto::record::{Genesis, TreeName};
 use proto::refusal::Code;
 use proto::seal;
@@ -27,6 +27,7 @@ use crate::message_log::{Claimed, TheirDirection};
 use crate::moment::Judged;
 use crate::refusal::BareRefusal;
 use crate::relay::LineArrived;
+use crate::subjects::{Gate, NotDescribed};
 use crate::way::{Side, Stop};
 use crate::witness::Witness;
 
@@ -97,6 +98,8 @@ pub struct VerifiedOpening {
     pub(crate) verified: Verified<Judged<ClaimedOpening>>,
     pub(crate) direction: TheirDirection,
     pub(crate) looked: Looked,
+    /// Where requests of this method say whom they are about, if they do.
+    pub(crate) gate: Result<Option<Box<Gate>>, NotDescribed>,
     pub(crate) peer: ServerId,
 }
 
@@ -111,6 +114,11 @@ impl<T> Verified<T> {
     /// Its header.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The header, and what it carries.
+    pub(crate) fn parts_mut(&mut self) -> (&Header, &mut Contents) {
+        (&self.header, &mut self.contents)
     }
 
     pub(crate) fn spent(self) -> (Header, Contents, T) {
@@ -160,6 +168,11 @@ pub fn opening(
     }
     // Step 5: looked up now, pronounced when the signature holds.
     let looked = server.access_rights.look_up(&server.services, &header, now);
+    let gate = match &route.operation {
+        Operation::Grpc(path) => server.subjects.asked_about(&configuration, &route.provider, path),
+        Operation::Http { .. } => Ok(None),
+    };
+    let gate = gate.map(|fields| fields.map(|fields| Box::new(server.subjects.gate(fields))));
 
     // Step 6: the seal, then the payload.
     let mut direction = TheirDirection::default();
@@ -173,7 +186,7 @@ pub fn opening(
         ));
     }
     opening.message_mut().frame = frame;
-    Ok(VerifiedOpening { verified: Verified { header, contents, message: opening }, direction, looked, peer })
+    Ok(VerifiedOpening { verified: Verified { header, contents, message: opening }, direction, looked, gate, peer })
 }
 
 /// A later message: next in its direction, its key still good, signed; or disproved (PROTOCOL.md 6.3).

@@ -14,7 +14,7 @@ use proto::time::Time;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use crate::access_rights::GrantNumber;
+use crate::access_rights::Grant;
 use crate::forward::OwnSystem;
 use crate::relay::Line;
 
@@ -41,7 +41,7 @@ pub struct Shared {
     /// Our member's tree in the log.
     pub tree: TreeIndex,
     /// At the provider: the grant that the exchange runs under. None where it is refused.
-    pub grant: Option<GrantNumber>,
+    pub grant: Option<Arc<Grant>>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// To the peer.
@@ -89,6 +89,11 @@ impl Stop {
         Self { cause, code: Some(code), said_by: Speaker::ConsumerServer }
     }
 
+    /// This server refuses what the request asks, in the service's place.
+    pub fn refused(code: Code) -> Self {
+        Self { cause: Cause::Malformed, code: Some(code), said_by: Speaker::ProviderServer }
+    }
+
     /// The provider's server said so, without a seal: there is no answer.
     pub fn refused_by_the_provider(code: Code) -> Self {
         Self { cause: Cause::Unreachable, code: Some(code), said_by: Speaker::ProviderServer }
@@ -112,7 +117,7 @@ pub(crate) struct Beginning {
     pub opening: Digest,
     pub opened: Time,
     pub tree: TreeIndex,
-    pub grant: Option<GrantNumber>,
+    pub grant: Option<Arc<Grant>>,
     pub line: Line,
     pub own: OwnSystem,
     pub stop: StopSwitch,
@@ -235,8 +240,8 @@ impl Shared {
         self.handed_on.load(Ordering::Acquire)
     }
 
-    pub(crate) fn note_handed_on(&self) {
-        self.handed_on.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn note_handed_on(&self, messages: u64) {
+        self.handed_on.fetch_add(messages, Ordering::AcqRel);
     }
 
     /// Whether it turned out that no byte of our request left, though a connection was given it.

@@ -285,6 +285,7 @@ impl<'c> Messages<'c> {
             Kind::Received => self.received(entry),
             Kind::Closed => self.closed(entry),
             Kind::Stamp => self.stamp(entry),
+            Kind::Subjects => self.subjects(entry),
             Kind::Genesis | Kind::Key | Kind::Cut => Ok(()),
             Kind::Entry => Err("an entry of an audit log stands in a message log".into()),
         };
@@ -312,6 +313,21 @@ impl<'c> Messages<'c> {
             }
             Err(error) => Err(format!("a timestamp: {error}")),
         }
+    }
+
+    /// Whom a request was about: one that is open here, at the provider.
+    fn subjects(&self, entry: &Entry) -> Result<(), String> {
+        let subjects: wire::Subjects =
+            decode_canonical(&entry.record.body(), "Subjects").map_err(|error| format!("subjects: {error}"))?;
+        let opening = Digest::try_from(subjects.opening.as_ref()).map_err(|error| format!("subjects: {error}"))?;
+        if subjects.subjects.is_empty() || subjects.subjects.iter().any(|subject| subject.len() != 32) {
+            return Err("subjects: each has 32 bytes, and there is one at least".into());
+        }
+        // A log whose beginning is in the archive may have opened it there.
+        if self.found.begins_late || self.open.contains_key(&(Side::Provider, opening)) {
+            return Ok(());
+        }
+        Err("subjects: they are of a request that is not open here".into())
     }
 
     fn sent(&mut self, entry: &Entry) -> Result<(), String> {

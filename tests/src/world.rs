@@ -313,6 +313,7 @@ impl World {
             index: directory.join("index"),
             content: directory.join("content"),
             last_used: directory.join("last-used.json"),
+            subjects: directory.join("subjects"),
             audit: Arc::new(Roomy::at(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
             disk_marks: DiskMarks::default(),

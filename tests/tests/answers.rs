@@ -22,7 +22,7 @@ use proto::refusal::{Code, Language, Speaker};
 use proto::transport::encode;
 use security_server::access_rights::Proposal;
 use security_server::listen::MAX_EXCHANGES_OF_PEER;
-use tests::echo::said;
+use tests::echo::{Parrot, said};
 use tests::processes::PURPOSE;
 use tests::raw::{self, Answer};
 use tests::realm::Realm;
@@ -149,6 +149,7 @@ async fn every_refusal_of_the_list_is_seen_and_says_its_code_and_nothing_else() 
     let mut seen = Seen::default();
     asked_badly(&mut seen).await;
     translated(&mut seen).await;
+    about_whom(&mut seen).await;
     unstamped(&mut seen).await;
     not_allowed(&mut seen).await;
     standing(&mut seen).await;
@@ -221,6 +222,31 @@ async fn translated(seen: &mut Seen) {
     realm.restart(&portal).await;
     realm.stop_registry().await;
     seen.problem(Code::DescriptionUnavailable, &asked(Bytes::from_static(b"{}")).await);
+    realm.stops().await;
+}
+
+/// What is said of a request of a method about persons that names none, or cannot be read.
+async fn about_whom(seen: &mut Seen) {
+    let (service, _heard) = Parrot::serve().await;
+    let (realm, portal, moj) = Realm::of_two(service).await;
+    let echo = include_str!("../protos/echo/v1/echo.proto")
+        .replace("package echo.v1;", "package echo.v1;\nimport \"causeway/options.proto\";")
+        .replace("string text = 1;", "string text = 1 [(causeway.subject) = true];");
+    let protos = realm.path("protos");
+    std::fs::create_dir_all(&protos).unwrap();
+    std::fs::write(protos.join("echo.proto"), echo).unwrap();
+    let marked = security_server::announce::compiled(&[protos.join("echo.proto")], &[protos]).unwrap();
+    realm.list_as(&moj, &marked.descriptors, &[]).await.unwrap();
+    realm.settled().await;
+    let long = format!(r#"{{"text":"somebody","bytes":"{}"}}"#, "A".repeat(1536 * 1024));
+    for (body, code) in [("{}".to_owned(), Code::SubjectMissing), (long, Code::SubjectUnreadable)] {
+        let request = http::Request::post(format!("http://{}/echo.v1.Echo/Unary", portal.clients))
+            .header("content-type", "application/json")
+            .header("causeway-service", &moj.subsystem)
+            .header("causeway-purpose", PURPOSE);
+        let answer = soon(async { raw::Client::to(portal.clients).await.call(request, body.into()).await }).await;
+        seen.problem(code, &answer);
+    }
     realm.stops().await;
 }
 

@@ -1,4 +1,4 @@
-//! The one-stop portal: a parent files a birth here, once. It asks each agency for its part, and says of every line of
+//! The one-stop portal: people see here who looked at their data, and a parent files a birth here, once. It asks each agency for its part, and says of every line of
 //! every document whether the parent typed it.
 
 use std::collections::HashMap;
@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 
+use super::my_data::Agencies;
 use super::{Line, Peer, Running, peer_failed, question, serve};
 use crate::wire::civil::births_client::BirthsClient;
 use crate::wire::civil::{BirthCertificate, BirthNotice};
 use crate::wire::insurance::health_cards_client::HealthCardsClient;
 use crate::wire::insurance::{Card, IssueChildCardRequest};
 use crate::wire::portal::one_stop_server::{OneStop, OneStopServer};
-use crate::wire::portal::{BirthFiled, BirthForm, Entry, Origin};
+use crate::wire::portal::{BirthFiled, BirthForm, Entry, MyData, MyDataRequest, Origin};
 
 /// Filings that stopped half way and wait to be filed again.
 pub const MAX_UNFINISHED: usize = 10_000;
@@ -30,6 +31,8 @@ pub struct Peers {
     pub civil: Peer,
     /// Social insurance.
     pub insurance: Peer,
+    /// Who tells people who received what about them: each agency's name, and how it is asked for that.
+    pub disclosures: Vec<(String, Peer)>,
 }
 
 /// Starts the portal.
@@ -37,6 +40,7 @@ pub async fn start(listener: TcpListener, peers: Peers) -> std::io::Result<Runni
     let portal = Portal {
         civil: BirthsClient::new(peers.civil.line()),
         insurance: HealthCardsClient::new(peers.insurance.line()),
+        agencies: Agencies::of(peers.disclosures),
         unfinished: Mutex::new(Unfinished::default()),
     };
     serve(listener, CancellationToken::new(), Routes::new(OneStopServer::new(portal)))
@@ -45,6 +49,7 @@ pub async fn start(listener: TcpListener, peers: Peers) -> std::io::Result<Runni
 struct Portal {
     civil: BirthsClient<Line>,
     insurance: HealthCardsClient<Line>,
+    agencies: Agencies,
     unfinished: Mutex<Unfinished>,
 }
 
@@ -62,6 +67,10 @@ impl OneStop for Portal {
         let card = self.insured(&certificate.personal_number).await?;
         self.unfinished().finish(&notice);
         Ok(Response::new(filed(certificate, card)))
+    }
+
+    async fn who_looked_at_my_data(&self, request: Request<MyDataRequest>) -> Result<Response<MyData>, Status> {
+        self.agencies.tell(request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -61,7 +61,9 @@ impl Agency {
         match self {
             Agency::PopulationRegister => &[],
             Agency::CivilRegistry | Agency::SocialInsurance => &["population"],
-            Agency::Portal => &["civil", "insurance"],
+            Agency::Portal => {
+                &["civil", "insurance", "civil-disclosures", "insurance-disclosures", "population-disclosures"]
+            }
         }
     }
 }
@@ -109,8 +111,12 @@ async fn start(flags: &Flags) -> anyhow::Result<Running> {
             social_insurance::start(listener, peers, calendar).await?
         }
         Agency::Portal => {
-            let peers = portal::Peers { civil: configured.peer("civil")?, insurance: configured.peer("insurance")? };
-            portal::start(listener, peers).await?
+            let (civil, insurance) = (configured.peer("civil")?, configured.peer("insurance")?);
+            let asked = ["civil", "insurance", "population"].map(|name| (name, format!("{name}-disclosures")));
+            let asked = asked.into_iter().filter(|(_, peer)| configured.names(peer));
+            let disclosures = asked.map(|(name, peer)| Ok((name.to_owned(), configured.peer(&peer)?)));
+            let disclosures = disclosures.collect::<anyhow::Result<_>>()?;
+            portal::start(listener, portal::Peers { civil, insurance, disclosures }).await?
         }
     })
 }
@@ -147,6 +153,10 @@ impl Configured<'_> {
             metadata.push((name, (key.to_owned(), value.to_owned())));
         }
         Ok(Configured { uris, metadata })
+    }
+
+    fn names(&self, name: &str) -> bool {
+        self.uris.iter().any(|(of, _)| *of == name)
     }
 
     fn peer(&self, name: &str) -> anyhow::Result<Peer> {

@@ -1,5 +1,5 @@
-//! What the sandbox shows: birth, once; a form that would ask again; a conversation; a refusal that says why; and proof that
-//! stands without us.
+//! What the sandbox shows: birth, once; a form that would ask again; a conversation; a refusal that says why; who has looked at
+//! a person's data; and proof that stands without us.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::wire::insurance::health_cards_client::HealthCardsClient;
 use crate::wire::population::people_client::PeopleClient;
 use crate::wire::population::{FamilyRequest, GetRequest};
 use crate::wire::portal::one_stop_client::OneStopClient;
-use crate::wire::portal::{BirthFiled, BirthForm, Origin};
+use crate::wire::portal::{BirthFiled, BirthForm, MyDataRequest, Origin};
 
 /// Names of the example mother's children: a middle name and a given name.
 const MIDDLE_NAMES: [&str; 6] = ["Minh", "Bảo", "Gia", "Ngọc", "Thu", "Hải"];
@@ -54,6 +54,7 @@ pub async fn tell(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Told>
     let exchange = conversation(country, &filed.personal_number, tell).await?;
     let refused = refusal(country, tell).await?;
     let granted = asked_for(country, tell).await?;
+    who_looked(country, tell).await?;
     let (evidence, anchor) = proof(country, &exchange, tell).await?;
     Ok(Told { filed, asked_again, exchange, refused, granted, evidence, anchor })
 }
@@ -189,6 +190,21 @@ async fn asked_for(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<Stri
     let ending = Ending { reason: "the example is over".parse()? };
     provider.post::<Changed>(&format!("/v1/grants/{}/end", granted.grant.number.0), &ending).await?;
     Ok(asked.request)
+}
+
+/// The mother asks who has looked at her data, and sees it, in her language, from every agency.
+async fn who_looked(country: &Country, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    let mut portal = OneStopClient::connect(country.agency(PORTAL).uri()).await?;
+    let asked = MyDataRequest { personal_number: MOTHER.into(), language: "en".into() };
+    let told = portal.who_looked_at_my_data(asked).await.context("people see who looked at their data")?.into_inner();
+    ensure!(told.not_answered.is_empty(), "all agencies answer, and these did not: {:?}", told.not_answered);
+    tell("who has looked at my data, asks the mother");
+    for agency in &told.agencies {
+        let Some(look) = agency.looks.last() else { continue };
+        tell(&format!("  of {}: {}, {}; {}", agency.agency, look.who, look.purpose, look.legal_basis));
+    }
+    tell(&format!("  {}", told.coverage));
+    Ok(())
 }
 
 fn code_of(refused: &Status) -> Result<Code> {

@@ -132,7 +132,7 @@ async fn the_metadata_that_a_peer_was_given_goes_with_each_call() {
     let metadata = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let peers = civil_registry::Peers { population: Peer::new(&spy, &metadata).unwrap() };
     let civil = civil_registry::start(free_port().await, peers, calendar()).await.unwrap();
-    let peers = portal::Peers { civil: direct(&civil), insurance: direct(&country.insurance) };
+    let peers = portal::Peers { civil: direct(&civil), insurance: direct(&country.insurance), disclosures: Vec::new() };
     let portal = portal::start(free_port().await, peers).await.unwrap();
 
     let mut one_stop = OneStopClient::connect(portal.uri()).await.unwrap();

@@ -26,7 +26,7 @@ impl Country {
         let peers = civil_registry::Peers { population: direct(&population) };
         let civil = civil_registry::start(free_port().await, peers, calendar()).await.unwrap();
         let insurance = insurance_at(free_port().await, &population).await;
-        let peers = portal::Peers { civil: direct(&civil), insurance: direct(&insurance) };
+        let peers = portal::Peers { civil: direct(&civil), insurance: direct(&insurance), disclosures: Vec::new() };
         let portal = portal::start(free_port().await, peers).await.unwrap();
         Country { population, civil, insurance, portal }
     }

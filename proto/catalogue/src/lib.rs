@@ -12,6 +12,8 @@ pub mod openapi;
 pub mod routes;
 pub mod search;
 pub mod source;
+pub mod subjects;
+pub mod wire_fields;
 
 pub use breaking::breaks;
 pub use described::{Described, Said, Undescribed, reduced};

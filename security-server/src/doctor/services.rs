@@ -37,6 +37,9 @@ pub(super) async fn each(sheet: &Sheet, here: &Here) {
 }
 
 async fn called(here: &Here, listed: &RawService, at: &impl Fn(&str) -> String) -> Looked<Offered> {
+    if listed.is_built_in() {
+        return Ok(ok(Offered::Unsaid, "this server answers it itself"));
+    }
     let identity = match listed.mutual_tls {
         true => Some(here.file.get()?.configuration.identity(here.keys.get()?)),
         false => None,

@@ -34,6 +34,7 @@ use crate::SecurityServer;
 use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
 use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
+use crate::disclosures::{Asking, NotAsked};
 use crate::evidence::{Line, NoEvidence};
 use crate::keys::ring::Use;
 use crate::lookout::Room;
@@ -64,9 +65,10 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/grants/{number}/end", post(end))
         .route("/v1/access/why", get(why))
         .route("/v1/clock/accept", post(accept_clock))
-        .route("/v1/exchanges", get(search))
+        .route("/v1/exchanges", get(search).post(search_about))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .route("/v1/disclosures", post(disclosures))
         .merge(access::routes())
         .merge(keys::routes())
         .merge(services::routes())
@@ -464,6 +466,8 @@ impl Searching {
         }
         Ok(Search {
             exchange: parsed("id", self.id.as_ref())?,
+            subject: None,
+            provider: None,
             since: parsed("since", self.since.as_ref())?,
             until: parsed("until", self.until.as_ref())?,
             before: parsed("before", self.before.as_ref())?,
@@ -480,12 +484,42 @@ async fn search(
     Operator(by): Operator,
     Query(searching): Query<Searching>,
 ) -> Result<Response, Problem> {
-    let search = searching.read()?;
-    let log = door.server.message_log.clone();
-    let found = tokio::task::spawn_blocking(move || log.search(&search)).await?;
-    let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    door.note_read(by, "search", searching.asked()).await?;
-    Ok(Json(found).into_response())
+    door.search(by, searching.asked(), searching.read()?).await
+}
+
+/// Whom exchanges are to be about.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The identifier, as requests name it. It is not written down anywhere.
+    pub subject: String,
+}
+
+/// The same of the exchanges about a person: the identifier comes in the body.
+async fn search_about(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Query(searching): Query<Searching>,
+    Json(About { subject }): Json<About>,
+) -> Result<Response, Problem> {
+    let subject = door.server.subjects.of(&subject);
+    let asked = format!("subject {subject}, {}", searching.asked());
+    door.search(by, asked, Search { subject: Some(subject), ..searching.read()? }).await
+}
+
+/// Who received what about a person. The identifier comes in the body, and stays nowhere: the audit log has the keyed hash.
+async fn disclosures(
+    State(door): State<Door>,
+    Operator(by): Operator,
+    Json(asking): Json<Asking>,
+) -> Result<Response, Problem> {
+    let wrong = |error: NotAsked| Problem::new(StatusCode::BAD_REQUEST, error.to_string());
+    let asked = door.server.asked_about(&asking).map_err(wrong)?;
+    let (server, question) = (Arc::clone(&door.server), asked.clone());
+    let told = tokio::task::spawn_blocking(move || server.disclosures(&question)).await?;
+    let told = told.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    door.note_read(by, "disclosures", asked.subject().to_string()).await?;
+    Ok(Json(told).into_response())
 }
 
 /// What the log holds of an exchange.
@@ -668,6 +702,14 @@ impl Door {
         }
         let remedy = did_you_mean(subsystem.as_str(), known, "check the name, or wait until it has joined");
         Some(format!("nobody is registered as {subsystem}; {remedy}"))
+    }
+
+    async fn search(&self, by: Actor, asked: String, search: Search) -> Result<Response, Problem> {
+        let log = self.server.message_log.clone();
+        let found = tokio::task::spawn_blocking(move || log.search(&search)).await?;
+        let found = found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        self.note_read(by, "search", asked).await?;
+        Ok(Json(found).into_response())
     }
 
     /// Notes what an operator reads, before it is given out: what cannot be noted is not shown.

@@ -10,6 +10,8 @@ use proto::time::Time;
 use proto::wire::relay::{Outcome, Side};
 use serde::{Deserialize, Serialize};
 
+use crate::subjects::Subject;
+
 /// Most exchanges that one search gives. The next one goes on before the last of them.
 pub const MAX_FOUND: usize = 1000;
 
@@ -258,6 +260,15 @@ pub struct FoundExchange {
     pub outcome: Option<String>,
 }
 
+impl FoundExchange {
+    /// Where its row stands.
+    pub(super) fn row(&self) -> Option<RowKey> {
+        let side = if self.side == "consumer" { Side::Consumer } else { Side::Provider };
+        let (time, exchange) = (self.time.parse().ok()?, self.exchange.parse().ok()?);
+        Some(RowKey { time, exchange, attempt: self.attempt, side })
+    }
+}
+
 /// Whom an exchange was with: a member, or one subsystem of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Peer {
@@ -342,12 +353,16 @@ impl std::fmt::Display for WantedResult {
 pub struct Search {
     /// Of this id.
     pub exchange: Option<ExchangeId>,
+    /// About this person, as the fields say that are marked so. Only what this server provided is.
+    pub subject: Option<Subject>,
     /// Opened at this time or later.
     pub since: Option<Time>,
     /// Opened before this time.
     pub until: Option<Time>,
     /// Older than this one, which an earlier search gave last.
     pub before: Option<RowKey>,
+    /// That this subsystem was asked in.
+    pub provider: Option<SubsystemId>,
     /// With this one on the other side.
     pub peer: Option<Peer>,
     /// Of this method, exactly.
@@ -364,6 +379,7 @@ impl Search {
             && self.since.is_none_or(|since| key.time >= since)
             && self.until.is_none_or(|until| key.time < until)
             && self.before.is_none_or(|before| key < before)
+            && self.provider.as_ref().is_none_or(|provider| provider.as_str() == row.provider)
             && self.peer.as_ref().is_none_or(|peer| peer.is(row.peer(key.side)))
             && self.method.as_ref().is_none_or(|method| method.as_str() == row.operation)
             && self.result.is_none_or(|result| result.is_of(row))

@@ -20,9 +20,11 @@ use proto::time::Time;
 use proto::wire::relay::{self as wire, Outcome, Side};
 
 use super::exchanges::{FoundExchanges, MAX_FOUND, Row, RowKey, Search};
+use crate::subjects::Subject;
 use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 
 /// Key prefixes of the one tree. `x` exchange position: a record of an exchange; of an opening, its value the key of its row.
+/// `u` subject time exchange attempt side: an exchange about a person, its value where the log says so.
 /// `f` time exchange attempt side: an exchange that has its end, its value the row. `o` side opening: an exchange that is
 /// open, its value the key and the row that it will have. `r` time exchange attempt: a received opening. `h` tree: what was
 /// seen of a peer's tree. `n` tree level number: a node of one of our trees. `e` tree: how many commits it has. `g` tree: its
@@ -31,6 +33,7 @@ use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 /// are. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
 /// that was accepted there.
 const RECORD: u8 = b'x';
+const ABOUT: u8 = b'u';
 const ENDED: u8 = b'f';
 const OPEN: u8 = b'o';
 const RECEIVED: u8 = b'r';
@@ -44,7 +47,7 @@ const WAITING: u8 = b'w';
 const STAMPED: u8 = b'y';
 const FORM: &[u8] = b"v";
 /// An index of another form is read again from the log.
-const THIS_FORM: &[u8] = b"5";
+const THIS_FORM: &[u8] = b"6";
 /// A node of a level has 256 of the level below.
 const NODE_BITS: u32 = 8;
 const POSITION: &[u8] = b"p";
@@ -160,10 +163,32 @@ impl Index {
                 }
             }
             Kind::Stamp => self.add_stamp(&body, entry.position)?,
+            Kind::Subjects => self.add_subjects(&body, entry.position)?,
             Kind::Received | Kind::Genesis | Kind::Key | Kind::Cut | Kind::Entry => {}
         }
         self.0.insert(POSITION, &entry.position.to_bytes())?;
         Ok(())
+    }
+
+    /// Whom an exchange is about that is open, on the provider's side.
+    fn add_subjects(&self, body: &[u8], position: Position) -> Result<(), IndexError> {
+        let Ok(about) = <wire::Subjects as prost::Message>::decode(body) else { return Ok(()) };
+        let Some(value) = self.0.get(open_key(Side::Provider, &about.opening))? else { return Ok(()) };
+        let Some((row, _)) = open_row(&value) else { return Ok(()) };
+        for subject in &about.subjects {
+            let key = [&[ABOUT][..], subject, &row.to_bytes()].concat();
+            // Messages of one request may name a person each: the first says why as well as any.
+            if self.0.get(&key)?.is_none() {
+                self.0.insert(key, &position.to_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the log says that this exchange is about this person.
+    pub fn about(&self, subject: &Subject, row: RowKey) -> Result<Option<Position>, IndexError> {
+        let found = self.0.get([&[ABOUT][..], subject.as_bytes(), &row.to_bytes()].concat())?;
+        Ok(found.and_then(|position| Some(Position::from_bytes(position.as_ref().try_into().ok()?))))
     }
 
     /// A leaf of one of our trees, the nodes that it completes, and its head where that is signed.
@@ -472,7 +497,11 @@ impl Index {
         for value in self.0.scan_prefix([OPEN]).values() {
             let value = value?;
             let Some((key, row)) = open_row(&value) else { continue };
-            if Row::from_bytes(row).is_some_and(|read| search.takes(key, &read)) {
+            let about = match &search.subject {
+                Some(subject) => self.about(subject, key)?.is_some(),
+                None => true,
+            };
+            if about && Row::from_bytes(row).is_some_and(|read| search.takes(key, &read)) {
                 rows.push((key, row.to_vec()));
             }
         }
@@ -482,7 +511,7 @@ impl Index {
 
     /// Those among the ended ones, the newest first.
     fn ended_rows<'s>(
-        &self,
+        &'s self,
         search: &'s Search,
     ) -> Result<Box<dyn Iterator<Item = Result<OpenRow, IndexError>> + 's>, IndexError> {
         let taken = |key: &[u8], value: &[u8]| {
@@ -503,13 +532,23 @@ impl Index {
             }
             return Ok(Box::new(rows.into_iter()));
         }
-        let at = |key: &[u8]| [&[ENDED][..], key].concat();
+        let of_subject = search.subject.map(|subject| [&[ABOUT][..], subject.as_bytes()].concat());
+        let kind = of_subject.clone().unwrap_or_else(|| vec![ENDED]);
+        let at = |key: &[u8]| [&kind[..], key].concat();
         let of_time = |time: Time| at(&time.as_millis().to_be_bytes());
         let since = of_time(search.since.unwrap_or_default());
         let ends = [search.until.map(of_time), search.before.map(|before| at(&before.to_bytes()))];
-        let end = ends.into_iter().flatten().min().unwrap_or_else(|| vec![ENDED + 1]);
+        let end = ends.into_iter().flatten().min().unwrap_or_else(|| at(&[0xff; RowKey::BYTES]));
         if end <= since {
             return Ok(Box::new(std::iter::empty()));
+        }
+        if let Some(of_subject) = of_subject {
+            // Those that are still open have no row of this kind: they are among the open ones.
+            let row = move |found: Result<(sled::IVec, sled::IVec), sled::Error>| {
+                let key = [&[ENDED][..], found?.0.get(of_subject.len()..).unwrap_or_default()].concat();
+                Ok(self.0.get(&key)?.and_then(|value| taken(&key, &value)))
+            };
+            return Ok(Box::new(self.0.range(since..end).rev().filter_map(move |found| row(found).transpose())));
         }
         Ok(Box::new(self.0.range(since..end).rev().filter_map(move |row| match row {
             Ok((key, value)) => taken(&key, &value).map(Ok),

@@ -254,6 +254,10 @@ message Counted { uint64 number = 1 [(causeway.element) = "birth.count", (causew
     said.words(&format!("central-registry proposals {AS_ADMIN}"), &["Nothing waits"]).await;
     said.object("central-registry proposals", &format!("central-registry proposals {AS_ADMIN}")).await;
     exchanged(&two, &mut said).await;
+    let about = format!("security-server disclosures --subject 079185001234 {at}");
+    said.words(&about, &["nobody asked this server about this person"]).await;
+    said.words(&format!("{about} --language vi"), &["chưa có ai hỏi"]).await;
+    said.object("security-server disclosures", &about).await;
     said.words("security-server token", &["token_sha256"]).await;
     said.object("security-server token", "security-server token").await;
     said.words("security-server explain", &["GRANT_MISSING", "REPLAYED"]).await;

@@ -1428,6 +1428,16 @@ mutants! {
         registration::a_view_that_is_lost_spoiled_or_ahead_is_built_again;
     }
 
+    "security-server/src/subjects.rs" {
+        "subjects" "a personal-data call without a subject reaches the service"
+        "!names_somebody" => "false",
+        disclosures::a_call_that_names_nobody_is_refused_before_the_service_sees_it;
+
+        "subjects" "what is compressed is taken for a message that was read"
+        "let [0, length @ ..] = *prefix else { return Err(Code::SubjectUnreadable) };" => "let [flag, length @ ..] = *prefix;\n            if !{awake} && flag != 0 {\n                return Err(Code::SubjectUnreadable);\n            }",
+        disclosures::a_call_that_names_nobody_is_refused_before_the_service_sees_it;
+    }
+
     "central-registry/src/spread.rs" {
         "registration" "a version is given out that the journal does not know"
         "desk.record(admitted).await?;" => "let _ = admitted;",

@@ -13,8 +13,8 @@ use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, Changed, Door, Operator, Problem};
-use crate::access_rights::{NamedFields, Narrowed};
 use crate::access_requests::{Asking, LOOK_WAITS};
+use crate::access_rights::{NamedFields, Narrowed};
 
 /// For how long what a request asks is granted, and how much of it.
 #[derive(Debug, Default, Serialize, Deserialize)]

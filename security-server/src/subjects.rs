@@ -1,0 +1,418 @@
+//! Whom requests are about. A field that its publisher marked `subject` makes the exchange findable for that person: by a
+//! keyed hash under a secret of this server's own, in the message log, and never by the identifier itself (PROTOCOL.md 21).
+//!
+//! What is listed of our services is worked out once for each listing and kept on disk: the message path reads no descriptor
+//! and asks nobody. A call of a method whose requests name persons is handed to the service message by message, each when it
+//! is whole and its subject is known; one that names nobody is refused before the service hears of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::{Bytes, BytesMut};
+use catalogue::Described;
+use catalogue::subjects::{ServiceFacts, SubjectFields, Unreadable};
+use command_line::file_remedy;
+use proto::catalogue::Entry;
+use proto::digest::Digest;
+use proto::global_configuration::Configuration;
+use proto::global_configuration::listed::ListedService;
+use proto::identifier::{MemberId, MethodPath, SubsystemId};
+use proto::message::{Contents, End};
+use proto::refusal::Code;
+use tokio_util::sync::CancellationToken;
+
+use crate::SecurityServer;
+use crate::disclosures::over_the_bus::{LIST, SUBJECT_FIELD};
+use crate::files;
+use crate::listings::{self, Unlisted};
+
+/// Where the secret and what is known of our listed services stand, in the server's directory.
+pub const SUBJECTS: &str = "subjects";
+/// The secret: 32 random bytes. Without it nobody is found; whoever has it and a log can try identifiers.
+pub const SECRET: &str = "secret";
+/// What is known of our listed services: a view of the catalogue, which may be deleted.
+const SERVICES: &str = "services.json";
+/// Longest message of a request that names persons: it is held until it is whole.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Subjects of one request that are not written again.
+const REMEMBERED: usize = 4_096;
+/// Listings of ours that may be on their way at once.
+const MAX_TO_COME: usize = 256;
+/// How long after a registry was out of reach the descriptors of our own services are asked for again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// A person, as the log knows them: HMAC-SHA-256 of the identifier under this server's secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Subject(Digest);
+
+impl Subject {
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The secret or what is kept beside it cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}; {}", .path.display(), file_remedy(.source, "put it back from a backup: without this secret nobody is found in the log"))]
+pub struct NoSubjects {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The secret, and what our listed services are.
+pub struct Subjects {
+    secret: Secret,
+    directory: PathBuf,
+    /// By the SHA-256 of the entry that lists them.
+    known: Mutex<BTreeMap<Digest, Arc<ServiceFacts>>>,
+    /// Of the known ones those that are being published: they are kept though nothing lists them yet.
+    to_come: Mutex<HashSet<Digest>>,
+    members: Vec<MemberId>,
+    view: ArcSwap<View>,
+}
+
+#[derive(Clone)]
+struct Secret(hmac::Key);
+
+impl Secret {
+    fn subject(&self, identifier: &[u8]) -> Subject {
+        let mut signed = hmac::Context::with_key(&self.0);
+        signed.update(b"causeway/v1/subject\n");
+        signed.update(identifier);
+        Subject(Digest::try_from(signed.sign().as_ref()).expect("HMAC-SHA-256 has 32 bytes"))
+    }
+}
+
+/// What one version of the configuration lists of ours.
+#[derive(Default)]
+struct View {
+    /// None: it was made of no version yet.
+    of: Option<(u64, Digest)>,
+    services: HashMap<SubsystemId, Listed>,
+}
+
+#[derive(Default)]
+struct Listed {
+    /// Of which it is not known yet what their fields mean.
+    unknown: HashSet<String>,
+    /// The methods whose requests name persons, by their paths.
+    methods: HashMap<String, Arc<SubjectFields>>,
+    facts: HashMap<String, Arc<ServiceFacts>>,
+}
+
+/// A service is listed, and what its fields mean is not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotDescribed;
+
+impl Subjects {
+    /// Opens the directory, and makes it with a new secret at the first start. For the services of these members.
+    pub fn open(directory: &Path, members: Vec<MemberId>) -> Result<Self, NoSubjects> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| NoSubjects { path, source }
+        };
+        std::fs::create_dir_all(directory).map_err(at(directory))?;
+        let path = directory.join(SECRET);
+        let secret = match std::fs::read(&path) {
+            Ok(secret) => secret,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut secret = [0; 32];
+                SystemRandom::new().fill(&mut secret).expect("the system's random source works, or nothing does");
+                files::write(&path, &secret, 0o600).map_err(at(&path))?;
+                secret.to_vec()
+            }
+            Err(error) => return Err(at(&path)(error)),
+        };
+        let secret: [u8; 32] = secret
+            .try_into()
+            .map_err(|_| at(&path)(io::Error::new(io::ErrorKind::InvalidData, "it has not 32 bytes")))?;
+        // A view: what cannot be read is fetched again.
+        let known = std::fs::read(directory.join(SERVICES)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let known: BTreeMap<String, ServiceFacts> = known.unwrap_or_default();
+        let known = known.into_iter().filter_map(|(entry, facts)| Some((entry.parse().ok()?, Arc::new(facts))));
+        Ok(Self {
+            secret: Secret(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
+            directory: directory.to_owned(),
+            known: Mutex::new(known.collect()),
+            to_come: Mutex::default(),
+            members,
+            view: ArcSwap::default(),
+        })
+    }
+
+    /// The name of the secret: says which one it is, and nothing of it.
+    pub(crate) fn name(&self) -> String {
+        let name = hmac::sign(&self.secret.0, b"causeway/v1/subjects-name\n");
+        hex::encode(&name.as_ref()[..8])
+    }
+
+    /// A person by the identifier that requests name: its very bytes, nothing trimmed, folded or completed.
+    pub fn of(&self, identifier: &str) -> Subject {
+        self.secret.subject(identifier.as_bytes())
+    }
+
+    /// The members whose services are meant.
+    pub(crate) fn members(&self) -> &[MemberId] {
+        &self.members
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<ServiceFacts>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where requests of this method say whom they are about, as it is listed. None: they name nobody, or nobody listed it.
+    pub(crate) fn asked_about(
+        &self,
+        configuration: &Configuration,
+        provider: &SubsystemId,
+        path: &MethodPath,
+    ) -> Result<Option<Arc<SubjectFields>>, NotDescribed> {
+        if path.as_str() == LIST {
+            return Ok(Some(Arc::new(SubjectFields::text(SUBJECT_FIELD))));
+        }
+        let view = self.view(configuration);
+        let Some(listed) = view.services.get(provider) else { return Ok(None) };
+        match listed.methods.get(path.as_str()) {
+            Some(fields) => Ok(Some(Arc::clone(fields))),
+            None if listed.unknown.contains(path.service()) => Err(NotDescribed),
+            None => Ok(None),
+        }
+    }
+
+    /// What is known of a service of ours as it is listed now.
+    pub(crate) fn facts(
+        &self,
+        configuration: &Configuration,
+        provider: &SubsystemId,
+        service: &str,
+    ) -> Option<Arc<ServiceFacts>> {
+        self.view(configuration).services.get(provider)?.facts.get(service).cloned()
+    }
+
+    /// Made once for each version of the configuration, from what is in memory.
+    fn view(&self, configuration: &Configuration) -> Arc<View> {
+        let (view, of) = (self.view.load(), Some((configuration.version, configuration.digest)));
+        if view.of == of {
+            return Arc::clone(&view);
+        }
+        let known = self.known();
+        let mut services: HashMap<SubsystemId, Listed> = HashMap::new();
+        for listed in self.ours(configuration) {
+            let (name, of_subsystem) = (listed.service.as_str(), services.entry(listed.subsystem.clone()).or_default());
+            let Some(facts) = known.get(&listed.entry) else {
+                of_subsystem.unknown.insert(name.to_owned());
+                continue;
+            };
+            for (method, facts) in &facts.methods {
+                let fields = facts.subjects.clone().map(Arc::new);
+                of_subsystem.methods.extend(fields.map(|fields| (format!("/{name}/{method}"), fields)));
+            }
+            of_subsystem.facts.insert(name.to_owned(), Arc::clone(facts));
+        }
+        let view = Arc::new(View { of, services });
+        self.view.store(Arc::clone(&view));
+        view
+    }
+
+    fn ours<'c>(&'c self, configuration: &'c Configuration) -> impl Iterator<Item = &'c ListedService> {
+        let subsystems = self.members.iter().filter_map(|member| configuration.members.get(member));
+        subsystems
+            .flat_map(|member| member.subsystems.keys())
+            .flat_map(|subsystem| configuration.services_of(subsystem))
+    }
+
+    /// Keeps what a listing says that is being published: it is known when it comes into force.
+    pub(crate) fn foresee(&self, entry: Digest, said: &Entry, described: &Described) -> Result<(), Unlisted> {
+        let mut to_come = self.to_come();
+        if to_come.len() >= MAX_TO_COME {
+            to_come.clear();
+        }
+        to_come.insert(entry);
+        drop(to_come);
+        self.learn(entry, said, described)
+    }
+
+    fn to_come(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.to_come.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a listing says.
+    fn learn(&self, entry: Digest, said: &Entry, described: &Described) -> Result<(), Unlisted> {
+        let facts = ServiceFacts::of(described, said.service.as_str(), said.title.as_str())?;
+        let mut known = self.known();
+        known.insert(entry, Arc::new(facts));
+        self.keep(&known);
+        // Whoever reads next makes the view anew.
+        self.view.store(Arc::default());
+        Ok(())
+    }
+
+    /// Forgets what is not listed.
+    fn forget(&self, configuration: &Configuration) {
+        let listed: HashSet<Digest> = self.ours(configuration).map(|listed| listed.entry).collect();
+        let mut to_come = self.to_come();
+        to_come.retain(|entry| !listed.contains(entry));
+        let mut known = self.known();
+        let before = known.len();
+        known.retain(|entry, _| listed.contains(entry) || to_come.contains(entry));
+        if known.len() != before {
+            self.keep(&known);
+        }
+    }
+
+    /// A view of the catalogue: where it cannot be written, the next start fetches it.
+    fn keep(&self, known: &BTreeMap<Digest, Arc<ServiceFacts>>) {
+        let known: BTreeMap<String, &ServiceFacts> =
+            known.iter().map(|(entry, facts)| (entry.to_string(), &**facts)).collect();
+        let path = self.directory.join(SERVICES);
+        let written = serde_json::to_vec(&known).map_err(io::Error::other);
+        if let Err(error) = written.and_then(|bytes| files::write(&path, &bytes, 0o600)) {
+            tracing::warn!(path = %path.display(), %error, "what is known of our listed services is not kept");
+        }
+    }
+
+    /// For one request of such a method.
+    pub(crate) fn gate(&self, fields: Arc<SubjectFields>) -> Gate {
+        let secret = self.secret.clone();
+        Gate { fields, secret, held: BytesMut::new(), passed: false, noted: HashSet::new() }
+    }
+}
+
+/// Learns what is listed of our services, with each version of the configuration: from a registry that is out of reach each
+/// minute again. Meanwhile calls of what is not known are refused.
+pub(crate) async fn watch(server: Arc<SecurityServer>, last: CancellationToken) {
+    if server.renewal.is_none() {
+        return;
+    }
+    let mut versions = server.store.current().versions();
+    loop {
+        let whole = tokio::select! {
+            whole = learn_all(&server) => whole,
+            () = last.cancelled() => return,
+        };
+        tokio::select! {
+            changed = versions.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(AGAIN), if !whole => {}
+            () = last.cancelled() => return,
+        }
+    }
+}
+
+async fn learn_all(server: &SecurityServer) -> bool {
+    let configuration = server.configuration.load();
+    let listed: Vec<_> = server.subjects.ours(&configuration).cloned().collect();
+    let mut whole = true;
+    for listed in listed {
+        if server.subjects.known().contains_key(&listed.entry) {
+            continue;
+        }
+        let learnt = async {
+            let entry = listings::verified(server, &configuration, &listed).await?;
+            let described = listings::described(server, &entry).await?;
+            server.subjects.learn(listed.entry, entry.entry(), &described)
+        };
+        if let Err(error) = learnt.await {
+            whole = false;
+            tracing::warn!(service = %listed.service, %error, "what its fields mean is not known yet: calls of it are refused");
+        }
+    }
+    if whole {
+        server.subjects.forget(&configuration);
+    }
+    whole
+}
+
+/// Holds a request's messages until each is whole and is known to be about somebody.
+pub struct Gate {
+    fields: Arc<SubjectFields>,
+    secret: Secret,
+    held: BytesMut,
+    /// Whether a message has passed.
+    passed: bool,
+    noted: HashSet<Subject>,
+}
+
+impl Gate {
+    /// Takes what arrived and leaves of it what may be handed on: whole messages, each of which names somebody. Gives whom,
+    /// where they were not given before.
+    pub(crate) fn take(&mut self, contents: &mut Contents, end: Option<&End>) -> Result<Vec<Subject>, Code> {
+        let mut subjects = Vec::new();
+        for piece in std::mem::take(&mut contents.pieces) {
+            if self.held.is_empty() {
+                let whole = self.whole(&piece, &mut subjects)?;
+                self.held.extend_from_slice(&piece[whole..]);
+                contents.pieces.extend(Some(piece.slice(..whole)).filter(|piece| !piece.is_empty()));
+            } else {
+                self.held.extend_from_slice(&piece);
+                let held = std::mem::take(&mut self.held);
+                let whole = self.whole(&held, &mut subjects);
+                self.held = held;
+                contents.pieces.extend(Some(self.held.split_to(whole?).freeze()).filter(|piece| !piece.is_empty()));
+            }
+        }
+        match end {
+            Some(End::HalfClose) if !self.held.is_empty() => Err(Code::SubjectUnreadable),
+            Some(End::HalfClose) if !self.passed => Err(Code::SubjectMissing),
+            _ => Ok(subjects),
+        }
+    }
+
+    /// Whether part of a message waits here for its rest.
+    pub(crate) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// How many of these bytes are whole messages that name somebody.
+    fn whole(&mut self, bytes: &[u8], subjects: &mut Vec<Subject>) -> Result<usize, Code> {
+        let mut whole = 0;
+        while let Some(prefix) = bytes[whole..].first_chunk::<5>() {
+            // A compressed message could not be read here, and nobody would find it.
+            let [0, length @ ..] = *prefix else { return Err(Code::SubjectUnreadable) };
+            let length = u32::from_be_bytes(length) as usize;
+            if length > MAX_MESSAGE_BYTES {
+                return Err(Code::SubjectUnreadable);
+            }
+            let Some(message) = bytes[whole + 5..].get(..length) else { break };
+            self.named(message, subjects)?;
+            whole += 5 + length;
+        }
+        Ok(whole)
+    }
+
+    fn named(&mut self, message: &[u8], subjects: &mut Vec<Subject>) -> Result<(), Code> {
+        let (secret, noted, mut names_somebody) = (&self.secret, &mut self.noted, false);
+        let mut found = |identifier: &[u8]| {
+            names_somebody = true;
+            let subject = secret.subject(identifier);
+            if noted.len() < REMEMBERED && noted.insert(subject) || !noted.contains(&subject) {
+                subjects.push(subject);
+            }
+        };
+        let read = self.fields.each(message, &mut found);
+        read.map_err(|_: Unreadable| Code::SubjectUnreadable)?;
+        if !names_somebody {
+            return Err(Code::SubjectMissing);
+        }
+        self.passed = true;
+        Ok(())
+    }
+}
+
+/// What a record says of a request, for the log.
+pub(crate) fn bytes_of(subjects: &[Subject]) -> Vec<Bytes> {
+    subjects.iter().map(|subject| Bytes::copy_from_slice(subject.as_bytes())).collect()
+}
