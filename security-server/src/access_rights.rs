@@ -551,7 +551,7 @@ impl AccessRights {
             received.acceptance = Some(acceptance);
         }
         // Whoever oversees grants is to hear of it.
-        self.changes.send_modify(|changes| *changes += 1);
+        self.tell_of_a_change();
         Ok(())
     }
 
@@ -771,6 +771,10 @@ impl AccessRights {
     fn put_in_force(&self, mut view: View) {
         view.index();
         self.view.store(Arc::new(view));
+        self.tell_of_a_change();
+    }
+
+    fn tell_of_a_change(&self) {
         self.changes.send_modify(|changes| *changes += 1);
     }
 }
