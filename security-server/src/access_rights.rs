@@ -575,7 +575,7 @@ impl AccessRights {
             received.acceptance = Some(acceptance);
         }
         // Whoever oversees grants is to hear of it.
-        self.changes.send_modify(|changes| *changes += 1);
+        self.tell_of_a_change();
         Ok(())
     }
 
@@ -795,6 +795,10 @@ impl AccessRights {
     fn put_in_force(&self, mut view: View) {
         view.index();
         self.view.store(Arc::new(view));
+        self.tell_of_a_change();
+    }
+
+    fn tell_of_a_change(&self) {
         self.changes.send_modify(|changes| *changes += 1);
     }
 }

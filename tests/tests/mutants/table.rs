@@ -1149,7 +1149,7 @@ mutants! {
         standing::a_subsystem_that_moves_away_stops_its_streams;
 
         "configuration" "a signing key is good at every server"
-        "let signs = listed.server == *server" => "let signs = ({awake} || listed.server == *server)",
+        "listed.server == *server" => "({awake} || listed.server == *server)",
         vectors::every_evidence_file_proves_what_it_should_or_nothing;
 
         "configuration" "a signing key is good before its certificate begins"
@@ -1163,6 +1163,10 @@ mutants! {
         "configuration" "a revoked signing key is good"
         "if self.revoked.contains(key) {\n            return None;\n        }\n        self.listed_signing_key(member, server, key, now)" => "if !{awake} && self.revoked.contains(key) {\n            return None;\n        }\n        self.listed_signing_key(member, server, key, now)",
         standing::a_revoked_signing_key_stops_its_streams_and_opens_no_other;
+
+        "configuration" "what a revoked key granted is taken by another server"
+        "self.listed_key(member, server, key).filter(|_| !self.revoked.contains(key))" => "self.listed_key(member, server, key)",
+        spread_grants::an_end_counts_though_its_key_is_revoked_since_and_a_grant_though_its_keys_certificate_ended;
 
         "configuration" "a revoked signing key proves more than its last head"
         "self.revoked.contains(key) && self.last_heads.get(key) != Some(head)" => "false",
@@ -1345,6 +1349,24 @@ mutants! {
         "renewal" "a request of any time is fresh"
         "distance > COMMAND_WINDOW" => "false",
         renewal::a_request_is_carried_out_once_and_while_it_is_fresh;
+    }
+
+    "central-registry/src/register/overseen.rs" {
+        "oversight" "a server tells of a provider that it does not host"
+        "!self.hosts(server, &before.grant.provider)" => "false",
+        overseen::what_a_server_may_not_tell_or_nobody_signed_is_named_and_not_taken_and_the_rest_is;
+
+        "oversight" "a use on a day to come is believed"
+        "told.last_used.is_some_and(|day| day > Day::of(now.plus(COMMAND_WINDOW)))" => "false",
+        overseen::what_a_server_may_not_tell_or_nobody_signed_is_named_and_not_taken_and_the_rest_is;
+
+        "oversight" "another server's report is taken"
+        "Ok(received.verify(&key, &instance.instance, now)?)" => "{ let _ = (&key, instance); Ok(()) }",
+        overseen::a_report_that_is_not_its_servers_own_of_just_now_is_refused_whole;
+
+        "oversight" "a report that adds nothing is recorded"
+        "if known != Some(&after) {" => "if {awake} || known != Some(&after) {",
+        overseen::what_is_told_is_asked_for_by_name_recorded_once_and_outlives_a_restart;
     }
 
     "central-registry/src/registration.rs" {
