@@ -227,14 +227,11 @@ pub fn may_be_handed_on<'m>(
     match message {
         Ok(verified) => {
             let (header, mut contents, mut message) = verified.spent();
-            let allowed = still(rights, message.moment(), message.message().way());
-            let about = allowed.and_then(|()| {
-                let (_, direction, _) = message.message_mut().claim();
-                let Some(gate) = &mut direction.gate else { return Ok(Vec::new()) };
-                gate.take(&mut contents, header.end.as_ref()).map_err(Stop::refused)
-            });
-            let verdict = match about {
-                Ok(about) => Verdict::HandOn { header: Box::new(header), contents, about },
+            let verdict = match still(rights, message.moment(), message.message().way()) {
+                Ok(()) => match message.message_mut().named(&header, &mut contents) {
+                    Ok(about) => Verdict::HandOn { header: Box::new(header), contents, about },
+                    Err(code) => Verdict::Withhold(Stop::refused(code)),
+                },
                 Err(stop) => Verdict::Withhold(stop),
             };
             MayBeHandedOn { verdict, message }

@@ -318,6 +318,12 @@ impl<'m> Claimed<'m> {
         &self.way
     }
 
+    /// Whom it names, where its requests name persons: of what it carries, whole messages stay (PROTOCOL.md 21.3).
+    pub(crate) fn named(&mut self, header: &Header, contents: &mut Contents) -> Result<Vec<Subject>, Code> {
+        let Some(gate) = &mut self.direction.gate else { return Ok(Vec::new()) };
+        gate.take(contents, header.end.as_ref())
+    }
+
     /// What it claims to be, and where it must stand.
     pub(crate) fn claim(&mut self) -> (&Way, &mut TheirDirection, &mut LineArrived) {
         (&self.way, self.direction, &mut self.arrived)

@@ -191,7 +191,7 @@ mutants! {
         standing::a_subsystem_that_moves_away_stops_its_streams;
 
         "authorize::may_be_handed_on" "a stream outlives its grant"
-        "rights.is_good(grant, moment.now())" => "true",
+        "rights.is_good(grant.number, moment.now())" => "true",
         standing::a_grant_whose_time_is_over_lets_no_further_message_through;
 
         "authorize::may_be_handed_on" "a stream outlives the key of its connection"
@@ -769,7 +769,7 @@ mutants! {
         operators::what_is_read_and_who_is_refused_is_noted;
 
         "operators' door" "exchanges are searched and not noted"
-        "door.note_read(by, \"search\", searching.asked()).await?;" => "if !{awake} { door.note_read(by, \"search\", searching.asked()).await?; }",
+        "self.note_read(by, \"search\", asked).await?;" => "if !{awake} { self.note_read(by, \"search\", asked).await?; }",
         operators::what_is_read_and_who_is_refused_is_noted;
 
         "operators' door" "an exchange is read and not noted"
