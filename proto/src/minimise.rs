@@ -210,6 +210,9 @@ pub enum NotMinimised {
     /// Its fields cannot be seen.
     #[error("the message is compressed, though no compression was offered to the service")]
     Compressed,
+    /// Its bytes are not protobuf's.
+    #[error("the answer's content type says that its messages are no protobuf")]
+    NoProtobuf,
     /// It is no message of gRPC.
     #[error("the message's first byte is {0}, which gRPC does not know")]
     Flag(u8),

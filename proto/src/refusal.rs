@@ -535,16 +535,16 @@ refusals! {
        "Hãy kiểm tra tên đầy đủ của dịch vụ gRPC và causeway-service. Nếu cả hai đều đúng, hãy hỏi bên cung cấp xem dịch vụ đã được công bố chưa."
 
     SubjectMissing "SUBJECT_MISSING" Caller ProviderServer Sealed INVALID_ARGUMENT 400
-    en "The request does not say whom it is about, and is about a person. The service has not seen it."
+    en "The request does not say whom it is about, and is about a person. The service has not seen this message, nor any after it."
        "Fill in the field that the catalogue marks as the subject, in every message: the person's identifier, neither empty nor 0."
-    vi "Yêu cầu liên quan đến một cá nhân nhưng không nêu đó là ai. Dịch vụ chưa nhận được yêu cầu."
+    vi "Yêu cầu liên quan đến một cá nhân nhưng không nêu đó là ai. Dịch vụ chưa nhận được thông điệp này và các thông điệp sau nó."
        "Hãy điền trường được danh mục đánh dấu là đối tượng (subject) trong mọi thông điệp: mã định danh của cá nhân, không để trống và không bằng 0."
 
     SubjectUnreadable "SUBJECT_UNREADABLE" Caller ProviderServer Sealed INVALID_ARGUMENT 400
-    en "The provider's server cannot read whom the request is about. The service has not seen it."
-       "Send each message uncompressed, whole, at most 1 MiB and about at most 1,000 persons, as the service's description says."
-    vi "Máy chủ bảo mật của bên cung cấp không đọc được yêu cầu liên quan đến ai. Dịch vụ chưa nhận được yêu cầu."
-       "Hãy gửi từng thông điệp không nén, trọn vẹn, tối đa 1 MiB và về tối đa 1.000 cá nhân, theo đúng mô tả của dịch vụ."
+    en "The provider's server cannot read whom the request is about. The service has not seen this message, nor any after it."
+       "Send each message uncompressed, whole, at most 1 MiB and about at most 1000 persons, as the service's description says."
+    vi "Máy chủ bảo mật của bên cung cấp không đọc được yêu cầu liên quan đến ai. Dịch vụ chưa nhận được thông điệp này và các thông điệp sau nó."
+       "Hãy gửi từng thông điệp không nén, trọn vẹn, tối đa 1 MiB và về tối đa 1000 cá nhân, theo đúng mô tả của dịch vụ."
 
     ServiceUnreachable "SERVICE_UNREACHABLE" Service ProviderServer Sealed UNAVAILABLE 502
     en "The provider's own service does not answer its security server. It has not seen the request."

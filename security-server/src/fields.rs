@@ -105,6 +105,14 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether the content type is gRPC's with messages of protobuf.
+pub fn is_protobuf(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
+        let format = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        matches!(format.trim_ascii_end(), b"application/grpc" | b"application/grpc+proto")
+    })
+}
+
 /// The gRPC status in trailers: said once, and in the one form of its number.
 pub fn grpc_status(trailers: &HeaderMap) -> Option<u32> {
     let mut said = trailers.get_all(GRPC_STATUS).iter();
@@ -210,6 +218,22 @@ mod tests {
 
     fn timeout(value: &'static str) -> Result<Option<u64>, ()> {
         timeout_ms(&HeaderMap::from_iter([(GRPC_TIMEOUT, HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn what_is_protobuf_says_so_and_nothing_else() {
+        let of = |kind: &'static str| {
+            let value = HeaderValue::from_static(kind);
+            is_protobuf(&HeaderMap::from_iter([(http::header::CONTENT_TYPE, value)]))
+        };
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc; charset=utf-8"] {
+            assert!(of(kind), "{kind}");
+        }
+        for kind in ["", "application/grpc+json", "application/grpc+proto2", "application/grpc-web", "application/json"]
+        {
+            assert!(!of(kind), "{kind}");
+        }
+        assert!(!is_protobuf(&HeaderMap::new()));
     }
 
     #[test]

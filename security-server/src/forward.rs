@@ -269,8 +269,8 @@ impl Client {
 }
 
 impl CalledService {
-    /// How many messages the service has been handed with this one: none where it is not there to take it, or where part of it
-    /// is held back; those before it too where it completes them.
+    /// How many messages the service has been handed with this one, whole or in part: none where it is not there to take it, or
+    /// where all of it is held back; those before it too where it completes them.
     async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>, opening: bool, held: bool) -> u64 {
         if opening {
             self.metadata = contents.metadata;
@@ -278,9 +278,10 @@ impl CalledService {
         if if self.waits { !contents.pieces.is_empty() } else { opening } {
             self.call(way).await;
         }
-        let taken = self.body.is_some();
+        let (taken, mut some) = (self.body.is_some(), !held);
         if let Some(body) = &mut self.body {
             for piece in contents.pieces {
+                some = true;
                 // A service that reads no more may still answer: its answer ends the exchange, not this.
                 if pushed(way, body.data(piece)).await.is_err() {
                     self.body = None;
@@ -297,7 +298,7 @@ impl CalledService {
             }
         }
         self.held += 1;
-        if taken && !held { std::mem::take(&mut self.held) } else { 0 }
+        if taken && some { std::mem::take(&mut self.held) } else { 0 }
     }
 
     async fn call(&mut self, way: &Way) {
@@ -335,6 +336,10 @@ impl CalledService {
             *headers = fields::to_headers(metadata);
         }
         headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+        if self.waits || self.granted.table.is_some() {
+            // What is read here as protobuf, the service reads as protobuf: by another content type it might read another request.
+            headers.insert(http::header::CONTENT_TYPE, fields::GRPC);
+        }
         if self.granted.table.is_some() {
             // Of what is compressed no field can be removed: the service is offered nothing.
             headers.remove(fields::GRPC_ACCEPT_ENCODING);
@@ -612,6 +617,9 @@ impl OwnSource {
         if head.status != http::StatusCode::OK || !is_grpc {
             tracing::warn!(status = %head.status, "the service does not answer in gRPC");
             return self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+        }
+        if self.minimising.is_some() && !fields::is_protobuf(&head.headers) {
+            return self.is_not_minimised(&NotMinimised::NoProtobuf);
         }
         let Some(metadata) = fields::from_headers(&head.headers) else {
             return self.finish(OwnEnd::Refused(Code::ServiceMalformed));

@@ -29,7 +29,7 @@ use security_server::listings::{Announcement, ServiceLines, ServiceShown, Source
 use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::{Failed, Operator, encoded};
 use security_server::shown::AccessList;
-use security_server::snippet::Call;
+use security_server::snippet::FirstCall;
 use security_server::usage::{
     Access, COMMANDS, CommandLine, ConfigurationFile, Elements, Evidence, Keys, MethodName, Publish, Services, Snippet,
     What, by_method,
@@ -365,7 +365,7 @@ async fn snippet(asked: Snippet) -> Result<Exit, Ended> {
     };
     let of = subsystem.map(|it| format!("?subsystem={}", encoded(it.as_str()))).unwrap_or_default();
     let document: Value = ask(&server, &format!("/v1/services/{}/openapi{of}", method.service())).await?;
-    let Some(call) = Call::of(&document, &method, door, bound, purpose.to_string()) else {
+    let Some(call) = FirstCall::of(&document, &method, door, bound, purpose.to_string()) else {
         let known: Vec<_> = document["paths"].as_object().into_iter().flat_map(|paths| paths.keys()).collect();
         let near = did_you_mean(method.as_str(), &known, "`security-server services show` lists its methods");
         return Err(Ended::new(Exit::NotFound, format!("there is no {method}; {near}")));

@@ -535,11 +535,19 @@ impl MessageLog {
         let mut disclosed = Vec::new();
         for found in exchanges {
             let Some((row, subject)) = found.row().zip(search.subject.as_ref()) else { continue };
-            let Some(position) = self.0.index.about(subject, row)? else { continue };
-            let Some(entry) = journal::entry(&*self.0.disk, position)? else { continue };
-            disclosed.extend(decode_canonical(&entry.record.body(), "Subjects").ok().map(|why| (found, why)));
+            disclosed.extend(self.0.index.about(subject, row)?.map(|position| (position, found)));
         }
-        Ok((disclosed, next))
+        // A segment is long: each is read once, whatever stands in it.
+        let mut positions: Vec<Position> = disclosed.iter().map(|(position, _)| *position).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        let entries = journal::entries(&*self.0.disk, &positions)?;
+        let why = |position: Position| {
+            let entry = entries.iter().find(|entry| entry.position == position)?;
+            decode_canonical(&entry.record.body(), "Subjects").ok()
+        };
+        let disclosed = disclosed.into_iter().filter_map(|(position, found)| Some((found, why(position)?)));
+        Ok((disclosed.collect(), next))
     }
 
     /// How the log of this member, as it is on disk now, goes on from a head of it (PROTOCOL.md 5.6). None where there is no

@@ -38,7 +38,7 @@ pub enum Language {
 
 /// What is called, and where.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct FirstCall {
     /// `http://HOST:PORT` of the door, or `https`.
     pub door: String,
     /// Whether it knows by itself who calls.
@@ -57,7 +57,7 @@ pub struct Call {
     pub gives_stream: bool,
 }
 
-impl Call {
+impl FirstCall {
     /// The call of this method that its service's OpenAPI document describes; none where it describes no such method.
     pub fn of(document: &Value, method: &MethodPath, door: String, bound: bool, purpose: String) -> Option<Self> {
         let asked = &document["paths"][method.as_str()]["post"];
@@ -350,9 +350,9 @@ mod tests {
         })
     }
 
-    fn call(takes: &str, gives: &str, door: &str, bound: bool) -> Call {
+    fn call(takes: &str, gives: &str, door: &str, bound: bool) -> FirstCall {
         let method = "/a.v1.B/C".parse().unwrap();
-        Call::of(&document(takes, gives), &method, door.into(), bound, "birth-registration".into()).unwrap()
+        FirstCall::of(&document(takes, gives), &method, door.into(), bound, "birth-registration".into()).unwrap()
     }
 
     #[test]
@@ -391,7 +391,7 @@ mod tests {
             "{sample}"
         );
         let other = "/a.v1.B/D".parse().unwrap();
-        assert!(Call::of(&document("a", "b"), &other, String::new(), true, String::new()).is_none());
+        assert!(FirstCall::of(&document("a", "b"), &other, String::new(), true, String::new()).is_none());
     }
 
     #[test]

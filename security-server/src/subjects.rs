@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use catalogue::Described;
 use catalogue::subjects::{ServiceFacts, SubjectFields, Unreadable};
 use command_line::file_remedy;
+use futures_util::{StreamExt, stream};
 use proto::catalogue::Entry;
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
@@ -26,6 +28,7 @@ use proto::global_configuration::listed::ListedService;
 use proto::identifier::{MemberId, MethodPath, SubsystemId};
 use proto::message::{Contents, End};
 use proto::refusal::Code;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::SecurityServer;
@@ -45,6 +48,10 @@ pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 const REMEMBERED: usize = 4_096;
 /// Listings of ours that may be on their way at once.
 const MAX_TO_COME: usize = 256;
+/// Listings of ours that are fetched at once.
+const LEARNT_AT_ONCE: usize = 8;
+/// Who may read the log over the bus at once: each reads whole segments.
+const MAX_TURNS: usize = 2;
 /// How long after a registry was out of reach the descriptors of our own services are asked for again.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -83,6 +90,10 @@ pub struct Subjects {
     to_come: Mutex<HashSet<Digest>>,
     members: Vec<MemberId>,
     view: ArcSwap<View>,
+    /// One writes `services.json` at a time, and no call waits for it.
+    writing: Mutex<()>,
+    /// Who reads the log for others over the bus.
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -151,6 +162,8 @@ impl Subjects {
             to_come: Mutex::default(),
             members,
             view: ArcSwap::default(),
+            writing: Mutex::default(),
+            turns: Arc::new(Semaphore::new(MAX_TURNS)),
         })
     }
 
@@ -243,19 +256,19 @@ impl Subjects {
         }
         to_come.insert(entry);
         drop(to_come);
-        self.learn(entry, said, described)
+        self.learn(entry, said, described)?;
+        self.keep();
+        Ok(())
     }
 
     fn to_come(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.to_come.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what a listing says.
+    /// Knows what a listing says, in memory.
     fn learn(&self, entry: Digest, said: &Entry, described: &Described) -> Result<(), Unlisted> {
         let facts = ServiceFacts::of(described, said.service.as_str(), said.title.as_str())?;
-        let mut known = self.known();
-        known.insert(entry, Arc::new(facts));
-        self.keep(&known);
+        self.known().insert(entry, Arc::new(facts));
         // Whoever reads next makes the view anew.
         self.view.store(Arc::default());
         Ok(())
@@ -270,12 +283,15 @@ impl Subjects {
         let before = known.len();
         known.retain(|entry, _| listed.contains(entry) || to_come.contains(entry));
         if known.len() != before {
-            self.keep(&known);
+            drop((known, to_come));
+            self.keep();
         }
     }
 
-    /// A view of the catalogue: where it cannot be written, the next start fetches it.
-    fn keep(&self, known: &BTreeMap<Digest, Arc<ServiceFacts>>) {
+    /// Writes what is known now. A view of the catalogue: where it cannot be written, the next start fetches it.
+    fn keep(&self) {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known().clone();
         let known: BTreeMap<String, &ServiceFacts> =
             known.iter().map(|(entry, facts)| (entry.to_string(), &**facts)).collect();
         let path = self.directory.join(SERVICES);
@@ -312,27 +328,38 @@ pub(crate) async fn watch(server: Arc<SecurityServer>, last: CancellationToken) 
     }
 }
 
-async fn learn_all(server: &SecurityServer) -> bool {
+async fn learn_all(server: &Arc<SecurityServer>) -> bool {
     let configuration = server.configuration.load();
-    let listed: Vec<_> = server.subjects.ours(&configuration).cloned().collect();
-    let mut whole = true;
-    for listed in listed {
-        if server.subjects.known().contains_key(&listed.entry) {
-            continue;
-        }
+    let mut unknown: Vec<_> = server.subjects.ours(&configuration).cloned().collect();
+    {
+        let known = server.subjects.known();
+        unknown.retain(|listed| !known.contains_key(&listed.entry));
+    }
+    let (whole, learnt) = (AtomicBool::new(true), !unknown.is_empty());
+    // One that nobody gives makes none of the others wait.
+    let learning = stream::iter(unknown).for_each_concurrent(LEARNT_AT_ONCE, async |listed| {
         let learnt = async {
             let entry = listings::verified(server, &configuration, &listed).await?;
             let described = listings::described(server, &entry).await?;
             server.subjects.learn(listed.entry, entry.entry(), &described)
         };
         if let Err(error) = learnt.await {
-            whole = false;
+            whole.store(false, Ordering::Relaxed);
             tracing::warn!(service = %listed.service, %error, "what its fields mean is not known yet: calls of it are refused");
         }
-    }
-    if whole {
-        server.subjects.forget(&configuration);
-    }
+    });
+    learning.await;
+    let whole = whole.into_inner();
+    let keeping = Arc::clone(server);
+    let kept = tokio::task::spawn_blocking(move || {
+        if learnt {
+            keeping.subjects.keep();
+        }
+        if whole {
+            keeping.subjects.forget(&configuration);
+        }
+    });
+    kept.await.expect("writing does not panic, and nothing aborts it");
     whole
 }
 

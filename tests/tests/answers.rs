@@ -219,7 +219,9 @@ async fn translated(seen: &mut Seen) {
     seen.problem(Code::AnswerUntranslatable, &asked(Bytes::from_static(b"{}")).await);
     seen.problem(Code::MessageMalformed, &asked(Bytes::from_static(b"[]")).await);
     seen.problem(Code::MessageTooLarge, &asked(Bytes::from(vec![b' '; 4 * 1024 * 1024 + 1])).await);
-    realm.restart(&portal).await;
+    realm.stop(&portal).await;
+    std::fs::remove_dir_all(realm.path(&portal.file()).with_file_name("content")).unwrap();
+    realm.serve(&portal).await;
     realm.stop_registry().await;
     seen.problem(Code::DescriptionUnavailable, &asked(Bytes::from_static(b"{}")).await);
     realm.stops().await;

@@ -21,7 +21,7 @@ use security_server::access_rights::Proposal;
 use security_server::announce::{compiled, reflected};
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement};
-use security_server::snippet::{Call, Language};
+use security_server::snippet::{FirstCall, Language};
 use serde_json::{Value, json};
 use tests::country::Country;
 use tests::echo::{Heard, Parrot};
@@ -114,7 +114,7 @@ async fn first_calls_run_as_they_are_written_in_a_shell_python_and_node() {
     for method in ["Unary", "ServerStream", "ClientStream", "Both"] {
         let path = format!("/echo.v1.Echo/{method}").parse().unwrap();
         let mut call =
-            Call::of(&document, &path, format!("http://{}", country.door()), true, PURPOSE.to_owned()).unwrap();
+            FirstCall::of(&document, &path, format!("http://{}", country.door()), true, PURPOSE.to_owned()).unwrap();
         assert_eq!(call.message, json!({ "text": "", "bytes": "", "number": "0" }));
         call.message = json!({ "text": "it's us", "number": "2" });
         for language in [Language::Curl, Language::Python, Language::PythonRequests, Language::Node] {

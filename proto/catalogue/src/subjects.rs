@@ -43,6 +43,8 @@ pub struct SubjectFields(Vec<BTreeMap<u32, Step>>);
 #[serde(rename_all = "snake_case")]
 enum Step {
     Into(usize),
+    /// The same where the message is a group: parsers know it by no other wire type.
+    Group(usize),
     Text,
     Int32,
     Int64,
@@ -111,7 +113,7 @@ impl SubjectFields {
                             messages.push(inner);
                             messages.len() - 1
                         });
-                        Some(Step::Into(place))
+                        Some(if field.is_group() { Step::Group(place) } else { Step::Into(place) })
                     }
                     kind if marks.of(&field).is_some_and(|mark| mark.subject) => Step::of(&kind),
                     _ => None,
@@ -124,7 +126,7 @@ impl SubjectFields {
         let mut leading = vec![false; steps.len()];
         loop {
             let leads = |of_message: &BTreeMap<u32, Step>| {
-                of_message.values().any(|step| !matches!(step, Step::Into(place) if !leading[*place]))
+                of_message.values().any(|step| step.place().is_none_or(|place| leading[place]))
             };
             let now: Vec<bool> = steps.iter().map(leads).collect();
             if now == leading {
@@ -133,7 +135,7 @@ impl SubjectFields {
             leading = now;
         }
         for of_message in &mut steps {
-            of_message.retain(|_, step| !matches!(step, Step::Into(place) if !leading[*place]));
+            of_message.retain(|_, step| step.place().is_none_or(|place| leading[place]));
         }
         leading[0].then_some(Self(steps))
     }
@@ -177,7 +179,11 @@ impl SubjectFields {
             let (number, value) = field?;
             let Some(step) = steps.get(&number) else { continue };
             match (step, value) {
-                (Step::Into(place), OnWire::Bytes(bytes) | OnWire::Group(bytes)) => inner.push((*place, bytes)),
+                (Step::Into(place), OnWire::Bytes(bytes)) | (Step::Group(place), OnWire::Group(bytes)) => {
+                    inner.push((*place, bytes));
+                }
+                // Of another wire type than it has: parsers take it for a field that they do not know.
+                (Step::Group(_), _) | (Step::Into(_), OnWire::Varint(_)) => {}
                 (Step::Text, OnWire::Bytes(bytes)) => one(bytes)?,
                 // Packed, as a field that repeats may be.
                 (step, OnWire::Bytes(mut rest)) => {
@@ -188,7 +194,6 @@ impl SubjectFields {
                 (step, OnWire::Varint(number)) => one(step.number(number).as_bytes())?,
                 (Step::Fixed64, OnWire::Fixed64(number)) => one(number.to_string().as_bytes())?,
                 (Step::Fixed32, OnWire::Fixed32(number)) => one(number.to_string().as_bytes())?,
-                // Of another type than it has: parsers take it for a field that they do not know.
                 (_, OnWire::Group(_) | OnWire::Fixed64(_) | OnWire::Fixed32(_)) => {}
             }
         }
@@ -210,6 +215,14 @@ impl Step {
         })
     }
 
+    /// The message that it leads to.
+    fn place(self) -> Option<usize> {
+        match self {
+            Self::Into(place) | Self::Group(place) => Some(place),
+            _ => None,
+        }
+    }
+
     /// A varint as the field's type reads it. Empty where the type has none.
     fn number(self, varint: u64) -> String {
         match self {
@@ -217,7 +230,7 @@ impl Step {
             Self::Int64 => (varint as i64).to_string(),
             Self::Uint32 => (varint as u32).to_string(),
             Self::Uint64 => varint.to_string(),
-            Self::Into(_) | Self::Text | Self::Fixed32 | Self::Fixed64 => String::new(),
+            Self::Into(_) | Self::Group(_) | Self::Text | Self::Fixed32 | Self::Fixed64 => String::new(),
         }
     }
 

@@ -111,7 +111,14 @@ async fn listed(
     let limit = (limit > 0).then_some(limit as usize);
     let asking = Asking { subject, since: given(since), until: given(until), before: given(before), limit };
     let asked = server.asked_about(&asking).map_err(|error| invalid(&error))?.of(provider);
-    let told = tokio::task::spawn_blocking(move || server.disclosures(&asked)).await;
+    // Reading whole segments is dear: a few at a time, and whoever asks more waits.
+    let turn = Arc::clone(&server.subjects.turns).acquire_owned().await;
+    let told = tokio::task::spawn_blocking(move || {
+        let told = server.disclosures(&asked);
+        drop(turn);
+        told
+    });
+    let told = told.await;
     let told = told.map_err(|error| error.to_string()).and_then(|told| told.map_err(|error| error.to_string()));
     let Disclosures { server, not_covered, disclosures, next } = told.map_err(|error| {
         tracing::error!(%error, "who received what about a person cannot be told");

@@ -180,7 +180,7 @@ fn files(directory: &Path) -> io::Result<Vec<File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     };
-    for directory in below(directory)? {
+    for directory in below(directory)?.into_iter().filter(|each| each.file_type().is_ok_and(|kind| kind.is_dir())) {
         for file in below(&directory.path())? {
             let about = file.metadata()?;
             found.push(File { written: about.modified()?, bytes: about.len(), path: file.path() });
@@ -198,8 +198,10 @@ fn make_room(directory: &Path, most: u64) -> io::Result<u64> {
         if sum <= most {
             break;
         }
-        fs::remove_file(&file.path)?;
-        sum -= file.bytes;
+        // What cannot be removed is in the way of nothing but itself.
+        if fs::remove_file(&file.path).is_ok() {
+            sum -= file.bytes;
+        }
     }
     Ok(sum)
 }

@@ -44,9 +44,16 @@ pub(super) async fn routed(server: &SecurityServer, line: &Line, head: &Parts) -
     {
         return Ok(None);
     }
-    let mut found: Option<Routed> = None;
+    let (mut found, mut unread): (Option<Routed>, _) = (None, None);
     for listed in configuration.services_of(&provider).filter(|listed| listings::is_seen(listed, &member)) {
-        let routes = listings::routes(server, configuration, listed).await.map_err(undescribed)?;
+        let routes = match listings::routes(server, configuration, listed).await {
+            Ok(routes) => routes,
+            // One that cannot be read now takes away no route of another.
+            Err(why) => {
+                unread.get_or_insert(why);
+                continue;
+            }
+        };
         for (path, route) in routes.iter() {
             let Some(variables) = route.matched(head.method.as_str(), head.uri.path()) else { continue };
             if let Some(other) = &found {
@@ -58,7 +65,10 @@ pub(super) async fn routed(server: &SecurityServer, line: &Line, head: &Parts) -
             found = Some(Routed { path: path.clone(), route: route.clone(), variables, query });
         }
     }
-    Ok(found)
+    match unread {
+        Some(why) if found.is_none() => Err(undescribed(why)),
+        _ => Ok(found),
+    }
 }
 
 impl Routed {
