@@ -743,11 +743,11 @@ impl AccessRights {
     ) -> Result<usize, journal::Ended> {
         let _one_at_a_time = self.changing.lock().await;
         let (mut view, mut taken) = (View::clone(&self.view.load()), 0);
-        for spread in came.into_iter().map(Proven::spent) {
+        for (spread, is_known) in came.into_iter().map(Proven::spent) {
             let (member, from, at) = (spread.read.provider.member(), from.to_string(), now.as_millis());
             let known = view.signed.iter().find(|(_, known)| known.grant.digest() == spread.grant.digest());
             let noted = match (known, &spread.end) {
-                (None, end) => Noted::GrantSpread {
+                (None, end) if !is_known => Noted::GrantSpread {
                     at,
                     from,
                     server: spread.server.to_string(),
@@ -758,6 +758,7 @@ impl AccessRights {
                 (Some((number, known)), Some(end)) if known.end.is_none() => {
                     Noted::EndSpread { at, from, number: number.0, end: Kept::of(end) }
                 }
+                // Known already; or it was, and its time is over meanwhile.
                 _ => continue,
             };
             self.audit.note_of(&member, &noted).await?;
