@@ -153,6 +153,9 @@ pub enum NotGranted {
         /// Where to look, or what became of it.
         remedy: String,
     },
+    /// Why a grant should end is not said, or cannot stand on one line.
+    #[error("the grant is not ended, because of its reason: {0}")]
+    Reason(Malformed),
     /// Nobody is asked through the bus for this.
     #[error("the request is not made: {0}")]
     NotAsked(String),
@@ -694,6 +697,7 @@ impl AccessRights {
         reason: String,
         now: Time,
     ) -> Result<Arc<Grant>, NotGranted> {
+        let reason = reason.parse::<Text>().map_err(NotGranted::Reason)?.to_string();
         let _one_at_a_time = self.changing.lock().await;
         let grant = self.may_end(number)?;
         let mut view = View::clone(&self.view.load());
