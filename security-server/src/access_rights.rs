@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use command_line::did_you_mean;
 use proto::access::fields::Fields;
 use proto::access::{
-    AccessAcceptance, AccessDecision, AccessRequest, Decided, GrantEnd, MAX_ITEMS, NotTaken, RequestDigest,
-    SignedDocument,
+    AccessAcceptance, AccessDecision, AccessRequest, Decided, GrantEnd, MAX_DOCUMENT_BYTES, MAX_ITEMS, NotTaken,
+    RequestDigest, SignedDocument,
 };
 pub use proto::access::{Grant, GrantNumber};
 use proto::digest::Digest;
@@ -26,6 +26,7 @@ use proto::purposes::PurposeCode;
 use proto::record::Kind;
 use proto::refusal::Code;
 use proto::registration::{Malformed, Text};
+use proto::seal::MAX_SIGNATURE_BYTES;
 use proto::signature::{KeyId, SigningKey, purpose};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
@@ -356,8 +357,21 @@ impl AccessRights {
     fn may_grant(&self, Listed(proposal, fields): Listed, now: Time) -> Result<Grant, NotGranted> {
         self.goes_on()?;
         let grant = proposal.grant(GrantNumber(self.view.load().last + 1), fields, now)?;
-        self.key_of(&grant.provider.member())?;
+        self.is_readable(&grant, now)?;
         Ok(grant)
+    }
+
+    /// Whether its documents will be read again once they are signed and noted: at the next start, and by whoever is told of it.
+    fn is_readable(&self, grant: &Grant, now: Time) -> Result<(), NotGranted> {
+        let key = self.key_of(&grant.provider.member())?.public().id();
+        let document = serde_json::to_vec(grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
+        readable("its document", document.len())?;
+        let Some(request) = grant.request else { return Ok(()) };
+        // As long as a signature may be: what is foreseen is made.
+        let signature = vec![0u8; MAX_SIGNATURE_BYTES].into();
+        let decided = Decided::Granted(SignedDocument { document: document.into(), key, signature });
+        let decision = AccessDecision { request, server: self.server.clone(), time: now, decided };
+        readable("the decision, which holds it,", decision.to_bytes().len())
     }
 
     /// The grant that would be ended: the rules of [`end`](Self::end), without ending it.
@@ -500,7 +514,6 @@ impl AccessRights {
             let asked = format!("the request asks for access until {}, and nothing longer is granted", request.until);
             return Err(NotGranted::Rule(asked));
         }
-        self.key_of(&request.provider.member())?;
         of_methods(&fields, &request.methods)?;
         let grant = Grant {
             number: GrantNumber(self.view.load().last + 1),
@@ -515,6 +528,7 @@ impl AccessRights {
             request: Some(id),
             fields,
         };
+        self.is_readable(&grant, now)?;
         Ok((grant, id))
     }
 
@@ -808,6 +822,14 @@ impl AccessRights {
     }
 }
 
+fn readable(what: &str, bytes: usize) -> Result<(), NotGranted> {
+    if bytes <= MAX_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    let why = format!("{what} would be {bytes} bytes long, and at most {MAX_DOCUMENT_BYTES} are read");
+    Err(NotGranted::Rule(format!("{why}; grant fewer methods or fields at once, or shorten the legal basis")))
+}
+
 /// Fields are named of methods that are granted.
 fn of_methods(fields: &Fields, methods: &BTreeSet<String>) -> Result<(), NotGranted> {
     match fields.methods().find(|method| !methods.contains(*method)) {
@@ -925,5 +947,65 @@ impl View {
                 self.by_path.entry((grant.consumer.clone(), method.clone())).or_default().push(grant.number);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::faulty::Faulty;
+
+    use super::*;
+
+    const NOW: Time = Time::from_millis(1_800_000_000_000);
+
+    fn rights(disk: &Arc<Faulty>, key: &Arc<SigningKey>, first: bool) -> AccessRights {
+        let options = journal::Options { first, ..journal::Options::default() };
+        let (member, server) = ("VN/GOV/moj".parse().unwrap(), "VN/GOV/moj/ss1".parse().unwrap());
+        AccessRights::open(disk.clone(), options, &server, &[(member, Arc::clone(key))]).unwrap().0
+    }
+
+    fn proposal(legal_basis: usize) -> Listed {
+        let proposal = Proposal {
+            consumer: "VN/GOV/portal/one-stop".parse().unwrap(),
+            provider: "VN/GOV/moj/civil-registry".parse().unwrap(),
+            methods: ["/civil.v1.Births/Register".to_owned()].into(),
+            purposes: ["testing".to_owned()].into(),
+            legal_basis: "x".repeat(legal_basis),
+            valid_from: None,
+            valid_days: 1,
+            per_second: None,
+            fields: NamedFields::new(),
+        };
+        Listed(proposal, Fields::default())
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_could_not_be_read_again_is_refused_before_it_is_noted() {
+        let (disk, key) = (Faulty::new(), Arc::new(SigningKey::generate().0));
+        let rights = rights(&disk, &key, true);
+        let grant = rights.foreseen_grant(proposal(0), NOW).await.unwrap();
+        let most = MAX_DOCUMENT_BYTES - serde_json::to_vec(&grant).unwrap().len();
+        for refused in [
+            rights.foreseen_grant(proposal(most + 1), NOW).await.unwrap_err(),
+            rights.change_by(None, proposal(most + 1), NOW).await.unwrap_err(),
+        ] {
+            assert!(refused.to_string().contains("131073 bytes long, and at most 131072 are read"), "{refused}");
+        }
+        assert_eq!(rights.change_by(None, proposal(most), NOW).await.unwrap().number, GrantNumber(1));
+        drop(rights);
+        assert_eq!(self::rights(&disk, &key, false).list().len(), 1, "as long as it may be it is read again");
+    }
+
+    #[tokio::test]
+    async fn a_grant_fits_in_the_decision_that_holds_it() {
+        let rights = rights(&Faulty::new(), &Arc::new(SigningKey::generate().0), true);
+        let asked = Some(RequestDigest(Digest::ZERO));
+        let grant = Grant { request: asked, ..rights.foreseen_grant(proposal(0), NOW).await.unwrap() };
+        let left = MAX_DOCUMENT_BYTES - serde_json::to_vec(&grant).unwrap().len();
+        let of = |bytes: usize| Grant { legal_basis: "x".repeat(bytes), ..grant.clone() };
+        rights.is_readable(&of(left - 500), NOW).unwrap();
+        let refused = rights.is_readable(&of(left), NOW).unwrap_err().to_string();
+        assert!(refused.contains("the decision, which holds it, would be"), "{refused}");
+        rights.is_readable(&Grant { request: None, ..of(left) }, NOW).unwrap();
     }
 }
