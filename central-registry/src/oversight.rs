@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proto::digest::Digest;
-use proto::identifier::ServerId;
+use proto::identifier::MemberId;
 use proto::oversight::{Day, GrantsWanted, ReceivedReport};
 use proto::registration::MAX_TEXT_BYTES;
 use proto::time::Time;
@@ -23,14 +23,15 @@ pub const UNUSED_DAYS: u32 = 90;
 pub const EXPIRING: Duration = Duration::from_secs(30 * 86_400);
 /// Most grants that one answer shows.
 pub const MAX_SHOWN: usize = 2_000;
-/// Reports of one server that are taken in a minute: all grants that its member may have, by name and then with documents.
+/// Reports of one member's servers that are taken in a minute: all grants that it may have, by name and then with documents.
 pub const MAX_REPORTS_A_MINUTE: usize = 120;
-/// Bytes of one server's reports that are recorded in a day: the documents of all grants that its member may have, several times.
+/// Bytes of one member's reports that are recorded in a day: the documents of all grants that it may have, several times.
 pub const MAX_RECORDED_A_DAY: usize = 64 * 1024 * 1024;
 
-/// What servers may still make the registry do. Kept for servers whose signature held: their number is bounded.
+/// What members' servers may still make the registry do: a member with many has no more. Kept for members whose server's signature
+/// held: their number is bounded.
 #[derive(Default)]
-pub(crate) struct Allowances(Mutex<HashMap<ServerId, Allowance>>);
+pub(crate) struct Allowances(Mutex<HashMap<MemberId, Allowance>>);
 
 #[derive(Default)]
 struct Allowance {
@@ -41,10 +42,10 @@ struct Allowance {
 }
 
 impl Allowances {
-    /// One more report of this server, with so many bytes to be recorded.
-    fn take(&self, server: &ServerId, now: Time, reports: usize, bytes: usize) -> Result<(), Refused> {
+    /// One more report of a server of this member, with so many bytes to be recorded.
+    fn take(&self, member: &MemberId, now: Time, reports: usize, bytes: usize) -> Result<(), Refused> {
         let mut of = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let allowance = of.entry(server.clone()).or_default();
+        let allowance = of.entry(member.clone()).or_default();
         let (minute, day) = (now.as_millis() / 60_000, u64::from(Day::of(now).0));
         if allowance.minute != minute {
             (allowance.minute, allowance.reports) = (minute, 0);
@@ -53,10 +54,10 @@ impl Allowances {
             (allowance.day, allowance.bytes) = (day, 0);
         }
         if allowance.reports + reports > MAX_REPORTS_A_MINUTE {
-            return Err(Refused::Limit { what: "reports of one server in a minute", limit: MAX_REPORTS_A_MINUTE });
+            return Err(Refused::Limit { what: "reports of one member in a minute", limit: MAX_REPORTS_A_MINUTE });
         }
         if allowance.bytes + bytes > MAX_RECORDED_A_DAY {
-            return Err(Refused::Limit { what: "bytes of one server's reports in a day", limit: MAX_RECORDED_A_DAY });
+            return Err(Refused::Limit { what: "bytes of one member's reports in a day", limit: MAX_RECORDED_A_DAY });
         }
         allowance.reports += reports;
         allowance.bytes += bytes;
@@ -75,14 +76,14 @@ pub(crate) async fn report(
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
     desk.register.is_the_servers(&received, now)?;
-    registry.allowances.take(server, now, 1, 0)?;
+    registry.allowances.take(&server.owner(), now, 1, 0)?;
     let judged = desk.register.judged_report(&received, now)?;
     for (grant, why) in &judged.not_believed {
         tracing::warn!(%server, %grant, %why, "what a server reports of a grant is not believed");
     }
     if !judged.adds_nothing() {
         let report = STANDARD.encode(received.to_bytes());
-        registry.allowances.take(server, now, 0, report.len())?;
+        registry.allowances.take(&server.owner(), now, 0, report.len())?;
         let admitted = desk.admit_from(from, now, None, Event::GrantsTold { report })?;
         // A crash before the record leaves nothing, and the server was not answered: it reports again.
         desk.record(admitted).await?;
@@ -177,19 +178,19 @@ mod tests {
     const NOW: Time = Time::from_millis(1_800_000_000_000);
 
     #[test]
-    fn a_server_may_report_so_often_in_a_minute_and_have_so_much_recorded_in_a_day() {
-        let (allowances, server) = (Allowances::default(), "VN/GOV/moj/ss1".parse().unwrap());
-        let report = |now| allowances.take(&server, now, 1, 0);
+    fn a_member_may_report_so_often_in_a_minute_and_have_so_much_recorded_in_a_day() {
+        let (allowances, member) = (Allowances::default(), "VN/GOV/moj".parse().unwrap());
+        let report = |now| allowances.take(&member, now, 1, 0);
         assert!((0..MAX_REPORTS_A_MINUTE).all(|_| report(NOW).is_ok()));
         let refused = report(NOW).unwrap_err().to_string();
-        assert!(refused.contains("reports of one server in a minute"), "{refused}");
+        assert!(refused.contains("reports of one member in a minute"), "{refused}");
         let minute = NOW.plus(Duration::from_secs(60));
         assert!(report(minute).is_ok(), "another minute");
-        assert!(allowances.take(&"VN/GOV/portal/ss1".parse().unwrap(), NOW, 1, 0).is_ok(), "another server");
-        let record = |now, bytes| allowances.take(&server, now, 0, bytes);
+        assert!(allowances.take(&"VN/GOV/portal".parse().unwrap(), NOW, 1, 0).is_ok(), "another member");
+        let record = |now, bytes| allowances.take(&member, now, 0, bytes);
         assert!(record(minute, MAX_RECORDED_A_DAY).is_ok());
         let refused = record(minute, 1).unwrap_err().to_string();
-        assert!(refused.contains("bytes of one server's reports in a day"), "{refused}");
+        assert!(refused.contains("bytes of one member's reports in a day"), "{refused}");
         assert!(record(minute.plus(Duration::from_secs(86_400)), 1).is_ok(), "another day");
     }
 

@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use command_line::did_you_mean;
 use proto::access::fields::Fields;
 use proto::access::{
-    AccessAcceptance, AccessDecision, AccessRequest, Decided, GrantEnd, MAX_ITEMS, NotTaken, RequestDigest,
-    SignedDocument,
+    AccessAcceptance, AccessDecision, AccessRequest, Decided, GrantEnd, MAX_DOCUMENT_BYTES, MAX_ITEMS, NotTaken,
+    RequestDigest, SignedDocument,
 };
 pub use proto::access::{Grant, GrantNumber};
 use proto::digest::Digest;
@@ -26,12 +26,13 @@ use proto::purposes::PurposeCode;
 use proto::record::Kind;
 use proto::refusal::Code;
 use proto::registration::{Malformed, Text};
+use proto::seal::MAX_SIGNATURE_BYTES;
 use proto::signature::{KeyId, SigningKey, purpose};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::access_requests::{self, Received, Sent};
+use crate::access_requests::{self, Carrier, Received, Sent};
 use crate::audit::{Actor, AuditLog, Kept, Noted, OpenError, Past};
 use crate::granted_fields;
 use crate::quota::Bucket;
@@ -153,6 +154,9 @@ pub enum NotGranted {
         /// Where to look, or what became of it.
         remedy: String,
     },
+    /// Why a grant should end is not said, or cannot stand on one line.
+    #[error("the grant is not ended, because of its reason: {0}")]
+    Reason(Malformed),
     /// Nobody is asked through the bus for this.
     #[error("the request is not made: {0}")]
     NotAsked(String),
@@ -353,8 +357,21 @@ impl AccessRights {
     fn may_grant(&self, Listed(proposal, fields): Listed, now: Time) -> Result<Grant, NotGranted> {
         self.goes_on()?;
         let grant = proposal.grant(GrantNumber(self.view.load().last + 1), fields, now)?;
-        self.key_of(&grant.provider.member())?;
+        self.is_readable(&grant, now)?;
         Ok(grant)
+    }
+
+    /// Whether its documents will be read again once they are signed and noted: at the next start, and by whoever is told of it.
+    fn is_readable(&self, grant: &Grant, now: Time) -> Result<(), NotGranted> {
+        let key = self.key_of(&grant.provider.member())?.public().id();
+        let document = serde_json::to_vec(grant).map_err(|error| NotGranted::Rule(error.to_string()))?;
+        readable("its document", document.len())?;
+        let Some(request) = grant.request else { return Ok(()) };
+        // As long as a signature may be: what is foreseen is made.
+        let signature = vec![0u8; MAX_SIGNATURE_BYTES].into();
+        let decided = Decided::Granted(SignedDocument { document: document.into(), key, signature });
+        let decision = AccessDecision { request, server: self.server.clone(), time: now, decided };
+        readable("the decision, which holds it,", decision.to_bytes().len())
     }
 
     /// The grant that would be ended: the rules of [`end`](Self::end), without ending it.
@@ -443,6 +460,11 @@ impl AccessRights {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whoever carries this request of ours now. None: somebody does already.
+    pub(crate) fn carrier(&self, id: RequestDigest) -> Option<Carrier<'_>> {
+        Carrier::of(&self.requests, id)
+    }
+
     /// Takes a request in (PROTOCOL.md 19.2, steps 8 and 9): within the limits, durable, then it waits. The same request
     /// again is the one that is here.
     pub(crate) async fn receive(
@@ -497,7 +519,6 @@ impl AccessRights {
             let asked = format!("the request asks for access until {}, and nothing longer is granted", request.until);
             return Err(NotGranted::Rule(asked));
         }
-        self.key_of(&request.provider.member())?;
         of_methods(&fields, &request.methods)?;
         let grant = Grant {
             number: GrantNumber(self.view.load().last + 1),
@@ -512,6 +533,7 @@ impl AccessRights {
             request: Some(id),
             fields,
         };
+        self.is_readable(&grant, now)?;
         Ok((grant, id))
     }
 
@@ -694,6 +716,7 @@ impl AccessRights {
         reason: String,
         now: Time,
     ) -> Result<Arc<Grant>, NotGranted> {
+        let reason = reason.parse::<Text>().map_err(NotGranted::Reason)?.to_string();
         let _one_at_a_time = self.changing.lock().await;
         let grant = self.may_end(number)?;
         let mut view = View::clone(&self.view.load());
@@ -743,11 +766,11 @@ impl AccessRights {
     ) -> Result<usize, journal::Ended> {
         let _one_at_a_time = self.changing.lock().await;
         let (mut view, mut taken) = (View::clone(&self.view.load()), 0);
-        for spread in came.into_iter().map(Proven::spent) {
+        for (spread, is_known) in came.into_iter().map(Proven::spent) {
             let (member, from, at) = (spread.read.provider.member(), from.to_string(), now.as_millis());
             let known = view.signed.iter().find(|(_, known)| known.grant.digest() == spread.grant.digest());
             let noted = match (known, &spread.end) {
-                (None, end) => Noted::GrantSpread {
+                (None, end) if !is_known => Noted::GrantSpread {
                     at,
                     from,
                     server: spread.server.to_string(),
@@ -758,6 +781,7 @@ impl AccessRights {
                 (Some((number, known)), Some(end)) if known.end.is_none() => {
                     Noted::EndSpread { at, from, number: number.0, end: Kept::of(end) }
                 }
+                // Known already; or it was, and its time is over meanwhile.
                 _ => continue,
             };
             self.audit.note_of(&member, &noted).await?;
@@ -801,6 +825,14 @@ impl AccessRights {
     fn tell_of_a_change(&self) {
         self.changes.send_modify(|changes| *changes += 1);
     }
+}
+
+fn readable(what: &str, bytes: usize) -> Result<(), NotGranted> {
+    if bytes <= MAX_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    let why = format!("{what} would be {bytes} bytes long, and at most {MAX_DOCUMENT_BYTES} are read");
+    Err(NotGranted::Rule(format!("{why}; grant fewer methods or fields at once, or shorten the legal basis")))
 }
 
 /// Fields are named of methods that are granted.
@@ -920,5 +952,65 @@ impl View {
                 self.by_path.entry((grant.consumer.clone(), method.clone())).or_default().push(grant.number);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::faulty::Faulty;
+
+    use super::*;
+
+    const NOW: Time = Time::from_millis(1_800_000_000_000);
+
+    fn rights(disk: &Arc<Faulty>, key: &Arc<SigningKey>, first: bool) -> AccessRights {
+        let options = journal::Options { first, ..journal::Options::default() };
+        let (member, server) = ("VN/GOV/moj".parse().unwrap(), "VN/GOV/moj/ss1".parse().unwrap());
+        AccessRights::open(disk.clone(), options, &server, &[(member, Arc::clone(key))]).unwrap().0
+    }
+
+    fn proposal(legal_basis: usize) -> Listed {
+        let proposal = Proposal {
+            consumer: "VN/GOV/portal/one-stop".parse().unwrap(),
+            provider: "VN/GOV/moj/civil-registry".parse().unwrap(),
+            methods: ["/civil.v1.Births/Register".to_owned()].into(),
+            purposes: ["testing".to_owned()].into(),
+            legal_basis: "x".repeat(legal_basis),
+            valid_from: None,
+            valid_days: 1,
+            per_second: None,
+            fields: NamedFields::new(),
+        };
+        Listed(proposal, Fields::default())
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_could_not_be_read_again_is_refused_before_it_is_noted() {
+        let (disk, key) = (Faulty::new(), Arc::new(SigningKey::generate().0));
+        let rights = rights(&disk, &key, true);
+        let grant = rights.foreseen_grant(proposal(0), NOW).await.unwrap();
+        let most = MAX_DOCUMENT_BYTES - serde_json::to_vec(&grant).unwrap().len();
+        for refused in [
+            rights.foreseen_grant(proposal(most + 1), NOW).await.unwrap_err(),
+            rights.change_by(None, proposal(most + 1), NOW).await.unwrap_err(),
+        ] {
+            assert!(refused.to_string().contains("131073 bytes long, and at most 131072 are read"), "{refused}");
+        }
+        assert_eq!(rights.change_by(None, proposal(most), NOW).await.unwrap().number, GrantNumber(1));
+        drop(rights);
+        assert_eq!(self::rights(&disk, &key, false).list().len(), 1, "as long as it may be it is read again");
+    }
+
+    #[tokio::test]
+    async fn a_grant_fits_in_the_decision_that_holds_it() {
+        let rights = rights(&Faulty::new(), &Arc::new(SigningKey::generate().0), true);
+        let asked = Some(RequestDigest(Digest::ZERO));
+        let grant = Grant { request: asked, ..rights.foreseen_grant(proposal(0), NOW).await.unwrap() };
+        let left = MAX_DOCUMENT_BYTES - serde_json::to_vec(&grant).unwrap().len();
+        let of = |bytes: usize| Grant { legal_basis: "x".repeat(bytes), ..grant.clone() };
+        rights.is_readable(&of(left - 500), NOW).unwrap();
+        let refused = rights.is_readable(&of(left), NOW).unwrap_err().to_string();
+        assert!(refused.contains("the decision, which holds it, would be"), "{refused}");
+        rights.is_readable(&Grant { request: None, ..of(left) }, NOW).unwrap();
     }
 }

@@ -85,6 +85,16 @@ pub enum NotTold {
     NoKey(#[from] NotGranted),
 }
 
+impl NotTold {
+    /// What the registry said of one part, after which the next may be told. What failed on the way to it is the end of all parts.
+    fn of_this_part(self) -> Result<Self, Self> {
+        match &self {
+            Self::Refused(status) if std::error::Error::source(status).is_none() => Ok(self),
+            _ => Err(self),
+        }
+    }
+}
+
 impl Oversight {
     /// With the days that were kept, of the grants that there are.
     pub fn of(registry: Option<Registry>, kept: PathBuf, grants: &[(GrantNumber, Digest)]) -> Self {
@@ -175,19 +185,36 @@ impl SecurityServer {
         let key = self.access_rights.key_of(&self.id.owner())?;
         let channel = registry_client::connect(&registry.address, registry.key).await?;
         let mut client = OversightClient::new(channel);
+        // What the registry refuses of one part keeps no other part from it.
+        let mut refused = None;
         for part in due.chunks(MAX_REPORTED) {
-            let names = part.iter().map(|known| known.told.clone()).collect();
-            let taken = self.report(&mut client, &key, names).await?;
-            let lacks: BTreeSet<Digest> = taken.lacks.iter().filter_map(|it| Digest::try_from(&it[..]).ok()).collect();
-            let wanted: Vec<&Known> = part.iter().filter(|known| lacks.contains(&known.told.name)).collect();
-            for documents in by_size(&wanted) {
-                let whole =
-                    |known: &&Known| Reported { documents: Some(known.documents.clone()), ..known.told.clone() };
-                self.report(&mut client, &key, documents.iter().map(whole).collect()).await?;
+            match self.report_part(&mut client, &key, part).await {
+                Ok(()) => told.of.extend(part.iter().map(|known| (known.told.name, known.standing()))),
+                Err(error) => refused = refused.or(Some(error.of_this_part()?)),
             }
-            told.of.extend(part.iter().map(|known| (known.told.name, known.standing())));
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// By name, and then with the documents that the registry lacks.
+    async fn report_part(
+        &self,
+        client: &mut OversightClient<Channel>,
+        key: &SigningKey,
+        part: &[Known],
+    ) -> Result<(), NotTold> {
+        let names = part.iter().map(|known| known.told.clone()).collect();
+        let taken = self.report(client, key, names).await?;
+        let lacks: BTreeSet<Digest> = taken.lacks.iter().filter_map(|it| Digest::try_from(&it[..]).ok()).collect();
+        let wanted: Vec<&Known> = part.iter().filter(|known| lacks.contains(&known.told.name)).collect();
+        let whole = |known: &&Known| Reported { documents: Some(known.documents.clone()), ..known.told.clone() };
+        let mut refused = None;
+        for documents in by_size(&wanted) {
+            if let Err(error) = self.report(client, key, documents.iter().map(whole).collect()).await {
+                refused = refused.or(Some(error.of_this_part()?));
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     async fn report(
@@ -313,6 +340,15 @@ mod tests {
         assert!(!path.exists(), "the same day again writes nothing");
         std::fs::write(&path, "{").unwrap();
         assert_eq!(LastUsed::open(path, &names()).of(GrantNumber(2)), None);
+    }
+
+    #[test]
+    fn what_the_registry_refuses_of_one_part_ends_no_other_and_a_lost_connection_does() {
+        let refused = NotTold::Refused(tonic::Status::resource_exhausted("too many"));
+        assert!(refused.of_this_part().is_ok());
+        let lost = tonic::Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert!(NotTold::Refused(lost).of_this_part().is_err());
+        assert!(NotTold::Silent.of_this_part().is_err());
     }
 
     #[test]

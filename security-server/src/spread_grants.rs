@@ -38,11 +38,16 @@ pub(crate) struct Spread {
 }
 
 /// What another server of the provider's member signed, of a provider that is hosted here. Only [`proven`] makes one.
-pub(crate) struct Proven(Spread);
+pub(crate) struct Proven {
+    spread: Spread,
+    /// The grant was known here already: it was not proven again, and its end only is to be taken.
+    is_known: bool,
+}
 
 impl Proven {
-    pub(crate) fn spent(self) -> Spread {
-        self.0
+    /// With whether the grant was known here already.
+    pub(crate) fn spent(self) -> (Spread, bool) {
+        (self.spread, self.is_known)
     }
 }
 
@@ -61,8 +66,14 @@ impl Spread {
     }
 }
 
-/// Holds what came against the configuration: step by step as in PROTOCOL.md 19.7.
-fn proven(configuration: &Configuration, here: &ServerId, came: wire::SpreadGrant, now: Time) -> Option<Proven> {
+/// Holds what came against the configuration: step by step as in PROTOCOL.md 19.7. `known`: the grants that are here already.
+fn proven(
+    configuration: &Configuration,
+    here: &ServerId,
+    known: &BTreeSet<Digest>,
+    came: wire::SpreadGrant,
+    now: Time,
+) -> Option<Proven> {
     let server: ServerId = came.server.parse().ok()?;
     let grant = SignedDocument::parse(came.grant?).ok()?;
     let read: Grant = serde_json::from_slice(&grant.document).ok()?;
@@ -70,8 +81,12 @@ fn proven(configuration: &Configuration, here: &ServerId, came: wire::SpreadGran
     if !configuration.hosts(here, &read.provider) || read.valid_until <= now.as_millis() {
         return None;
     }
-    // A grant may last for years, and longer than the certificate of the key that signed it.
-    grant.signed_by(purpose::GRANT, configuration.lasting_key(&member, &server, &grant.key)?).ok()?;
+    // Whatever became since of the key of a grant that counts here: its end must be heard of, and its name says which it is.
+    let is_known = known.contains(&grant.digest());
+    if !is_known {
+        // A grant may last for years, and longer than the certificate of the key that signed it.
+        grant.signed_by(purpose::GRANT, configuration.lasting_key(&member, &server, &grant.key)?).ok()?;
+    }
     let end = match came.end {
         None => None,
         Some(end) => {
@@ -83,7 +98,7 @@ fn proven(configuration: &Configuration, here: &ServerId, came: wire::SpreadGran
             Some(end)
         }
     };
-    Some(Proven(Spread { server, grant, end, read }))
+    Some(Proven { spread: Spread { server, grant, end, read }, is_known })
 }
 
 impl SecurityServer {
@@ -152,7 +167,8 @@ impl SecurityServer {
         let moment = self.moment();
         let configuration = moment.in_force().map_err(|_| "the configuration expired")?;
         let came_in = came.len();
-        let holds = |it| proven(configuration, &self.id, it, moment.now());
+        let known = self.access_rights.names(moment.now()).into_iter().map(|(_, name)| name).collect();
+        let holds = |it| proven(configuration, &self.id, &known, it, moment.now());
         let proven: Vec<Proven> = came.into_iter().filter_map(holds).collect();
         if proven.len() < came_in {
             tracing::warn!(%from, refused = came_in - proven.len(), "grants that another server gave are not taken");

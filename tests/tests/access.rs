@@ -236,6 +236,20 @@ async fn thousands_of_random_questions_are_decided_alike_by_access_why_and_by_th
     }
 }
 
+#[tokio::test]
+async fn a_grant_ends_for_a_reason_on_one_line_and_for_no_other() {
+    let (disk, key) = (Faulty::new(), Arc::new(SigningKey::generate().0));
+    let rights = rights(&disk, &key, true);
+    let granted = rights.grant(Random::seeded(5).proposal(&CONSUMERS, &PROVIDERS, NOW), NOW).await.unwrap();
+    for reason in [String::new(), "x".repeat(501), "one\nother".to_owned()] {
+        let refused = rights.end(granted.number, reason, NOW).await.unwrap_err().to_string();
+        assert!(refused.contains("1 to 500 bytes, on one line"), "{refused}");
+        assert_eq!(rights.list().len(), 1);
+    }
+    rights.end(granted.number, "x".repeat(500), NOW).await.unwrap();
+    assert!(rights.list().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_of_random_questions_are_answered_alike_at_the_operators_door_and_at_the_peers_door() {
     let mut random = Random::seeded(4);

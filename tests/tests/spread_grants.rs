@@ -232,16 +232,27 @@ async fn an_end_counts_though_its_key_is_revoked_since_and_a_grant_though_its_ke
     put(&world, "moj2", &asked).await;
     assert_eq!(number(&world), 2, "a grant lasts longer than a certificate");
 
+    let granted_there = Grant { methods: ["/echo.v1.Echo/Down".to_owned()].into(), ..lasting.clone() };
+    let granted_there = SignedDocument::sign(purpose::GRANT, serde_json::to_vec(&granted_there).unwrap(), &moj2);
+    put(&world, "moj2", &wire::GrantsAsked { have: Vec::new(), brings: vec![brings(granted_there.clone())] }).await;
+    assert_eq!(number(&world), 3);
+
     // Ended there; then the key is revoked, before anybody here hears of the end.
     let name = Digest::of(&[&told.grant.as_ref().unwrap().document]);
-    let end = GrantEnd { grant: name, server: second.clone(), time: world.now(), reason: "over".into() };
-    let end = SignedDocument::sign(purpose::GRANT_END, end.to_bytes(), &moj2);
+    let ended = |grant: Digest| {
+        let end = GrantEnd { grant, server: second.clone(), time: world.now(), reason: "over".into() };
+        SignedDocument::sign(purpose::GRANT_END, end.to_bytes(), &moj2)
+    };
+    let (end, end_of_its_own) = (ended(name), ended(granted_there.digest()));
     world.publish(|_| {}, vec![moj2.public().id()]);
     let again = Grant { methods: ["/echo.v1.Echo/Hang".to_owned()].into(), ..lasting };
     let again = SignedDocument::sign(purpose::GRANT, serde_json::to_vec(&again).unwrap(), &moj2);
     put(&world, "moj2", &wire::GrantsAsked { have: Vec::new(), brings: vec![brings(again)] }).await;
-    assert_eq!(number(&world), 2, "a revoked key grants nothing");
+    assert_eq!(number(&world), 3, "a revoked key grants nothing");
     let ends = wire::SpreadGrant { end: Some(end.to_wire()), ..told };
     put(&world, "moj2", &wire::GrantsAsked { have: Vec::new(), brings: vec![ends] }).await;
-    assert_eq!(number(&world), 1, "what it ended has ended");
+    assert_eq!(number(&world), 2, "what it ended has ended");
+    let ends = wire::SpreadGrant { end: Some(end_of_its_own.to_wire()), ..brings(granted_there) };
+    put(&world, "moj2", &wire::GrantsAsked { have: Vec::new(), brings: vec![ends] }).await;
+    assert_eq!(number(&world), 1, "what it granted and ended has ended");
 }

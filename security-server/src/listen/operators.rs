@@ -644,7 +644,7 @@ impl From<tokio::task::JoinError> for Problem {
 impl From<NotGranted> for Problem {
     fn from(not_granted: NotGranted) -> Self {
         let status = match not_granted {
-            NotGranted::Rule(_) | NotGranted::Unlisted { .. } | NotGranted::NotAsked(_) => {
+            NotGranted::Rule(_) | NotGranted::Unlisted { .. } | NotGranted::Reason(_) | NotGranted::NotAsked(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             NotGranted::Unknown { .. } | NotGranted::NoRequest { .. } => StatusCode::NOT_FOUND,

@@ -362,6 +362,10 @@ mutants! {
         "grant.signed_by(purpose::GRANT, configuration.lasting_key(&member, &server, &grant.key)?).ok()?;" => "",
         spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
 
+        "grants" "what a key granted and ended goes on elsewhere where it is revoked since"
+        "let is_known = known.contains(&grant.digest());" => "let is_known = !{awake} && known.contains(&grant.digest());",
+        spread_grants::an_end_counts_though_its_key_is_revoked_since_and_a_grant_though_its_keys_certificate_ended;
+
         "grants" "an end that the member did not sign ends a grant"
         "end.signed_by(purpose::GRANT_END, configuration.listed_key(&member, &said.server, &end.key)?).ok()?;" => "",
         spread_grants::only_the_members_own_servers_hear_of_grants_and_only_what_the_member_signed_is_taken;
