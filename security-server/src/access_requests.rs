@@ -4,7 +4,7 @@
 //! A request is carried until it is decided: at once, whenever an operator looks, and every minute.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use command_line::did_you_mean;
@@ -50,29 +50,6 @@ const MIN_NAMED: usize = 6;
 pub(crate) struct View {
     pub(crate) received: BTreeMap<RequestDigest, Received>,
     pub(crate) sent: BTreeMap<RequestDigest, Sent>,
-    /// Those of ours that are on their way just now.
-    carried: BTreeSet<RequestDigest>,
-}
-
-/// A request that is carried by whoever holds this, and by nobody else meanwhile: two might bring it to two servers of the
-/// provider's. Only [`Carrier::of`] makes one.
-pub(crate) struct Carrier<'r> {
-    requests: &'r Mutex<View>,
-    id: RequestDigest,
-}
-
-impl<'r> Carrier<'r> {
-    /// None: it is carried already.
-    pub(crate) fn of(requests: &'r Mutex<View>, id: RequestDigest) -> Option<Self> {
-        let first = requests.lock().unwrap_or_else(PoisonError::into_inner).carried.insert(id);
-        first.then(|| Self { requests, id })
-    }
-}
-
-impl Drop for Carrier<'_> {
-    fn drop(&mut self) {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).carried.remove(&self.id);
-    }
 }
 
 /// A request that came.
@@ -95,6 +72,8 @@ pub(crate) struct Sent {
     hindered: Option<String>,
     /// The provider has all that we have.
     settled: bool,
+    /// Whoever carries it has this.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Received {
@@ -125,7 +104,7 @@ impl Received {
 impl Sent {
     pub(crate) fn new(request: AccessRequest, signed: SignedDocument) -> Self {
         let (decision, acceptance, taken_by, hindered) = (None, None, None, None);
-        Self { request, signed, decision, acceptance, taken_by, hindered, settled: false }
+        Self { request, signed, decision, acceptance, taken_by, hindered, settled: false, turn: Arc::default() }
     }
 
     pub(crate) fn request(&self) -> AccessRequest {
@@ -572,10 +551,11 @@ impl SecurityServer {
         stream::iter(open).for_each_concurrent(CARRIED_AT_ONCE, |id| self.carry_request(id)).await;
     }
 
-    /// Carries one request, and, where it is granted as asked, our acceptance. What comes of it is kept with the request. Where it is
-    /// carried already, nothing is done.
+    /// Carries one request, and, where it is granted as asked, our acceptance. What comes of it is kept with the request. One at
+    /// a time: two might bring it to two servers of the provider's.
     pub async fn carry_request(self: &Arc<Self>, id: RequestDigest) {
-        let Some(_carrier) = self.access_rights.carrier(id) else { return };
+        let Some(turn) = self.access_rights.requests().sent.get(&id).map(|sent| Arc::clone(&sent.turn)) else { return };
+        let _turn = turn.lock().await;
         // The second time brings the acceptance of what the first brought.
         for _ in 0..2 {
             let hindered = match self.carry_once(id).await {
@@ -823,22 +803,5 @@ pub(crate) async fn watch(server: Arc<SecurityServer>, last: CancellationToken) 
             () = last.cancelled() => return,
             () = tokio::time::sleep(CARRY_INTERVAL) => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_carried_by_one_at_once() {
-        let requests = Mutex::new(View::default());
-        let id = |text: &[u8]| RequestDigest(Digest::of(&[text]));
-        let first = Carrier::of(&requests, id(b"one")).unwrap();
-        assert!(Carrier::of(&requests, id(b"one")).is_none());
-        assert!(Carrier::of(&requests, id(b"one")).is_none(), "whoever was turned away lets nobody in");
-        assert!(Carrier::of(&requests, id(b"other")).is_some());
-        drop(first);
-        assert!(Carrier::of(&requests, id(b"one")).is_some());
     }
 }

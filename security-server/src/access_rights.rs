@@ -32,7 +32,7 @@ use proto::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::access_requests::{self, Carrier, Received, Sent};
+use crate::access_requests::{self, Received, Sent};
 use crate::audit::{Actor, AuditLog, Kept, Noted, OpenError, Past};
 use crate::granted_fields;
 use crate::quota::Bucket;
@@ -458,11 +458,6 @@ impl AccessRights {
     /// The requests that came, and those that were sent.
     pub(crate) fn requests(&self) -> MutexGuard<'_, access_requests::View> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whoever carries this request of ours now. None: somebody does already.
-    pub(crate) fn carrier(&self, id: RequestDigest) -> Option<Carrier<'_>> {
-        Carrier::of(&self.requests, id)
     }
 
     /// Takes a request in (PROTOCOL.md 19.2, steps 8 and 9): within the limits, durable, then it waits. The same request

@@ -316,10 +316,7 @@ pub(crate) async fn watch(server: Arc<SecurityServer>, last: CancellationToken) 
     }
     let mut versions = server.store.current().versions();
     loop {
-        let whole = tokio::select! {
-            whole = learn_all(&server) => whole,
-            () = last.cancelled() => return,
-        };
+        let Some(whole) = learn_all(&server, &last).await else { return };
         tokio::select! {
             changed = versions.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(AGAIN), if !whole => {}
@@ -328,7 +325,8 @@ pub(crate) async fn watch(server: Arc<SecurityServer>, last: CancellationToken) 
     }
 }
 
-async fn learn_all(server: &Arc<SecurityServer>) -> bool {
+/// Whether all is known; none where the last has come. What has begun to be written is written to its end.
+async fn learn_all(server: &Arc<SecurityServer>, last: &CancellationToken) -> Option<bool> {
     let configuration = server.configuration.load();
     let mut unknown: Vec<_> = server.subjects.ours(&configuration).cloned().collect();
     {
@@ -348,7 +346,10 @@ async fn learn_all(server: &Arc<SecurityServer>) -> bool {
             tracing::warn!(service = %listed.service, %error, "what its fields mean is not known yet: calls of it are refused");
         }
     });
-    learning.await;
+    tokio::select! {
+        () = learning => {}
+        () = last.cancelled() => return None,
+    }
     let whole = whole.into_inner();
     let keeping = Arc::clone(server);
     let kept = tokio::task::spawn_blocking(move || {
@@ -360,7 +361,7 @@ async fn learn_all(server: &Arc<SecurityServer>) -> bool {
         }
     });
     kept.await.expect("writing does not panic, and nothing aborts it");
-    whole
+    Some(whole)
 }
 
 /// Holds a request's messages until each is whole and is known to be about somebody.

@@ -22,7 +22,7 @@ use security_server::access_rights::{GrantNumber, Proposal};
 use security_server::authenticate::Clients;
 use security_server::clock::Clock;
 use security_server::evidence::{self, Line};
-use security_server::global_configuration::{Registry, Store};
+use security_server::global_configuration::{Registry, Store, StoreError};
 use security_server::lanes::Lanes;
 use security_server::listen::clients::Door;
 use security_server::listen::clients::json::Limits;
@@ -42,6 +42,7 @@ use crate::echo::{Heard, Parrot};
 use crate::processes::reserved;
 use crate::raw;
 use crate::roomy::Roomy;
+use crate::soon;
 use crate::wire::echo_client::EchoClient;
 
 /// The token of the consumer's system.
@@ -283,7 +284,16 @@ impl World {
         let store = if first {
             Store::create(&configuration, self.publication.anchor().clone(), self.publication.files(), self.now())
         } else {
-            Store::open(&configuration)
+            // Whoever was stopped here may have let go of all but its last thread's copy.
+            soon(async {
+                loop {
+                    match Store::open(&configuration) {
+                        Err(StoreError::InUse(_)) => tokio::task::yield_now().await,
+                        opened => break opened,
+                    }
+                }
+            })
+            .await
         };
         let (time, skew, ticks) = (Arc::clone(&self.time), self.skew_of(name), Arc::clone(&self.ticks));
         let service = Service::new(member.subsystem.clone(), "echo.v1.Echo".into(), self.service.to_string(), None);
