@@ -99,7 +99,7 @@ impl Content {
     }
 
     /// What is on disk by this name. A file that has other bytes is as good as none, and written again.
-    fn from_disk(&self, digest: &Digest) -> Option<Bytes> {
+    fn read_from_disk(&self, digest: &Digest) -> Option<Bytes> {
         let bytes = fs::read(self.place(digest)).ok()?;
         (Digest::of(&[&bytes]) == *digest).then(|| bytes.into())
     }
@@ -132,7 +132,7 @@ pub(super) async fn fetched(server: &SecurityServer, digest: Digest) -> Result<B
         return Ok(content);
     }
     let kept = Arc::clone(&server.content);
-    let kept = tokio::task::spawn_blocking(move || kept.from_disk(&digest)).await;
+    let kept = tokio::task::spawn_blocking(move || kept.read_from_disk(&digest)).await;
     if let Some(content) = kept.expect("reading does not panic, and nothing aborts it") {
         server.content.keep(digest, &content);
         return Ok(content);
@@ -230,11 +230,11 @@ mod tests {
         let content = kept_in(directory.path());
         let (one, other) = (write(&content, b"one"), write(&content, b"other"));
         let again = kept_in(directory.path());
-        assert_eq!(again.from_disk(&one).as_deref(), Some(&b"one"[..]));
+        assert_eq!(again.read_from_disk(&one).as_deref(), Some(&b"one"[..]));
         fs::write(again.place(&other), "another").unwrap();
-        assert_eq!(again.from_disk(&other), None);
+        assert_eq!(again.read_from_disk(&other), None);
         write(&again, b"other");
-        assert_eq!(again.from_disk(&other).as_deref(), Some(&b"other"[..]), "it is written again");
+        assert_eq!(again.read_from_disk(&other).as_deref(), Some(&b"other"[..]), "it is written again");
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
             })
             .collect();
         assert_eq!(make_room(directory.path(), 250).unwrap(), 200);
-        let left: Vec<bool> = written.iter().map(|digest| content.from_disk(digest).is_some()).collect();
+        let left: Vec<bool> = written.iter().map(|digest| content.read_from_disk(digest).is_some()).collect();
         assert_eq!(left, [false, false, true, true]);
     }
 }
