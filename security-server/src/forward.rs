@@ -275,7 +275,9 @@ impl CalledService {
         if opening {
             self.metadata = contents.metadata;
         }
-        if if self.waits { !contents.pieces.is_empty() } else { opening } {
+        // Where its requests name persons it hears of none before the first whole message.
+        let begins = if self.waits { !contents.pieces.is_empty() } else { opening };
+        if begins {
             self.call(way).await;
         }
         let (taken, mut some) = (self.body.is_some(), !held);
