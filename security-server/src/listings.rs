@@ -12,12 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use catalogue::openapi::About;
 use catalogue::routes::routes_of;
+use catalogue::subjects::ServiceFacts;
 use catalogue::{Described, Said, Undescribed, reduced};
 use command_line::did_you_mean;
 use prost_reflect::MethodDescriptor;
 use proto::catalogue::{
-    Audience, ElementField, ElementName, Entry, Method, NotListed, ReceivedEntry, ServiceName, VerifiedEntry, Version,
-    verify_listed,
+    Audience, ElementField, ElementName, Entry, Method, NotListed, ReceivedEntry, ServiceForm, ServiceName,
+    VerifiedEntry, Version, verify_listed,
 };
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
@@ -261,7 +262,7 @@ impl Announcement {
                 version: self.version.unwrap_or(listed.map_or(Version::FIRST, |listed| listed.version.next())),
                 server: server.id.clone(),
                 time: server.clock.now(),
-                form: proto::catalogue::ServiceForm::Grpc,
+                form: ServiceForm::Grpc,
                 descriptors: Digest::of(&[&descriptors]),
                 title: self.title.clone().map_or_else(called, Ok)?,
                 description,
@@ -287,7 +288,7 @@ impl Prepared {
             let described = Described::read(&self.descriptors)?;
             for (entry, signed) in self.entries.iter().zip(&entries) {
                 let name = Digest::of(&[&prost::Message::encode_to_vec(signed)]);
-                subjects.foresee(name, entry, &described)?;
+                subjects.foresee(name, ServiceFacts::of(&described, entry.service.as_str(), entry.title.as_str())?);
             }
         }
         let request = wire::PublishRequest { entries, descriptors: self.descriptors.clone().into() };
@@ -453,6 +454,18 @@ pub(crate) async fn described(server: &SecurityServer, entry: &VerifiedEntry) ->
     let (bytes, described) = descriptors(server, entry).await?;
     server.content.keep_read(digest, bytes.len(), &described);
     Ok(described)
+}
+
+/// What whoever tells people of its calls is to know of a service.
+pub(crate) async fn facts(server: &SecurityServer, entry: &VerifiedEntry) -> Result<ServiceFacts, Unlisted> {
+    let said = entry.entry();
+    match said.form {
+        ServiceForm::Rest => Ok(ServiceFacts::of_rest(said)),
+        ServiceForm::Grpc => {
+            let described = described(server, entry).await?;
+            Ok(ServiceFacts::of(&described, said.service.as_str(), said.title.as_str())?)
+        }
+    }
 }
 
 /// The same as an OpenAPI document, of a door at this address if one is named: its text. Made aside, however long it is.

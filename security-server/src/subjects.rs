@@ -17,17 +17,16 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::{Bytes, BytesMut};
-use catalogue::Described;
 use catalogue::subjects::{ServiceFacts, SubjectFields, Unreadable};
 use command_line::file_remedy;
 use futures_util::{StreamExt, stream};
-use proto::catalogue::Entry;
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
 use proto::identifier::{MemberId, MethodPath, SubsystemId};
 use proto::message::{Contents, End};
 use proto::refusal::Code;
+use proto::rest::Operations;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -123,6 +122,8 @@ struct Listed {
     /// The methods whose requests name persons, by their paths.
     methods: HashMap<String, Arc<SubjectFields>>,
     facts: HashMap<String, Arc<ServiceFacts>>,
+    /// Of those that are REST services.
+    operations: HashMap<String, Arc<Operations>>,
 }
 
 /// A service is listed, and what its fields mean is not here.
@@ -216,6 +217,22 @@ impl Subjects {
         self.view(configuration).services.get(provider)?.facts.get(service).cloned()
     }
 
+    /// The operations of a REST service of ours as it is listed now. None: nobody listed it, or it is no REST service.
+    pub(crate) fn operations(
+        &self,
+        configuration: &Configuration,
+        provider: &SubsystemId,
+        service: &str,
+    ) -> Result<Option<Arc<Operations>>, NotDescribed> {
+        let view = self.view(configuration);
+        let Some(listed) = view.services.get(provider) else { return Ok(None) };
+        match listed.operations.get(service) {
+            Some(operations) => Ok(Some(Arc::clone(operations))),
+            None if listed.unknown.contains(service) => Err(NotDescribed),
+            None => Ok(None),
+        }
+    }
+
     /// Made once for each version of the configuration, from what is in memory.
     fn view(&self, configuration: &Configuration) -> Arc<View> {
         let (view, of) = (self.view.load(), Some((configuration.version, configuration.digest)));
@@ -234,6 +251,8 @@ impl Subjects {
                 let fields = facts.subjects.clone().map(Arc::new);
                 of_subsystem.methods.extend(fields.map(|fields| (format!("/{name}/{method}"), fields)));
             }
+            let operations = facts.operations(name).map(|operations| (name.to_owned(), Arc::new(operations)));
+            of_subsystem.operations.extend(operations);
             of_subsystem.facts.insert(name.to_owned(), Arc::clone(facts));
         }
         let view = Arc::new(View { of, services });
@@ -249,16 +268,15 @@ impl Subjects {
     }
 
     /// Keeps what a listing says that is being published: it is known when it comes into force.
-    pub(crate) fn foresee(&self, entry: Digest, said: &Entry, described: &Described) -> Result<(), Unlisted> {
+    pub(crate) fn foresee(&self, entry: Digest, facts: ServiceFacts) {
         let mut to_come = self.to_come();
         if to_come.len() >= MAX_TO_COME {
             to_come.clear();
         }
         to_come.insert(entry);
         drop(to_come);
-        self.learn(entry, said, described)?;
+        self.learn(entry, facts);
         self.keep();
-        Ok(())
     }
 
     fn to_come(&self) -> MutexGuard<'_, HashSet<Digest>> {
@@ -266,12 +284,10 @@ impl Subjects {
     }
 
     /// Knows what a listing says, in memory.
-    fn learn(&self, entry: Digest, said: &Entry, described: &Described) -> Result<(), Unlisted> {
-        let facts = ServiceFacts::of(described, said.service.as_str(), said.title.as_str())?;
+    fn learn(&self, entry: Digest, facts: ServiceFacts) {
         self.known().insert(entry, Arc::new(facts));
         // Whoever reads next makes the view anew.
         self.view.store(Arc::default());
-        Ok(())
     }
 
     /// Forgets what is not listed.
@@ -338,8 +354,8 @@ async fn learn_all(server: &Arc<SecurityServer>, last: &CancellationToken) -> Op
     let learning = stream::iter(unknown).for_each_concurrent(LEARNT_AT_ONCE, async |listed| {
         let learnt = async {
             let entry = listings::verified(server, &configuration, &listed).await?;
-            let described = listings::described(server, &entry).await?;
-            server.subjects.learn(listed.entry, entry.entry(), &described)
+            server.subjects.learn(listed.entry, listings::facts(server, &entry).await?);
+            Ok::<_, Unlisted>(())
         };
         if let Err(error) = learnt.await {
             whole.store(false, Ordering::Relaxed);

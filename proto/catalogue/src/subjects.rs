@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use prost_reflect::{Kind, MessageDescriptor};
-use proto::catalogue::{ElementName, shortened};
+use proto::catalogue::{ElementName, Entry, Part, shortened};
+use proto::identifier::MethodPath;
+use proto::rest::{Operations, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::described::{Comments, Described, Undescribed};
@@ -32,6 +34,9 @@ pub struct MethodFacts {
     pub gives: BTreeSet<ElementName>,
     /// Where its requests say whom they are about. None: they are about nobody.
     pub subjects: Option<SubjectFields>,
+    /// Where it stands, if it is an operation of a REST service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 /// The way to each subject of a request: messages by the place in this list, the request first, and of each the fields
@@ -78,10 +83,36 @@ impl ServiceFacts {
                 description: shortened(comments.at(method.path())),
                 gives: elements(described.marks(), method.output()),
                 subjects: SubjectFields::of(described.marks(), method.input()),
+                place: None,
             };
             (method.name().to_owned(), facts)
         });
         Ok(Self { title: title.to_owned(), methods: methods.collect() })
+    }
+
+    /// Of a REST service, of which its entry says all. Its requests name no subject (PROTOCOL.md 17.8).
+    pub fn of_rest(entry: &Entry) -> Self {
+        let methods = entry.methods.iter().map(|operation| {
+            let gives = entry.elements.iter().filter(|each| {
+                let of_it = each.field.split('.').next() == Some(&operation.name);
+                of_it && matches!(each.part, Part::Gives | Part::Authoritative)
+            });
+            let facts = MethodFacts {
+                description: operation.description.clone(),
+                gives: gives.map(|each| each.element.clone()).collect(),
+                subjects: None,
+                place: operation.place.clone(),
+            };
+            (operation.name.clone(), facts)
+        });
+        Self { title: entry.title.to_string(), methods: methods.collect() }
+    }
+
+    /// The operations of a REST service that has this name; none where it is no REST service.
+    pub fn operations(&self, service: &str) -> Option<Operations> {
+        let path = |name: &str| format!("/{service}/{name}").parse::<MethodPath>().ok();
+        let of = self.methods.iter().map(|(name, facts)| Some((facts.place.clone()?, path(name)?)));
+        Operations::new(of.collect::<Option<Vec<_>>>()?).ok()
     }
 }
 
