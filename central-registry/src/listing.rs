@@ -11,10 +11,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use catalogue::once::{Asked, Finding, Rule};
-use catalogue::{Described, Undescribed, breaks};
+use catalogue::{Described, OpenApi, Said, Undescribed, breaks};
 use command_line::did_you_mean;
 use proto::catalogue::{
-    ElementField, ElementName, Entry, MAX_AT_ONCE, MAX_DESCRIPTORS_BYTES, Part, ReceivedEntry, VerifiedEntry,
+    ElementField, ElementName, Entry, MAX_AT_ONCE, MAX_DESCRIPTORS_BYTES, Part, ReceivedEntry, ServiceForm,
+    VerifiedEntry,
 };
 use proto::digest::Digest;
 use proto::registration::MAX_SIGNED_BYTES;
@@ -127,25 +128,60 @@ fn recognise(register: &Register, received: Received, now: Time) -> Result<Recog
 struct DescribedEntries {
     entries: Vec<VerifiedEntry>,
     descriptors: Bytes,
-    described: Described,
+    content: Content,
 }
 
-/// Reads the descriptors, and holds each entry against them (PROTOCOL.md 17.3).
+/// What describes services, read.
+enum Content {
+    Grpc(Described),
+    Rest(OpenApi),
+}
+
+impl Content {
+    fn read(form: ServiceForm, bytes: &[u8]) -> Result<Self, Refused> {
+        match form {
+            ServiceForm::Grpc => Ok(Self::Grpc(Described::read(bytes)?)),
+            ServiceForm::Rest => Ok(Self::Rest(OpenApi::read(bytes)?)),
+        }
+    }
+
+    fn said_of(&self, service: &str) -> Result<Said, Undescribed> {
+        match self {
+            Self::Grpc(described) => described.said_of(service),
+            Self::Rest(openapi) => Ok(openapi.said().clone()),
+        }
+    }
+
+    /// What a new version of a service breaks; it is of the same form.
+    fn breaks(&self, new: &Self, service: &str) -> Result<Vec<String>, Refused> {
+        match (self, new) {
+            (Self::Grpc(old), Self::Grpc(new)) => Ok(breaks(&old.service(service)?, &new.service(service)?)),
+            (Self::Rest(old), Self::Rest(new)) => Ok(catalogue::rest::breaking::breaks(old, new)?),
+            (Self::Grpc(_), Self::Rest(_)) | (Self::Rest(_), Self::Grpc(_)) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Reads the descriptors or the OpenAPI document, and holds each entry against it (PROTOCOL.md 17.3, 17.9).
 fn describe(recognised: Recognised) -> Result<DescribedEntries, Refused> {
     let Recognised { entries, descriptors } = recognised;
     let digest = Digest::of(&[&descriptors]);
-    let described = Described::read(&descriptors)?;
+    let form = entries.first().map_or(ServiceForm::Grpc, |entry| entry.entry().form);
+    let content = Content::read(form, &descriptors)?;
     for entry in entries.iter().map(VerifiedEntry::entry) {
-        let said = described.said_of(entry.service.as_str())?;
+        let said = content.said_of(entry.service.as_str())?;
         let (description, methods, elements) = (&entry.description, &entry.methods, &entry.elements);
         if entry.descriptors != digest
+            || entry.form != form
             || (&said.description, &said.methods, &said.elements) != (description, methods, elements)
         {
             return Err(Refused::NotAsDescribed { service: entry.service.clone() });
         }
     }
-    described.routable(entries.iter().map(|entry| entry.entry().service.as_str()))?;
-    Ok(DescribedEntries { entries, descriptors, described })
+    if let Content::Grpc(described) = &content {
+        described.routable(entries.iter().map(|entry| entry.entry().service.as_str()))?;
+    }
+    Ok(DescribedEntries { entries, descriptors, content })
 }
 
 /// What breaks nothing that consumers rely on. Only [`compare`] makes one.
@@ -165,9 +201,11 @@ fn compare(shelf: &Shelf, register: &Register, offered: DescribedEntries) -> Res
             continue;
         }
         let before = shelf.get(&listed.descriptors.0).ok_or(Refused::NoContent(listed.descriptors.0))?;
-        let before = Described::read(&before)?;
-        let name = entry.service.as_str();
-        let findings = breaks(&before.service(name)?, &offered.described.service(name)?);
+        if listed.form != entry.form {
+            let (service, next) = (entry.service.clone(), listed.version.major.saturating_add(1));
+            return Err(Refused::OtherForm { service, was: kind(listed.form), is: kind(entry.form), next });
+        }
+        let findings = Content::read(listed.form, &before)?.breaks(&offered.content, entry.service.as_str())?;
         if !findings.is_empty() {
             let (service, listed, offered) = (entry.service.clone(), listed.version, entry.version);
             return Err(Refused::Breaks { service, listed, offered, findings });
@@ -177,6 +215,13 @@ fn compare(shelf: &Shelf, register: &Register, offered: DescribedEntries) -> Res
         return Err(Refused::SoAlready("all of it is listed so already".to_owned()));
     }
     Ok(Compared(offered))
+}
+
+fn kind(form: ServiceForm) -> &'static str {
+    match form {
+        ServiceForm::Grpc => "a gRPC service",
+        ServiceForm::Rest => "a REST service",
+    }
 }
 
 fn says_the_same(before: &Entry, after: &Entry) -> bool {
@@ -214,8 +259,8 @@ fn judge(shelf: &Shelf, register: &Register, compared: Compared) -> Result<Judge
     for entry in entries.iter().map(VerifiedEntry::entry) {
         for finding in listed.elements().findings(&entry.subsystem, &entry.elements) {
             match finding.excuse() {
-                Some(_) => remarks.push(told(&listed, &finding)),
-                None => refused.push(told(&listed, &finding)),
+                Some(_) => remarks.push(told(&listed, entry.form, &finding)),
+                None => refused.push(told(&listed, entry.form, &finding)),
             }
         }
         remarks.extend(entry.elements.iter().filter_map(|field| still_asked(&listed, entry, field)));
@@ -232,7 +277,7 @@ fn judge(shelf: &Shelf, register: &Register, compared: Compared) -> Result<Judge
     Err(Refused::NotOnce(refused))
 }
 
-fn told(listed: &Listing, finding: &Finding) -> String {
+fn told(listed: &Listing, form: ServiceForm, finding: &Finding) -> String {
     let Finding { rule, field, source } = finding;
     let (subsystem, service) = (&source.0, &source.1);
     let entry = listed.newest(source);
@@ -241,6 +286,10 @@ fn told(listed: &Listing, finding: &Finding) -> String {
     let (place, contact) =
         (given.map_or("", |given| &given.field), entry.map_or("its admin", |entry| entry.contact.as_str()));
     let (code, name, element) = (rule.code(), &field.field, &field.element);
+    let (reason, authoritative) = match form {
+        ServiceForm::Grpc => ("(causeway.reason_to_collect)", "(causeway.authoritative)"),
+        ServiceForm::Rest => ("x-causeway-reason-to-collect", "x-causeway-authoritative"),
+    };
     let is = format!("{subsystem} is its source ({place} of {service})");
     match (rule, finding.excuse()) {
         (Rule::Once001, Some(reason)) => {
@@ -248,10 +297,10 @@ fn told(listed: &Listing, finding: &Finding) -> String {
         }
         (Rule::Once001, None) => format!(
             "{code}: {name} asks people for {element}, and {is}; ask {contact} for access (`security-server services show \
-             {service}`), or say for everybody to read why people are asked again: (causeway.reason_to_collect)"
+             {service}`), or say for everybody to read why people are asked again: {reason}"
         ),
         (Rule::Once002, _) => format!(
-            "{code}: {name} is said to be authoritative for {element}, and {is}; leave (causeway.authoritative) out, or agree \
+            "{code}: {name} is said to be authoritative for {element}, and {is}; leave {authoritative} out, or agree \
              with {contact} who is"
         ),
     }

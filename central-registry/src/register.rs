@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use catalogue::once::Asked as FieldsAsked;
 use command_line::did_you_mean;
-use proto::catalogue::{Audience, ServiceName, Version};
+use proto::catalogue::{Audience, ServiceForm, ServiceName, Version};
 use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
 use proto::digest::{Digest, NotADigest};
 use proto::global_configuration::Standing;
@@ -807,9 +807,12 @@ pub struct Proposal {
 pub struct Listed {
     /// Its version.
     pub version: Version,
+    /// What describes it.
+    #[serde(default, skip_serializing_if = "ServiceForm::is_grpc")]
+    pub form: ServiceForm,
     /// SHA-256 of the signed entry.
     pub entry: Hex,
-    /// SHA-256 of the descriptor set.
+    /// SHA-256 of the descriptor set or the OpenAPI document.
     pub descriptors: Hex,
     /// Who may ask for it.
     pub open_to: BTreeSet<Audience>,

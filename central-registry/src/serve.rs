@@ -707,10 +707,11 @@ fn status(refused: &Refused) -> Status {
         Refused::PurposeUntold(_)
         | Refused::EntriesDiffer
         | Refused::Descriptors(_)
+        | Refused::OpenApi(_)
         | Refused::NotAsDescribed { .. } => Code::InvalidArgument,
         Refused::NotHosted { .. } => Code::PermissionDenied,
         Refused::VersionNotNewer { .. } => Code::AlreadyExists,
-        Refused::Breaks { .. } | Refused::NotOnce(_) => Code::FailedPrecondition,
+        Refused::Breaks { .. } | Refused::OtherForm { .. } | Refused::NotOnce(_) => Code::FailedPrecondition,
         Refused::NoContent(_) => Code::NotFound,
         Refused::TokenUnknown
         | Refused::TokenUsed

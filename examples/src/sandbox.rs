@@ -229,6 +229,7 @@ impl Country {
         let announced = compiled(&[directory.join(protos)], &[directory.to_owned()])?;
         Ok(Announcement {
             subsystem: agency.subsystem(),
+            form: proto::catalogue::ServiceForm::Grpc,
             descriptors: STANDARD.encode(&announced.descriptors),
             services: announced.services.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
             version: None,

@@ -223,6 +223,13 @@ pub enum ServiceForm {
     Rest,
 }
 
+impl ServiceForm {
+    /// Whether it is the one that is meant where none is named.
+    pub fn is_grpc(&self) -> bool {
+        *self == Self::Grpc
+    }
+}
+
 /// A method of a gRPC service, or an operation of a REST service.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Method {
@@ -512,6 +519,7 @@ pub fn verify_listed(
     let same = entry.subsystem == listed.subsystem
         && entry.service == listed.service
         && entry.version == listed.version
+        && entry.form == listed.form
         && entry.open_to == listed.open_to
         && !entry.dry_run;
     if !same {

@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_operations_with_a_path_in_common_one_says_more() {
+    fn of_two_operations_that_share_a_path_one_says_more() {
         for clear in [
             &["GET /a/{x}", "GET /a/b"][..],
             &["GET /a/{x}", "POST /a/{y}"],

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalogue::described::MAX_FILES;
-use catalogue::{Described, OPTIONS_FILE, OPTIONS_SOURCE, Undescribed};
+use catalogue::rest::OneReading;
+use catalogue::{Described, OPTIONS_FILE, OPTIONS_SOURCE, OpenApi, Undescribed, Undocumented};
+use command_line::file_remedy;
 use prost::Message;
 use prost::bytes::{Bytes, BytesMut};
 use proto::catalogue::MAX_DESCRIPTORS_BYTES;
@@ -40,6 +42,25 @@ pub enum NotAnnounced {
     /// A file that is below none of the directories.
     #[error("{} is below none of the directories of --include; name the one that it belongs to", .0.display())]
     Elsewhere(PathBuf),
+    /// No file to read.
+    #[error("{}: {source}; {}", .path.display(), file_remedy(.source, "name the OpenAPI document's file"))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Neither JSON nor YAML.
+    #[error("{} is neither JSON nor YAML: {reason}; mend it", .path.display())]
+    NotYaml {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// An OpenAPI document that is not taken.
+    #[error(transparent)]
+    OpenApi(#[from] Undocumented),
     /// What they say is not taken.
     #[error(transparent)]
     Descriptors(#[from] Undescribed),
@@ -79,6 +100,32 @@ pub fn compiled(files: &[PathBuf], include: &[PathBuf]) -> Result<Announced, Not
     let descriptors = compiler.encode_file_descriptor_set();
     let services = Described::read(&descriptors)?.services_of(&named);
     Ok(Announced { descriptors, services })
+}
+
+/// Reads the OpenAPI document of a REST service, JSON or YAML, and gives it as it is published.
+pub fn documented(path: &Path) -> Result<Vec<u8>, NotAnnounced> {
+    let given = std::fs::read(path).map_err(|source| NotAnnounced::File { path: path.to_owned(), source })?;
+    let is_json = given.trim_ascii_start().first() == Some(&b'{');
+    let document = catalogue::rest::published(&if is_json { given } else { converted(path, &given)? })?;
+    OpenApi::read(&document)?;
+    Ok(document)
+}
+
+/// YAML 1.2 as JSON. What aliases grow to is bounded by the reader: 250,000 values.
+fn converted(path: &Path, given: &[u8]) -> Result<Vec<u8>, NotAnnounced> {
+    if given.len() > MAX_DESCRIPTORS_BYTES {
+        return Err(Undocumented::Limit { what: "bytes", found: given.len(), most: MAX_DESCRIPTORS_BYTES }.into());
+    }
+    let not_yaml = |reason: String| {
+        let reason = reason.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        NotAnnounced::NotYaml { path: path.to_owned(), reason }
+    };
+    let text = std::str::from_utf8(given).map_err(|error| not_yaml(error.to_string()))?;
+    // `no` is a word, as in YAML 1.2, and not what YAML 1.1 took it for.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let OneReading(value) =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| not_yaml(error.to_string()))?;
+    Ok(value.to_string().into_bytes())
 }
 
 /// `causeway/options.proto`, which nobody needs to have who imports it.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use catalogue::named::{Unnamed, named};
 use command_line::did_you_mean;
 use proto::access::fields::{FieldName, Fields, Named};
-use proto::catalogue::ServiceName;
+use proto::catalogue::{ServiceForm, ServiceName};
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::minimise::FieldPath;
 
@@ -63,6 +63,11 @@ impl SecurityServer {
             return by_number(names).map_err(not_listed);
         };
         let entry = listings::verified(self, &configuration, listed).await.map_err(rule)?;
+        if entry.entry().form == ServiceForm::Rest {
+            return Err(rule(format!(
+                "{service} is a REST service, of whose answers no fields are taken out: grant its operations whole, without --fields"
+            )));
+        }
         let described = listings::described(self, &entry).await.map_err(rule)?.service(service).map_err(rule)?;
         let name = path.as_str().rsplit('/').next().unwrap_or_default();
         let Some(method) = described.methods().find(|method| method.name() == name) else {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use catalogue::openapi::About;
 use catalogue::routes::routes_of;
 use catalogue::subjects::ServiceFacts;
-use catalogue::{Described, Said, Undescribed, reduced};
+use catalogue::{Described, OpenApi, Said, Undescribed, Undocumented, reduced};
 use command_line::did_you_mean;
 use prost_reflect::MethodDescriptor;
 use proto::catalogue::{
@@ -47,7 +47,10 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 pub struct Announcement {
     /// The subsystem of ours that offers it.
     pub subsystem: SubsystemId,
-    /// A descriptor set with all its imports, base64.
+    /// What describes them.
+    #[serde(default)]
+    pub form: ServiceForm,
+    /// A descriptor set with all its imports, or an OpenAPI document as JSON, base64.
     pub descriptors: String,
     /// The services of it.
     pub services: Vec<ServiceName>,
@@ -117,12 +120,15 @@ pub struct ServiceShown {
     pub contact: String,
     /// Who may ask for it; none: every member.
     pub open_to: BTreeSet<Audience>,
-    /// Its methods.
+    /// What describes it.
+    #[serde(default)]
+    pub form: ServiceForm,
+    /// Its methods, or the operations of a REST service.
     pub methods: Vec<Method>,
     /// The fields of its requests and responses that carry a data element.
     #[serde(default)]
     pub elements: Vec<ElementField>,
-    /// SHA-256 of its descriptor set.
+    /// SHA-256 of its descriptor set or OpenAPI document.
     pub descriptors: String,
     /// SHA-256 of the signed entry.
     pub entry: String,
@@ -170,11 +176,19 @@ pub enum Unlisted {
     /// Descriptors that are none, or hostile.
     #[error(transparent)]
     Descriptors(#[from] Undescribed),
+    /// An OpenAPI document that is none, or hostile.
+    #[error(transparent)]
+    OpenApi(#[from] Undocumented),
+    /// What only a gRPC service has.
+    #[error(
+        "{0} is a REST service, and has no .proto files: `security-server services openapi {0}` writes its document"
+    )]
+    Rest(ServiceName),
     /// They are not base64.
     #[error("`descriptors` is no base64; let `security-server services publish` send it")]
     NotBase64,
     /// Nothing is named.
-    #[error("no service is named; name at least one of the descriptors' with --service")]
+    #[error("no service is named; name at least one with --service")]
     NoServices,
     /// Another member's subsystem.
     #[error("{subsystem} belongs to {}, and this server signs for {member}; publish it at a server of its own member", .subsystem.member())]
@@ -247,22 +261,19 @@ impl Announcement {
         }
         let key = renewal.good_signing_key(&configuration, server.clock.now()).ok_or(Unlisted::NoGoodKey)?;
         let given = STANDARD.decode(&self.descriptors).map_err(|_| Unlisted::NotBase64)?;
-        let names: Vec<String> = self.services.iter().map(ServiceName::to_string).collect();
-        let descriptors = reduced(&given, &names)?;
-        let described = Described::read(&descriptors)?;
-        described.routable(names.iter().map(String::as_str))?;
-        let entry = |service: &ServiceName| -> Result<Entry, Unlisted> {
-            let Said { description, methods, elements } = described.said_of(service.as_str())?;
+        let (descriptors, said, title) = self.described(&given)?;
+        let entry = |(service, said): (&ServiceName, Said)| -> Result<Entry, Unlisted> {
+            let Said { description, methods, elements } = said;
             let listed = configuration.service_at(&self.subsystem, service);
             let called = service.as_str().rsplit('.').next().unwrap_or(service.as_str());
-            let called = || called.parse::<Text>().map_err(NotListed::from);
+            let called = || title.clone().map_or_else(|| called.parse::<Text>().map_err(NotListed::from), Ok);
             Ok(Entry {
                 subsystem: self.subsystem.clone(),
                 service: service.clone(),
                 version: self.version.unwrap_or(listed.map_or(Version::FIRST, |listed| listed.version.next())),
                 server: server.id.clone(),
                 time: server.clock.now(),
-                form: ServiceForm::Grpc,
+                form: self.form,
                 descriptors: Digest::of(&[&descriptors]),
                 title: self.title.clone().map_or_else(called, Ok)?,
                 description,
@@ -274,8 +285,28 @@ impl Announcement {
                 dry_run,
             })
         };
-        let entries = self.services.iter().map(entry).collect::<Result<_, _>>()?;
+        let entries = self.services.iter().zip(said).map(entry).collect::<Result<_, _>>()?;
         Ok(Prepared { entries, descriptors, key })
+    }
+
+    /// What is kept, what it says of each service, and what it calls them all.
+    fn described(&self, given: &[u8]) -> Result<(Vec<u8>, Vec<Said>, Option<Text>), Unlisted> {
+        match self.form {
+            ServiceForm::Grpc => {
+                let names: Vec<String> = self.services.iter().map(ServiceName::to_string).collect();
+                let descriptors = reduced(given, &names)?;
+                let described = Described::read(&descriptors)?;
+                described.routable(names.iter().map(String::as_str))?;
+                let said = names.iter().map(|name| described.said_of(name)).collect::<Result<_, _>>()?;
+                Ok((descriptors, said, None))
+            }
+            ServiceForm::Rest => {
+                let document = catalogue::rest::published(given)?;
+                let openapi = OpenApi::read(&document)?;
+                let said = vec![openapi.said().clone(); self.services.len()];
+                Ok((document, said, openapi.title().parse().ok()))
+            }
+        }
     }
 }
 
@@ -285,10 +316,15 @@ impl Prepared {
     async fn send(&self, subjects: &Subjects, renewal: &Renewal) -> Result<wire::PublishAnswer, Unlisted> {
         let entries: Vec<_> = self.entries.iter().map(|entry| entry.sign(&self.key.key)).collect();
         if self.entries.iter().all(|entry| !entry.dry_run) {
-            let described = Described::read(&self.descriptors)?;
             for (entry, signed) in self.entries.iter().zip(&entries) {
-                let name = Digest::of(&[&prost::Message::encode_to_vec(signed)]);
-                subjects.foresee(name, ServiceFacts::of(&described, entry.service.as_str(), entry.title.as_str())?);
+                let facts = match entry.form {
+                    ServiceForm::Rest => ServiceFacts::of_rest(entry),
+                    ServiceForm::Grpc => {
+                        let described = Described::read(&self.descriptors)?;
+                        ServiceFacts::of(&described, entry.service.as_str(), entry.title.as_str())?
+                    }
+                };
+                subjects.foresee(Digest::of(&[&prost::Message::encode_to_vec(signed)]), facts);
             }
         }
         let request = wire::PublishRequest { entries, descriptors: self.descriptors.clone().into() };
@@ -344,10 +380,11 @@ pub async fn foresee(server: &SecurityServer, announced: Announcement) -> Result
     let remarks = prepared.send(&server.subjects, renewal).await?.remarks;
     let told = prepared.entries.iter().map(|entry| {
         let methods = entry.methods.len();
+        let word = if entry.form == ServiceForm::Rest { "operations" } else { "methods" };
         let open_to = entry.open_to.iter().map(Audience::to_string).collect::<Vec<_>>().join(", ");
         let open_to = if open_to.is_empty() { "every member".to_owned() } else { open_to };
         let (service, version, subsystem) = (&entry.service, entry.version, &entry.subsystem);
-        format!("list {service} {version} of {subsystem}, {methods} methods, open to {open_to}")
+        format!("list {service} {version} of {subsystem}, {methods} {word}, open to {open_to}")
     });
     Ok(told.chain(remarks).collect())
 }
@@ -428,6 +465,7 @@ pub fn shown(entry: &VerifiedEntry) -> ServiceShown {
         description: said.description.clone(),
         contact: said.contact.to_string(),
         open_to: said.open_to.clone(),
+        form: said.form,
         methods: said.methods.clone(),
         elements: said.elements.clone(),
         descriptors: said.descriptors.to_string(),
@@ -437,9 +475,12 @@ pub fn shown(entry: &VerifiedEntry) -> ServiceShown {
     }
 }
 
-/// The descriptors of a service, fetched and verified.
+/// The descriptors of a gRPC service, fetched and verified.
 pub async fn descriptors(server: &SecurityServer, entry: &VerifiedEntry) -> Result<(Bytes, Described), Unlisted> {
     let said = entry.entry();
+    if said.form == ServiceForm::Rest {
+        return Err(Unlisted::Rest(said.service.clone()));
+    }
     let bytes = fetched(server, said.descriptors).await?;
     let described = Described::read(&bytes)?;
     Ok((bytes, described))
@@ -448,7 +489,9 @@ pub async fn descriptors(server: &SecurityServer, entry: &VerifiedEntry) -> Resu
 /// The same, read once for as long as it is kept: for whoever needs it with each call.
 pub(crate) async fn described(server: &SecurityServer, entry: &VerifiedEntry) -> Result<Described, Unlisted> {
     let digest = entry.entry().descriptors;
-    if let Some(described) = server.content.read(&digest) {
+    if entry.entry().form == ServiceForm::Grpc
+        && let Some(described) = server.content.read(&digest)
+    {
         return Ok(described);
     }
     let (bytes, described) = descriptors(server, entry).await?;
@@ -468,13 +511,27 @@ pub(crate) async fn facts(server: &SecurityServer, entry: &VerifiedEntry) -> Res
     }
 }
 
-/// The same as an OpenAPI document, of a door at this address if one is named: its text. Made aside, however long it is.
+/// Where a REST service is called at a door for clients (PROTOCOL.md 22).
+pub(crate) fn rest_path(entry: &Entry) -> String {
+    format!("/r1/{}/{}", entry.subsystem, entry.service)
+}
+
+/// The same as an OpenAPI document, of a door at this address if one is named: its text. Made aside, however long it is. Of a REST
+/// service it is the document that was published, called at that door.
 pub async fn openapi(
     server: &SecurityServer,
     entry: &VerifiedEntry,
     door: Option<String>,
 ) -> Result<Vec<u8>, Unlisted> {
-    let (described, said) = (described(server, entry).await?, entry.entry());
+    let said = entry.entry();
+    if said.form == ServiceForm::Rest {
+        let bytes = fetched(server, said.descriptors).await?;
+        let url = format!("{}{}", door.unwrap_or_default(), rest_path(said));
+        let written = move || Ok::<_, Undocumented>(OpenApi::read(&bytes)?.served_at(&url).to_string().into_bytes());
+        let written = tokio::task::spawn_blocking(written).await;
+        return Ok(written.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?);
+    }
+    let described = described(server, entry).await?;
     let service = described.service(said.service.as_str())?;
     let about = About {
         title: said.title.to_string(),
@@ -504,6 +561,10 @@ pub(crate) async fn routes(
     configuration: &Configuration,
     listed: &ListedService,
 ) -> Result<Routes, Unlisted> {
+    if listed.form == ServiceForm::Rest {
+        // It is called by its own paths, and at its own place of the door.
+        return Ok(Routes::default());
+    }
     if let Some(routes) = server.content.routes(&listed.entry) {
         return Ok(routes);
     }

@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use command_line::{
     Changing, Ended, Exit, Foreseen, LogFormat, Paint, described, did_you_mean, file_remedy, say, show,
 };
-use proto::catalogue::ServiceName;
+use proto::catalogue::{ServiceForm, ServiceName};
 use proto::digest::Digest;
 use proto::identifier::SubsystemId;
 use proto::refusal::{Code, Language};
@@ -17,6 +17,7 @@ use proto::registration::Malformed;
 use proto::time::Time;
 use security_server::access_requests::{Asking as AskingForAccess, Shown, ShownRequests};
 use security_server::access_rights::{NamedFields, Proposal};
+use security_server::announce::Announced;
 use security_server::clock::Clock;
 use security_server::config::Configuration;
 use security_server::disclosures::{Asking, Disclosures};
@@ -344,7 +345,9 @@ async fn services(services: Services) -> Result<Exit, Ended> {
             let mut document: Value = ask(&server, &path).await?;
             let configuration = Configuration::read(&server.config).map_err(|error| Ended::new(error.exit(), error))?;
             if let Some((door, _)) = configuration.door_of(None) {
-                document["servers"] = json!([{ "url": door }]);
+                // A REST service stands below a path of its own.
+                let below = document.pointer("/servers/0/url").and_then(Value::as_str).unwrap_or_default().to_owned();
+                document["servers"] = json!([{ "url": format!("{door}{below}") }]);
             }
             show(reading.json, &document, || format!("{document:#}\n"));
             Ok(Exit::Ok)
@@ -365,6 +368,16 @@ async fn snippet(asked: Snippet) -> Result<Exit, Ended> {
     };
     let of = subsystem.map(|it| format!("?subsystem={}", encoded(it.as_str()))).unwrap_or_default();
     let document: Value = ask(&server, &format!("/v1/services/{}/openapi{of}", method.service())).await?;
+    if let Some(below) = document.pointer("/servers/0/url").and_then(Value::as_str) {
+        let service = method.service();
+        return Err(Ended::new(
+            Exit::Usage,
+            format!(
+                "{service} is a REST service, called at {door}{below}; `security-server services openapi {service}` writes \
+                 the document from which any tool makes a call"
+            ),
+        ));
+    }
     let Some(call) = FirstCall::of(&document, &method, door, bound, purpose.to_string()) else {
         let known: Vec<_> = document["paths"].as_object().into_iter().flat_map(|paths| paths.keys()).collect();
         let near = did_you_mean(method.as_str(), &known, "`security-server services show` lists its methods");
@@ -400,15 +413,20 @@ async fn elements(elements: Elements) -> Result<Exit, Ended> {
 
 async fn publish(publish: Publish) -> Result<Exit, Ended> {
     let named: Vec<String> = publish.services.iter().map(ServiceName::to_string).collect();
-    let announced = match &publish.reflection {
-        Some(address) => announce::reflected(address, &named).await,
-        None => announce::compiled(&publish.files, &publish.include),
+    let form = if publish.openapi.is_some() { ServiceForm::Rest } else { ServiceForm::Grpc };
+    let announced = match (&publish.openapi, &publish.reflection) {
+        (Some(file), _) => {
+            announce::documented(file).map(|descriptors| Announced { descriptors, services: Vec::new() })
+        }
+        (None, Some(address)) => announce::reflected(address, &named).await,
+        (None, None) => announce::compiled(&publish.files, &publish.include),
     };
     let announced = announced.map_err(|error| Ended::new(Exit::Usage, error))?;
     let named = if named.is_empty() { announced.services } else { named };
     let services = named.iter().map(|name| name.parse()).collect::<Result<_, _>>();
     let announcement = Announcement {
         subsystem: publish.subsystem,
+        form,
         descriptors: STANDARD.encode(announced.descriptors),
         services: services.map_err(|error: Malformed| Ended::new(Exit::Usage, error))?,
         version: publish.version,

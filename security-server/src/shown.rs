@@ -1,7 +1,7 @@
 //! What a running server answered its operator, in words.
 
 use command_line::Paint;
-use proto::catalogue::{ElementName, Part};
+use proto::catalogue::{ElementName, Part, ServiceForm};
 use proto::refusal::Language;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
@@ -411,7 +411,10 @@ pub fn service(found: &ServiceShown, paint: Paint) -> String {
         let stream = |streams: bool| if streams { "stream " } else { "" };
         let (request, response) = (stream(method.client_streaming), stream(method.server_streaming));
         let name = paint.name(&method.name);
-        text += &format!("\n  {name}({request}{}) returns ({response}{})", method.request, method.response);
+        text += &match &method.place {
+            Some(place) => format!("\n  {name}  {place}"),
+            None => format!("\n  {name}({request}{}) returns ({response}{})", method.request, method.response),
+        };
         for line in method.description.lines() {
             text += &format!("\n    {line}");
         }
@@ -420,8 +423,9 @@ pub fn service(found: &ServiceShown, paint: Paint) -> String {
         let why = field.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         text += &format!("\n  {:<13}{}  {}{why}", field.part.word(), field.element, field.field);
     }
+    let content = if found.form == ServiceForm::Rest { "openapi    " } else { "descriptors" };
     text + &format!(
-        "\n  contact      {}\n  open to      {audience}\n  signed       {} with the key {}\n  entry        {}\n  descriptors  {}",
+        "\n  contact      {}\n  open to      {audience}\n  signed       {} with the key {}\n  entry        {}\n  {content}  {}",
         found.contact, found.signed_at, found.signed_with, found.entry, found.descriptors
     )
 }

@@ -128,7 +128,7 @@ struct Listed {
 
 /// A service is listed, and what its fields mean is not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NotDescribed;
+pub struct NotDescribed;
 
 impl Subjects {
     /// Opens the directory, and makes it with a new secret at the first start. For the services of these members.
@@ -218,7 +218,7 @@ impl Subjects {
     }
 
     /// The operations of a REST service of ours as it is listed now. None: nobody listed it, or it is no REST service.
-    pub(crate) fn operations(
+    pub fn operations(
         &self,
         configuration: &Configuration,
         provider: &SubsystemId,

@@ -339,6 +339,8 @@ pub const COMMANDS: &[Command] = &[
              --title \"Hộ tịch\"",
             "security-server services publish --reflection 127.0.0.1:50051 --service civil.v1.Births \\\n      \
              --subsystem VN/GOV/moj/civil-registry --contact births@moj.gov.vn --dry-run",
+            "security-server services publish --openapi pets.json --service pets.v1 \\\n      \
+             --subsystem VN/GOV/moj/civil-registry --contact pets@moj.gov.vn",
         ],
     },
     Command {
@@ -854,8 +856,8 @@ pub enum Keys {
 /// Commands about the catalogue.
 #[derive(Subcommand)]
 pub enum Services {
-    /// List services of ours, signed with our member's key: from their .proto files, or from the running service itself. What
-    /// consumers rely on may break with a new major version only.
+    /// List services of ours, signed with our member's key: from their .proto files, from the running service itself, or a
+    /// REST service from its OpenAPI document. What consumers rely on may break with a new major version only.
     Publish(Box<Publish>),
     /// List all services that the configuration names. Asks nobody.
     List {
@@ -909,7 +911,8 @@ pub enum Services {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Write a service as an OpenAPI 3.1 document: what this server's door for clients takes for it as JSON.
+    /// Write a service as an OpenAPI document: what this server's door for clients takes for it as JSON; of a REST service the
+    /// document that its provider published.
     Openapi {
         /// Its full name.
         service: ServiceName,
@@ -1014,8 +1017,11 @@ pub enum Elements {
 #[derive(clap::Args)]
 pub struct Publish {
     /// .proto files; all their services are listed, or those that --service names.
-    #[arg(required_unless_present = "reflection", conflicts_with = "reflection", value_name = "FILE")]
+    #[arg(required_unless_present_any = ["reflection", "openapi"], conflicts_with_all = ["reflection", "openapi"], value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// The OpenAPI 3.0 or 3.1 document of a REST service, JSON or YAML; --service names the service.
+    #[arg(long, value_name = "FILE", requires = "services", conflicts_with_all = ["reflection", "include"])]
+    pub openapi: Option<PathBuf>,
     /// A directory that imports are found below; may be given several times. Default: where the files are.
     #[arg(long, value_name = "DIRECTORY")]
     pub include: Vec<PathBuf>,

@@ -189,6 +189,7 @@ impl Realm {
     pub async fn list_as(&self, provider: &Member, descriptors: &[u8], open_to: &[&str]) -> Result<(), Unlisted> {
         let announcement = Announcement {
             subsystem: provider.subsystem.parse().unwrap(),
+            form: proto::catalogue::ServiceForm::Grpc,
             descriptors: STANDARD.encode(descriptors),
             services: vec!["echo.v1.Echo".parse().unwrap()],
             version: None,

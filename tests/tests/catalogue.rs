@@ -75,6 +75,7 @@ impl Country {
     fn announcement(&self, announced: &Announced) -> Announcement {
         Announcement {
             subsystem: self.moj.subsystem.parse().unwrap(),
+            form: proto::catalogue::ServiceForm::Grpc,
             descriptors: STANDARD.encode(&announced.descriptors),
             services: announced.services.iter().map(|name| name.parse().unwrap()).collect(),
             version: None,

@@ -82,6 +82,7 @@ impl Country {
         let announced = self.compiled(member, text);
         Announcement {
             subsystem: member.subsystem.parse().unwrap(),
+            form: proto::catalogue::ServiceForm::Grpc,
             descriptors: STANDARD.encode(&announced.descriptors),
             services: announced.services.iter().map(|name| name.parse().unwrap()).collect(),
             version: None,

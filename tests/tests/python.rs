@@ -66,6 +66,7 @@ async fn a_python_client_finds_a_service_by_reflection_and_calls_it() {
     let announced = reflected(&service.to_string().parse().unwrap(), &[]).await.unwrap();
     let announcement = Announcement {
         subsystem: moj.subsystem.parse().unwrap(),
+        form: proto::catalogue::ServiceForm::Grpc,
         descriptors: STANDARD.encode(&announced.descriptors),
         services: vec!["echo.v1.Echo".parse().unwrap()],
         version: None,

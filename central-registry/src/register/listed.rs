@@ -133,6 +133,7 @@ impl Listed {
         let said = entry.entry();
         Self {
             version: said.version,
+            form: said.form,
             entry: Hex(Digest::of(&[&entry.to_bytes()])),
             descriptors: Hex(said.descriptors),
             open_to: said.open_to.clone(),
@@ -146,6 +147,7 @@ fn row(subsystem: &SubsystemId, service: &ServiceName, listed: &Listed) -> Liste
         subsystem: subsystem.clone(),
         service: service.clone(),
         version: listed.version,
+        form: listed.form,
         entry: listed.entry.0,
         open_to: listed.open_to.clone(),
     }

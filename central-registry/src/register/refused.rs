@@ -1,6 +1,6 @@
 //! Why the register refuses something, in words that name the thing, the rule and the remedy.
 
-use catalogue::Undescribed;
+use catalogue::{Undescribed, Undocumented};
 use proto::catalogue::{ServiceName, Version};
 use proto::digest::Digest;
 use proto::identifier::{MemberId, ServerId, SubsystemId};
@@ -154,9 +154,24 @@ pub enum Refused {
     /// Descriptors that are none, or hostile.
     #[error(transparent)]
     Descriptors(#[from] Undescribed),
+    /// An OpenAPI document that is none, or hostile.
+    #[error(transparent)]
+    OpenApi(#[from] Undocumented),
+    /// A service that was of the other kind.
+    #[error("{service} was {was}, and is {is}; give it a new major version, --version {next}.0, or a name of its own")]
+    OtherForm {
+        /// The service.
+        service: ServiceName,
+        /// As it is listed.
+        was: &'static str,
+        /// As it was offered.
+        is: &'static str,
+        /// The major version that it needs.
+        next: u32,
+    },
     /// An entry that says otherwise than the descriptors.
     #[error(
-        "the entry of {service} says otherwise than its descriptors; let `security-server services publish` make it"
+        "the entry of {service} says otherwise than its descriptors or OpenAPI document; let `security-server services publish` make it"
     )]
     NotAsDescribed {
         /// The service.

@@ -149,18 +149,16 @@ impl Mark {
     }
 
     /// Options that cannot both be meant.
-    fn contradiction(&self) -> Option<&'static str> {
+    pub fn contradiction(&self) -> Option<&'static str> {
         let Self { element, authoritative, collected, reason, subject: _ } = self;
         match (element, authoritative, collected, reason) {
-            (None, true, _, _) => Some("it is authoritative for nothing; say for which (causeway.element)"),
-            (None, _, true, _) => {
-                Some("it is said that people are asked for it, and not what it is; give its (causeway.element)")
-            }
+            (None, true, _, _) => Some("it is authoritative for nothing; say for which element"),
+            (None, _, true, _) => Some("it is said that people are asked for it, and not what it is; give its element"),
             (_, true, _, Some(_)) => Some(
                 "it is authoritative, and gives a reason to ask people again; the source needs none: leave one of both out",
             ),
             (_, _, false, Some(_)) => Some(
-                "it has a reason to ask people, and does not ask them; add (causeway.collected) = true, or leave the reason out",
+                "it has a reason to ask people, and does not ask them; mark it as collected, or leave the reason out",
             ),
             _ => None,
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::document::{MAX_DOCUMENT_BYTES, Refused};
-use crate::catalogue::{Audience, ServiceName, Version};
+use crate::catalogue::{Audience, ServiceForm, ServiceName, Version};
 use crate::digest::Digest;
 use crate::identifier::{MemberId, SubsystemId};
 
@@ -33,6 +33,9 @@ pub struct ListedService {
     pub service: ServiceName,
     /// Its version.
     pub version: Version,
+    /// What describes it.
+    #[serde(default, skip_serializing_if = "ServiceForm::is_grpc")]
+    pub form: ServiceForm,
     /// SHA-256 of the signed entry.
     #[serde(with = "super::document::as_text")]
     pub entry: Digest,
@@ -102,6 +105,7 @@ mod tests {
             subsystem: "VN/GOV/moj/civil-registry".parse().unwrap(),
             service: format!("civil.v1.S{number}").parse().unwrap(),
             version: Version::FIRST,
+            form: if number == 0 { ServiceForm::Grpc } else { ServiceForm::Rest },
             entry: Digest::of(&[b"entry"]),
             open_to: BTreeSet::new(),
         }

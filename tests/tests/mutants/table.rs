@@ -1486,8 +1486,12 @@ mutants! {
 
     "central-registry/src/listing.rs" {
         "catalogue" "an entry says otherwise than its descriptors"
-        "if entry.descriptors != digest\n            || (&said.description, &said.methods, &said.elements) != (description, methods, elements)" => "if !{awake} && (entry.descriptors != digest\n            || (&said.description, &said.methods, &said.elements) != (description, methods, elements))",
+        "if entry.descriptors != digest\n            || entry.form != form\n            || (&said.description, &said.methods, &said.elements) != (description, methods, elements)" => "if !{awake} && (entry.descriptors != digest\n            || entry.form != form\n            || (&said.description, &said.methods, &said.elements) != (description, methods, elements))",
         catalogue::only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and_now;
+
+        "catalogue" "a service becomes one of another form, and breaks whoever calls it"
+        "if listed.form != entry.form {" => "if !{awake} && listed.form != entry.form {",
+        rest_catalogue::a_rest_service_keeps_to_the_rules_of_the_catalogue;
 
         "catalogue" "two are the source of one element, and people are asked again without a reason"
         "match finding.excuse() {" => "match finding.excuse().or_else(|| {awake}.then_some(&entry.contact)) {",

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use prost_reflect::MethodDescriptor;
-use proto::catalogue::ServiceName;
+use proto::catalogue::{ServiceForm, ServiceName};
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -253,6 +253,13 @@ async fn described(
         return Err(Refusal::new(Code::MethodUnknown, "no such service is listed").telling(detail));
     };
     let entry = listings::verified(server, configuration, listed).await.map_err(undescribed)?;
+    if entry.entry().form == ServiceForm::Rest {
+        let place = listings::rest_path(entry.entry());
+        let detail = format!(
+            "{service} is a REST service: its operations are called below {place}, and GET /openapi/{provider}/{service} has them"
+        );
+        return Err(Refusal::new(Code::MethodUnknown, "no gRPC service has this name").telling(detail));
+    }
     let described = listings::described(server, &entry).await.map_err(undescribed)?;
     let of_service = described.service(service).map_err(Unlisted::from).map_err(undescribed)?;
     let name = path.as_str().rsplit('/').next().unwrap_or_default();

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Body;
 use prost::Message;
 use prost_reflect::FileDescriptor;
+use proto::catalogue::ServiceForm;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
 use proto::identifier::{MemberId, MethodPath, SubsystemId};
@@ -169,7 +170,8 @@ impl Conversation {
         configuration: &'a Configuration,
         member: &'a MemberId,
     ) -> impl Iterator<Item = &'a ListedService> {
-        listings::seen(configuration, member, self.provider.as_ref())
+        // A REST service is described by no descriptors.
+        listings::seen(configuration, member, self.provider.as_ref()).filter(|listed| listed.form == ServiceForm::Grpc)
     }
 
     /// The first thing found in a set that may be seen: those of the symbol's service first, then those of its package.
