@@ -249,6 +249,16 @@ struct Prepared {
     key: Arc<HeldKey>,
 }
 
+/// What describes the services, read.
+struct Words {
+    /// As it is kept.
+    kept: Vec<u8>,
+    /// What it says of each of them.
+    said: Vec<Said>,
+    /// What it calls them all.
+    title: Option<Text>,
+}
+
 impl Announcement {
     /// Reads the descriptors here, so that what is wrong with them is told by the one whose they are.
     fn prepared(&self, server: &SecurityServer, renewal: &Renewal, dry_run: bool) -> Result<Prepared, Unlisted> {
@@ -261,7 +271,7 @@ impl Announcement {
         }
         let key = renewal.good_signing_key(&configuration, server.clock.now()).ok_or(Unlisted::NoGoodKey)?;
         let given = STANDARD.decode(&self.descriptors).map_err(|_| Unlisted::NotBase64)?;
-        let (descriptors, said, title) = self.described(&given)?;
+        let Words { kept: descriptors, said, title } = self.described(&given)?;
         let entry = |(service, said): (&ServiceName, Said)| -> Result<Entry, Unlisted> {
             let Said { description, methods, elements } = said;
             let listed = configuration.service_at(&self.subsystem, service);
@@ -289,8 +299,7 @@ impl Announcement {
         Ok(Prepared { entries, descriptors, key })
     }
 
-    /// What is kept, what it says of each service, and what it calls them all.
-    fn described(&self, given: &[u8]) -> Result<(Vec<u8>, Vec<Said>, Option<Text>), Unlisted> {
+    fn described(&self, given: &[u8]) -> Result<Words, Unlisted> {
         match self.form {
             ServiceForm::Grpc => {
                 let names: Vec<String> = self.services.iter().map(ServiceName::to_string).collect();
@@ -298,13 +307,13 @@ impl Announcement {
                 let described = Described::read(&descriptors)?;
                 described.routable(names.iter().map(String::as_str))?;
                 let said = names.iter().map(|name| described.said_of(name)).collect::<Result<_, _>>()?;
-                Ok((descriptors, said, None))
+                Ok(Words { kept: descriptors, said, title: None })
             }
             ServiceForm::Rest => {
                 let document = catalogue::rest::published(given)?;
                 let openapi = OpenApi::read(&document)?;
                 let said = vec![openapi.said().clone(); self.services.len()];
-                Ok((document, said, openapi.title().parse().ok()))
+                Ok(Words { kept: document, said, title: openapi.title().parse().ok() })
             }
         }
     }

@@ -22,8 +22,9 @@ use schema::{Schema, Side, address, child};
 
 /// Most values of a document: objects, lists, texts, numbers.
 pub const MAX_VALUES: usize = 150_000;
-/// Most schemas that are looked at, each once for each operation that reaches it, by the request and by the response.
-pub const MAX_STEPS: usize = 2_000_000;
+/// Most schemas, and words of schemas, that are looked at: each once for each operation that reaches it, by the request and by the
+/// response; and each once with each that it is compared with.
+pub const MAX_STEPS: usize = 1_000_000;
 /// How many references may lead from one to the next.
 const MAX_REFERENCES: usize = 8;
 /// Longest name of a field that carries an element: `getPet.response.owner.birthDate`.
@@ -83,9 +84,9 @@ pub enum Undocumented {
         /// The name.
         name: String,
         /// An operation.
-        one: Place,
+        one: String,
         /// Another.
-        other: Place,
+        other: String,
     },
     /// Two operations of one path.
     #[error(transparent)]
@@ -193,7 +194,7 @@ fn without_addresses(document: &mut Value) {
             names.iter().for_each(|name| _ = object.remove(*name));
         }
     }
-    fn below<'v>(value: Option<&'v mut Value>) -> impl Iterator<Item = &'v mut Value> {
+    fn below(value: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
         value.and_then(Value::as_object_mut).into_iter().flat_map(|object| object.values_mut())
     }
     remove(Some(document), &["servers", "webhooks"]);
@@ -300,7 +301,7 @@ fn text<'d>(of: Object<'d>, name: &str) -> &'d str {
 impl<'d> Document<'d> {
     fn said(self) -> Result<Said, Undocumented> {
         let mut marked = BTreeMap::new();
-        survey(self.0, &mut Vec::new(), &mut 0, &mut marked)?;
+        survey(self.0, false, &mut Vec::new(), &mut 0, &mut marked)?;
         let operations = self.operations()?;
         named_once(&operations)?;
         let elements = self.elements(&operations, &mut marked)?;
@@ -508,7 +509,7 @@ impl<'d> Document<'d> {
         let mut waiting: VecDeque<(String, &Value)> = begin.into();
         while let Some((at, value)) = waiting.pop_front() {
             let schema = Schema::of(self, &[value], &at)?;
-            *steps += schema.parts.len();
+            *steps += schema.parts.len().max(1);
             limit("schemas that its operations reach", *steps, MAX_STEPS)?;
             let mut mark = Mark::default();
             for part in &schema.parts {
@@ -602,7 +603,7 @@ fn named_once(operations: &[Operation<'_>]) -> Result<(), Undocumented> {
     let mut named: BTreeMap<&str, &Place> = BTreeMap::new();
     for Operation { name, place, .. } in operations {
         if let Some(before) = named.insert(name, place) {
-            let (one, other) = (before.clone(), place.clone());
+            let (one, other) = (before.to_string(), place.to_string());
             return Err(Undocumented::SameName { name: name.clone(), one, other });
         }
     }
@@ -617,12 +618,27 @@ fn named_once(operations: &[Operation<'_>]) -> Result<(), Undocumented> {
 
 /// Names under which a document has values of its users, which mean nothing to it.
 const DATA: [&str; 6] = ["example", "examples", "default", "enum", "const", "value"];
+/// What has members of any name, none of which is a word of OpenAPI.
+const NAMES: [&str; 11] = [
+    "properties",
+    "patternProperties",
+    "dependentSchemas",
+    "schemas",
+    "responses",
+    "parameters",
+    "requestBodies",
+    "headers",
+    "content",
+    "encoding",
+    "paths",
+];
 /// What would give a schema's references another meaning than they have here.
 const OTHER_REFERENCES: [&str; 4] = ["$id", "$dynamicRef", "$recursiveRef", "$anchor"];
 
 /// Counts its values, and finds what is marked, wherever it stands.
 fn survey<'d>(
     value: &'d Value,
+    is_names: bool,
     place: &mut Vec<&'d str>,
     count: &mut usize,
     marked: &mut BTreeMap<usize, Marked>,
@@ -630,19 +646,19 @@ fn survey<'d>(
     *count += 1;
     limit("values", *count, MAX_VALUES)?;
     match value {
-        Value::Array(values) => values.iter().try_for_each(|value| survey(value, place, count, marked)),
+        Value::Array(values) => values.iter().try_for_each(|value| survey(value, false, place, count, marked)),
         Value::Object(members) => {
-            let of_names = matches!(place.last(), Some(&"properties" | &"patternProperties" | &"schemas"));
-            if !of_names {
+            if !is_names {
                 own_words(members, place, marked)?;
             }
             for (name, value) in members {
-                let is_data = !of_names && (DATA.contains(&name.as_str()) || name.starts_with("x-"));
+                let is_data = !is_names && (DATA.contains(&name.as_str()) || name.starts_with("x-"));
                 place.push(name);
                 if is_data {
-                    counted(value, count)?
+                    counted(value, count)?;
                 } else {
-                    survey(value, place, count, marked)?
+                    let are_names = !is_names && NAMES.contains(&name.as_str());
+                    survey(value, are_names, place, count, marked)?;
                 }
                 place.pop();
             }

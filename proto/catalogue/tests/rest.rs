@@ -183,6 +183,36 @@ fn schemas_that_hold_one_another_end() {
 }
 
 #[test]
+fn no_combination_of_schemas_is_compared_for_long() {
+    let big: serde_json::Map<String, Value> = (0..1_000).map(|n| (format!("p{n}"), json!(true))).collect();
+    let with_big = json!({ "allOf": [{ "$ref": "#/components/schemas/Big" }, {}] });
+    let many: serde_json::Map<String, Value> = (0..1_500).map(|n| (format!("q{n}"), with_big.clone())).collect();
+    let one = read(&changed(|d| {
+        d["components"]["schemas"]["Big"] = json!({ "properties": big });
+        at(d, PET)["properties"]["many"] = json!({ "properties": many });
+    }));
+    let one = one.unwrap();
+    let refused = breaks(&one, &one).unwrap_err().to_string();
+    assert!(refused.contains("words of schemas to compare, at most"), "{refused}");
+}
+
+#[test]
+fn what_is_called_like_a_word_of_openapi_is_read_all_the_same() {
+    let marked = json!({ "type": "string", "x-causeway-element": "pet.name" });
+    let document = changed(|d| {
+        let named = json!({ "properties": { "properties": marked, "default": marked, "x-name": marked } });
+        at(d, GET)["responses"]["default"] = json!({ "content": { "example": { "schema": named } } });
+    });
+    let openapi = read(&document).unwrap();
+    let found: Vec<_> = openapi.said().elements.iter().map(|each| each.field.as_str()).collect();
+    for name in ["default", "properties", "x_name"] {
+        assert!(found.contains(&format!("getPet.response.{name}").as_str()), "{name}: {found:?}");
+    }
+    let refused = refused(|d| at(d, PET)["properties"]["properties"] = json!({ "x-causeway-subject": true }));
+    assert!(refused.contains("are not found by the person"), "{refused}");
+}
+
+#[test]
 fn elements_are_found_in_parameters_requests_and_responses() {
     let elements = |document: &Value| {
         let row =

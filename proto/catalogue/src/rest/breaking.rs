@@ -136,8 +136,8 @@ impl<'d> Compared<'d> {
         while let Some(pair) = self.waiting.pop_front() {
             let old = Schema::of(self.old, &pair.old, &pair.at)?;
             let new = Schema::of(self.new, &pair.new, &pair.at)?;
-            self.steps += old.parts.len() + new.parts.len();
-            limit("schemas to compare", self.steps, MAX_STEPS)?;
+            self.steps += 1 + old.words() + new.words();
+            limit("words of schemas to compare", self.steps, MAX_STEPS)?;
             let places = |schema: &Schema<'_>| schema.parts.iter().map(|part| address(part)).collect::<Vec<_>>();
             if self.seen.insert((pair.side, places(&old), places(&new))) {
                 self.schema(&pair.at, pair.side, &old, &new);

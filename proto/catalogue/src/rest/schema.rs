@@ -98,6 +98,16 @@ impl<'d> Schema<'d> {
         Ok(Self { parts })
     }
 
+    /// How many words are read of it.
+    pub fn words(&self) -> usize {
+        let length = |value: &Value| match value {
+            Value::Array(values) => values.len(),
+            Value::Object(members) => members.len(),
+            _ => 1,
+        };
+        self.parts.iter().flat_map(|part| part.values()).map(length).sum::<usize>() + self.parts.len()
+    }
+
     /// The types that it may be; none: any.
     pub fn types(&self) -> Option<BTreeSet<&'d str>> {
         let mut types: Option<BTreeSet<&str>> = None;
