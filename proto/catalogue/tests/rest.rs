@@ -1,5 +1,7 @@
 //! OpenAPI documents of REST services: what they say, what they break, and what hostile ones are told.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use catalogue::rest::breaking::breaks;
 use catalogue::rest::{MAX_VALUES, OpenApi, Undocumented, published};
 use proptest::prelude::*;
