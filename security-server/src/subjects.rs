@@ -41,7 +41,9 @@ pub const SUBJECTS: &str = "subjects";
 /// The secret: 32 random bytes. Without it nobody is found; whoever has it and a log can try identifiers.
 pub const SECRET: &str = "secret";
 /// What is known of our listed services: a view of the catalogue, which may be deleted.
-const SERVICES: &str = "services.json";
+pub const SERVICES: &str = "services.json";
+/// Longest file of it that goes into a backup.
+pub const MAX_SERVICES_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest message of a request that names persons: it is held until it is whole.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Subjects of one request that are not written again.
@@ -152,8 +154,7 @@ impl Subjects {
             .try_into()
             .map_err(|_| at(&path)(io::Error::new(io::ErrorKind::InvalidData, "it has not 32 bytes")))?;
         // A view: what cannot be read is fetched again.
-        let known = std::fs::read(directory.join(SERVICES)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let known: BTreeMap<String, ServiceFacts> = known.unwrap_or_default();
+        let known = kept_services(directory).and_then(|bytes| read_services(&bytes)).unwrap_or_default();
         let known = known.into_iter().filter_map(|(entry, facts)| Some((entry.parse().ok()?, Arc::new(facts))));
         Ok(Self {
             secret: Secret(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
@@ -330,6 +331,17 @@ async fn learn_all(server: &Arc<SecurityServer>, last: &CancellationToken) -> Op
     let configuration = server.configuration.load();
     let mut unknown: Vec<_> = server.subjects.ours(&configuration).cloned().collect();
     {
+/// What is kept of our listed services, as a backup takes it. None: nothing that can be read.
+pub(crate) fn kept_services(directory: &Path) -> Option<Vec<u8>> {
+    let bytes =
+        std::fs::read(directory.join(SERVICES)).ok().filter(|bytes| bytes.len() as u64 <= MAX_SERVICES_BYTES)?;
+    read_services(&bytes).map(|_| bytes)
+}
+
+fn read_services(bytes: &[u8]) -> Option<BTreeMap<String, ServiceFacts>> {
+    serde_json::from_slice(bytes).ok()
+}
+
         let known = server.subjects.known();
         unknown.retain(|listed| !known.contains_key(&listed.entry));
     }
