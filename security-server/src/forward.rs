@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
+use proto::identifier::ServerId;
 use proto::message::{Cause, Contents, End, Fields};
 use proto::minimise::{Minimiser, NotMinimised, Table};
 use proto::refusal::{Code, Form, Language, Speaker};
@@ -167,10 +168,11 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
 
 impl OwnSystem {
     /// The service of a grant, not yet called, and where its answer will come from.
-    pub(crate) fn to_service(granted: Granted, waits: bool) -> (Self, OwnSource) {
+    pub(crate) fn to_service(granted: Granted, consumer: &ServerId, waits: bool) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
         let mut source = OwnSource::new(Origin::Waiting(waiting));
-        source.minimising = granted.table.as_ref().map(|table| Box::new(Minimising::of(table, &granted.service)));
+        source.minimising =
+            granted.table.as_ref().map(|table| Box::new(Minimising::of(table, &granted.service, consumer)));
         let is_whole = Arc::default();
         let (answer, body, metadata) = (Some(answer), None, None);
         let called = CalledService { granted, answer, body, is_whole, waits, metadata, held: 0 };
@@ -429,7 +431,7 @@ impl OwnEnd {
     /// What ends our direction when the exchange was stopped: an abort, or what this server refuses in the service's place.
     fn of(stop: Stop) -> Self {
         match stop.code {
-            Some(code @ (Code::SubjectMissing | Code::SubjectUnreadable)) => Self::Refused(code),
+            Some(code @ (Code::SubjectMissing | Code::SubjectUnreadable | Code::RateExceeded)) => Self::Refused(code),
             _ => Self::Abort(stop.cause),
         }
     }
@@ -475,25 +477,33 @@ struct Minimising {
     minimiser: Minimiser,
     room: Arc<Semaphore>,
     holds: Option<OwnedSemaphorePermit>,
+    /// And for what has passed and was not carried yet: it is there for as long as the client reads no further.
+    unread: Arc<Semaphore>,
+    passing: Option<OwnedSemaphorePermit>,
 }
 
 /// A message up to this length is held without asking for room: HTTP/2 holds as much of each answer anyway.
 const HELD_WITHOUT_ROOM: usize = 64 * 1024;
 
 impl Minimising {
-    fn of(table: &Arc<Table>, service: &Service) -> Self {
-        Self { minimiser: Minimiser::new(Arc::clone(table)), room: service.room(), holds: None }
+    fn of(table: &Arc<Table>, service: &Service, consumer: &ServerId) -> Self {
+        let (room, unread) = (service.room(), service.unread(consumer));
+        Self { minimiser: Minimiser::new(Arc::clone(table)), room, holds: None, unread, passing: None }
     }
 
     /// Waits until there is room for the message that has begun, all of it at once: two that each held a half would wait for
-    /// each other. Dropped half-way, nothing is lost.
+    /// each other. It is asked when what passed before was taken to be carried. Dropped half-way, nothing is lost.
     async fn has_room(&mut self) {
         let awaited = self.minimiser.awaited();
         if awaited <= HELD_WITHOUT_ROOM {
-            self.holds = None;
+            (self.holds, self.passing) = (None, None);
         } else if self.holds.is_none() {
             let bytes = u32::try_from(awaited).unwrap_or(u32::MAX);
+            self.passing = None;
+            // Its own consumer's first: a client that does not read keeps the service's room from nobody else.
+            let passing = Arc::clone(&self.unread).acquire_many_owned(bytes).await.ok();
             self.holds = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok();
+            self.passing = passing;
         }
     }
 

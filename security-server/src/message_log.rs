@@ -769,7 +769,8 @@ impl MessageLog {
         let (grant, permit, (own, own_source)) = match answerer {
             Answerer::Service(granted, share) => {
                 let grant = Arc::clone(&granted.grant);
-                let own = OwnSystem::to_service(granted, direction.gate.is_some());
+                let consumer = &header.route.consumer_server;
+                let own = OwnSystem::to_service(granted, consumer, direction.gate.is_some());
                 (Some(grant), claimed.permit.of_service(share), own)
             }
             Answerer::Refusal(code) => (None, claimed.permit, OwnSystem::refusing(code)),
