@@ -539,8 +539,6 @@ impl MessageLog {
     /// The exchanges that are looked for, newest first, from the index. Reads the disk: not for the message path.
     pub fn search(&self, search: &Search) -> Result<FoundExchanges, OpenError> {
         self.catch_up()?;
-        // What ends meanwhile would be found twice, or not at all.
-        let _alone = self.0.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(self.0.index.search(search)?)
     }
 
@@ -1087,6 +1085,7 @@ pub(crate) fn is_withheld(entry: &Entry) -> Option<ExchangeId> {
 fn version<T>(judged: &Judged<T>) -> ConfigurationVersion {
     let configuration = judged.named_configuration();
     ConfigurationVersion { version: configuration.version, digest: configuration.digest }
+}
 
 #[cfg(test)]
 mod tests {
@@ -1102,5 +1101,4 @@ mod tests {
         assert_eq!((kept(&peer, Cause::Forbidden), kept(&peer, Cause::Disproved)), (0, 0));
         assert_eq!((kept(&other, Cause::Disproved), kept(&other, Cause::Malformed)), (16, 16));
     }
-}
 }
