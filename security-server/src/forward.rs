@@ -761,3 +761,50 @@ impl Source for OwnSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::minimise::FieldPath;
+
+    use super::*;
+    use crate::services::{MAX_MINIMISED_AT_ONCE, MAX_UNREAD_AT_ONCE};
+
+    #[tokio::test]
+    async fn what_a_consumer_does_not_read_keeps_its_own_room_and_nobody_elses() {
+        const LENGTH: usize = 4_000_000;
+        let subsystem = "VN/GOV/moj/civil-registry".parse().unwrap();
+        let service = Service::new(subsystem, "civil.v1.Births".into(), "localhost:1".into(), None);
+        let table = Arc::new(Table::of([&"2".parse::<FieldPath>().unwrap()]).unwrap());
+        let of = |consumer: &str| Minimising::of(&table, &service, &consumer.parse().unwrap());
+        // One field of that length, which is kept.
+        let mut message = vec![0];
+        message.extend((LENGTH as u32 + 5).to_be_bytes());
+        message.extend([0x12, 0x80 | (LENGTH & 0x7f) as u8, 0x80 | (LENGTH >> 7 & 0x7f) as u8]);
+        message.extend([0x80 | (LENGTH >> 14 & 0x7f) as u8, (LENGTH >> 21) as u8]);
+        message.resize(message.len() + LENGTH, 7);
+        let message = Bytes::from(message);
+        let passes = async |answer: &mut Minimising| {
+            assert_eq!(answer.take(message.slice(..10)).unwrap(), "");
+            answer.has_room().await;
+            assert_eq!(answer.take(message.slice(10..)).unwrap().len(), message.len());
+        };
+        let mut unread = Vec::new();
+        for _ in 0..MAX_UNREAD_AT_ONCE / message.len() {
+            let mut answer = of("VN/GOV/portal/ss1");
+            passes(&mut answer).await;
+            unread.push(answer);
+        }
+        assert_eq!(
+            service.room().available_permits(),
+            MAX_MINIMISED_AT_ONCE,
+            "what is whole takes none of the service's"
+        );
+        let mut next = of("VN/GOV/portal/ss1");
+        assert_eq!(next.take(message.slice(..10)).unwrap(), "");
+        assert!(next.has_room().now_or_never().is_none(), "there is no room for one more");
+        passes(&mut of("VN/GOV/other/ss1")).await;
+        // What was taken to be carried has gone when the answer is read on.
+        unread[0].has_room().await;
+        assert!(next.has_room().now_or_never().is_some());
+    }
+}

@@ -51,7 +51,10 @@ const SLOW: Duration = Duration::from_secs(2);
 /// So long nobody is asked who failed.
 const REST: Duration = Duration::from_secs(10);
 
-/// Most that wait for something of the catalogue at once: it is not asked for by calls that go on, and they are many more.
+/// What is there so soon, on disk or from a registry that answers, as many may wait for as call.
+const SOON: Duration = Duration::from_millis(250);
+
+/// Most that wait longer for something of the catalogue at once: they are not to hold the places of calls that could go on.
 const MAX_WAITING: usize = 256;
 
 /// Most that is fetched at once.
@@ -175,9 +178,14 @@ impl Content {
         version: u64,
         digest: Digest,
     ) -> Result<Bytes, Unlisted> {
-        let _place = self.waiting.try_acquire().map_err(|_| Unlisted::Crowded)?;
         let fetching = self.fetching(registry, version, digest);
-        let fetched = tokio::time::timeout(PATIENCE, fetching).await.map_err(|_| Unlisted::NotYet)?;
+        let fetched = match tokio::time::timeout(SOON, fetching.clone()).await {
+            Ok(fetched) => fetched,
+            Err(_) => {
+                let _place = self.waiting.try_acquire().map_err(|_| Unlisted::Crowded)?;
+                tokio::time::timeout(PATIENCE, fetching).await.map_err(|_| Unlisted::NotYet)?
+            }
+        };
         fetched.map_err(Unlisted::NotFetched)
     }
 
