@@ -217,7 +217,7 @@ impl Content {
             self.keep(digest, &content);
             return Ok(content);
         }
-        let content = self.from_anywhere(registry, version, digest).await?;
+        let content = self.sought(registry, version, digest).await?;
         self.keep(digest, &content);
         let (keeps, written) = (Arc::clone(&self), content.clone());
         let kept = tokio::task::spawn_blocking(move || keeps.to_disk(&digest, &written)).await;
@@ -228,7 +228,7 @@ impl Content {
     }
 
     /// From the registry, or where it fails or says nothing for a while, from a mirror.
-    async fn from_anywhere(&self, registry: Option<Registry>, version: u64, digest: Digest) -> Result<Bytes, Unlisted> {
+    async fn sought(&self, registry: Option<Registry>, version: u64, digest: Digest) -> Result<Bytes, Unlisted> {
         let _one = self.at_once.acquire().await.expect("nobody closes it");
         let registry = registry.ok_or(Unlisted::NoRegistry);
         let mut sources: Vec<Source> = self.mirrors.iter().map(Source::Mirror).collect();
