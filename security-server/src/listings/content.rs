@@ -192,10 +192,14 @@ impl Content {
     /// One for all who want the same.
     fn fetching(self: &Arc<Self>, registry: Option<Registry>, version: u64, digest: Digest) -> Fetching {
         let mut fetchings = locked(&self.fetchings);
-        fetchings.retain(|_, fetching| fetching.peek().is_none());
         let begin = || {
+            let this = Arc::clone(self);
             // A task of its own: it goes on when nobody waits any more, and whoever asks next finds what came.
-            let fetching = tokio::spawn(Arc::clone(self).fetch(registry, version, digest));
+            let fetching = tokio::spawn(async move {
+                let fetched = Arc::clone(&this).fetch(registry, version, digest).await;
+                locked(&this.fetchings).remove(&digest);
+                fetched
+            });
             let fetching = fetching.map(|fetched| fetched.expect("fetching does not panic, and nothing aborts it"));
             fetching.boxed().shared()
         };
@@ -464,6 +468,18 @@ mod tests {
         assert!(given.into_iter().all(|given| given.is_ok_and(|given| given == "an entry")));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert_eq!(kept_in(directory.path()).read_from_disk(&digest).as_deref(), Some(&b"an entry"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_fetched_all_the_same_and_leaves_nothing() {
+        let (directory, answers) = (tempfile::tempdir().unwrap(), Arc::new(Semaphore::new(0)));
+        let (mirror, asked) = mirror("an entry", Arc::clone(&answers)).await;
+        let content = Arc::new(Content::of(directory.path().to_owned(), vec![mirror]));
+        let digest = Digest::of(&[b"an entry"]);
+        drop(content.fetching(None, 1, digest));
+        answers.add_permits(1);
+        assert_eq!(content.waited_for(None, 1, digest).await.unwrap(), "an entry");
+        assert!(asked.load(Ordering::SeqCst) == 1 && locked(&content.fetchings).is_empty());
     }
 
     #[tokio::test]
