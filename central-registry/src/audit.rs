@@ -274,7 +274,7 @@ impl Event {
                 format!("started, version {program}{changes}")
             }
             Self::Listed { entries, .. } => format!("listed {} in the catalogue", listed(entries)),
-            Self::GrantsTold { report } => match reported(report) {
+            Self::GrantsTold { report, .. } => match reported(report) {
                 Ok(read) => {
                     let (server, grants) = (&read.report().server, read.report().grants.len());
                     format!("was told by {server} of {grants} grants, with something new")

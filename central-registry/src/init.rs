@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
 use command_line::{Exit, Foreseen};
 use keystore::{Cost, KeyError, Passphrase, Source};
+use proto::certificate::pem;
 use proto::digest::Digest;
-use proto::global_configuration::document::{Der, InstanceDocument};
+use proto::global_configuration::document::InstanceDocument;
 use proto::identifier::InstanceId;
 use proto::registration::{Address, Text};
 use proto::signature::SigningKey;
@@ -322,8 +322,8 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
 
     let public = directory.join(PUBLIC);
     spread::write(&public, &publication.since(0)).map_err(|source| InitError::File { path: public, source })?;
-    keep.write(AUTHORITY, pem(&authority).as_bytes())?;
-    keep.write(TLS, pem(&tls).as_bytes())?;
+    keep.write(AUTHORITY, pem("CERTIFICATE", authority.as_bytes()).as_bytes())?;
+    keep.write(TLS, pem("CERTIFICATE", tls.as_bytes()).as_bytes())?;
     keep.write(ANCHOR, publication.anchor())?;
     keep.write(CONFIGURATION, Configuration::text(options.listen, &options.unlock).as_bytes())?;
     for Person { name, .. } in &persons.persons {
@@ -370,10 +370,4 @@ impl Keeping<'_> {
 
 fn sync(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
-}
-
-pub(crate) fn pem(der: &Der) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der.as_bytes());
-    let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }

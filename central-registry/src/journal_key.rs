@@ -5,8 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use proto::certificate;
 use proto::signature::PublicKey;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
@@ -41,9 +40,7 @@ pub(crate) fn parse(pem: &[u8]) -> io::Result<PublicKey> {
 
 /// Its text.
 pub(crate) fn pem(key: &PublicKey) -> String {
-    let text = STANDARD.encode(key.to_spki());
-    let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
+    certificate::pem("PUBLIC KEY", &key.to_spki())
 }
 
 #[cfg(test)]

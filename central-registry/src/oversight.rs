@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use prost::Message;
 use proto::digest::Digest;
 use proto::identifier::MemberId;
-use proto::oversight::{Day, GrantsWanted, ReceivedReport};
+use proto::oversight::{Checked, Day, GrantsWanted, ReceivedReport};
 use proto::registration::MAX_TEXT_BYTES;
 use proto::time::Time;
 use proto::wire::registry as wire;
@@ -23,6 +24,8 @@ pub const UNUSED_DAYS: u32 = 90;
 pub const EXPIRING: Duration = Duration::from_secs(30 * 86_400);
 /// Most grants that one answer shows.
 pub const MAX_SHOWN: usize = 2_000;
+/// Most bytes of grants that one answer shows: above what two thousand usual ones have.
+pub const MAX_SHOWN_BYTES: usize = 16 * 1024 * 1024;
 /// Reports of one member's servers that are taken in a minute: all grants that it may have, by name and then with documents.
 pub const MAX_REPORTS_A_MINUTE: usize = 120;
 /// Bytes of one member's reports that are recorded in a day: the documents of all grants that it may have, several times.
@@ -65,7 +68,7 @@ impl Allowances {
     }
 }
 
-/// Takes a report: receive, recognise, judge, record what is new.
+/// Takes a report: receive, recognise, check its signatures, judge, record what is new.
 pub(crate) async fn report(
     registry: Arc<Registry>,
     signed: wire::SignedReport,
@@ -73,18 +76,24 @@ pub(crate) async fn report(
 ) -> Result<wire::ReportTaken, Refused> {
     let received = ReceivedReport::parse(signed)?;
     let server = &received.report().server;
+    {
+        let desk = registry.desk.lock().await;
+        let now = registry.now(&desk);
+        desk.register.is_the_servers(&received, now)?;
+        registry.allowances.take(&server.owner(), now, 1, 0)?;
+    }
+    let checked = check(&registry, &received).await?;
     let mut desk = registry.desk.lock().await;
     let now = registry.now(&desk);
-    desk.register.is_the_servers(&received, now)?;
-    registry.allowances.take(&server.owner(), now, 1, 0)?;
-    let judged = desk.register.judged_report(&received, now)?;
+    let judged = desk.register.judged_report(&received, now, &checked)?;
     for (grant, why) in &judged.not_believed {
         tracing::warn!(%server, %grant, %why, "what a server reports of a grant is not believed");
     }
     if !judged.adds_nothing() {
+        desk.register.has_room_for_texts(&judged)?;
         let report = STANDARD.encode(received.to_bytes());
         registry.allowances.take(&server.owner(), now, 0, report.len())?;
-        let admitted = desk.admit_from(from, now, None, Event::GrantsTold { report })?;
+        let admitted = desk.admit_from(from, now, None, Event::GrantsTold { report, checked })?;
         // A crash before the record leaves nothing, and the server was not answered: it reports again.
         desk.record(admitted).await?;
     }
@@ -98,21 +107,55 @@ pub(crate) async fn report(
     })
 }
 
+/// Which of its documents' signatures hold, found while nobody waits for the desk.
+async fn check(registry: &Registry, received: &ReceivedReport) -> Result<Checked, Refused> {
+    let _one = registry.one_report.lock().await;
+    let signatures = registry.desk.lock().await.register.signatures(received);
+    let checking = tokio::task::spawn_blocking(move || Checked::of(&signatures)).await;
+    checking.map_err(|error| Refused::Failed(error.to_string()))
+}
+
 /// The grants that are wanted, in the order of provider and consumer.
 pub(crate) fn grants(register: &Register, wanted: &GrantsWanted, now: Time) -> wire::Grants {
     let shown = register.overseen().filter(|(_, overseen)| is_asked_for(&overseen.grant, wanted));
-    let shown = shown.map(|(name, overseen)| shown_grant(register, name, overseen, now));
+    let shown =
+        shown.map(|(name, overseen)| (overseen.grant.provider.member(), shown_grant(register, name, overseen, now)));
     let in_use = |grant: &wire::OverseenGrant| grant.ended == 0 && grant.valid_until > now.as_millis();
     let mut grants: Vec<_> = shown
-        .filter(|grant| wanted.over || in_use(grant))
-        .filter(|grant| (!wanted.expiring || grant.expiring) && (!wanted.unused || grant.unused))
+        .filter(|(_, grant)| wanted.over || in_use(grant))
+        .filter(|(_, grant)| (!wanted.expiring || grant.expiring) && (!wanted.unused || grant.unused))
         .collect();
-    let order =
-        |grant: &wire::OverseenGrant| (grant.provider.clone(), grant.consumer.clone(), grant.valid_from, grant.number);
+    let order = |(_, grant): &(MemberId, wire::OverseenGrant)| {
+        (grant.provider.clone(), grant.consumer.clone(), grant.valid_from, grant.number)
+    };
     grants.sort_by_cached_key(order);
-    let more = grants.len().saturating_sub(MAX_SHOWN) as u64;
-    grants.truncate(MAX_SHOWN);
-    wire::Grants { grants, more }
+    let found = grants.len();
+    let mut grants = fair_part(grants);
+    grants.sort_by_cached_key(order);
+    let more = (found - grants.len()) as u64;
+    wire::Grants { grants: grants.into_iter().map(|(_, grant)| grant).collect(), more }
+}
+
+/// As many as one answer shows. Where that is not all, each provider's member has as much room as any other: nobody hides another's
+/// behind its own, by their number or by their length.
+fn fair_part(grants: Vec<(MemberId, wire::OverseenGrant)>) -> Vec<(MemberId, wire::OverseenGrant)> {
+    let mut taken: HashMap<MemberId, usize> = HashMap::new();
+    let mut in_turn: Vec<_> = grants
+        .into_iter()
+        .map(|(member, grant)| {
+            let bytes = grant.encoded_len().max(MAX_SHOWN_BYTES / MAX_SHOWN);
+            let of_member = taken.entry(member.clone()).or_default();
+            *of_member += bytes;
+            (*of_member, bytes, (member, grant))
+        })
+        .collect();
+    in_turn.sort_by_key(|(of_member, ..)| *of_member);
+    let mut room = MAX_SHOWN_BYTES;
+    let fits = |(_, bytes, grant)| {
+        room = room.checked_sub(bytes)?;
+        Some(grant)
+    };
+    in_turn.into_iter().map_while(fits).collect()
 }
 
 fn is_asked_for(grant: &proto::access::Grant, wanted: &GrantsWanted) -> bool {
@@ -192,6 +235,28 @@ mod tests {
         let refused = record(minute, 1).unwrap_err().to_string();
         assert!(refused.contains("bytes of one member's reports in a day"), "{refused}");
         assert!(record(minute.plus(Duration::from_secs(86_400)), 1).is_ok(), "another day");
+    }
+
+    #[test]
+    fn nobody_hides_others_grants_behind_the_number_or_the_length_of_its_own() {
+        let grant = |member: &str, number: u64, length: usize| {
+            let legal_basis = "x".repeat(length);
+            (member.parse::<MemberId>().unwrap(), wire::OverseenGrant { number, legal_basis, ..Default::default() })
+        };
+        let numbers = |shown: &[(MemberId, wire::OverseenGrant)], member: &str| {
+            let of_it = shown.iter().filter(|(of, _)| of.to_string() == member);
+            of_it.map(|(_, grant)| grant.number).collect::<Vec<_>>()
+        };
+        let many = (0..2 * MAX_SHOWN as u64).map(|number| grant("VN/GOV/a", number, 0));
+        let long = (0..100).map(|number| grant("VN/GOV/b", number, MAX_SHOWN_BYTES / 50));
+        let few = (0..10).map(|number| grant("VN/GOV/c", number, 10));
+        let shown = fair_part(many.clone().chain(long).chain(few).collect());
+        assert_eq!(numbers(&shown, "VN/GOV/c"), (0..10).collect::<Vec<_>>());
+        let (many_shown, long_shown) = (numbers(&shown, "VN/GOV/a").len(), numbers(&shown, "VN/GOV/b").len());
+        assert!((20..=25).contains(&long_shown) && (900..=1000).contains(&many_shown), "{many_shown} {long_shown}");
+        // Alone, a member has all the room; and what fits is shown whole.
+        assert_eq!(numbers(&fair_part(many.clone().collect()), "VN/GOV/a"), (0..MAX_SHOWN as u64).collect::<Vec<_>>());
+        assert_eq!(fair_part(many.take(5).collect()).len(), 5);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use proto::global_configuration::document::{
 };
 use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
+use proto::oversight::Checked;
 use proto::purposes::{MAX_PURPOSES, PurposeCode, PurposeDocument};
 use proto::registration::{
     Address, COMMAND_WINDOW, CommandId, Invitation, Malformed, Order, ReceivedCommand, Registered, RequestId, Text,
@@ -46,7 +47,7 @@ use crate::publish::RevokedKey;
 
 pub(crate) use listed::signed as listed_entries;
 pub(crate) use overseen::reported;
-pub use overseen::{EndedGrant, MAX_GRANTS_OF_PROVIDER, Overseen};
+pub use overseen::{EndedGrant, MAX_GRANT_BYTES_OF_PROVIDER, MAX_GRANTS_OF_PROVIDER, Overseen};
 pub use refused::Refused;
 
 /// Most members of one instance.
@@ -366,6 +367,9 @@ pub enum Event {
     GrantsTold {
         /// The signed report, base64.
         report: String,
+        /// Signatures of its documents that were checked before the desk was taken. Nobody records that.
+        #[serde(skip)]
+        checked: Checked,
     },
     /// A member asks to leave. It stays until it is removed.
     Leaving {
@@ -1256,8 +1260,8 @@ impl Register {
                     }
                 }
             }
-            Event::GrantsTold { report } => {
-                let judged = self.judged_report(&overseen::reported(report)?, now)?;
+            Event::GrantsTold { report, checked } => {
+                let judged = self.judged_report(&overseen::reported(report)?, now, checked)?;
                 no_change(judged.adds_nothing(), "all of it is known already")?;
             }
             Event::Leaving { member, .. } => {
@@ -1663,7 +1667,7 @@ impl Register {
                 }
             }
             Event::Listed { entries, asked, .. } => self.list(&entries, &asked, at),
-            Event::GrantsTold { report } => self.oversee(&report, at),
+            Event::GrantsTold { report, checked } => self.oversee(&report, at, &checked),
             Event::Leaving { member, reason } => _ = self.leaving.insert(member, reason),
             Event::Removed { what, reason } => self.remove(what, &reason),
             Event::Governed { root, anchor, persons } => {

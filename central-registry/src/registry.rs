@@ -47,6 +47,8 @@ pub(crate) struct Registry {
     pub shelf: Shelf,
     /// Questions about the whole catalogue are answered one at a time: each looks through all of it.
     pub one_question: Arc<tokio::sync::Mutex<()>>,
+    /// Signatures in servers' reports are checked for one report at a time: each has hundreds.
+    pub one_report: tokio::sync::Mutex<()>,
     /// What servers may still report of their grants.
     pub allowances: Allowances,
 }

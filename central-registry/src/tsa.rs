@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use keystore::{Cost, Passphrase};
-use proto::certificate::public_key;
+use proto::certificate::{pem, public_key};
 use proto::global_configuration::document::{Der, TimestampingDocument};
 use proto::signature::SigningKey;
 use proto::time::Time;
 use proto::timestamp::{Authority, NoQuery, Signer, Statement};
 
 use crate::authority::{CertificateAuthority, TIMESTAMPING_VALIDITY};
-use crate::init::{KEYS, pem};
+use crate::init::KEYS;
 use crate::serve::{self, StartError};
 
 /// Its key's name, and what its certificate's file is called before `.pem`.
@@ -57,7 +57,7 @@ impl TimestampingAuthority {
             Some(certificate) => certificate,
             None => {
                 let made = authority.timestamping(key.public(), now)?;
-                write(&path, pem(&made).as_bytes())
+                write(&path, pem("CERTIFICATE", made.as_bytes()).as_bytes())
                     .map_err(|source| StartError::File { path: path.clone(), source })?;
                 made
             }

@@ -94,6 +94,12 @@ impl Grant {
     pub fn is_valid(&self, now: Time) -> bool {
         self.valid_from <= now.as_millis() && now.as_millis() < self.valid_until
     }
+
+    /// Bytes of the texts in it.
+    pub fn text_bytes(&self) -> usize {
+        let names = self.methods.iter().chain(&self.purposes).map(String::len).sum::<usize>();
+        names + self.legal_basis.len() + self.fields.text_bytes()
+    }
 }
 
 /// SHA-256 of a request's document: how it is named.

@@ -1,6 +1,8 @@
 //! What the certificates of an instance look like (PROTOCOL.md 10), and reading them. A certificate that differs from
 //! its profile in anything that could give it another power is refused, whoever signed it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, KeyUsage, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Version};
@@ -19,6 +21,13 @@ pub const SERVER_URI: &str = "causeway:server:";
 pub const MEMBER_URI: &str = "causeway:member:";
 /// The domain of the names that TLS asks for. It is in no public DNS and never will be (RFC 6761).
 const DNS_SUFFIX: &str = ".causeway.invalid";
+
+/// DER as PEM, which `openssl` reads: of a `CERTIFICATE`, a `PUBLIC KEY`.
+pub fn pem(what: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
+}
 
 /// Why bytes are no certificate of the wanted profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

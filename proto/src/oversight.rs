@@ -1,8 +1,10 @@
 //! The oversight of grants (PROTOCOL.md 20): what a provider's server tells the registry of the grants that it goes by, and what
 //! the registry believes of it: the signed documents, and of their use no more than the day of the last one.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
@@ -157,39 +159,128 @@ impl Documents {
     }
 
     /// Holds them against the keys that are, or were, listed of a member at a server (PROTOCOL.md 20.3). What became of a key
-    /// since does not matter: the server that tells goes by what it signed. `known`: what was proven of the grant before.
+    /// since does not matter: the server that tells goes by what it signed. `known`: what was proven of the grant before. What is
+    /// among `checked` is not checked again.
     pub fn proven(
         &self,
         known: Option<&Grant>,
         key: impl Fn(&MemberId, &ServerId, KeyId) -> Option<PublicKey>,
+        checked: &Checked,
     ) -> Result<Proven, NotBelieved> {
-        let holds = |line, member: &MemberId, server: &ServerId, signed: &SignedDocument| {
-            key(member, server, signed.key).is_some_and(|key| signed.signed_by(line, &key).is_ok())
+        let read = self.read(known)?;
+        let holds = |claim: Option<Claim<'_>>| {
+            let signature = claim.and_then(|claim| claim.with(&key));
+            signature.is_some_and(|signature| checked.0.contains(&signature.name()) || signature.holds())
         };
-        let grant = match known {
+        let [grant, end, acceptance] = self.claims(known, &read).map(holds);
+        if known.is_none() && !grant {
+            return Err(NotBelieved::Key);
+        }
+        let doubts = [
+            (self.end.is_some() && !end).then_some(NotBelieved::End),
+            (self.acceptance.is_some() && !acceptance).then_some(NotBelieved::Acceptance),
+        ];
+        Ok(Proven {
+            server: self.server.clone(),
+            grant: read.grant,
+            end: read.end.filter(|_| end),
+            acceptance: read.acceptance.filter(|_| acceptance),
+            doubts: doubts.into_iter().flatten().collect(),
+        })
+    }
+
+    /// The signatures that [`Self::proven`] checks, of keys that there are.
+    pub fn signatures(
+        &self,
+        known: Option<&Grant>,
+        key: impl Fn(&MemberId, &ServerId, KeyId) -> Option<PublicKey>,
+    ) -> Vec<Signature> {
+        let Ok(read) = self.read(known) else { return Vec::new() };
+        self.claims(known, &read).into_iter().flatten().filter_map(|claim| claim.with(&key)).collect()
+    }
+
+    fn read(&self, known: Option<&Grant>) -> Result<Read, NotBelieved> {
+        let grant: Grant = match known {
             Some(known) => known.clone(),
-            None => {
-                let read: Grant = serde_json::from_slice(&self.grant.document).map_err(|_| NotBelieved::Grant)?;
-                let good = holds(purpose::GRANT, &read.provider.member(), &self.server, &self.grant);
-                if good { read } else { return Err(NotBelieved::Key) }
-            }
+            None => serde_json::from_slice(&self.grant.document).map_err(|_| NotBelieved::Grant)?,
         };
         let name = self.grant.digest();
-        let end = self.end.as_ref().and_then(|signed| {
-            let read = GrantEnd::parse(&signed.document).ok().filter(|read| read.grant == name)?;
-            holds(purpose::GRANT_END, &grant.provider.member(), &read.server, signed).then_some(read)
-        });
-        let acceptance = self.acceptance.as_ref().and_then(|signed| {
-            let is_its = |read: &AccessAcceptance| read.grant == name && grant.request == Some(read.request);
-            let read = AccessAcceptance::parse(&signed.document).ok().filter(is_its)?;
-            holds(purpose::ACCESS_ACCEPTANCE, &grant.consumer.member(), &read.server, signed).then_some(read)
-        });
-        let doubts = [
-            (self.end.is_some() && end.is_none()).then_some(NotBelieved::End),
-            (self.acceptance.is_some() && acceptance.is_none()).then_some(NotBelieved::Acceptance),
-        ];
-        let doubts = doubts.into_iter().flatten().collect();
-        Ok(Proven { server: self.server.clone(), grant, end, acceptance, doubts })
+        let end = self.end.as_ref().and_then(|signed| GrantEnd::parse(&signed.document).ok());
+        let acceptance = self.acceptance.as_ref().and_then(|signed| AccessAcceptance::parse(&signed.document).ok());
+        Ok(Read {
+            end: end.filter(|read| read.grant == name),
+            acceptance: acceptance.filter(|read| read.grant == name && grant.request == Some(read.request)),
+            grant,
+        })
+    }
+
+    /// Who signed the grant, where it is not known, the end, and the acceptance, as they say.
+    fn claims<'d>(&'d self, known: Option<&Grant>, read: &'d Read) -> [Option<Claim<'d>>; 3] {
+        let (provider, consumer) = (read.grant.provider.member(), read.grant.consumer.member());
+        let claim = |line, member: &MemberId, server, signed| Claim { line, member: member.clone(), server, signed };
+        [
+            known.is_none().then(|| claim(purpose::GRANT, &provider, &self.server, &self.grant)),
+            read.end
+                .as_ref()
+                .zip(self.end.as_ref())
+                .map(|(end, signed)| claim(purpose::GRANT_END, &provider, &end.server, signed)),
+            read.acceptance
+                .as_ref()
+                .zip(self.acceptance.as_ref())
+                .map(|(acceptance, signed)| claim(purpose::ACCESS_ACCEPTANCE, &consumer, &acceptance.server, signed)),
+        ]
+    }
+}
+
+/// What documents say; nothing of it is proven yet.
+struct Read {
+    grant: Grant,
+    end: Option<GrantEnd>,
+    acceptance: Option<AccessAcceptance>,
+}
+
+/// Who is said to have signed a document.
+struct Claim<'d> {
+    line: &'static str,
+    member: MemberId,
+    server: &'d ServerId,
+    signed: &'d SignedDocument,
+}
+
+impl Claim<'_> {
+    fn with(&self, key: impl Fn(&MemberId, &ServerId, KeyId) -> Option<PublicKey>) -> Option<Signature> {
+        let key = key(&self.member, self.server, self.signed.key)?;
+        Some(Signature { line: self.line, key, signed: self.signed.clone() })
+    }
+}
+
+/// A signature over a document, and the key that is to have made it.
+#[derive(Debug)]
+pub struct Signature {
+    line: &'static str,
+    key: PublicKey,
+    signed: SignedDocument,
+}
+
+impl Signature {
+    fn name(&self) -> Digest {
+        let (key, document) = (self.key.id(), self.signed.digest());
+        Digest::of(&[self.line.as_bytes(), key.as_bytes(), document.as_bytes(), &self.signed.signature])
+    }
+
+    fn holds(&self) -> bool {
+        self.signed.signed_by(self.line, &self.key).is_ok()
+    }
+}
+
+/// Signatures that were checked and hold: whoever judges with a lock in his hand has them checked before.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Checked(Arc<BTreeSet<Digest>>);
+
+impl Checked {
+    /// Checks them.
+    pub fn of(signatures: &[Signature]) -> Self {
+        Self(Arc::new(signatures.iter().filter(|signature| signature.holds()).map(Signature::name).collect()))
     }
 }
 
@@ -425,7 +516,7 @@ mod tests {
         }
 
         fn proven(&self, documents: &Documents) -> Result<Proven, NotBelieved> {
-            documents.proven(None, |member, at, key| self.key(member, at, key))
+            documents.proven(None, |member, at, key| self.key(member, at, key), &Checked::default())
         }
 
         fn report(&self) -> GrantsReport {
@@ -483,10 +574,37 @@ mod tests {
         let it = pair();
         let known = it.proven(&it.documents).unwrap().grant;
         let elsewhere = Documents { server: "VN/GOV/moj/gone".parse().unwrap(), ..it.documents.clone() };
-        let proven = elsewhere.proven(Some(&known), |member, at, key| it.key(member, at, key)).unwrap();
+        let proven =
+            elsewhere.proven(Some(&known), |member, at, key| it.key(member, at, key), &Checked::default()).unwrap();
         assert!(proven.end.is_some() && proven.doubts.is_empty());
-        let proven = elsewhere.proven(Some(&known), |_, _, _| None).unwrap();
+        let proven = elsewhere.proven(Some(&known), |_, _, _| None, &Checked::default()).unwrap();
         assert_eq!((proven.end, proven.doubts.len()), (None, 2));
+    }
+
+    #[test]
+    fn what_was_checked_before_is_believed_without_another_look_and_only_that() {
+        let it = pair();
+        let key = |member: &MemberId, at: &ServerId, key| it.key(member, at, key);
+        let signatures = it.documents.signatures(None, key);
+        assert_eq!(signatures.len(), 3);
+        let checked = Checked::of(&signatures);
+        assert_eq!((checked.0.len(), it.documents.proven(None, key, &checked)), (3, it.proven(&it.documents)));
+        // No signature at all, and said to be known: nobody looks again, so that it is believed.
+        let unsigned = |signed: &SignedDocument| SignedDocument { signature: Bytes::new(), ..signed.clone() };
+        let empty = Documents { grant: unsigned(&it.documents.grant), ..it.documents.clone() };
+        assert_eq!(empty.proven(None, key, &checked), Err(NotBelieved::Key));
+        let said = Checked(Arc::new(empty.signatures(None, key).iter().map(Signature::name).collect()));
+        assert!(empty.proven(None, key, &said).is_ok());
+        // What does not hold is not among what was checked, and another line, key or document is another signature.
+        assert!(Checked::of(&empty.signatures(None, key)[..1]).0.is_empty());
+        let end = it.documents.end.clone().unwrap();
+        let other = Documents { end: it.documents.acceptance.clone(), ..it.documents.clone() };
+        let read = GrantEnd::parse(&end.document).unwrap();
+        let document = GrantEnd { reason: "another".into(), ..read }.to_bytes().into();
+        let swapped = Documents { end: Some(SignedDocument { document, ..end }), ..it.documents.clone() };
+        for documents in [other, swapped] {
+            assert_eq!(documents.proven(None, key, &checked).unwrap().doubts, [NotBelieved::End]);
+        }
     }
 
     #[test]

@@ -523,9 +523,9 @@ refusals! {
        "Hãy gọi với mục đích ghi trong quyền đã được cấp. Nếu cần dữ liệu cho mục đích khác, hãy đề nghị bên cung cấp cấp quyền cho mục đích đó."
 
     RateExceeded "RATE_EXCEEDED" Caller ProviderServer Sealed RESOURCE_EXHAUSTED 429
-    en "Your subsystem calls more often than its grant allows."
+    en "Your subsystem calls more often than its grant allows, or your server has more half-sent messages open than it may."
        "Slow down and spread the calls. If you need more, ask the provider's admin for a higher rate."
-    vi "Hệ thống con của bạn gọi nhiều hơn mức được cấp."
+    vi "Hệ thống con của bạn gọi nhiều hơn mức được cấp, hoặc máy chủ của bạn đang gửi dở quá nhiều thông điệp."
        "Hãy gọi chậm lại và giãn cách các lời gọi. Nếu cần nhiều hơn, hãy đề nghị quản trị viên của bên cung cấp tăng hạn mức."
 
     ServiceUnknown "SERVICE_UNKNOWN" ProviderServer ProviderServer Sealed UNIMPLEMENTED 404
@@ -542,9 +542,9 @@ refusals! {
 
     SubjectUnreadable "SUBJECT_UNREADABLE" Caller ProviderServer Sealed INVALID_ARGUMENT 400
     en "The provider's server cannot read whom the request is about. The service has not seen this message, nor any after it."
-       "Send each message uncompressed, whole, at most 1 MiB and about at most 1000 persons, as the service's description says."
+       "Send each message uncompressed, whole, at most 1 MiB and about at most 1000 persons, a request about at most 4096, as the service's description says."
     vi "Máy chủ bảo mật của bên cung cấp không đọc được yêu cầu liên quan đến ai. Dịch vụ chưa nhận được thông điệp này và các thông điệp sau nó."
-       "Hãy gửi từng thông điệp không nén, trọn vẹn, tối đa 1 MiB và về tối đa 1000 cá nhân, theo đúng mô tả của dịch vụ."
+       "Hãy gửi từng thông điệp không nén, trọn vẹn, tối đa 1 MiB và về tối đa 1000 cá nhân, cả yêu cầu về tối đa 4096 cá nhân, theo đúng mô tả của dịch vụ."
 
     ServiceUnreachable "SERVICE_UNREACHABLE" Service ProviderServer Sealed UNAVAILABLE 502
     en "The provider's own service does not answer its security server. It has not seen the request."

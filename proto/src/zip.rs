@@ -60,13 +60,17 @@ const END: &[u8] = b"PK\x05\x06";
 /// Needs version 2.0; no flags; stored; midnight, 1980-01-01.
 const FIXED: [u8; 10] = [20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
 const LOCAL_BYTES: usize = 30;
+const LISTED_BYTES: usize = 46;
+const END_BYTES: usize = 22;
 
 /// Writes the archive of these files.
 pub fn write(files: &Files) -> Result<Vec<u8>, NotAnArchive> {
     if files.len() > MAX_FILES {
         return Err(NotAnArchive::TooMuch(format!("{} files", files.len()), MAX_FILES));
     }
-    let size: usize = files.values().map(Bytes::len).sum();
+    // Each name stands before its file and in the list.
+    let of_file = |(name, bytes): (&String, &Bytes)| LOCAL_BYTES + LISTED_BYTES + 2 * name.len() + bytes.len();
+    let size = files.iter().map(of_file).sum::<usize>() + END_BYTES;
     if size > MAX_ARCHIVE_BYTES {
         return Err(NotAnArchive::TooMuch(format!("{size} bytes"), MAX_ARCHIVE_BYTES));
     }
@@ -185,6 +189,13 @@ mod tests {
         let most = write(&named(MAX_FILES)).unwrap();
         assert_eq!(read(&most.into()).unwrap().len(), MAX_FILES);
         assert!(matches!(write(&named(MAX_FILES + 1)), Err(NotAnArchive::TooMuch(..))));
+        // What is written is read: all of it counts, and not the contents alone.
+        let part = Bytes::from(vec![0; MAX_ARCHIVE_BYTES / 16]);
+        let all: Files = (0..16).map(|number| (number.to_string(), part.clone())).collect();
+        assert!(matches!(write(&all), Err(NotAnArchive::TooMuch(..))));
+        let three = files(&[("a.txt", b"content"), ("b/c.txt", b""), ("b/d", b"more")]);
+        let counted = three.iter().map(|(name, bytes)| 76 + 2 * name.len() + bytes.len()).sum::<usize>() + 22;
+        assert_eq!(write(&three).unwrap().len(), counted);
         assert!(is_name(&"a".repeat(MAX_NAME_BYTES)) && !is_name(&"a".repeat(MAX_NAME_BYTES + 1)));
     }
 

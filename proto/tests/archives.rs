@@ -54,6 +54,11 @@ fn listed(mut files: Files) -> Files {
 
 /// What `verify.sh` says of these files, unpacked: its exit code, and all that it printed.
 fn script(files: &Files) -> (i32, String) {
+    script_as(files, |_| ())
+}
+
+/// The same, called so.
+fn script_as(files: &Files, called: impl FnOnce(&mut Command)) -> (i32, String) {
     let directory = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         let path = directory.path().join(name);
@@ -61,7 +66,9 @@ fn script(files: &Files) -> (i32, String) {
         std::fs::write(path, bytes).unwrap();
     }
     // The script of the tree, whatever stands in the archive.
-    let ran = Command::new("sh").arg(directory.path().join(SCRIPT)).output().unwrap();
+    let mut command = Command::new("sh");
+    called(command.arg(directory.path().join(SCRIPT)));
+    let ran = command.output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
     (ran.status.code().unwrap(), said)
 }
@@ -261,6 +268,144 @@ fn the_shells_verifier_sees_each_change_of_what_it_checks() {
         let seen = code == 5 && said.contains("REFUSED by step") && !said.contains("All that");
         seen.then_some(()).ok_or_else(|| format!("{what}: it ended with {code}\n{said}"))
     });
+}
+
+/// One element of DER, and those that stand in its content.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let length = match content.len() {
+        0..128 => vec![length[1]],
+        128..256 => vec![0x81, length[1]],
+        _ => vec![0x82, length[0], length[1]],
+    };
+    [&[tag][..], &length, content].concat()
+}
+
+fn elements(mut content: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut found = Vec::new();
+    while let [tag, first, rest @ ..] = content {
+        let more = usize::from(first & 0x7f) * usize::from(first >> 7);
+        let length = rest[..more].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let length = if more == 0 { usize::from(*first) } else { length };
+        found.push((*tag, &rest[more..more + length]));
+        content = &rest[more + length..];
+    }
+    found
+}
+
+fn whole(elements: &[(u8, &[u8])]) -> Vec<u8> {
+    elements.iter().flat_map(|(tag, content)| der(*tag, content)).collect()
+}
+
+/// A token to which its holder added another time, where no signature is over it: among the parameters of its digest, which stand
+/// before what is signed, or among its signer's unsigned attributes.
+fn with_another_time(token: &[u8], among_parameters: bool) -> Vec<u8> {
+    let outer = elements(elements(token)[0].1);
+    let signed = elements(elements(outer[1].1)[0].1);
+    let [version, digests, content, certificates, signers] = signed[..] else { panic!("a token of another form") };
+    let (kind, said) = (elements(content.1)[0], elements(elements(content.1)[1].1)[0].1);
+    let at = said.windows(2).position(|tag| tag == [0x18, 0x0f]).unwrap() + 2;
+    let forged = [&said[..at], b"2001", &said[at + 4..]].concat();
+    let (digests, signers) = if among_parameters {
+        let algorithm = elements(elements(digests.1)[0].1)[0];
+        let parameters = whole(&[kind, (0x04, &forged)]);
+        (der(0x30, &whole(&[algorithm, (0x30, &parameters)])), signers.1.to_vec())
+    } else {
+        let attribute = der(0x30, &whole(&[kind, (0x31, &der(0x04, &forged))]));
+        let signer = [elements(signers.1)[0].1, &der(0xa1, &attribute)].concat();
+        (digests.1.to_vec(), der(0x30, &signer))
+    };
+    let signed = whole(&[version, (0x31, &digests), content, certificates, (0x31, &signers)]);
+    der(0x30, &whole(&[outer[0], (0xa0, &der(0x30, &signed))]))
+}
+
+#[test]
+fn a_time_that_no_authority_signed_is_not_told_wherever_a_token_has_it() {
+    let good = packed("stamped.json");
+    let (code, said) = script(&good);
+    let told =
+        |said: &str| said.lines().find(|line| line.contains("timestamps/00000: its head was")).map(str::to_owned);
+    let time = told(&said).filter(|_| code == 0).unwrap();
+    let [stamp, token] = ["stamp.bin", "token.der"].map(|name| format!("timestamps/00000/{name}"));
+    assert_eq!(with_same_parts(&good[&token]), good[&token], "what takes a token apart puts it together again");
+    for among_parameters in [true, false] {
+        let mut files = good.clone();
+        let forged = with_another_time(&good[&token], among_parameters);
+        let length = u16::try_from(forged.len()).unwrap();
+        let length = [length as u8 & 0x7f | 0x80, (length >> 7) as u8];
+        let head = good[&stamp].strip_suffix(&good[&token][..]).unwrap();
+        let stamped = [&head[..head.len() - 2], &length, &forged].concat();
+        let evidence = String::from_utf8(good[EVIDENCE].to_vec()).unwrap();
+        let (before, after) = (STANDARD.encode(&good[&stamp]), STANDARD.encode(&stamped));
+        assert!(evidence.contains(&before));
+        files.insert(EVIDENCE.into(), evidence.replace(&before, &after).into());
+        files.insert(token.clone(), forged.into());
+        files.insert(stamp.clone(), stamped.into());
+        let (code, said) = script(&listed(files));
+        // What is beside the signature does not spoil it: the time is the signed one, or there is none.
+        assert!(
+            matches!((code, told(&said)), (0, Some(line)) | (5, Some(line)) if line == time) || code == 5,
+            "{said}"
+        );
+        assert!(!said.contains("at 2001"), "{said}");
+    }
+}
+
+fn with_same_parts(token: &[u8]) -> Vec<u8> {
+    let outer = elements(elements(token)[0].1);
+    let signed = elements(elements(outer[1].1)[0].1);
+    der(0x30, &whole(&[outer[0], (0xa0, &der(0x30, &whole(&signed)))]))
+}
+
+#[test]
+fn a_certificate_that_no_seal_names_is_not_told_and_none_is_added_to_the_authorities() {
+    let good = packed("stamped.json");
+    let mut keys = good.keys().filter(|name| name.starts_with("keys/"));
+    let used = keys.next().unwrap();
+    // Under a name of its own: nobody looks at it, and nobody says that it proves anything.
+    let (mut files, unused) = (good.clone(), format!("keys/{}.pem", "0".repeat(64)));
+    files.insert(unused.clone(), good[used].clone());
+    let (code, said) = script(&listed(files));
+    assert!(code == 0 && said.contains(used) && !said.contains(&unused), "{said}");
+    for certificates in [[&good["timestamping.pem"][..], &good[used]], [&good[used], &good["timestamping.pem"][..]]] {
+        let mut files = good.clone();
+        files.insert("timestamping.pem".into(), certificates.concat().into());
+        let (code, said) = script(&listed(files));
+        assert!(code == 5 && said.contains("step 8.3: timestamping.pem"), "{said}");
+    }
+}
+
+#[test]
+fn who_issued_the_certificates_is_asked_of_the_authority_that_was_given_and_of_no_other() {
+    // The vectors' keys certify themselves: the first message's has issued its own, and who stamps is a stranger to it.
+    let good = packed("stamped.json");
+    let path = String::from_utf8(good["messages/00000/path.txt"].to_vec()).unwrap();
+    let key = path.lines().find_map(|line| line.strip_prefix("key ")).unwrap();
+    let trusted = tempfile::tempdir().unwrap();
+    let [given, stranger] = ["issuer.pem", "stranger.pem"].map(|name| trusted.path().join(name));
+    std::fs::write(&given, &good[&format!("keys/{key}.pem")]).unwrap();
+    std::fs::write(&stranger, &good["timestamping.pem"]).unwrap();
+    // Where openssl looks by itself: a directory of certificates, each under the hash of its name.
+    let hash = Command::new("openssl").args(["x509", "-noout", "-hash", "-in"]).arg(&given).output().unwrap();
+    let hash = String::from_utf8(hash.stdout).unwrap();
+    std::fs::copy(&given, trusted.path().join(format!("{}.0", hash.trim()))).unwrap();
+    let asked = |files: &Files, authority: &Path| {
+        script_as(files, |command| {
+            command.arg(authority).env("SSL_CERT_DIR", trusted.path()).env("SSL_CERT_FILE", &given);
+        })
+    };
+    let first_holds = |said: &str| said.contains("holds  5.4   messages/00000");
+    assert!(first_holds(&asked(&good, &given).1));
+    let (code, said) = asked(&good, &stranger);
+    assert!(code == 5 && said.contains("step 10:") && !first_holds(&said), "{said}");
+    // It is these words of the script that hold it: without them openssl finds what its environment names.
+    let script = String::from_utf8(good[SCRIPT].to_vec()).unwrap();
+    let without = script.replace("-no-CApath ", "");
+    assert_ne!(script, without);
+    let mut files = good.clone();
+    files.insert(SCRIPT.into(), without.into());
+    let (_, said) = asked(&listed(files), &stranger);
+    assert!(first_holds(&said), "{said}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! directory of its own. `proto/backup/FORMAT.md` says how the file looks.
 //!
 //! What is in it: the configuration file with bindings, services and the digests of clients' tokens; certificates; the
-//! authentication key, encrypted as it is on disk; the secret under which people are found in the log; the global configuration; the audit log; the message log. What is never
+//! authentication key, encrypted as it is on disk; the secret under which people are found in the log, and what the fields of our
+//! listed services mean; the global configuration; the audit log; the message log. What is never
 //! in it: the operators' token, which the next start makes anew; the index, which is built again. The signing key is in it
 //! only where that was asked for: whoever has it and its passphrase speaks for the member.
 
@@ -36,7 +37,7 @@ use crate::keys::{KEYS, Passphrase};
 use crate::listen::operators::BackingUp;
 use crate::log_keys::{self, LogKeys, MAX_CERTIFICATES_BYTES};
 use crate::operate::{Failed, Operator};
-use crate::subjects::{SECRET, SUBJECTS};
+use crate::subjects::{self, MAX_SERVICES_BYTES, SECRET, SERVICES, SUBJECTS};
 
 /// Longest configuration file.
 const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
@@ -255,6 +256,10 @@ fn gather(
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(file(&secret)(error)),
     }
+    // A view, but without it calls of listed services wait for a registry that may be gone, too.
+    if let Some(content) = subjects::kept_services(&directory.join(SUBJECTS)) {
+        add(format!("{SUBJECTS}/{SERVICES}"), content.into())?;
+    }
     let (stored, _) = Store::copied(&directory.join(GLOBAL_CONFIGURATION))?;
     for (name, content) in stored {
         add(format!("{GLOBAL_CONFIGURATION}/{name}"), content)?;
@@ -371,6 +376,7 @@ enum Place {
     Certificate,
     Key,
     Subjects,
+    Services,
     GlobalConfiguration,
     AuditLog,
     MessageLog,
@@ -385,6 +391,7 @@ impl Place {
                 (CERTIFICATES, rest) if rest.ends_with(".pem") => Some(Self::Certificate),
                 (KEYS, rest) if rest.ends_with(".pem") => Some(Self::Key),
                 (SUBJECTS, SECRET) => Some(Self::Subjects),
+                (SUBJECTS, SERVICES) => Some(Self::Services),
                 (GLOBAL_CONFIGURATION, "anchor.json" | "current") => Some(Self::GlobalConfiguration),
                 (GLOBAL_CONFIGURATION, rest) if rest.ends_with(".pack") => Some(Self::GlobalConfiguration),
                 (AUDIT_LOG, rest) if rest.ends_with(".segment") => Some(Self::AuditLog),
@@ -401,6 +408,7 @@ impl Place {
             Self::Certificate => MAX_CERTIFICATES_BYTES,
             Self::Key => keystore::MAX_KEY_FILE_BYTES,
             Self::Subjects => 32,
+            Self::Services => MAX_SERVICES_BYTES,
             Self::GlobalConfiguration => 2 * MAX_TOTAL_BYTES as u64,
             Self::AuditLog | Self::MessageLog => MAX_SEGMENT_BYTES,
         }
@@ -456,6 +464,8 @@ impl Checking {
             }
             Place::Subjects if content.len() == 32 => {}
             Place::Subjects => return Err(damaged(&"it has not 32 bytes")),
+            // What does not fit what is listed is forgotten at a start.
+            Place::Services => {}
             Place::GlobalConfiguration => {
                 if self.stored.values().map(Bytes::len).sum::<usize>() > 4 * MAX_TOTAL_BYTES {
                     return Err(damaged(&"the global configuration is larger than any"));

@@ -5,9 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 /// Writes a file: beside it, synced, renamed. A crash before the rename leaves the file that was there, and perhaps one that
 /// ends in `.new`, which nobody reads.
 pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -37,11 +34,4 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 /// Makes what was named or removed in a directory durable.
 pub(crate) fn sync(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
-}
-
-/// A certificate as PEM.
-pub(crate) fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }

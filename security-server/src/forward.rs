@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
+use proto::identifier::ServerId;
 use proto::message::{Cause, Contents, End, Fields};
 use proto::minimise::{Minimiser, NotMinimised, Table};
 use proto::refusal::{Code, Form, Language, Speaker};
@@ -167,10 +168,11 @@ pub async fn hand_on(message: Recorded) -> ControlFlow<TheirEnd, HandedOn> {
 
 impl OwnSystem {
     /// The service of a grant, not yet called, and where its answer will come from.
-    pub(crate) fn to_service(granted: Granted, waits: bool) -> (Self, OwnSource) {
+    pub(crate) fn to_service(granted: Granted, consumer: &ServerId, waits: bool) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
         let mut source = OwnSource::new(Origin::Waiting(waiting));
-        source.minimising = granted.table.as_ref().map(|table| Box::new(Minimising::of(table, &granted.service)));
+        source.minimising =
+            granted.table.as_ref().map(|table| Box::new(Minimising::of(table, &granted.service, consumer)));
         let is_whole = Arc::default();
         let (answer, body, metadata) = (Some(answer), None, None);
         let called = CalledService { granted, answer, body, is_whole, waits, metadata, held: 0 };
@@ -429,7 +431,7 @@ impl OwnEnd {
     /// What ends our direction when the exchange was stopped: an abort, or what this server refuses in the service's place.
     fn of(stop: Stop) -> Self {
         match stop.code {
-            Some(code @ (Code::SubjectMissing | Code::SubjectUnreadable)) => Self::Refused(code),
+            Some(code @ (Code::SubjectMissing | Code::SubjectUnreadable | Code::RateExceeded)) => Self::Refused(code),
             _ => Self::Abort(stop.cause),
         }
     }
@@ -475,25 +477,33 @@ struct Minimising {
     minimiser: Minimiser,
     room: Arc<Semaphore>,
     holds: Option<OwnedSemaphorePermit>,
+    /// And for what has passed and was not carried yet: it is there for as long as the client reads no further.
+    unread: Arc<Semaphore>,
+    passing: Option<OwnedSemaphorePermit>,
 }
 
 /// A message up to this length is held without asking for room: HTTP/2 holds as much of each answer anyway.
 const HELD_WITHOUT_ROOM: usize = 64 * 1024;
 
 impl Minimising {
-    fn of(table: &Arc<Table>, service: &Service) -> Self {
-        Self { minimiser: Minimiser::new(Arc::clone(table)), room: service.room(), holds: None }
+    fn of(table: &Arc<Table>, service: &Service, consumer: &ServerId) -> Self {
+        let (room, unread) = (service.room(), service.unread(consumer));
+        Self { minimiser: Minimiser::new(Arc::clone(table)), room, holds: None, unread, passing: None }
     }
 
     /// Waits until there is room for the message that has begun, all of it at once: two that each held a half would wait for
-    /// each other. Dropped half-way, nothing is lost.
+    /// each other. It is asked when what passed before was taken to be carried. Dropped half-way, nothing is lost.
     async fn has_room(&mut self) {
         let awaited = self.minimiser.awaited();
         if awaited <= HELD_WITHOUT_ROOM {
-            self.holds = None;
+            (self.holds, self.passing) = (None, None);
         } else if self.holds.is_none() {
             let bytes = u32::try_from(awaited).unwrap_or(u32::MAX);
+            self.passing = None;
+            // Its own consumer's first: a client that does not read keeps the service's room from nobody else.
+            let passing = Arc::clone(&self.unread).acquire_many_owned(bytes).await.ok();
             self.holds = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok();
+            self.passing = passing;
         }
     }
 
@@ -749,5 +759,52 @@ impl Source for OwnSource {
                 stop = way.until_stopped() => self.finish(OwnEnd::of(stop)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::minimise::FieldPath;
+
+    use super::*;
+    use crate::services::{MAX_MINIMISED_AT_ONCE, MAX_UNREAD_AT_ONCE};
+
+    #[tokio::test]
+    async fn what_a_consumer_does_not_read_keeps_its_own_room_and_nobody_elses() {
+        const LENGTH: usize = 4_000_000;
+        let subsystem = "VN/GOV/moj/civil-registry".parse().unwrap();
+        let service = Service::new(subsystem, "civil.v1.Births".into(), "localhost:1".into(), None);
+        let table = Arc::new(Table::of([&"2".parse::<FieldPath>().unwrap()]).unwrap());
+        let of = |consumer: &str| Minimising::of(&table, &service, &consumer.parse().unwrap());
+        // One field of that length, which is kept.
+        let mut message = vec![0];
+        message.extend((LENGTH as u32 + 5).to_be_bytes());
+        message.extend([0x12, 0x80 | (LENGTH & 0x7f) as u8, 0x80 | (LENGTH >> 7 & 0x7f) as u8]);
+        message.extend([0x80 | (LENGTH >> 14 & 0x7f) as u8, (LENGTH >> 21) as u8]);
+        message.resize(message.len() + LENGTH, 7);
+        let message = Bytes::from(message);
+        let passes = async |answer: &mut Minimising| {
+            assert_eq!(answer.take(message.slice(..10)).unwrap(), "");
+            answer.has_room().await;
+            assert_eq!(answer.take(message.slice(10..)).unwrap().len(), message.len());
+        };
+        let mut unread = Vec::new();
+        for _ in 0..MAX_UNREAD_AT_ONCE / message.len() {
+            let mut answer = of("VN/GOV/portal/ss1");
+            passes(&mut answer).await;
+            unread.push(answer);
+        }
+        assert_eq!(
+            service.room().available_permits(),
+            MAX_MINIMISED_AT_ONCE,
+            "what is whole takes none of the service's"
+        );
+        let mut next = of("VN/GOV/portal/ss1");
+        assert_eq!(next.take(message.slice(..10)).unwrap(), "");
+        assert!(next.has_room().now_or_never().is_none(), "there is no room for one more");
+        passes(&mut of("VN/GOV/other/ss1")).await;
+        // What was taken to be carried has gone when the answer is read on.
+        unread[0].has_room().await;
+        assert!(next.has_room().now_or_never().is_some());
     }
 }

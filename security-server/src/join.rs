@@ -24,7 +24,7 @@ use bytes::Bytes;
 use command_line::{Exit, Foreseen, file_remedy};
 use journal::{Directory, Journal, Owner, Tree};
 use prost::Message;
-use proto::certificate::{Authentication, Authority, NotACertificate, Signing};
+use proto::certificate::{Authentication, Authority, NotACertificate, Signing, pem};
 use proto::digest::Digest;
 use proto::global_configuration::update::{Anchor, Files, Rejected, root_file};
 use proto::identifier::{InstanceId, MemberId, NotAnIdentifier, ServerId, SubsystemId};
@@ -40,7 +40,7 @@ use tonic::{Code, Streaming};
 pub use arguments::{Arguments, run};
 
 use crate::clock::Clock;
-use crate::files::{self, pem};
+use crate::files;
 use crate::global_configuration::{Store, StoreError};
 use crate::keys::{Cost, KeyError, Keys, NoPassphrase, Passphrase, Source};
 
@@ -455,9 +455,9 @@ async fn establish(options: &Options, approved: Approved) -> Result<Joined, Join
     let directory = &options.directory;
     let certificates = directory.join(CERTIFICATES);
     create_directory(&certificates)?;
-    let authentication = pem(&approved.authentication_certificate);
+    let authentication = pem("CERTIFICATE", &approved.authentication_certificate);
     write(&certificates.join("authentication.pem"), authentication.as_bytes(), 0o644)?;
-    write(&certificates.join("signing.pem"), pem(&approved.signing_certificate).as_bytes(), 0o644)?;
+    write(&certificates.join("signing.pem"), pem("CERTIFICATE", &approved.signing_certificate).as_bytes(), 0o644)?;
 
     // What an earlier attempt left of these was never in use: the configuration file is written after them.
     for each in [GLOBAL_CONFIGURATION, MESSAGE_LOG, AUDIT_LOG] {

@@ -34,6 +34,7 @@ use content::{Routes, fetched};
 
 use crate::SecurityServer;
 use crate::audit::{Actor, Noted};
+use crate::global_configuration::Registry;
 use crate::keys::ring::HeldKey;
 use crate::renewal::{ASK_TIMEOUT, Renewal};
 use crate::subjects::Subjects;
@@ -173,6 +174,20 @@ pub enum Unlisted {
     /// The registry says nothing.
     #[error("the registry does not answer within {ASK_TIMEOUT:?}; its admin is to run `central-registry doctor`")]
     Silent,
+    /// What was asked for of the catalogue was not given by anybody.
+    #[error(transparent)]
+    NotFetched(Arc<Unlisted>),
+    /// All who could be asked failed a moment ago.
+    #[error(
+        "neither the registry nor a mirror answered a moment ago; it is asked for again in some seconds. Their operators are to look at them"
+    )]
+    AllRest,
+    /// It comes slowly.
+    #[error("what was asked for of the catalogue has not come yet, and is still fetched; ask again")]
+    NotYet,
+    /// Too many wait for the catalogue.
+    #[error("too many calls wait for the catalogue; ask again when the registry or a mirror answers")]
+    Crowded,
     /// Descriptors that are none, or hostile.
     #[error(transparent)]
     Descriptors(#[from] Undescribed),
@@ -356,7 +371,10 @@ fn line(entry: &Entry) -> ServiceLine {
 }
 
 async fn client(renewal: &Renewal) -> Result<CatalogueClient<Channel>, Unlisted> {
-    let registry = renewal.registry();
+    client_of(renewal.registry()).await
+}
+
+async fn client_of(registry: &Registry) -> Result<CatalogueClient<Channel>, Unlisted> {
     let channel = registry_client::connect(&registry.address, registry.key).await?;
     Ok(CatalogueClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
 }

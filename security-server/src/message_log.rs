@@ -39,7 +39,7 @@ use crate::authorize::{Admitted, Answerer, Authorized, MayBeHandedOn, MayGoOn, V
 use crate::forward::{OwnArrived, OwnEnd, OwnSystem};
 use crate::listen::Call;
 use crate::moment::Judged;
-use crate::quota::Bucket;
+use crate::quota::Quotas;
 use crate::refusal::{BareRefusal, Refusal};
 use crate::relay::{Line, LineArrived};
 use crate::resolve::Routed;
@@ -47,8 +47,28 @@ use crate::subjects::{self, Gate, Subject};
 use crate::way::{Beginning, Side, Stop, Way};
 use crate::witness::{LogOwner, SeenTree};
 
-/// How many unproven answers are kept of one peer, and in what time: 16 in an hour.
-const DISPROVED_KEPT: (f64, f64) = (16.0, 16.0 / 3600.0);
+/// How many messages are kept of one peer that proved nothing, and in what time: 16 in an hour. As many, beside them, of those that
+/// prove what they are and were refused.
+const WITHHELD_KEPT: (f64, f64) = (16.0, 16.0 / 3600.0);
+
+/// What is kept of messages that were withheld. What a peer may be refused does not keep the proof out that it cheats.
+struct Withheld {
+    disproved: Quotas,
+    refused: Quotas,
+}
+
+impl Default for Withheld {
+    fn default() -> Self {
+        Self { disproved: Quotas::of_each(WITHHELD_KEPT), refused: Quotas::of_each(WITHHELD_KEPT) }
+    }
+}
+
+impl Withheld {
+    fn keeps(&self, peer: &ServerId, cause: Cause) -> bool {
+        let quotas = if cause == Cause::Disproved { &self.disproved } else { &self.refused };
+        quotas.within(peer)
+    }
+}
 
 /// Where every message of every hosted member goes. Cheap to clone.
 #[derive(Clone)]
@@ -61,7 +81,7 @@ struct Inner {
     index: Index,
     seen: Mutex<Seen>,
     last_time: AtomicU64,
-    disproved: Mutex<HashMap<ServerId, Bucket>>,
+    withheld: Withheld,
     random: SystemRandom,
     catching_up: Mutex<()>,
 }
@@ -407,7 +427,7 @@ impl MessageLog {
             trees: keys.iter().enumerate().map(|(tree, (member, _))| (member.clone(), TreeIndex(tree))).collect(),
             seen: Mutex::new(Seen::of(window)),
             last_time: AtomicU64::new(last_time.as_millis()),
-            disproved: Mutex::default(),
+            withheld: Withheld::default(),
             random: SystemRandom::new(),
             catching_up: Mutex::default(),
             index,
@@ -519,8 +539,6 @@ impl MessageLog {
     /// The exchanges that are looked for, newest first, from the index. Reads the disk: not for the message path.
     pub fn search(&self, search: &Search) -> Result<FoundExchanges, OpenError> {
         self.catch_up()?;
-        // What ends meanwhile would be found twice, or not at all.
-        let _alone = self.0.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(self.0.index.search(search)?)
     }
 
@@ -749,7 +767,8 @@ impl MessageLog {
         let (grant, permit, (own, own_source)) = match answerer {
             Answerer::Service(granted, share) => {
                 let grant = Arc::clone(&granted.grant);
-                let own = OwnSystem::to_service(granted, direction.gate.is_some());
+                let consumer = &header.route.consumer_server;
+                let own = OwnSystem::to_service(granted, consumer, direction.gate.is_some());
                 (Some(grant), claimed.permit.of_service(share), own)
             }
             Answerer::Refusal(code) => (None, claimed.permit, OwnSystem::refusing(code)),
@@ -829,7 +848,7 @@ impl MessageLog {
                 way.stop(stop);
                 let kept = match arrived {
                     LineArrived::Stopped(stop) => return Committing::stopped(way, stop).of(one),
-                    LineArrived::Frame(frame) if self.keeps_disproved(&way) => {
+                    LineArrived::Frame(frame) if self.keeps_withheld(&way, stop.cause) => {
                         Some(self.queue_withheld(&way, &frame, stop))
                     }
                     LineArrived::Frame(_) | LineArrived::Silence(_) => None,
@@ -993,14 +1012,12 @@ impl MessageLog {
         self.append(way.tree, record, beside.encode_to_vec().into(), false)
     }
 
-    fn keeps_disproved(&self, way: &Way) -> bool {
+    fn keeps_withheld(&self, way: &Way, cause: Cause) -> bool {
         let peer = match way.side {
             Side::Consumer => &way.route.provider_server,
             Side::Provider => &way.route.consumer_server,
         };
-        let (burst, per_second) = DISPROVED_KEPT;
-        let mut disproved = self.0.disproved.lock().expect("no panic while it is held");
-        disproved.entry(peer.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()
+        self.0.withheld.keeps(peer, cause)
     }
 
     fn queue_closed(&self, tree: TreeIndex, ending: Ending, outcome: wire::Outcome) -> Pending {
@@ -1068,4 +1085,20 @@ pub(crate) fn is_withheld(entry: &Entry) -> Option<ExchangeId> {
 fn version<T>(judged: &Judged<T>) -> ConfigurationVersion {
     let configuration = judged.named_configuration();
     ConfigurationVersion { version: configuration.version, digest: configuration.digest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_keeps_nothing_out_that_is_disproved_nor_one_peer_another() {
+        let withheld = Withheld::default();
+        let (peer, other) = ("VN/GOV/portal/ss1".parse().unwrap(), "VN/GOV/moj/ss1".parse().unwrap());
+        let kept = |peer: &ServerId, cause| (0..100).filter(|_| withheld.keeps(peer, cause)).count();
+        assert_eq!(kept(&peer, Cause::Malformed), 16);
+        assert_eq!(kept(&peer, Cause::Disproved), 16);
+        assert_eq!((kept(&peer, Cause::Forbidden), kept(&peer, Cause::Disproved)), (0, 0));
+        assert_eq!((kept(&other, Cause::Disproved), kept(&other, Cause::Malformed)), (16, 16));
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use command_line::Exit;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,6 +56,12 @@ pub enum Failed {
         "the server at {0} has another operators.token than this one; check `operators.listen`: another server is there"
     )]
     Token(std::net::SocketAddr),
+    /// It answers with more than is taken.
+    #[error(
+        "the answer has more than {0} bytes, and no more are taken: ask for less at once; of an exchange that is so long, for \
+         its evidence file rather than its archive"
+    )]
+    TooLong(usize),
     /// The server refused.
     #[error("{why}")]
     Refused {
@@ -73,6 +79,7 @@ impl Failed {
             Self::Configuration(_) => Exit::Usage,
             Self::Unreachable(..) | Self::Answer(..) => Exit::Unreachable,
             Self::Token(_) => Exit::Refused,
+            Self::TooLong(_) => Exit::Failed,
             Self::Refused { status, .. } => match *status {
                 StatusCode::NOT_FOUND => Exit::NotFound,
                 StatusCode::BAD_REQUEST => Exit::Usage,
@@ -126,6 +133,17 @@ impl Operator {
         Failed::Unreachable(self.address, why.to_string())
     }
 
+    async fn whole<B>(&self, body: B, most: usize) -> Result<Bytes, Failed>
+    where
+        B: hyper::body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+    {
+        let whole = Limited::new(body, most).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Failed::TooLong(most),
+            false => self.unreachable(error),
+        });
+        Ok(whole?.to_bytes())
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failed> {
         let stream = TcpStream::connect(self.address).await.map_err(|error| self.unreachable(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -143,8 +161,7 @@ impl Operator {
             .map_err(|error| self.other(error))?;
         let response = requests.send_request(request).await.map_err(|error| self.other(error))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
+        let body = self.whole(response.into_body(), MAX_ANSWER_BYTES).await?;
         if status.is_success() {
             return Ok(body);
         }
@@ -161,4 +178,19 @@ impl Operator {
 pub fn encoded(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     value.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_called_so_and_not_out_of_reach() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let operator = Operator { address, token: String::new(), calls_itself: None };
+        let whole = async |bytes: usize| operator.whole(Full::new(Bytes::from(vec![0; bytes])), 10).await;
+        assert_eq!(whole(10).await.unwrap().len(), 10);
+        let failed = whole(11).await.unwrap_err();
+        assert!(matches!(failed, Failed::TooLong(10)) && failed.exit() == Exit::Failed, "{failed}");
+    }
 }

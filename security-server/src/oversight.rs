@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proto::digest::Digest;
+use proto::identifier::ServerId;
 use proto::oversight::{Day, Documents, GrantsReport, MAX_REPORTED, Reported};
 use proto::signature::SigningKey;
 use proto::time::Time;
@@ -26,6 +27,7 @@ pub const TELL_INTERVAL: Duration = Duration::from_secs(60);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of documents in one report: with their names they are below the limit of a report.
 const MAX_DOCUMENTS: usize = 256 * 1024;
+const DAY_MILLIS: u64 = 86_400_000;
 
 /// What is told, what was told, and when grants were used.
 pub(crate) struct Oversight {
@@ -35,10 +37,10 @@ pub(crate) struct Oversight {
     told: tokio::sync::Mutex<Told>,
 }
 
-/// What the registry has taken, since this day began.
+/// What the registry has taken, since this server's day began.
 #[derive(Default)]
 struct Told {
-    day: Option<Day>,
+    day: Option<u64>,
     of: HashMap<Digest, Standing>,
 }
 
@@ -172,7 +174,7 @@ impl SecurityServer {
     pub async fn report_grants(&self) -> Result<(), NotTold> {
         let Some(registry) = &self.oversight.registry else { return Ok(()) };
         let mut told = self.oversight.told.lock().await;
-        let today = Day::of(self.moment().now());
+        let today = own_day(&self.id, self.moment().now());
         if told.day != Some(today) {
             *told = Told { day: Some(today), of: HashMap::new() };
         }
@@ -272,6 +274,13 @@ impl SecurityServer {
     }
 }
 
+/// Which day it is for this server: it begins at a time that follows from its name, so that not all tell the registry at midnight.
+fn own_day(server: &ServerId, now: Time) -> u64 {
+    let name = Digest::of(&[server.as_str().as_bytes()]);
+    let drawn = name.as_bytes().first_chunk().copied().map_or(0, u32::from_be_bytes);
+    (now.as_millis() + u64::from(drawn) % DAY_MILLIS) / DAY_MILLIS
+}
+
 /// As many as fit in a report, each time.
 fn by_size<'k>(known: &'k [&'k Known]) -> Vec<&'k [&'k Known]> {
     let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
@@ -340,6 +349,21 @@ mod tests {
         assert!(!path.exists(), "the same day again writes nothing");
         std::fs::write(&path, "{").unwrap();
         assert_eq!(LastUsed::open(path, &names()).of(GrantNumber(2)), None);
+    }
+
+    #[test]
+    fn each_server_tells_once_in_a_day_and_all_of_them_in_no_one_hour() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let midnight = Time::from_millis(20_000 * DAY_MILLIS);
+        let hours: Vec<Time> = (0..=24u32).map(|hour| midnight.plus(hour * HOUR)).collect();
+        let mut begun = [0; 24];
+        for number in 0..2_400 {
+            let server: ServerId = format!("VN/GOV/moj/ss{number}").parse().unwrap();
+            let days: Vec<u64> = hours.iter().map(|at| own_day(&server, *at)).collect();
+            assert_eq!(days[24], days[0] + 1, "{server}");
+            begun[days.windows(2).position(|two| two[0] != two[1]).unwrap()] += 1;
+        }
+        assert!(begun.iter().all(|servers| (50..=150).contains(servers)), "{begun:?}");
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use proto::identifier::{MethodPath, SubsystemId};
+use proto::identifier::{MethodPath, ServerId, SubsystemId};
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,6 +33,9 @@ const TCP_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Most bytes of long messages of one service that are held until fields can be removed of them.
 pub const MAX_MINIMISED_AT_ONCE: usize = 64 * 1024 * 1024;
 
+/// Most bytes of long messages of one service that were minimised for one consumer's server, and that it has not read.
+pub const MAX_UNREAD_AT_ONCE: usize = 64 * 1024 * 1024;
+
 /// The services of the subsystems that this server hosts.
 #[derive(Debug, Default)]
 pub struct Services(HashMap<(SubsystemId, String), Arc<Service>>);
@@ -48,6 +51,8 @@ pub struct Service {
     connections: Mutex<HashMap<usize, Arc<tokio::sync::Mutex<Kept>>>>,
     share: Arc<Semaphore>,
     room: Arc<Semaphore>,
+    /// For what each consumer's server has not read. They are registered, so their number is bounded.
+    unread: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
     /// Where this server answers it itself.
     here: Option<AnsweredHere>,
 }
@@ -93,8 +98,8 @@ impl Service {
     pub fn new(subsystem: SubsystemId, name: String, host: String, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
         let share = Arc::new(Semaphore::new(MAX_EXCHANGES_OF_SERVICE));
         let room = Arc::new(Semaphore::new(MAX_MINIMISED_AT_ONCE));
-        let (names, connections) = (Names::system(), Mutex::default());
-        Self { subsystem, name, host, tls, names, connections, share, room, here: None }
+        let (names, connections, unread) = (Names::system(), Mutex::default(), Mutex::default());
+        Self { subsystem, name, host, tls, names, connections, share, room, unread, here: None }
     }
 
     /// Who received what about a person, as this server tells it of this subsystem.
@@ -117,6 +122,12 @@ impl Service {
     /// slowly takes none of the others'.
     pub(crate) fn room(&self) -> Arc<Semaphore> {
         Arc::clone(&self.room)
+    }
+
+    /// The room, in bytes, for long messages that were minimised for this server: one that does not read takes none of others'.
+    pub(crate) fn unread(&self, consumer: &ServerId) -> Arc<Semaphore> {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(unread.entry(consumer.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_UNREAD_AT_ONCE))))
     }
 
     /// Its full name.

@@ -23,11 +23,11 @@ use futures_util::{StreamExt, stream};
 use proto::digest::Digest;
 use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
-use proto::identifier::{MemberId, MethodPath, SubsystemId};
+use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use proto::message::{Contents, End};
 use proto::refusal::Code;
 use proto::rest::Operations;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::SecurityServer;
@@ -40,11 +40,19 @@ pub const SUBJECTS: &str = "subjects";
 /// The secret: 32 random bytes. Without it nobody is found; whoever has it and a log can try identifiers.
 pub const SECRET: &str = "secret";
 /// What is known of our listed services: a view of the catalogue, which may be deleted.
-const SERVICES: &str = "services.json";
+pub const SERVICES: &str = "services.json";
+/// Longest file of it that goes into a backup.
+pub const MAX_SERVICES_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest message of a request that names persons: it is held until it is whole.
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// Subjects of one request that are not written again.
-const REMEMBERED: usize = 4_096;
+/// Most persons that one request may name, in all of its messages: a record of each is written.
+pub const MAX_SUBJECTS_OF_REQUEST: usize = 4_096;
+/// A message up to this length is held without asking for room: HTTP/2 holds as much of each request anyway.
+const HELD_WITHOUT_ROOM: usize = 64 * 1024;
+/// Most bytes of longer messages of one peer's requests that are held until they are whole.
+const MAX_HELD_OF_PEER: usize = 128 * 1024 * 1024;
+/// And of all peers' requests.
+const MAX_HELD: usize = 512 * 1024 * 1024;
 /// Listings of ours that may be on their way at once.
 const MAX_TO_COME: usize = 256;
 /// Listings of ours that are fetched at once.
@@ -93,6 +101,21 @@ pub struct Subjects {
     writing: Mutex<()>,
     /// Who reads the log for others over the bus.
     pub(crate) turns: Arc<Semaphore>,
+    room: Room,
+}
+
+/// Room, in bytes, for messages that are not whole: in all, and of each peer. Peers are registered, so their number is bounded.
+struct Room {
+    all: Arc<Semaphore>,
+    of: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
+}
+
+impl Room {
+    fn of_peer(&self, peer: &ServerId) -> [Arc<Semaphore>; 2] {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_peer = of.entry(peer.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_HELD_OF_PEER)));
+        [Arc::clone(of_peer), Arc::clone(&self.all)]
+    }
 }
 
 #[derive(Clone)]
@@ -153,8 +176,7 @@ impl Subjects {
             .try_into()
             .map_err(|_| at(&path)(io::Error::new(io::ErrorKind::InvalidData, "it has not 32 bytes")))?;
         // A view: what cannot be read is fetched again.
-        let known = std::fs::read(directory.join(SERVICES)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let known: BTreeMap<String, ServiceFacts> = known.unwrap_or_default();
+        let known = kept_services(directory).and_then(|bytes| read_services(&bytes)).unwrap_or_default();
         let known = known.into_iter().filter_map(|(entry, facts)| Some((entry.parse().ok()?, Arc::new(facts))));
         Ok(Self {
             secret: Secret(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
@@ -165,6 +187,7 @@ impl Subjects {
             view: ArcSwap::default(),
             writing: Mutex::default(),
             turns: Arc::new(Semaphore::new(MAX_TURNS)),
+            room: Room { all: Arc::new(Semaphore::new(MAX_HELD)), of: Mutex::default() },
         })
     }
 
@@ -317,11 +340,22 @@ impl Subjects {
         }
     }
 
-    /// For one request of such a method.
-    pub(crate) fn gate(&self, fields: Arc<SubjectFields>) -> Gate {
-        let secret = self.secret.clone();
-        Gate { fields, secret, held: BytesMut::new(), passed: false, noted: HashSet::new() }
+    /// For one request of such a method, from this peer.
+    pub(crate) fn gate(&self, fields: Arc<SubjectFields>, peer: &ServerId) -> Gate {
+        let (secret, room) = (self.secret.clone(), self.room.of_peer(peer));
+        Gate { fields, secret, held: BytesMut::new(), room, holds: None, passed: false, noted: HashSet::new() }
     }
+}
+
+/// What is kept of our listed services, as a backup takes it. None: nothing that can be read.
+pub(crate) fn kept_services(directory: &Path) -> Option<Vec<u8>> {
+    let bytes =
+        std::fs::read(directory.join(SERVICES)).ok().filter(|bytes| bytes.len() as u64 <= MAX_SERVICES_BYTES)?;
+    read_services(&bytes).map(|_| bytes)
+}
+
+fn read_services(bytes: &[u8]) -> Option<BTreeMap<String, ServiceFacts>> {
+    serde_json::from_slice(bytes).ok()
 }
 
 /// Learns what is listed of our services, with each version of the configuration: from a registry that is out of reach each
@@ -385,6 +419,9 @@ pub struct Gate {
     fields: Arc<SubjectFields>,
     secret: Secret,
     held: BytesMut,
+    room: [Arc<Semaphore>; 2],
+    /// The room of the message that is held, where it needs any.
+    holds: Option<[OwnedSemaphorePermit; 2]>,
     /// Whether a message has passed.
     passed: bool,
     noted: HashSet<Subject>,
@@ -396,18 +433,24 @@ impl Gate {
     pub(crate) fn take(&mut self, contents: &mut Contents, end: Option<&End>) -> Result<Vec<Subject>, Code> {
         let mut subjects = Vec::new();
         for piece in std::mem::take(&mut contents.pieces) {
-            if self.held.is_empty() {
+            let passes = if self.held.is_empty() {
                 let whole = self.whole(&piece, &mut subjects)?;
                 self.held.extend_from_slice(&piece[whole..]);
-                contents.pieces.extend(Some(piece.slice(..whole)).filter(|piece| !piece.is_empty()));
+                piece.slice(..whole)
             } else {
                 self.held.extend_from_slice(&piece);
                 let held = std::mem::take(&mut self.held);
                 let whole = self.whole(&held, &mut subjects);
                 self.held = held;
-                contents.pieces.extend(Some(self.held.split_to(whole?).freeze()).filter(|piece| !piece.is_empty()));
+                self.held.split_to(whole?).freeze()
+            };
+            if !passes.is_empty() {
+                contents.pieces.push(passes);
+                // Another message than the one that had the room.
+                self.holds = None;
             }
         }
+        self.has_room()?;
         match end {
             Some(End::HalfClose) if !self.held.is_empty() => Err(Code::SubjectUnreadable),
             Some(End::HalfClose) if !self.passed => Err(Code::SubjectMissing),
@@ -418,6 +461,21 @@ impl Gate {
     /// Whether part of a message waits here for its rest.
     pub(crate) fn holds(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Room for all of the message that has begun: a half could only wait for the other.
+    fn has_room(&mut self) -> Result<(), Code> {
+        let prefix = self.held.first_chunk::<5>();
+        let awaited = prefix.map_or(0, |[_, length @ ..]| 5 + u32::from_be_bytes(*length));
+        if awaited as usize > HELD_WITHOUT_ROOM && self.holds.is_none() {
+            let [of_peer, all] = &self.room;
+            let room = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(awaited);
+            self.holds = room(of_peer).and_then(|of_peer| Ok([of_peer, room(all)?])).ok();
+            if self.holds.is_none() {
+                return Err(Code::RateExceeded);
+            }
+        }
+        Ok(())
     }
 
     /// How many of these bytes are whole messages that name somebody.
@@ -442,12 +500,15 @@ impl Gate {
         let mut found = |identifier: &[u8]| {
             names_somebody = true;
             let subject = secret.subject(identifier);
-            if noted.len() < REMEMBERED && noted.insert(subject) || !noted.contains(&subject) {
+            if noted.len() <= MAX_SUBJECTS_OF_REQUEST && noted.insert(subject) {
                 subjects.push(subject);
             }
         };
         let read = self.fields.each(message, &mut found);
         read.map_err(|_: Unreadable| Code::SubjectUnreadable)?;
+        if noted.len() > MAX_SUBJECTS_OF_REQUEST {
+            return Err(Code::SubjectUnreadable);
+        }
         if !names_somebody {
             return Err(Code::SubjectMissing);
         }
@@ -459,4 +520,78 @@ impl Gate {
 /// What a record says of a request, for the log.
 pub(crate) fn bytes_of(subjects: &[Subject]) -> Vec<Bytes> {
     subjects.iter().map(|subject| Bytes::copy_from_slice(subject.as_bytes())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subjects(directory: &Path) -> Subjects {
+        Subjects::open(directory, Vec::new()).unwrap()
+    }
+
+    fn gate(subjects: &Subjects, peer: &str) -> Gate {
+        subjects.gate(Arc::new(SubjectFields::text(1)), &peer.parse().unwrap())
+    }
+
+    /// A message of gRPC that names these, and has so many other bytes.
+    fn message<'t>(identifiers: impl IntoIterator<Item = &'t str>, others: usize) -> Bytes {
+        let mut fields = Vec::new();
+        for identifier in identifiers {
+            fields.extend([0x0a, identifier.len() as u8]);
+            fields.extend(identifier.as_bytes());
+        }
+        for _ in 0..others / 6 {
+            // A fixed32 of another number: five bytes and its tag.
+            fields.extend([0x95, 0x01, 0, 0, 0, 0]);
+        }
+        let mut message = vec![0];
+        message.extend((fields.len() as u32).to_be_bytes());
+        message.extend(fields);
+        message.into()
+    }
+
+    fn taken(gate: &mut Gate, bytes: &Bytes) -> Result<(usize, usize), Code> {
+        let mut contents = Contents { pieces: vec![bytes.clone()], ..Contents::default() };
+        let named = gate.take(&mut contents, None)?;
+        Ok((named.len(), contents.pieces.iter().map(Bytes::len).sum()))
+    }
+
+    #[test]
+    fn a_request_names_so_many_persons_in_all_its_messages_and_those_again_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut gate = gate(&subjects(directory.path()), "VN/GOV/portal/ss1");
+        let names: Vec<String> = (0..=MAX_SUBJECTS_OF_REQUEST).map(|number| format!("p{number}")).collect();
+        for part in names[..MAX_SUBJECTS_OF_REQUEST].chunks(1_000) {
+            let message = message(part.iter().map(String::as_str), 0);
+            assert_eq!(taken(&mut gate, &message), Ok((part.len(), message.len())));
+            assert_eq!(taken(&mut gate, &message), Ok((0, message.len())), "each is written once");
+        }
+        let one_more = message([names[MAX_SUBJECTS_OF_REQUEST].as_str()], 0);
+        assert_eq!(taken(&mut gate, &one_more), Err(Code::SubjectUnreadable));
+    }
+
+    #[test]
+    fn half_messages_of_one_peer_have_so_much_room_and_take_none_from_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let subjects = subjects(directory.path());
+        let whole = message(["079181001234"], MAX_MESSAGE_BYTES - 100);
+        let (half, rest) = (whole.slice(..10), whole.slice(10..));
+        let mut gates: Vec<Gate> =
+            (0..MAX_HELD_OF_PEER / whole.len()).map(|_| gate(&subjects, "VN/GOV/portal/ss1")).collect();
+        for gate in &mut gates {
+            assert_eq!(taken(gate, &half), Ok((0, 0)));
+        }
+        let refused = |peer: &str, bytes: &Bytes| taken(&mut gate(&subjects, peer), bytes);
+        assert_eq!(refused("VN/GOV/portal/ss1", &half), Err(Code::RateExceeded));
+        assert_eq!(refused("VN/GOV/portal/ss1", &whole), Ok((1, whole.len())), "what is whole needs none");
+        let small = message(["079181001234"], HELD_WITHOUT_ROOM / 2);
+        assert_eq!(refused("VN/GOV/portal/ss1", &small.slice(..10)), Ok((0, 0)), "what is short needs none");
+        assert_eq!(refused("VN/GOV/moj/ss1", &half), Ok((0, 0)));
+        // What became whole gives its room to the next, and what was dropped too.
+        assert_eq!(taken(&mut gates[0], &rest), Ok((1, whole.len())));
+        assert_eq!(taken(&mut gates[0], &half), Ok((0, 0)));
+        gates.pop();
+        assert_eq!(refused("VN/GOV/portal/ss1", &half), Ok((0, 0)));
+    }
 }

@@ -172,7 +172,7 @@ pub fn opening(
         Operation::Grpc(path) => server.subjects.asked_about(&configuration, &route.provider, path),
         Operation::Http { .. } => Ok(None),
     };
-    let gate = gate.map(|fields| fields.map(|fields| Box::new(server.subjects.gate(fields))));
+    let gate = gate.map(|fields| fields.map(|fields| Box::new(server.subjects.gate(fields, &peer))));
 
     // Step 6: the seal, then the payload.
     let mut direction = TheirDirection::default();

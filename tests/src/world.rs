@@ -204,12 +204,12 @@ impl World {
     pub async fn grant_to(&self, provider: &str) {
         let methods = ["Unary", "ServerStream", "ClientStream", "Both", "SpeaksFirst", "Hang", "Fail"];
         let proposal = Proposal { provider: self.members[provider].subsystem.clone(), ..self.proposal(&methods) };
-        self.servers[provider].server.access_rights.grant(proposal, self.now()).await.unwrap();
+        self.servers[provider].server.access_rights.dangerously_grant(proposal, self.now()).await.unwrap();
     }
 
     /// Grants what is proposed.
     pub async fn grant_as(&self, proposal: Proposal) -> GrantNumber {
-        self.servers["moj"].server.access_rights.grant(proposal, self.now()).await.unwrap().number
+        self.servers["moj"].server.access_rights.dangerously_grant(proposal, self.now()).await.unwrap().number
     }
 
     /// A grant of these methods to the portal, for [`PURPOSE`].

@@ -195,7 +195,7 @@ async fn thousands_of_random_questions_are_decided_alike_by_access_why_and_by_th
         let mut rights = rights(&disk, &key, true);
         let mut grants = BTreeMap::new();
         for _ in 0..1 + random.below(14) {
-            let granted = rights.grant(random.proposal(&CONSUMERS, &PROVIDERS, NOW), NOW).await.unwrap();
+            let granted = rights.dangerously_grant(random.proposal(&CONSUMERS, &PROVIDERS, NOW), NOW).await.unwrap();
             grants.insert(granted.number.0, Grant::clone(&granted));
             if random.below(5) == 0 {
                 rights.end(granted.number, "a test".into(), NOW).await.unwrap();
@@ -240,7 +240,7 @@ async fn thousands_of_random_questions_are_decided_alike_by_access_why_and_by_th
 async fn a_grant_ends_for_a_reason_on_one_line_and_for_no_other() {
     let (disk, key) = (Faulty::new(), Arc::new(SigningKey::generate().0));
     let rights = rights(&disk, &key, true);
-    let granted = rights.grant(Random::seeded(5).proposal(&CONSUMERS, &PROVIDERS, NOW), NOW).await.unwrap();
+    let granted = rights.dangerously_grant(Random::seeded(5).proposal(&CONSUMERS, &PROVIDERS, NOW), NOW).await.unwrap();
     for reason in [String::new(), "x".repeat(501), "one\nother".to_owned()] {
         let refused = rights.end(granted.number, reason, NOW).await.unwrap_err().to_string();
         assert!(refused.contains("1 to 500 bytes, on one line"), "{refused}");
@@ -272,7 +272,10 @@ async fn hundreds_of_random_questions_are_answered_alike_at_the_operators_door_a
         );
         let rights = &world.servers["moj"].server.access_rights;
         for _ in 0..12 {
-            let granted = rights.grant(random.proposal(consumers, providers, world.now()), world.now()).await.unwrap();
+            let granted = rights
+                .dangerously_grant(random.proposal(consumers, providers, world.now()), world.now())
+                .await
+                .unwrap();
             if random.below(5) == 0 {
                 rights.end(granted.number, "a test".into(), world.now()).await.unwrap();
             }

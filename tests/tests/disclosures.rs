@@ -13,6 +13,7 @@ use proto::identifier::ServerId;
 use proto::purposes::PurposeDocument;
 use proto::refusal::{Code, Language};
 use proto::registration::{Invitation, Order};
+use security_server::backup::{Wanted, would_create};
 use security_server::disclosures::{Asking, Disclosures};
 use security_server::message_log::exchanges::FoundExchanges;
 use security_server::operate::Operator;
@@ -295,8 +296,8 @@ async fn who_asked_about_a_person_is_found_for_that_person_and_nobody_else() {
     assert_eq!(country.told(LAN).await, lan);
 
     // Who looked is in the audit log, and about whom under the secret only.
-    let backup = security_server::backup::Wanted { signing_keys: false, whole_log: true };
-    let parts = security_server::backup::would_create(&config, backup, &country.realm.clock()).unwrap().parts;
+    let backup = Wanted { signing_keys: false, whole_log: true };
+    let parts = would_create(&config, backup, &country.realm.clock()).unwrap().parts;
     assert!(parts.iter().any(|(name, bytes)| name.as_str() == "subjects/secret" && *bytes == 32), "{parts:?}");
     let metrics = http::Request::get("/metrics").header("host", "localhost");
     let (_, metrics) = tests::operator::ask(country.moj.operators, metrics, String::new()).await;
@@ -421,6 +422,14 @@ async fn a_server_that_does_not_know_what_fields_mean_hands_nothing_on_and_anoth
     country.realm.restart(&country.moj).await;
     let answer = country.called("Unary", raw::message(&Said::default())).await;
     assert_eq!(answer.refusal(), Some("SUBJECT_MISSING"));
+    // Nor does a backup lose it.
+    let (config, wanted) = (country.realm.path(&country.moj.file()), Wanted { signing_keys: false, whole_log: true });
+    let parts = would_create(&config, wanted, &country.realm.clock()).unwrap().parts;
+    let there = std::fs::metadata(country.realm.path("moj").join("subjects/services.json")).unwrap().len();
+    assert!(
+        parts.iter().any(|(name, bytes)| name.as_str() == "subjects/services.json" && *bytes == there),
+        "{parts:?}"
+    );
     country.realm.stop(&country.moj).await;
     std::fs::remove_file(country.realm.path("moj").join("subjects/services.json")).unwrap();
     country.realm.serve(&country.moj).await;

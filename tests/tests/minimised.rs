@@ -368,7 +368,7 @@ async fn a_caller_in_json_is_told_why_an_answer_was_not_minimised() {
         per_second: None,
         fields: [("/echo.v1.Echo/Unary".to_owned(), ["1".to_owned()].into())].into(),
     };
-    rights.grant(proposal, realm.now()).await.unwrap();
+    rights.dangerously_grant(proposal, realm.now()).await.unwrap();
     let request = http::Request::post("/echo.v1.Echo/Unary")
         .header("content-type", "application/json")
         .header("causeway-service", &moj.subsystem)

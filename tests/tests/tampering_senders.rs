@@ -39,7 +39,7 @@ const WITHHELD: [&str; 1] = ["closed silent"];
 async fn granted(world: &World, at: &str, consumer: &str) {
     let methods = ["Unary", "Both"];
     let proposal = Proposal { consumer: consumer.parse().unwrap(), ..world.proposal(&methods) };
-    world.servers[at].server.access_rights.grant(proposal, world.now()).await.unwrap();
+    world.servers[at].server.access_rights.dangerously_grant(proposal, world.now()).await.unwrap();
 }
 
 /// The same opening with other facts.

@@ -1,6 +1,6 @@
 //! A service as an OpenAPI 3.1 document: what the clients' door takes for it as JSON, for programs and people who read no .proto.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{
     Cardinality, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor,
@@ -54,6 +54,8 @@ pub fn document(service: &ServiceDescriptor, about: &About) -> Value {
         let path = format!("/{}/{}", service.full_name(), method.name());
         paths.insert(path, json!({ "post": operation(&method, about, &mut schemas) }));
     }
+    // No two operations of a document have one id.
+    let mut ids: BTreeSet<String> = service.methods().map(|method| method.name().to_owned()).collect();
     // Of paths that differ in the names of their parameters only OpenAPI takes one.
     let mut shapes: BTreeMap<String, String> = BTreeMap::new();
     for method in service.methods() {
@@ -62,8 +64,16 @@ pub fn document(service: &ServiceDescriptor, about: &About) -> Value {
             let (path, names) = route.template();
             let shape = names.iter().fold(path.clone(), |path, (name, _)| path.replace(&format!("{{{name}}}"), "{}"));
             if shapes.entry(shape).or_insert_with(|| path.clone()) == &path {
-                let call = routed(&method, number + 1, &route, about, &mut schemas);
-                paths.entry(path).or_insert_with(|| json!({}))[route.verb().to_lowercase()] = call;
+                let mut id = format!("{}_{}", method.name(), number + 1);
+                while !ids.insert(id.clone()) {
+                    id.push('_');
+                }
+                let call = routed(&method, id, &route, about, &mut schemas);
+                let at_path = paths.entry(path).or_insert_with(|| json!({}));
+                // Where the path is a method's own, the method is called: a service that was listed before that was refused.
+                if let Some(verbs) = at_path.as_object_mut() {
+                    verbs.entry(route.verb().to_lowercase()).or_insert(call);
+                }
             }
         }
     }
@@ -158,9 +168,9 @@ fn operation(method: &MethodDescriptor, about: &About, schemas: &mut Schemas) ->
 }
 
 /// The same method by a route: the path says some fields, the body some or none, and the query the rest.
-fn routed(method: &MethodDescriptor, number: usize, route: &Route, about: &About, schemas: &mut Schemas) -> Value {
+fn routed(method: &MethodDescriptor, id: String, route: &Route, about: &About, schemas: &mut Schemas) -> Value {
     let (mut operation, input) = (operation(method, about, schemas), method.input());
-    operation["operationId"] = format!("{}_{number}", method.name()).into();
+    operation["operationId"] = id.into();
     let parameters = operation["parameters"].as_array_mut();
     // The provider is named by each call of a route.
     let named = parameters.and_then(|parameters| parameters.first_mut());
@@ -316,7 +326,7 @@ fn real(format: &str) -> Value {
 }
 
 /// Types that JSON writes in a way of their own.
-fn well_known(name: &str) -> Option<Value> {
+pub(crate) fn well_known(name: &str) -> Option<Value> {
     Some(match name.strip_prefix("google.protobuf.")? {
         "Timestamp" => json!({ "type": "string", "format": "date-time" }),
         "Duration" => json!({ "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$" }),

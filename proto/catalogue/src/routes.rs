@@ -63,6 +63,17 @@ struct Variable {
     to: Option<usize>,
 }
 
+/// What a path says of a field, percent-encoded still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InPath {
+    /// The field.
+    pub field: String,
+    /// As it came.
+    pub value: String,
+    /// Whether the template gives it several segments, or any number: a slash that is none between them stays as it was written.
+    pub several: bool,
+}
+
 /// Why a service is not published with its routes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
@@ -160,7 +171,7 @@ pub fn routes_of(method: &MethodDescriptor) -> Vec<Route> {
 
 /// Whether these services may be published together as far as their routes go.
 pub fn judged<'a>(services: impl Iterator<Item = &'a ServiceDescriptor>) -> Result<(), Unroutable> {
-    let mut all: Vec<(String, Route)> = Vec::new();
+    let (mut all, mut methods): (Vec<(String, Route)>, Vec<MethodDescriptor>) = Default::default();
     for method in services.flat_map(ServiceDescriptor::methods) {
         let (routes, wrong) = read(&method);
         if let Some(wrong) = wrong.into_iter().next() {
@@ -169,6 +180,15 @@ pub fn judged<'a>(services: impl Iterator<Item = &'a ServiceDescriptor>) -> Resu
         all.extend(routes.into_iter().map(|route| (method.full_name().to_owned(), route)));
         if all.len() > MAX_ROUTES_AT_ONCE {
             return Err(Unroutable::TooMany);
+        }
+        methods.push(method);
+    }
+    for method in methods {
+        let own = Route::of_its_name(&method);
+        let meeting = all.iter().find_map(|(other, route)| Some((other, own.meets(route)?)));
+        if let Some((other, path)) = meeting {
+            let (verb, one, other) = (own.verb, method.full_name().to_owned(), other.clone());
+            return Err(Unroutable::Ambiguous { verb, path, one, other });
         }
     }
     for (at, (one, route)) in all.iter().enumerate() {
@@ -220,6 +240,12 @@ fn route(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Route, (Str
         Some(field) if input.get_field_by_name(&field).is_some() => Body::Field(field),
         Some(field) => return Err(told(format!("its body {field:?} is no field of {}", input.full_name()))),
     };
+    if is_no_object(&input) && (body != Body::Whole || !variables.is_empty()) {
+        return Err(told(format!(
+            "JSON writes {} with no names of fields: its body is \"*\" and its path says no field",
+            input.full_name()
+        )));
+    }
     if body != Body::None && matches!(verb.as_str(), "GET" | "DELETE") {
         return Err(told(format!("{verb} has no body")));
     }
@@ -227,6 +253,12 @@ fn route(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Route, (Str
         return Err(told("the method takes a stream: its body is \"*\" and its path says no field".to_owned()));
     }
     let answer = text(rule, "response_body");
+    if answer.is_some() && is_no_object(&output) {
+        return Err(told(format!(
+            "JSON writes {} with no names of fields: leave out its response_body",
+            output.full_name()
+        )));
+    }
     if let Some(field) = &answer
         && (method.is_server_streaming() || output.get_field_by_name(field).is_none())
     {
@@ -321,6 +353,11 @@ pub(crate) fn field_at(message: &MessageDescriptor, path: &str) -> Option<prost_
     None
 }
 
+/// Whether it has fields, and JSON does not write it as an object of them.
+fn is_no_object(message: &MessageDescriptor) -> bool {
+    crate::openapi::well_known(message.full_name()).is_some() && message.fields().len() > 0
+}
+
 /// Whether a word can say a value of it.
 pub(crate) fn is_plain(kind: &Kind) -> bool {
     match kind {
@@ -333,6 +370,13 @@ pub(crate) fn is_plain(kind: &Kind) -> bool {
 }
 
 impl Route {
+    /// The path by which every method is called.
+    fn of_its_name(method: &MethodDescriptor) -> Self {
+        let words = [method.parent_service().full_name(), method.name()].map(|word| Segment::Literal(word.to_owned()));
+        let (segments, variables) = (words.into(), Vec::new());
+        Self { verb: "POST".to_owned(), segments, action: None, variables, body: Body::Whole, answer: None }
+    }
+
     /// The HTTP method.
     pub fn verb(&self) -> &str {
         &self.verb
@@ -381,8 +425,8 @@ impl Route {
         (path, names)
     }
 
-    /// What the fields of the path are, as they came, if it is one of this route: percent-encoded still.
-    pub fn matched<'a>(&'a self, verb: &str, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
+    /// What the fields of the path are, as they came, if it is one of this route.
+    pub fn matched(&self, verb: &str, path: &str) -> Option<Vec<InPath>> {
         if verb != self.verb {
             return None;
         }
@@ -414,9 +458,10 @@ impl Route {
             return None;
         }
         let end = |to: usize| starts.get(to).map_or(path.len(), |start| start - 1);
-        let said = |variable: &'a Variable| {
-            let to = variable.to.map_or(path.len(), end);
-            (variable.field.as_str(), &path[starts[variable.from]..to])
+        let said = |variable: &Variable| InPath {
+            field: variable.field.clone(),
+            value: path[starts[variable.from]..variable.to.map_or(path.len(), end)].to_owned(),
+            several: variable.to.is_none_or(|to| to - variable.from > 1),
         };
         Some(self.variables.iter().map(said).collect())
     }
@@ -461,16 +506,14 @@ impl Route {
 /// The request that a path and a query say, as JSON, on top of what the body says.
 pub fn request(
     kind: &MessageDescriptor,
-    variables: &[(&str, &str)],
+    variables: &[InPath],
     query: &str,
     mut body: Map<String, serde_json::Value>,
 ) -> Result<Map<String, serde_json::Value>, Misrouted> {
-    for (name, value) in variables {
-        // google.api.http: what is of several segments keeps the slashes that were none between them.
-        let keeps = value.contains('/');
-        let value = if keeps { value.replace("%2F", "%252F").replace("%2f", "%252f") } else { (*value).to_owned() };
-        let value = decoded(&value, Spaces::Percent).ok_or_else(|| Misrouted::Encoding((*name).to_owned()))?;
-        say(kind, name, value, &mut body, MAX_NAME_DEPTH)?;
+    for InPath { field, value, several } in variables {
+        let value = if *several { value.replace("%2F", "%252F").replace("%2f", "%252f") } else { value.clone() };
+        let value = decoded(&value, Spaces::Percent).ok_or_else(|| Misrouted::Encoding(field.clone()))?;
+        say(kind, field, value, &mut body, MAX_NAME_DEPTH)?;
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use catalogue::routes::{
-    Body, MAX_NAME_DEPTH, MAX_ROUTES, MAX_SEGMENTS, MAX_TEMPLATE_BYTES, Misrouted, Route, request, routes_of,
+    Body, InPath, MAX_NAME_DEPTH, MAX_ROUTES, MAX_SEGMENTS, MAX_TEMPLATE_BYTES, Misrouted, Route, request, routes_of,
 };
 use catalogue::{Described, reduced};
 use proptest::prelude::*;
@@ -64,7 +64,8 @@ impl protox::file::FileResolver for InMemory {
 /// A library whose service has these methods, as it is published.
 fn library(methods: &str) -> Described {
     let head = "syntax = \"proto3\"; package lib.v1; import \"google/api/annotations.proto\"; \
-                import \"google/protobuf/timestamp.proto\"; import \"google/protobuf/wrappers.proto\";";
+                import \"google/protobuf/timestamp.proto\"; import \"google/protobuf/wrappers.proto\"; \
+                import \"google/protobuf/empty.proto\";";
     let mut resolver = protox::file::ChainFileResolver::new();
     resolver.add(InMemory(format!("{head} service Library {{ {methods} }} {MESSAGES}")));
     resolver.add(protox::file::GoogleFileResolver::new());
@@ -124,8 +125,8 @@ fn a_path_is_matched_segment_by_segment_and_decoded_only_within_one() {
         (2, "SEARCH", "/v1/all/", None),
         (2, "SEARCH", "/v1/all", None),
     ] {
-        let found = get[route].matched(verb, path).map(|found| found[0].1);
-        assert_eq!(found, said, "{verb} {path}");
+        let found = get[route].matched(verb, path).map(|found| found[0].value.clone());
+        assert_eq!(found.as_deref(), said, "{verb} {path}");
     }
     assert_eq!((get[2].answer(), get[0].body()), (Some("title"), &Body::None));
     assert_eq!(routes(r#"put: "/v1/books/{book.title}" body: "book""#)[0].body(), &Body::Field("book".into()));
@@ -203,6 +204,53 @@ fn a_hostile_template_is_refused_at_publishing_by_name_and_is_no_route() {
 }
 
 #[test]
+fn what_json_writes_without_names_of_fields_is_asked_for_none() {
+    let of = |input: &str, output: &str, rule: &str| {
+        judged(&format!("rpc Get({input}) returns ({output}) {{ option (google.api.http) = {{ {rule} }}; }}"))
+    };
+    for (input, output, rule, why) in [
+        (
+            "Asked",
+            "google.protobuf.Timestamp",
+            r#"get: "/v1/a" response_body: "seconds""#,
+            "leave out its response_body",
+        ),
+        ("google.protobuf.BoolValue", "Book", r#"get: "/v1/{value}""#, "its path says no field"),
+        ("google.protobuf.BoolValue", "Book", r#"get: "/v1/a""#, "its body is \"*\""),
+        ("google.protobuf.Timestamp", "Book", r#"post: "/v1/a" body: "seconds""#, "its body is \"*\""),
+    ] {
+        let refused = of(input, output, rule).expect_err(rule);
+        assert!(refused.contains(why), "{refused}");
+    }
+    of("Asked", "google.protobuf.Timestamp", r#"get: "/v1/a""#).unwrap();
+    of("google.protobuf.BoolValue", "Book", r#"post: "/v1/a" body: "*""#).unwrap();
+    of("google.protobuf.Empty", "Book", r#"get: "/v1/a""#).unwrap();
+}
+
+#[test]
+fn no_two_operations_of_a_document_have_one_id_and_a_methods_own_path_stays_its_own() {
+    let methods = [
+        method("Get", r#"get: "/v1/{name}" additional_bindings { post: "/lib.v1.Library/Get" body: "book" }"#),
+        "rpc Get_1(Asked) returns (Book); rpc Get_1_(Asked) returns (Book);".to_owned(),
+    ];
+    let about = catalogue::openapi::About {
+        title: "A library".into(),
+        version: "1.0".into(),
+        description: String::new(),
+        contact: "a desk".into(),
+        provider: "VN/GOV/moj/library".into(),
+        deprecated: None,
+        door: None,
+    };
+    let document = catalogue::openapi::document(&library(&methods.concat()).service("lib.v1.Library").unwrap(), &about);
+    let verbs = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let mut ids: Vec<&str> = verbs.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["Get", "Get_1", "Get_1_", "Get_1__"]);
+    assert_eq!(document["paths"]["/lib.v1.Library/Get"]["post"]["operationId"], "Get");
+}
+
+#[test]
 fn no_path_is_of_two_routes() {
     let two = |one: &str, other: &str| judged(&format!("{} {}", method("One", one), method("Two", other)));
     for (one, other, path) in [
@@ -231,6 +279,13 @@ fn no_path_is_of_two_routes() {
     ] {
         two(one, other).unwrap();
     }
+    // Nor is it a method's own.
+    for path in ["/lib.v1.Library/Two", "/lib.v1.Library/{name}", "/lib.v1.Library/{name=**}", "/lib.v1.Library/One"] {
+        let with = |rule: String| judged(&format!("{} rpc Two(Asked) returns (Book);", method("One", &rule)));
+        let refused = with(format!("post: \"{path}\" body: \"*\"")).expect_err(path);
+        assert!(refused.contains("/lib.v1.Library/") && refused.contains("POST both"), "{refused}");
+        with(format!("get: \"{path}\"")).unwrap();
+    }
     assert!(
         judged(&method("One", r#"get: "/v1/a" additional_bindings { get: "/v1/{name}" }"#)).is_err(),
         "of one method"
@@ -240,14 +295,19 @@ fn no_path_is_of_two_routes() {
 #[test]
 fn path_query_and_body_make_one_request() {
     let kind = library(&method("Get", "")).pool().get_message_by_name("lib.v1.Asked").unwrap();
-    let said =
-        |variables: &[(&str, &str)], query: &str| request(&kind, variables, query, Map::new()).map(Value::Object);
-    assert_eq!(said(&[("name", "a%2Fb")], "").unwrap(), json!({ "name": "a/b" }), "one segment says all of it");
-    assert_eq!(
-        said(&[("name", "shelves/a%2Fb%20c/%2f")], "").unwrap(),
-        json!({ "name": "shelves/a%2Fb c/%2f" }),
-        "of several a slash that was none stays none"
-    );
+    let one = |field: &str, value: &str| InPath { field: field.into(), value: value.into(), several: false };
+    let said = |variables: &[InPath], query: &str| request(&kind, variables, query, Map::new()).map(Value::Object);
+    // By its template, and not by what it says: `**` is several, though the path has one.
+    for (template, path, name) in [
+        ("/v1/{name}", "/v1/a%2Fb", "a/b"),
+        ("/v1/{name=*}", "/v1/a%2Fb", "a/b"),
+        ("/v1/{name=shelves/*}", "/v1/shelves/a%2Fb%20c", "shelves/a%2Fb c"),
+        ("/v1/{name=**}", "/v1/shelves/a%2Fb%20c/%2f", "shelves/a%2Fb c/%2f"),
+        ("/v1/{name=**}", "/v1/a%2Fb", "a%2Fb"),
+    ] {
+        let found = routes(&format!("get: \"{template}\""))[0].matched("GET", path).unwrap();
+        assert_eq!(said(&found, "").unwrap(), json!({ "name": name }), "{template} {path}");
+    }
     let query = "number=7&tags=x&tags=y+z&full_text=true&book.title=H%E1%BB%99&since=2027-01-15T08:00:00Z&kind=PAPER&sure=false";
     assert_eq!(
         said(&[], query).unwrap(),
@@ -274,17 +334,17 @@ fn path_query_and_body_make_one_request() {
         (&[], "tags.a=b", Misrouted::NotPlain("tags".into())),
         (&[], "since.seconds=1", Misrouted::NotPlain("since".into())),
         (&[], "name=a&name=b", Misrouted::Twice("name".into())),
-        (&[("name", "a")], "name=b", Misrouted::Twice("name".into())),
+        (&[one("name", "a")], "name=b", Misrouted::Twice("name".into())),
         (&[], "full_text=true&fullText=true", Misrouted::Twice("fullText".into())),
         (&[], "name=%zz", Misrouted::Encoding("name".into())),
-        (&[("name", "%ff")], "", Misrouted::Encoding("name".into())),
+        (&[one("name", "%ff")], "", Misrouted::Encoding("name".into())),
         (&[], &next(MAX_NAME_DEPTH + 1), Misrouted::Deep),
         (&[], &next(6_000), Misrouted::Deep),
     ] {
         assert_eq!(said(variables, query).unwrap_err(), wrong, "{query}");
     }
     let body = || json!({ "full_text": true }).as_object().unwrap().clone();
-    assert_eq!(request(&kind, &[("full_text", "true")], "", body()), Err(Misrouted::Twice("full_text".into())));
+    assert_eq!(request(&kind, &[one("full_text", "true")], "", body()), Err(Misrouted::Twice("full_text".into())));
 }
 
 proptest! {
@@ -299,7 +359,10 @@ proptest! {
             let _ = route.matched(route.verb(), &path);
         }
         let kind = library.pool().get_message_by_name("lib.v1.Asked").unwrap();
-        let _ = request(&kind, &[("name", &path)], &query, Map::new());
+        for several in [false, true] {
+            let said = InPath { field: "name".into(), value: path.clone(), several };
+            let _ = request(&kind, &[said], &query, Map::new());
+        }
     }
 
     #[test]

@@ -90,6 +90,13 @@ impl Fields {
         self.0.is_empty()
     }
 
+    /// Bytes of the names in it.
+    pub fn text_bytes(&self) -> usize {
+        let named =
+            |named: &Named| named.iter().map(|(path, name)| path.to_string().len() + name.0.len()).sum::<usize>();
+        self.0.iter().map(|(method, (names, _))| method.len() + named(names)).sum()
+    }
+
     /// The methods of which fields are named.
     pub fn methods(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

@@ -3,11 +3,10 @@
 //!
 //! Every file but the evidence file is made of it, so an archive says nothing that its evidence file does not.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::{EvidenceFile, Kept, NotEvidence};
+use crate::certificate::pem;
 use crate::digest::Digest;
 use crate::global_configuration::Configuration;
 use crate::message::Header;
@@ -82,7 +81,8 @@ pub fn files(json: &[u8], file: &EvidenceFile, configuration: &Configuration) ->
         }
     }
     if file.timestamps.is_some() {
-        let approved = configuration.timestamping.iter().map(|authority| pem(&authority.approved.certificate));
+        let approved =
+            configuration.timestamping.iter().map(|authority| pem("CERTIFICATE", &authority.approved.certificate));
         files.insert("timestamping.pem".into(), approved.collect::<String>().into());
     }
     let line = |(name, bytes): (&String, &Bytes)| format!("{}  {name}\n", Digest::of(&[bytes]));
@@ -109,7 +109,7 @@ fn message(at: &str, kept: &Kept, configuration: &Configuration, files: &mut Fil
     let sender = Sender::of(&header);
     let listed = configuration.members.get(&sender.member).and_then(|member| member.signing_keys.get(&key));
     let certificate = &listed.ok_or_else(|| said(&"its key is not listed"))?.certificate;
-    files.insert(format!("keys/{key}.pem"), pem(certificate).into());
+    files.insert(format!("keys/{key}.pem"), pem("CERTIFICATE", certificate).into());
     let wire::Seal { record, records, record_path, commit, commit_path, .. } = &seal;
     let path = path((*record, *records, record_path), (*commit, commit_path));
     let parts = [
@@ -143,11 +143,4 @@ fn path(record: (u32, u32, &[Bytes]), commit: (u64, &[Bytes])) -> String {
     let (index, records, record_path) = record;
     let (number, commit_path) = commit;
     format!("record {index} of {records}\n{}commit {number}\n{}", with(record_path), with(commit_path))
-}
-
-/// A certificate as `openssl` reads it.
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }

@@ -43,7 +43,9 @@ pub(super) async fn server(sheet: &Sheet, file: &Found<File>, token: &Found<Opti
                     let why = format!("a server that does not know this server's operators.token ({error})");
                     reach::taken(door, &at, &why)
                 }
-                Failed::Unreachable(..) | Failed::Answer(..) => reach::taken(door, &at, "it is no security server"),
+                Failed::Unreachable(..) | Failed::Answer(..) | Failed::TooLong(_) => {
+                    reach::taken(door, &at, "it is no security server")
+                }
                 Failed::Configuration(error) => failed(error.to_string(), file.at(&[])),
             })?;
         if server != file.configuration.server {

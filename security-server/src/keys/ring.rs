@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keystore::{Cost, KeyError, Passphrase};
-use proto::certificate::{Authentication, NotACertificate, Signing};
+use proto::certificate::{Authentication, NotACertificate, Signing, pem};
 use proto::signature::{KeyId, PublicKey, SigningKey};
 use proto::time::Time;
 use rustls_pki_types::CertificateDer;
@@ -310,7 +310,7 @@ impl Ring {
     /// Keeps the certificate that came for a key. A crash before it is there: it is asked for again, and is the same.
     pub fn certify(&mut self, held: &HeldKey, der: &[u8]) -> Result<Arc<HeldKey>, RingError> {
         let path = self.next_file(held.what, held.number);
-        let pem = files::pem(der);
+        let pem = pem("CERTIFICATE", der);
         let certificate = read(&path, held.what, pem.clone().into_bytes(), held.key.public())?;
         files::write(&path, pem.as_bytes(), 0o644).map_err(|source| RingError::File { path, source })?;
         Ok(self.insert(held.with(certificate)))
@@ -429,7 +429,7 @@ mod tests {
         for what in Use::ALL {
             let file = format!("{}.pem", what.word());
             let pkcs8 = keystore::open_pkcs8(&directory.path().join(KEYS).join(&file), &passphrase).unwrap();
-            let pem = files::pem(&certificate(what, &pkcs8));
+            let pem = pem("CERTIFICATE", &certificate(what, &pkcs8));
             fs::write(directory.path().join(CERTIFICATES).join(&file), pem).unwrap();
         }
         (directory, passphrase)

@@ -1,23 +1,31 @@
 //! Entries and descriptors by their SHA-256: in memory, on disk, from the registry, and where that is out of reach from a
 //! mirror. What has such a name is never another, wherever it came from, so it is checked once: when it is fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::error::Error;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use catalogue::Described;
 use catalogue::routes::Route;
+use futures_util::future::{BoxFuture, Shared};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use proto::digest::Digest;
 use proto::identifier::MethodPath;
 use proto::wire::registry as wire;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tonic::Code;
 
-use super::{Unlisted, answered, client, renewal};
+use super::{Unlisted, answered, client_of};
 use crate::SecurityServer;
-use crate::global_configuration::{Mirror, content_of};
+use crate::global_configuration::{Mirror, Registry, content_of};
 
 /// Most bytes of entries and descriptors that are kept in memory.
 const MAX_KEPT_BYTES: usize = 32 * 1024 * 1024;
@@ -34,6 +42,27 @@ const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 /// Most routes that are kept, those included that a service has none of.
 const MAX_KEPT_ROUTES: usize = 16 * 1024;
 
+/// How long whoever needs something of the catalogue waits for it. What comes later is there for the next.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where one says nothing for so long, the next is asked too.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// So long nobody is asked who failed.
+const REST: Duration = Duration::from_secs(10);
+
+/// What is there so soon, on disk or from a registry that answers, as many may wait for as call.
+const SOON: Duration = Duration::from_millis(250);
+
+/// Most that wait longer for something of the catalogue at once: they are not to hold the places of calls that could go on.
+const MAX_WAITING: usize = 256;
+
+/// Most that is fetched at once.
+const FETCHED_AT_ONCE: usize = 16;
+
+/// What is being fetched, for all who wait for it.
+type Fetching = Shared<BoxFuture<'static, Result<Bytes, Arc<Unlisted>>>>;
+
 /// The methods that routes lead to.
 pub(crate) type Routes = Arc<[(MethodPath, Route)]>;
 
@@ -47,13 +76,20 @@ pub(crate) struct Content {
     routes: Mutex<BTreeMap<Digest, Routes>>,
     /// How many bytes are on disk, once that was looked at; and only one writes.
     on_disk: Mutex<Option<u64>>,
+    fetchings: Mutex<HashMap<Digest, Fetching>>,
+    /// Who failed, when, and which version was in force then.
+    resting: Mutex<HashMap<String, (Instant, u64)>>,
+    waiting: Semaphore,
+    at_once: Semaphore,
 }
 
 impl Content {
     /// Kept in this directory, a view that may be deleted at any time, and fetched from these mirrors.
     pub fn of(directory: PathBuf, mirrors: Vec<Mirror>) -> Self {
         let (fetched, read, routes, on_disk) = Default::default();
-        Self { directory, mirrors, fetched, read, routes, on_disk }
+        let (fetchings, resting) = Default::default();
+        let (waiting, at_once) = (Semaphore::new(MAX_WAITING), Semaphore::new(FETCHED_AT_ONCE));
+        Self { directory, mirrors, fetched, read, routes, on_disk, fetchings, resting, waiting, at_once }
     }
 
     fn get(&self, digest: &Digest) -> Option<Bytes> {
@@ -126,45 +162,193 @@ impl Content {
     }
 }
 
-/// What this SHA-256 names.
+/// What this SHA-256 names. However many ask for it, it is fetched once; a call does not wait for that to its end.
 pub(super) async fn fetched(server: &SecurityServer, digest: Digest) -> Result<Bytes, Unlisted> {
     if let Some(content) = server.content.get(&digest) {
         return Ok(content);
     }
-    let kept = Arc::clone(&server.content);
-    let kept = tokio::task::spawn_blocking(move || kept.read_from_disk(&digest)).await;
-    if let Some(content) = kept.expect("reading does not panic, and nothing aborts it") {
-        server.content.keep(digest, &content);
-        return Ok(content);
-    }
-    let content = match from_registry(server, digest).await {
-        Ok(content) => content,
-        Err(why) => from_mirrors(&server.content.mirrors, digest).await.ok_or(why)?,
-    };
-    server.content.keep(digest, &content);
-    let (keeps, written) = (Arc::clone(&server.content), content.clone());
-    let kept = tokio::task::spawn_blocking(move || keeps.to_disk(&digest, &written)).await;
-    if let Err(error) = kept.expect("writing does not panic, and nothing aborts it") {
-        tracing::warn!(%error, %digest, "what was fetched of the catalogue is not kept on disk, and is fetched again after a start");
-    }
-    Ok(content)
+    let registry = server.renewal.as_ref().map(|renewal| renewal.registry().clone());
+    server.content.waited_for(registry, server.configuration.load().version, digest).await
 }
 
-async fn from_registry(server: &SecurityServer, digest: Digest) -> Result<Bytes, Unlisted> {
+impl Content {
+    async fn waited_for(
+        self: &Arc<Self>,
+        registry: Option<Registry>,
+        version: u64,
+        digest: Digest,
+    ) -> Result<Bytes, Unlisted> {
+        let fetching = self.fetching(registry, version, digest);
+        let fetched = match tokio::time::timeout(SOON, fetching.clone()).await {
+            Ok(fetched) => fetched,
+            Err(_) => {
+                let _place = self.waiting.try_acquire().map_err(|_| Unlisted::Crowded)?;
+                tokio::time::timeout(PATIENCE, fetching).await.map_err(|_| Unlisted::NotYet)?
+            }
+        };
+        fetched.map_err(Unlisted::NotFetched)
+    }
+
+    /// One for all who want the same.
+    fn fetching(self: &Arc<Self>, registry: Option<Registry>, version: u64, digest: Digest) -> Fetching {
+        let mut fetchings = locked(&self.fetchings);
+        let begin = || {
+            let this = Arc::clone(self);
+            // A task of its own: it goes on when nobody waits any more, and whoever asks next finds what came.
+            let fetching = tokio::spawn(async move {
+                let fetched = Arc::clone(&this).fetch(registry, version, digest).await;
+                locked(&this.fetchings).remove(&digest);
+                fetched
+            });
+            let fetching = fetching.map(|fetched| fetched.expect("fetching does not panic, and nothing aborts it"));
+            fetching.boxed().shared()
+        };
+        fetchings.entry(digest).or_insert_with(begin).clone()
+    }
+
+    async fn fetch(
+        self: Arc<Self>,
+        registry: Option<Registry>,
+        version: u64,
+        digest: Digest,
+    ) -> Result<Bytes, Arc<Unlisted>> {
+        if let Some(content) = self.get(&digest) {
+            return Ok(content);
+        }
+        let kept = Arc::clone(&self);
+        let kept = tokio::task::spawn_blocking(move || kept.read_from_disk(&digest)).await;
+        if let Some(content) = kept.expect("reading does not panic, and nothing aborts it") {
+            self.keep(digest, &content);
+            return Ok(content);
+        }
+        let content = self.sought(registry, version, digest).await?;
+        self.keep(digest, &content);
+        let (keeps, written) = (Arc::clone(&self), content.clone());
+        let kept = tokio::task::spawn_blocking(move || keeps.to_disk(&digest, &written)).await;
+        if let Err(error) = kept.expect("writing does not panic, and nothing aborts it") {
+            tracing::warn!(%error, %digest, "what was fetched of the catalogue is not kept on disk, and is fetched again after a start");
+        }
+        Ok(content)
+    }
+
+    /// From the registry, or where it fails or says nothing for a while, from a mirror.
+    async fn sought(&self, registry: Option<Registry>, version: u64, digest: Digest) -> Result<Bytes, Unlisted> {
+        let _one = self.at_once.acquire().await.expect("nobody closes it");
+        let registry = registry.ok_or(Unlisted::NoRegistry);
+        let mut sources: Vec<Source> = self.mirrors.iter().map(Source::Mirror).collect();
+        let none = registry.map(|registry| sources.insert(0, Source::Registry(registry))).err();
+        sources.retain(|source| !self.rests(source, version));
+        let failed = Mutex::new(none);
+        let asked = sources.iter().map(|source| {
+            let failed = &failed;
+            let asked = async move {
+                let (why, dead) = match source.give(digest).await {
+                    Ok(given) => return given,
+                    Err(failure) => failure,
+                };
+                if dead {
+                    self.rest(source, version);
+                }
+                let mut failed = locked(failed);
+                // What the registry said says most.
+                if failed.is_none() {
+                    *failed = why;
+                }
+                None
+            };
+            asked.boxed()
+        });
+        let (given, overtaken) = first_of(asked.collect()).await;
+        overtaken.into_iter().for_each(|slow| self.rest(&sources[slow], version));
+        let why = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        given.ok_or_else(|| why.unwrap_or(Unlisted::AllRest))
+    }
+
+    /// Whether it failed a moment ago. A new version of the configuration came from somewhere: all are asked again.
+    fn rests(&self, source: &Source<'_>, version: u64) -> bool {
+        let resting = locked(&self.resting);
+        resting.get(&source.to_string()).is_some_and(|(since, then)| since.elapsed() < REST && *then == version)
+    }
+
+    fn rest(&self, source: &Source<'_>, version: u64) {
+        locked(&self.resting).insert(source.to_string(), (Instant::now(), version));
+    }
+}
+
+/// Where something of the catalogue may be had.
+enum Source<'c> {
+    Registry(Registry),
+    Mirror(&'c Mirror),
+}
+
+impl fmt::Display for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(registry) => registry.address.fmt(f),
+            Self::Mirror(mirror) => mirror.fmt(f),
+        }
+    }
+}
+
+impl Source<'_> {
+    /// What it has by this name. Where it gives none, why, if that says something, and whether it is out of reach.
+    async fn give(&self, digest: Digest) -> Result<Option<Bytes>, (Option<Unlisted>, bool)> {
+        match self {
+            Self::Registry(registry) => from_registry(registry, digest).await.map(Some).map_err(|why| {
+                let dead = match &why {
+                    Unlisted::Connection(_) | Unlisted::Silent => true,
+                    Unlisted::Refused(status) => status.code() == Code::Unavailable || status.source().is_some(),
+                    _ => false,
+                };
+                (Some(why), dead)
+            }),
+            Self::Mirror(mirror) => match content_of(mirror, digest, MAX_FILE_BYTES).await {
+                Ok(Some(content)) => Ok(Some(content)),
+                Ok(None) => {
+                    tracing::debug!(%mirror, %digest, "the mirror has it not");
+                    Err((None, false))
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "nothing of the catalogue was fetched from a mirror");
+                    Err((None, true))
+                }
+            },
+        }
+    }
+}
+
+async fn from_registry(registry: &Registry, digest: Digest) -> Result<Bytes, Unlisted> {
     let request = wire::FetchRequest { digest: digest.to_wire() };
-    let content = answered(client(renewal(server)?).await?.fetch(request)).await?.into_inner().content;
+    let content = answered(client_of(registry).await?.fetch(request)).await?.into_inner().content;
     if Digest::of(&[&content]) == digest { Ok(content) } else { Err(Unlisted::OtherContent(digest)) }
 }
 
-async fn from_mirrors(mirrors: &[Mirror], digest: Digest) -> Option<Bytes> {
-    for mirror in mirrors {
-        match content_of(mirror, digest, MAX_FILE_BYTES).await {
-            Ok(Some(content)) => return Some(content),
-            Ok(None) => tracing::debug!(%mirror, %digest, "the mirror has it not"),
-            Err(error) => tracing::warn!(%error, "nothing of the catalogue was fetched from a mirror"),
+/// What the first of them gives. The next is asked as soon as one fails, or all that were asked say nothing for [`SLOW`]. Those that were
+/// asked before the one that gave it, and say nothing yet, are named.
+async fn first_of<T>(sources: Vec<BoxFuture<'_, Option<T>>>) -> (Option<T>, Vec<usize>) {
+    let (mut next, mut asked) = (sources.into_iter().enumerate(), FuturesUnordered::new());
+    let mut silent = BTreeSet::new();
+    loop {
+        if let Some((number, source)) = next.next() {
+            silent.insert(number);
+            asked.push(source.map(move |given| (number, given)));
+        }
+        let answer = if next.len() == 0 {
+            asked.next().await
+        } else {
+            match tokio::time::timeout(SLOW, asked.next()).await {
+                Ok(answer) => answer,
+                Err(_) => continue,
+            }
+        };
+        match answer {
+            Some((number, Some(given))) => {
+                return (Some(given), silent.into_iter().filter(|asked| *asked < number).collect());
+            }
+            Some((number, None)) => _ = silent.remove(&number),
+            None => return (None, Vec::new()),
         }
     }
-    None
 }
 
 struct File {
@@ -212,7 +396,114 @@ fn locked<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Gives this, or nothing, after so many seconds; or says nothing at all.
+    fn source(seconds: Option<u64>, gives: Option<&'static str>) -> BoxFuture<'static, Option<&'static str>> {
+        let source = async move {
+            match seconds {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                None => std::future::pending().await,
+            }
+            gives
+        };
+        source.boxed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_overtaken_by_the_next_and_remembered() {
+        let begun = Instant::now();
+        let found = first_of(vec![source(None, None), source(Some(1), None), source(Some(1), Some("it"))]).await;
+        assert_eq!(found, (Some("it"), vec![0]));
+        assert_eq!(begun.elapsed(), SLOW + Duration::from_secs(2));
+        // Who fails is not waited for, and who answers in time is asked alone.
+        let begun = Instant::now();
+        assert_eq!(first_of(vec![source(Some(0), None), source(Some(0), Some("it"))]).await, (Some("it"), Vec::new()));
+        let found = first_of(vec![source(Some(1), Some("it")), source(Some(0), Some("other"))]).await;
+        assert_eq!((found, begun.elapsed()), ((Some("it"), Vec::new()), Duration::from_secs(1)));
+        // Whoever was slow may still be the one that has it.
+        assert_eq!(first_of(vec![source(Some(5), Some("it")), source(None, None)]).await, (Some("it"), Vec::new()));
+        assert_eq!(first_of(vec![source(Some(5), None), source(Some(0), None)]).await, (None, Vec::new()));
+    }
+
+    /// A mirror that answers with this when it is told to, and how often it was asked.
+    async fn mirror(content: &'static str, answers: Arc<Semaphore>) -> (Mirror, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mirror = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            loop {
+                let (mut line, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(line.read_u8().await.unwrap());
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = answers.acquire().await.unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
+                line.write_all(format!("{head}{content}").as_bytes()).await.unwrap();
+            }
+        });
+        (mirror, asked)
+    }
+
+    #[tokio::test]
+    async fn what_many_want_is_fetched_once_and_only_so_many_wait_for_it() {
+        let (directory, answers) = (tempfile::tempdir().unwrap(), Arc::new(Semaphore::new(0)));
+        let (mirror, asked) = mirror("an entry", Arc::clone(&answers)).await;
+        let content = Arc::new(Content::of(directory.path().to_owned(), vec![mirror]));
+        let digest = Digest::of(&[b"an entry"]);
+        let mut waiting: FuturesUnordered<_> = (0..=MAX_WAITING).map(|_| content.waited_for(None, 1, digest)).collect();
+        // The one too many is told so while the others wait.
+        assert!(matches!(waiting.next().await, Some(Err(Unlisted::Crowded))));
+        answers.add_permits(1);
+        let given: Vec<_> = waiting.collect().await;
+        assert_eq!(given.len(), MAX_WAITING);
+        assert!(given.into_iter().all(|given| given.is_ok_and(|given| given == "an entry")));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(kept_in(directory.path()).read_from_disk(&digest).as_deref(), Some(&b"an entry"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_fetched_all_the_same_and_leaves_nothing() {
+        let (directory, answers) = (tempfile::tempdir().unwrap(), Arc::new(Semaphore::new(0)));
+        let (mirror, asked) = mirror("an entry", Arc::clone(&answers)).await;
+        let content = Arc::new(Content::of(directory.path().to_owned(), vec![mirror]));
+        let digest = Digest::of(&[b"an entry"]);
+        drop(content.fetching(None, 1, digest));
+        answers.add_permits(1);
+        assert_eq!(content.waited_for(None, 1, digest).await.unwrap(), "an entry");
+        assert!(asked.load(Ordering::SeqCst) == 1 && locked(&content.fetchings).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_mirror_that_failed_is_left_alone_for_a_while_or_until_there_is_another_version() {
+        let (directory, answers) = (tempfile::tempdir().unwrap(), Arc::new(Semaphore::new(1)));
+        let (mirror, asked) = mirror("something else", answers).await;
+        let content = Arc::new(Content::of(directory.path().to_owned(), vec![mirror]));
+        let ask = async |version| content.waited_for(None, version, Digest::of(&[b"an entry"])).await.unwrap_err();
+        for (version, times) in [(1, 1), (1, 1), (2, 2), (2, 2)] {
+            let why = ask(version).await;
+            assert!(matches!(&why, Unlisted::NotFetched(why) if matches!(**why, Unlisted::NoRegistry)), "{why}");
+            assert_eq!(asked.load(Ordering::SeqCst), times);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_so_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let content = Arc::new(Content::of(directory.path().to_owned(), Vec::new()));
+        let _none = content.at_once.acquire_many(FETCHED_AT_ONCE as u32).await.unwrap();
+        let begun = Instant::now();
+        let why = content.waited_for(None, 1, Digest::of(&[b"an entry"])).await.unwrap_err();
+        assert!(matches!(why, Unlisted::NotYet) && begun.elapsed() >= PATIENCE, "{why}");
+    }
 
     fn kept_in(directory: &Path) -> Content {
         Content::of(directory.to_owned(), Vec::new())

@@ -474,6 +474,10 @@ impl Index {
         let mut ended = self.ended_rows(search)?;
         let mut next = ended.next().transpose()?;
         loop {
+            // It ended while it was looked for: its row stood before it was taken from the open ones.
+            if open.last().zip(next.as_ref()).is_some_and(|((open, _), (ended, _))| open == ended) {
+                open.pop();
+            }
             let newest_is_open = match (open.last(), &next) {
                 (Some((open, _)), Some((ended, _))) => open > ended,
                 (open, _) => open.is_some(),
@@ -625,4 +629,35 @@ fn open_row(value: &[u8]) -> Option<(RowKey, &[u8])> {
 fn attempt(key: &[u8]) -> Option<(ExchangeId, u32)> {
     let (exchange, attempt) = key.split_first_chunk::<16>()?;
     Some((ExchangeId::from_bytes(*exchange), u32::from_be_bytes(attempt.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_while_it_is_looked_for_is_found_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = Index::open(directory.path()).unwrap();
+        let row = b"\0\0\0\0\0\0VN/GOV/portal/one-stop\0VN/GOV/moj/civil-registry\0/civil.v1.Births/Get\0".to_vec();
+        let key = |number: u8| RowKey {
+            time: Time::from_millis(u64::from(number)),
+            exchange: ExchangeId::from_bytes([number; 16]),
+            attempt: 1,
+            side: Side::Provider,
+        };
+        for number in 1..=5 {
+            let key = key(number).to_bytes();
+            if number != 2 {
+                index.0.insert([&[ENDED][..], &key].concat(), row.clone()).unwrap();
+            }
+            if number % 2 == 0 {
+                index.0.insert(open_key(Side::Provider, &[number; 32]), [&key[..], &row].concat()).unwrap();
+            }
+        }
+        let found = |limit| index.search(&Search { limit, ..Search::default() }).unwrap();
+        let names: Vec<RowKey> = found(10).exchanges.iter().map(|found| found.row().unwrap()).collect();
+        assert_eq!(names, [5, 4, 3, 2, 1].map(key));
+        assert_eq!(found(2).next, Some(key(4).to_string()));
+    }
 }

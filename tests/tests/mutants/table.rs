@@ -501,7 +501,7 @@ mutants! {
         recorded_before_sent::no_byte_of_an_opening_reaches_the_service_before_its_sync;
 
         "message_log.record" "a peer that cheats makes us keep all of it"
-        "disproved.entry(peer.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()" => "{ let _ = (burst, per_second, &mut disproved, peer); true }",
+        "quotas.within(peer)" => "true",
         believed::of_answers_that_prove_nothing_sixteen_are_kept;
 
         "message_log.record" "what is withheld because a right ended is kept, payload and all"

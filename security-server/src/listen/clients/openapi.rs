@@ -2,6 +2,7 @@
 //! this server itself, from verified entries: it is no exchange, and reaches no provider.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use command_line::did_you_mean;
 use http::header::HOST;
@@ -48,7 +49,12 @@ pub(super) async fn answer(server: &SecurityServer, line: &Line, head: &Parts) -
         return Err(Refusal::new(Code::PathMalformed, "a query").telling("GET /openapi has no query"));
     }
     let text = match head.uri.path().strip_prefix("/openapi/").filter(|below| !below.is_empty()) {
-        None => list(configuration, &member),
+        None => {
+            // A country's services are many: looked through aside.
+            let configuration = Arc::clone(configuration);
+            let listing = tokio::task::spawn_blocking(move || list(&configuration, &member)).await;
+            listing.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        }
         Some(below) => {
             let listed = found(server, configuration, &member, below)?;
             let entry = listings::verified(server, configuration, listed).await.map_err(undescribed)?;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use catalogue::json;
-use catalogue::routes::{self, Body, Misrouted, Route};
+use catalogue::routes::{self, Body, InPath, Misrouted, Route};
 use command_line::did_you_mean;
 use http::Method;
 use http::request::Parts;
@@ -23,7 +23,7 @@ pub(super) struct Routed {
     /// The method.
     pub path: MethodPath,
     route: Route,
-    variables: Vec<(String, String)>,
+    variables: Vec<InPath>,
     query: String,
 }
 
@@ -60,7 +60,6 @@ pub(super) async fn routed(server: &SecurityServer, line: &Line, head: &Parts) -
                 let detail = format!("{} and {path} declare this route; call one by its name", other.path);
                 return Err(Refusal::new(Code::MethodUnknown, "a route of several methods").telling(detail));
             }
-            let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let query = head.uri.query().unwrap_or_default().to_owned();
             found = Some(Routed { path: path.clone(), route: route.clone(), variables, query });
         }
@@ -102,8 +101,7 @@ impl Routed {
             }
             Body::None => (Map::new(), self.query.as_str()),
         };
-        let variables: Vec<_> = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let request = routes::request(kind, &variables, query, body).map_err(|misrouted| {
+        let request = routes::request(kind, &self.variables, query, body).map_err(|misrouted| {
             let nearest = match &misrouted {
                 Misrouted::NoField { name, known, .. } => {
                     format!("; {}", did_you_mean(name, known, &format!("there are {}", known.join(", "))))

@@ -123,7 +123,12 @@ async fn openapi(
 
 impl From<Unlisted> for Problem {
     fn from(error: Unlisted) -> Self {
-        let status = match &error {
+        let reason = match &error {
+            Unlisted::NotFetched(why) => why,
+            why => why,
+        };
+        let status = match reason {
+            Unlisted::AllRest | Unlisted::NotYet | Unlisted::Crowded => StatusCode::BAD_GATEWAY,
             Unlisted::Connection(NoConnection::Unreachable { .. }) | Unlisted::Silent => StatusCode::BAD_GATEWAY,
             Unlisted::Refused(status) if status.code() == Code::Unavailable => StatusCode::BAD_GATEWAY,
             Unlisted::Refused(status) if status.code() == Code::NotFound => StatusCode::NOT_FOUND,
