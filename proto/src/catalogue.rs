@@ -18,6 +18,7 @@ use crate::global_configuration::listed::ListedService;
 use crate::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
 use crate::record::decode_canonical;
 use crate::registration::{MAX_SIGNED_BYTES, Malformed, Text, rule, signed_bytes, within};
+use crate::rest::{Ambiguous, Operations, Place};
 use crate::signature::{KeyId, PublicKey, SigningKey, purpose};
 use crate::time::Time;
 use crate::wire::registry as wire;
@@ -35,7 +36,7 @@ pub const MAX_DESCRIPTORS_BYTES: usize = 1024 * 1024;
 /// Most services that are published at once.
 pub const MAX_AT_ONCE: usize = 64;
 
-/// The full name of a gRPC service: `civil.v1.Births`.
+/// The full name of a service: `civil.v1.Births` of a gRPC service, `pets.v1` of a REST service.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServiceName(String);
@@ -189,7 +190,9 @@ pub struct Entry {
     pub server: ServerId,
     /// When, by that server's clock.
     pub time: Time,
-    /// SHA-256 of its descriptor set.
+    /// What describes it.
+    pub form: ServiceForm,
+    /// SHA-256 of what describes it.
     pub descriptors: Digest,
     /// Its name for people.
     pub title: Text,
@@ -209,21 +212,37 @@ pub struct Entry {
     pub dry_run: bool,
 }
 
-/// A method of a service.
+/// What describes a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceForm {
+    /// A gRPC service: a descriptor set.
+    #[default]
+    Grpc,
+    /// A REST service: an OpenAPI document.
+    Rest,
+}
+
+/// A method of a gRPC service, or an operation of a REST service.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Method {
     /// Its name.
     pub name: String,
     /// Its comment in the .proto file.
     pub description: String,
-    /// The full name of its request's type.
+    /// The full name of its request's type; empty for an operation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request: String,
-    /// The full name of its response's type.
+    /// The full name of its response's type; empty for an operation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub response: String,
     /// Whether requests stream.
     pub client_streaming: bool,
     /// Whether responses stream.
     pub server_streaming: bool,
+    /// Where an operation stands; none for a method.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 impl Entry {
@@ -249,8 +268,19 @@ impl Entry {
             deprecated: self.deprecated.as_ref().map(Text::to_string).unwrap_or_default(),
             methods: self.methods.iter().map(Method::to_wire).collect(),
             elements: self.elements.iter().map(ElementField::to_wire).collect(),
+            form: match self.form {
+                ServiceForm::Grpc => wire::CatalogueForm::Descriptors,
+                ServiceForm::Rest => wire::CatalogueForm::Openapi,
+            } as i32,
             dry_run: self.dry_run,
         }
+    }
+
+    /// The operations of a REST service; none of a gRPC service.
+    pub fn operations(&self) -> Result<Operations, Ambiguous> {
+        let path = |name: &str| format!("/{}/{name}", self.service).parse::<MethodPath>().ok();
+        let of = |method: &Method| Some((method.place.clone()?, path(&method.name)?));
+        Operations::new(self.methods.iter().filter_map(of))
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -266,7 +296,12 @@ impl Entry {
             return Err(rule("the number of methods", &found, "a service of the catalogue has 1 to 256"));
         }
         let deprecated = Some(&read.deprecated).filter(|text| !text.is_empty());
-        Ok(Self {
+        let form = match wire::CatalogueForm::try_from(read.form) {
+            Ok(wire::CatalogueForm::Descriptors) => ServiceForm::Grpc,
+            Ok(wire::CatalogueForm::Openapi) => ServiceForm::Rest,
+            Err(_) => return Err(rule("the form", &read.form.to_string(), "it is a descriptor set or OpenAPI")),
+        };
+        let entry = Self {
             subsystem: read.subsystem.parse()?,
             service: read.service.parse()?,
             version: read.version.parse()?,
@@ -279,22 +314,47 @@ impl Entry {
             contact: read.contact.parse()?,
             open_to,
             deprecated: deprecated.map(|text| text.parse()).transpose()?,
-            methods: read.methods.into_iter().map(Method::parse).collect::<Result<_, _>>()?,
+            form,
+            methods: read.methods.into_iter().map(|method| Method::parse(method, form)).collect::<Result<_, _>>()?,
             elements: element::parse(read.elements)?,
             dry_run: read.dry_run,
-        })
+        };
+        // What rights are given by has one name each, and one reading.
+        let names: BTreeSet<&str> = entry.methods.iter().map(|method| method.name.as_str()).collect();
+        if names.len() != entry.methods.len() {
+            return Err(rule("the methods", &entry.service.to_string(), "each has a name of its own"));
+        }
+        entry.operations().map_err(|error| rule("the operations", &error.to_string(), "each path is of one"))?;
+        Ok(entry)
     }
 }
 
 impl Method {
-    fn parse(read: wire::CatalogueMethod) -> Result<Self, Malformed> {
-        for name in [&read.name, &read.request, &read.response] {
+    fn parse(read: wire::CatalogueMethod, form: ServiceForm) -> Result<Self, Malformed> {
+        let types: &[&String] = match form {
+            ServiceForm::Grpc => &[&read.name, &read.request, &read.response],
+            ServiceForm::Rest => &[&read.name],
+        };
+        for name in types {
             let word =
                 !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte));
             if !word || name.len() > MAX_SERVICE_BYTES {
                 return Err(rule("a method's name", name, "it is a name of Protocol Buffers"));
             }
         }
+        let of_grpc =
+            !read.request.is_empty() || !read.response.is_empty() || read.client_streaming || read.server_streaming;
+        let of_rest = !read.verb.is_empty() || !read.path.is_empty();
+        let place = match form {
+            ServiceForm::Grpc if of_rest => {
+                return Err(rule("a method", &read.name, "a gRPC method has no verb and path"));
+            }
+            ServiceForm::Grpc => None,
+            ServiceForm::Rest if of_grpc => {
+                return Err(rule("an operation", &read.name, "it has a verb and a path only"));
+            }
+            ServiceForm::Rest => Some(Place { verb: read.verb.parse()?, path: read.path.parse()? }),
+        };
         Ok(Self {
             description: described("a method's description", read.description)?,
             name: read.name,
@@ -302,6 +362,7 @@ impl Method {
             response: read.response,
             client_streaming: read.client_streaming,
             server_streaming: read.server_streaming,
+            place,
         })
     }
 
@@ -313,6 +374,8 @@ impl Method {
             response: self.response.clone(),
             client_streaming: self.client_streaming,
             server_streaming: self.server_streaming,
+            verb: self.place.as_ref().map(|place| place.verb.to_string()).unwrap_or_default(),
+            path: self.place.as_ref().map(|place| place.path.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -477,6 +540,7 @@ mod tests {
             version: Version::FIRST,
             server: "VN/GOV/moj/ss1".parse().unwrap(),
             time: Time::from_millis(1_800_000_000_000),
+            form: ServiceForm::Grpc,
             descriptors: Digest::of(&[b"descriptors"]),
             title: "Hộ tịch".parse().unwrap(),
             description: "Births.\nAnd nothing else.".into(),
@@ -490,6 +554,7 @@ mod tests {
                 response: "civil.v1.Receipt".into(),
                 client_streaming: false,
                 server_streaming: false,
+                place: None,
             }],
             elements: vec![ElementField {
                 element: "birth.place".parse().unwrap(),

@@ -22,6 +22,7 @@ pub mod purposes;
 pub mod record;
 pub mod refusal;
 pub mod registration;
+pub mod rest;
 pub mod seal;
 pub mod server_request;
 pub mod signature;

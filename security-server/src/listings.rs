@@ -261,6 +261,7 @@ impl Announcement {
                 version: self.version.unwrap_or(listed.map_or(Version::FIRST, |listed| listed.version.next())),
                 server: server.id.clone(),
                 time: server.clock.now(),
+                form: proto::catalogue::ServiceForm::Grpc,
                 descriptors: Digest::of(&[&descriptors]),
                 title: self.title.clone().map_or_else(called, Ok)?,
                 description,

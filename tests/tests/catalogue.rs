@@ -245,6 +245,7 @@ async fn only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and
         version: "1.7".parse().unwrap(),
         server: server_id(&country.moj),
         time: country.realm.now(),
+        form: proto::catalogue::ServiceForm::Grpc,
         descriptors: Digest::of(&[&descriptors]),
         title: "Another title".parse().unwrap(),
         description,

@@ -159,6 +159,7 @@ impl Country {
                 version: "1.0".parse().unwrap(),
                 server: server_id(member),
                 time: self.realm.now(),
+                form: proto::catalogue::ServiceForm::Grpc,
                 descriptors: Digest::of(&[&descriptors]),
                 title: "A title".parse().unwrap(),
                 description: said.description,

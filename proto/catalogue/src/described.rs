@@ -161,6 +161,7 @@ impl Described {
             response: method.output().full_name().to_owned(),
             client_streaming: method.is_client_streaming(),
             server_streaming: method.is_server_streaming(),
+            place: None,
         });
         let elements = self.marks.of_service(&service);
         limit("fields with an element in one service", elements.len(), MAX_ELEMENT_FIELDS)?;

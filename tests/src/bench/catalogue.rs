@@ -161,6 +161,7 @@ impl Publisher {
             version: Version { major: 1, minor: self.round },
             server,
             time: Time::from_millis(epoch_us() / 1000),
+            form: proto::catalogue::ServiceForm::Grpc,
             descriptors: Digest::of(&[&descriptors]),
             title: "Forms".parse().unwrap(),
             description: said.description,
