@@ -460,6 +460,25 @@ async fn an_address_has_as_many_connections_as_may_be_and_one_more_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_has_as_many_connections_as_may_be_and_one_more_waits() {
+    let world = limited(Limits { connections: 64, ..Limits::default() }).await;
+    let door = world.servers["portal"].clients[0];
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(served(door).await.unwrap());
+    }
+    let mut more = Box::pin(served(door));
+    for client in &mut held {
+        let answer = soon(client.call(world.post("Unary"), raw::message(&said("")))).await;
+        assert_eq!(answer.refusal(), None);
+        assert!(futures_util::poll!(&mut more).is_pending(), "one more");
+    }
+    held.pop().unwrap().cut();
+    assert!(more.await.is_some());
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_has_as_many_connections_to_a_peer_as_may_be_and_one_more_is_closed() {
     let world = limited(Limits { connections_of_peer: 4, ..Limits::default() }).await;
     let (rogue, other) = (Rogue::of(&world, "portal"), Rogue::of(&world, "moj"));
