@@ -13,8 +13,8 @@ async fn a_hundred_thousand_messages_pass_with_memory_flat() {
     pass(100_000, 1024, 64 << 20).await;
 }
 
-/// A minute or more: `cargo test --workspace --test memory -- --ignored`. Client, both servers and service are in this process; what
-/// the windows between them hold may fill late.
+/// A minute or more: `cargo test --workspace --test memory -- --ignored`. Client, both servers and service are in this process. Once,
+/// about a minute into it, some 80 MB are added, and no more after that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes a minute or more, and says nothing that the test before does not say of less"]
 async fn a_gibibyte_each_way_passes_with_memory_flat() {
