@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "civil/v1/civil.proto",
         "insurance/v1/insurance.proto",
         "portal/v1/portal.proto",
+        "archive/v1/archive.proto",
         "causeway/disclosures/v1/disclosures.proto",
     ];
     println!("cargo:rerun-if-changed=protos");

@@ -26,6 +26,10 @@ pub mod wire {
     pub mod portal {
         tonic::include_proto!("portal.v1");
     }
+    /// The archive.
+    pub mod archive {
+        tonic::include_proto!("archive.v1");
+    }
     /// Who received what about a person, as security servers tell it.
     pub mod disclosures {
         tonic::include_proto!("causeway.disclosures.v1");

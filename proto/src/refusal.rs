@@ -208,6 +208,15 @@ impl Code {
         self.row().grpc_status
     }
 
+    /// After how many seconds to ask again, where waiting is what helps.
+    pub fn retry_after_seconds(self) -> Option<u32> {
+        match self {
+            Code::TooManyExchanges | Code::CalledTooOften | Code::RateExceeded => Some(1),
+            Code::OverQuota => Some(60),
+            _ => None,
+        }
+    }
+
     /// The HTTP status that a caller of the REST door gets.
     pub fn http_status(self) -> u16 {
         self.row().http_status
@@ -381,10 +390,16 @@ refusals! {
        "Hãy viết theo mô tả của dịch vụ: đúng tên trường, số trong phạm vi cho phép, độ lồng không quá giới hạn của cổng."
 
     MessageTooLarge "MESSAGE_TOO_LARGE" Caller ConsumerServer Local RESOURCE_EXHAUSTED 413
-    en "The message is larger than this door translates."
-       "Send less at once, call with gRPC, or ask your agency's admin to raise the limit."
-    vi "Thông điệp lớn hơn mức mà cổng này chuyển đổi."
-       "Hãy gửi ít hơn mỗi lần, gọi bằng gRPC, hoặc nhờ quản trị viên của cơ quan nâng giới hạn."
+    en "What the call sends is larger than this door takes."
+       "Send less in one call, or in gRPC what is too large for JSON; or ask your agency's admin to raise the limit."
+    vi "Dữ liệu mà lời gọi gửi lớn hơn mức cổng này tiếp nhận."
+       "Hãy gửi ít hơn trong mỗi lời gọi, dùng gRPC cho những gì quá lớn đối với JSON, hoặc nhờ quản trị viên của cơ quan nâng giới hạn."
+
+    CalledTooOften "CALLED_TOO_OFTEN" Caller ConsumerServer Local RESOURCE_EXHAUSTED 429
+    en "The system calls more often than its own agency's security server lets it."
+       "Wait a second, then spread the calls. If the system needs more, ask your agency's admin to raise the limit."
+    vi "Hệ thống gọi thường xuyên hơn mức mà máy chủ bảo mật của chính cơ quan cho phép."
+       "Hãy chờ một giây rồi giãn cách các lời gọi. Nếu hệ thống cần nhiều hơn, hãy nhờ quản trị viên của cơ quan nâng giới hạn."
 
     AnswerUntranslatable "ANSWER_UNTRANSLATABLE" Service ConsumerServer Local INTERNAL 502
     en "The provider has answered, and its answer cannot be written as JSON."

@@ -8,6 +8,8 @@ use http::HeaderMap;
 use http_body::Frame;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::listen::calls::OneCall;
+
 /// Runs of bytes that may wait in a body for its reader. HTTP/2's windows do the rest.
 const WAITING_RUNS: usize = 4;
 
@@ -17,6 +19,7 @@ pub struct Outgoing {
     end: oneshot::Receiver<Option<HeaderMap>>,
     finished: bool,
     on_hang_up: Option<Box<dyn FnOnce() + Send + Sync>>,
+    of_call: Option<OneCall>,
 }
 
 /// The end that we hold. Dropped without [`Sender::finish`], the body is broken off.
@@ -28,7 +31,22 @@ pub struct Sender {
 impl Outgoing {
     /// A body with nothing in it, and no end to push into.
     pub fn empty() -> (Option<Sender>, Self) {
-        (None, Self { runs: mpsc::channel(1).1, end: oneshot::channel().1, finished: true, on_hang_up: None })
+        (
+            None,
+            Self {
+                runs: mpsc::channel(1).1,
+                end: oneshot::channel().1,
+                finished: true,
+                on_hang_up: None,
+                of_call: None,
+            },
+        )
+    }
+
+    /// The answer of this call, which runs until it is read.
+    pub(crate) fn of_call(mut self, call: OneCall) -> Self {
+        self.of_call = Some(call);
+        self
     }
 }
 
@@ -44,7 +62,7 @@ pub struct BrokenOff;
 /// A body and the end to push into. `on_hang_up` is called when the body is dropped before its end was read.
 pub fn outgoing(on_hang_up: Option<Box<dyn FnOnce() + Send + Sync>>) -> (Sender, Outgoing) {
     let ((runs, waiting), (end, ended)) = (mpsc::channel(WAITING_RUNS), oneshot::channel());
-    (Sender { runs, end }, Outgoing { runs: waiting, end: ended, finished: false, on_hang_up })
+    (Sender { runs, end }, Outgoing { runs: waiting, end: ended, finished: false, on_hang_up, of_call: None })
 }
 
 impl Sender {

@@ -30,8 +30,9 @@ use crate::join::{AUDIT_LOG, GLOBAL_CONFIGURATION, MESSAGE_LOG};
 use crate::keys::ring::{self, Ring, RingError, Use};
 use crate::keys::{Keys, Passphrase, Source};
 use crate::lanes::Lanes;
+use crate::limits::{Beyond, Limits, RawLimits};
 use crate::listen::Listener;
-use crate::listen::clients::json::Limits;
+use crate::listen::clients::json;
 use crate::listen::clients::{Bindings, Door};
 use crate::lookout::DiskMarks;
 use crate::names::Names;
@@ -77,8 +78,10 @@ pub struct Configuration {
     pub disk_marks: DiskMarks,
     /// For how long messages may be exchanged while nothing is stamped.
     pub tolerated_outage: ToleratedOutage,
+    /// What each who reaches it may take.
+    pub limits: Limits,
     /// What the clients' doors take as JSON.
-    pub json: Limits,
+    pub json: json::Limits,
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
     named_operators: Vec<RawOperator>,
@@ -172,6 +175,8 @@ struct Raw {
     #[serde(default)]
     timestamping: RawTimestamping,
     #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
     json: RawJson,
     #[serde(default)]
     clients: Vec<RawDoor>,
@@ -238,7 +243,7 @@ struct RawJson {
 
 impl Default for RawJson {
     fn default() -> Self {
-        let Limits { message_bytes, depth, calls } = Limits::default();
+        let json::Limits { message_bytes, depth, calls } = json::Limits::default();
         Self { message_bytes, depth, calls }
     }
 }
@@ -320,12 +325,14 @@ impl Configuration {
             let rule = format!("it is a number from {least} to {most}");
             if (least..=most).contains(&value) { Ok(value) } else { Err(wrong(key, &value, &rule)) }
         };
-        let (asked, most) = (raw.json, Limits::MOST);
-        let json = Limits {
-            message_bytes: within("json.message_bytes", asked.message_bytes, Limits::LEAST_BYTES, most.message_bytes)?,
+        let (asked, least, most) = (raw.json, json::Limits::LEAST_BYTES, json::Limits::MOST);
+        let json = json::Limits {
+            message_bytes: within("json.message_bytes", asked.message_bytes, least, most.message_bytes)?,
             depth: within("json.depth", asked.depth, 1, most.depth)?,
             calls: within("json.calls", asked.calls, 1, most.calls)?,
         };
+        let beyond = |beyond: Beyond| wrong(&format!("limits.{}", beyond.key), &beyond.value, &beyond.to_string());
+        let limits = raw.limits.checked().map_err(beyond)?;
         let fingerprint = "it is sha256: and 64 hexadecimal digits, as `central-registry init` printed it";
         let configuration = Self {
             directory: path.parent().unwrap_or(Path::new("")).to_owned(),
@@ -352,6 +359,7 @@ impl Configuration {
                 .ok_or_else(|| wrong("disk.refuse_at_percent", &refuse_at_percent, &marks))?,
             tolerated_outage: ToleratedOutage::of_hours(hours)
                 .ok_or_else(|| wrong("timestamping.tolerated_outage_hours", &hours, &outage))?,
+            limits,
             json,
             doors: raw.clients,
             clients: raw.client,
@@ -522,6 +530,7 @@ impl Configuration {
             identity: own,
             peers: listen(self.peers).await?,
             client_doors,
+            limits: self.limits,
             json: self.json,
             operators: (listen(self.operators).await?, Digest::of(&[token.as_bytes()])),
             named_operators: self.known_operators(),
@@ -543,8 +552,10 @@ impl Configuration {
             ("peers.listen".to_owned(), self.peers.to_string()),
             ("operators.listen".to_owned(), self.operators.to_string()),
         ]);
-        let Limits { message_bytes, depth, calls } = self.json;
+        let json::Limits { message_bytes, depth, calls } = self.json;
         said.insert("json".to_owned(), format!("{message_bytes} bytes, {depth} deep, {calls} calls"));
+        let others = self.limits.each().zip(Limits::default().each()).filter(|(said, usual)| said != usual);
+        said.extend(others.map(|((key, value), _)| (format!("limits.{key}"), value.to_string())));
         if !self.mirrors.is_empty() {
             let mirrors: Vec<_> = self.mirrors.iter().map(Mirror::to_string).collect();
             said.insert("registry.mirrors".to_owned(), mirrors.join(", "));
@@ -788,6 +799,9 @@ listen = "127.0.0.1:5580"
             ("[disk]\nwarn_at_percent = 97\n", "warn_at_percent is less"),
             ("[disk]\nrefuse_at_percent = 100\n", "from 50 to 97"),
             ("[disk]\nrefuse = false\n", "refuse"),
+            ("[limits]\nconnections = 63\n", "limits.connections = \"63\" cannot be; it is a number from 64 to 16384"),
+            ("[limits]\nstream_bytes = -1\n", "it is a number from 1048576 to"),
+            ("[limits]\nidle_second = 10\n", "idle_second"),
             ("[timestamping]\ntolerated_outage_hours = 0\n", "from 1 to 720"),
             ("[timestamping]\ntolerated_outage_hours = 721\n", "from 1 to 720"),
         ] {

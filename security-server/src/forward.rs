@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
 use crate::fields;
+use crate::limits::Limits;
 use crate::message_log::{Recorded, Said, Source};
 use crate::request::{self, NoResponse};
 use crate::services::Service;
@@ -468,6 +469,8 @@ pub struct OwnSource {
     end: Option<OwnEnd>,
     /// What arrived beyond one message's limit.
     rest: Option<Bytes>,
+    /// Bytes of its body so far, and the most that may be.
+    said: (u64, u64),
     /// Where the grant names fields, what takes the others out of the service's answer before anything else sees it.
     minimising: Option<Box<Minimising>>,
 }
@@ -537,7 +540,13 @@ enum Origin {
 
 impl OwnSource {
     fn new(from: Origin) -> Self {
-        Self { from, gathered: Contents::default(), gathered_bytes: 0, end: None, rest: None, minimising: None }
+        let (gathered, said) = (Contents::default(), (0, Limits::default().stream_bytes));
+        Self { from, gathered, gathered_bytes: 0, end: None, rest: None, said, minimising: None }
+    }
+
+    /// It may say no more than so many bytes.
+    pub(crate) fn says_at_most(&mut self, bytes: u64) {
+        self.said.1 = bytes;
     }
 
     /// The client's request: its metadata, and its body as it comes.
@@ -690,6 +699,11 @@ impl OwnSource {
 
     /// Bytes of the body as they come. Of a minimised answer only what the grant names goes on.
     fn take_body(&mut self, data: Bytes) {
+        let (said, most) = &mut self.said;
+        *said = said.saturating_add(data.len() as u64);
+        if said > most {
+            return self.finish(OwnEnd::Abort(Cause::TooLarge));
+        }
         match &mut self.minimising {
             None => self.take_data(data),
             Some(minimising) => match minimising.take(data) {
@@ -749,6 +763,10 @@ impl Source for OwnSource {
                 && end.is_broken_off()
             {
                 *end = OwnEnd::of(stop);
+            }
+            if arrived.end == Some(OwnEnd::Abort(Cause::TooLarge)) {
+                tracing::warn!(exchange = %way.exchange, "our own system says more than [limits] stream_bytes");
+                way.stop(Stop::because(Cause::TooLarge, Code::MessageTooLarge));
             }
             if arrived.end.is_some() || arrived.contents != Contents::default() {
                 return arrived;

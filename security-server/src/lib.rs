@@ -32,6 +32,7 @@ pub mod operate;
 pub mod oversight;
 
 pub mod lanes;
+pub mod limits;
 pub mod listen;
 pub mod listings;
 pub mod log_keys;
@@ -86,15 +87,16 @@ use crate::authenticate::Clients;
 use crate::clock::Clock;
 use crate::global_configuration::{Current, Mirror, Registry, Store};
 use crate::lanes::Lanes;
+use crate::limits::Limits;
 use crate::listen::clients::health::Places;
-use crate::listen::clients::json::{Limits, Translation};
+use crate::listen::clients::json::{self, Translation};
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
 use crate::lookout::{DiskMarks, Lookout};
 use crate::message_log::{Index, MessageLog};
 use crate::names::Names;
 use crate::oversight::Oversight;
-use crate::quota::Quotas;
+use crate::quota::{OfClients, Quotas, Share, Shares};
 use crate::relay::Peers;
 use crate::renewal::Renewal;
 use crate::services::Services;
@@ -156,6 +158,10 @@ pub struct SecurityServer {
     lookout: Lookout,
     oversight: Oversight,
     stamping: Stamping,
+    /// What each who reaches it may take.
+    limits: Limits,
+    of_clients: OfClients,
+    connections_of_peers: Arc<Shares<KeyId>>,
     permits: Arc<Semaphore>,
     peer_permits: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
     fetches: Arc<Semaphore>,
@@ -217,8 +223,10 @@ pub struct Settings {
     pub peers: TcpListener,
     /// The clients' doors.
     pub client_doors: Vec<(TcpListener, Door)>,
+    /// What each who reaches it may take.
+    pub limits: Limits,
     /// What the clients' doors take as JSON.
-    pub json: Limits,
+    pub json: json::Limits,
     /// The operators' door, and SHA-256 of the token that its changing and revealing routes ask for.
     pub operators: (TcpListener, proto::digest::Digest),
     /// SHA-256 of each operator's own token, and the name by which the audit log knows its operator.
@@ -317,13 +325,16 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         content: Arc::new(listings::content::Content::of(settings.content, settings.mirrors.clone())),
         subjects,
         translation: Translation::within(settings.json),
-        health: Places::default(),
+        health: Places::within(&settings.limits),
         own: settings.identity,
         configuration,
         clock: settings.clock,
         lookout,
         oversight,
         stamping: Stamping::new(settings.tolerated_outage, settings.registry.clone()),
+        limits: settings.limits,
+        of_clients: OfClients::within(&settings.limits),
+        connections_of_peers: Shares::of_each(limits::count(settings.limits.connections_of_peer)),
         permits: Arc::new(Semaphore::new(MAX_EXCHANGES)),
         peer_permits: Mutex::default(),
         fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
@@ -480,6 +491,11 @@ impl SecurityServer {
             Arc::clone(shares.entry(key).or_insert_with(|| Arc::new(Semaphore::new(MAX_EXCHANGES_OF_PEER))))
         };
         share.try_acquire_owned().map_err(|_| Code::TooManyExchanges)
+    }
+
+    /// The right to one more connection by this key. None: it has as many as it may.
+    pub(crate) fn connection_of_peer(&self, key: KeyId) -> Option<Share<KeyId>> {
+        self.connections_of_peers.take(key)
     }
 
     /// The right to run one more fetch, or why not.

@@ -1,10 +1,17 @@
-//! Quotas: how much a peer, or a grant, may ask of us before it is told to wait.
+//! Quotas: how much a peer, a client or a grant may ask of us before it is told to wait; and shares, how much of a thing one of
+//! many may hold at once.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use proto::identifier::ServerId;
+use proto::identifier::{ServerId, SubsystemId};
+use proto::refusal::Code;
 use tokio::time::Instant;
+
+use crate::limits::{self, Limits};
+use crate::refusal::Refusal;
 
 /// Refusals that are sealed and recorded for one peer: a burst, and a second's worth (PROTOCOL.md 6.2, step 8).
 pub const SEALED_REFUSALS: (f64, f64) = (100.0, 10.0);
@@ -44,24 +51,100 @@ pub const QUESTIONS: (f64, f64) = (64.0, 1.0);
 /// Questions about access that one peer may put: a burst, and a second's worth. Each may be about another request.
 pub const ACCESS_REQUESTS: (f64, f64) = (256.0, 4.0);
 
-/// What each peer may make us do.
+/// What each may make us do.
 #[derive(Debug)]
-pub struct Quotas {
+pub struct Quotas<K = ServerId> {
     each: (f64, f64),
-    of: Mutex<HashMap<ServerId, Bucket>>,
+    of: Mutex<HashMap<K, Bucket>>,
 }
 
-impl Quotas {
+impl<K: Clone + Eq + Hash> Quotas<K> {
     /// A burst, and a second's worth, for each.
     pub fn of_each(each: (f64, f64)) -> Self {
-        Self { each, of: Mutex::default() }
+        Self { each, of: Mutex::new(HashMap::new()) }
     }
 
-    /// Whether one more of this peer is within its quota. Peers are registered, so their number is bounded.
-    pub fn within(&self, peer: &ServerId) -> bool {
-        let mut quotas = self.of.lock().expect("no panic while it is held");
+    /// Whether one more of this one is within its quota. Peers are registered, and clients stand in a file, so their number is
+    /// bounded.
+    pub fn within(&self, who: &K) -> bool {
+        let mut quotas = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = quotas.get_mut(who) {
+            return bucket.take();
+        }
         let (burst, per_second) = self.each;
-        quotas.entry(peer.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()
+        quotas.entry(who.clone()).or_insert_with(|| Bucket::new(burst, per_second)).take()
+    }
+}
+
+/// How many of a thing each of many holds at once. Who holds none takes no memory.
+#[derive(Debug)]
+pub struct Shares<K: Eq + Hash> {
+    most: usize,
+    taken: Mutex<HashMap<K, usize>>,
+}
+
+impl<K: Clone + Eq + Hash> Shares<K> {
+    /// So many for each.
+    pub fn of_each(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::new(HashMap::new()) })
+    }
+
+    /// One more for this one, until it is dropped. None: it holds as many as it may.
+    pub fn take(self: &Arc<Self>, who: K) -> Option<Share<K>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(who.clone()).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Share { of: Arc::clone(self), who })
+    }
+}
+
+/// What our own subsystems may take: exchanges at once, and calls in a second.
+#[derive(Debug)]
+pub struct OfClients {
+    exchanges: Arc<Shares<SubsystemId>>,
+    calls: Quotas<SubsystemId>,
+}
+
+impl OfClients {
+    /// Each within these limits.
+    pub fn within(limits: &Limits) -> Self {
+        let exchanges = Shares::of_each(limits::count(limits.exchanges_of_client));
+        Self { exchanges, calls: Quotas::of_each(limits.calls_of_client()) }
+    }
+
+    /// The right of this one to begin one more exchange, or why not.
+    pub(crate) fn take(&self, client: SubsystemId) -> Result<Share<SubsystemId>, Refusal> {
+        if !self.calls.within(&client) {
+            let detail = "this system calls more often than [limits] calls_of_client_per_second";
+            return Err(Refusal::new(Code::CalledTooOften, format!("{client} calls too often")).telling(detail));
+        }
+        let why = || {
+            let detail = "this system has as many calls running as [limits] exchanges_of_client";
+            Refusal::new(Code::TooManyExchanges, "a client has as many exchanges as it may").telling(detail)
+        };
+        self.exchanges.take(client).ok_or_else(why)
+    }
+}
+
+/// What one of many holds. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Share<K: Clone + Eq + Hash> {
+    of: Arc<Shares<K>>,
+    who: K,
+}
+
+impl<K: Clone + Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = taken.entry(self.who.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -76,5 +159,18 @@ mod tests {
         assert_eq!((0..101).filter(|_| quotas.within(&peer)).count(), 100);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!((0..20).filter(|_| quotas.within(&peer)).count(), 10);
+    }
+
+    #[test]
+    fn a_share_is_given_back_and_one_holds_no_more_than_its_own() {
+        let shares = Shares::of_each(2);
+        let (first, second) = (shares.take("a").unwrap(), shares.take("a").unwrap());
+        assert!(shares.take("a").is_none());
+        let other = shares.take("b").unwrap();
+        drop(first);
+        let third = shares.take("a").unwrap();
+        assert!(shares.take("a").is_none());
+        drop((second, third, other));
+        assert!(shares.taken.lock().unwrap().is_empty(), "who holds none takes no memory");
     }
 }

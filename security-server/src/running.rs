@@ -92,10 +92,18 @@ impl SecurityServer {
         if let (Side::Provider, Some(grant)) = (way.side, &way.grant) {
             self.oversight.used(grant.number, self.moment().now());
         }
-        let life = life(Arc::clone(self), exchange);
+        let life = life(Arc::clone(self), exchange.says_at_most(self.limits.stream_bytes));
+        let longest = self.limits.exchange();
         let task = self.exchanges.spawn(async move {
             let _entered = entered;
-            life.await
+            let mut life = std::pin::pin!(life);
+            match tokio::time::timeout(longest, &mut life).await {
+                Ok(concluded) => concluded,
+                Err(_) => {
+                    way.stop(Cause::Deadline);
+                    life.await
+                }
+            }
         });
         Running { task }
     }

@@ -9,6 +9,7 @@ pub mod chaos;
 pub mod country;
 pub mod echo;
 pub mod forged_log;
+pub mod frames;
 pub mod logs;
 pub mod matrix;
 pub mod operator;

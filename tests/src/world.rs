@@ -24,8 +24,9 @@ use security_server::clock::Clock;
 use security_server::evidence::{self, Line};
 use security_server::global_configuration::{Registry, Store, StoreError};
 use security_server::lanes::Lanes;
+use security_server::limits::Limits;
 use security_server::listen::clients::Door;
-use security_server::listen::clients::json::Limits;
+use security_server::listen::clients::json;
 use security_server::lookout::DiskMarks;
 use security_server::names::Names;
 use security_server::services::{Service, Services};
@@ -74,6 +75,8 @@ pub struct World {
     pub service: SocketAddr,
     /// How every server's logs are opened.
     pub log_options: Options,
+    /// What each who reaches a server may take of it, from its next start on.
+    pub limits: Limits,
     /// Where every server finds hosts.
     pub names: Names,
     /// The registry that servers follow from their next start on. None: what [`World::publish`] gives them is all.
@@ -163,6 +166,7 @@ impl World {
             heard,
             service,
             log_options: Options::default(),
+            limits: Limits::default(),
             names: Names::system(),
             registry: None,
             instance,
@@ -337,7 +341,8 @@ impl World {
                 (door, Door { bound: None, tls: None, hosts: hosts.clone() }),
                 (bound, Door { bound: Some(subsystem), tls: None, hosts }),
             ],
-            json: Limits::default(),
+            limits: self.limits,
+            json: json::Limits::default(),
             operators: (TcpListener::bind("127.0.0.1:0").await.unwrap(), Digest::of(&[OPERATORS_TOKEN.as_bytes()])),
             named_operators: HashMap::new(),
             described: BTreeMap::new(),

@@ -21,6 +21,7 @@ use proto::record::Genesis;
 use proto::refusal::{Code, Language, Speaker};
 use proto::transport::encode;
 use security_server::access_rights::Proposal;
+use security_server::limits::Limits;
 use security_server::listen::MAX_EXCHANGES_OF_PEER;
 use tests::echo::{Parrot, said};
 use tests::processes::PURPOSE;
@@ -491,6 +492,13 @@ async fn look_around(world: &World, name: &str) {
 
 async fn full(seen: &mut Seen) {
     let mut world = World::new().await;
+    let seldom = Limits { calls_of_client_per_second: 1, ..Limits::default() };
+    let hurried = World::arranged(async |world| world.limits = seldom).await;
+    let calls =
+        (0..50).map(|_| async { hurried.raw().await.call(hurried.post("Unary"), raw::message(&said(""))).await });
+    let answers = soon(futures_util::future::join_all(calls)).await;
+    let refused = answers.iter().find(|answer| answer.refusal() == Some("CALLED_TOO_OFTEN")).unwrap();
+    seen.client(&hurried, Code::CalledTooOften, refused);
     let rogue = Rogue::of(&world, "portal");
     let mut held = Vec::new();
     let mut client = rogue.connect(&world, "moj").await;

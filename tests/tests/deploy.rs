@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use keystore::Source;
+use security_server::limits::Limits;
 use tests::programs::{program, repository};
 
 /// A unit: sections, and in each its keys and values, in order.
@@ -96,7 +97,7 @@ fn a_unit_gives_its_program_what_it_needs_and_nothing_else() {
 #[test]
 fn a_unit_waits_for_the_drain_and_allows_every_connection() {
     let limits = [
-        (security_server::DRAIN_TIMEOUT, security_server::listen::MAX_CONNECTIONS),
+        (security_server::DRAIN_TIMEOUT, usize::try_from(Limits::default().connections).unwrap()),
         (central_registry::DRAIN_TIMEOUT, central_registry::MAX_CONNECTIONS),
     ];
     for (name, (drain, connections)) in BOTH.into_iter().zip(limits) {

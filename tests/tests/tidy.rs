@@ -10,7 +10,7 @@ use std::process::Command;
 const NOT_USED: [&str; 9] = ["proxy", "manager", "handler", "processor", "util", "helper", "common", "context", "info"];
 
 /// Names that others gave, and that a definition of ours repeats.
-const NAMED_BY_OTHERS: [&str; 3] = ["ErrorInfo", "ConnectInfo", "connect_info"]; // google.rpc, tonic
+const NAMED_BY_OTHERS: [&str; 4] = ["ErrorInfo", "RetryInfo", "ConnectInfo", "connect_info"]; // google.rpc, tonic
 
 /// Files of the security server that touch the network: the doors, the two ways out, the tides, and the command line
 /// that asks a running server.

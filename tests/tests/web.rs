@@ -11,7 +11,7 @@ use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use prost::Message;
 use proto::refusal::{Code, Language};
-use security_server::listen::clients::health::MAX_WATCHES;
+use security_server::limits::Limits;
 use tests::country::Country;
 use tests::echo::{Heard, said};
 use tests::plain::{self, Plain, ask, begin};
@@ -375,11 +375,12 @@ async fn the_health_of_a_service_is_told_to_whom_it_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn as_many_watch_as_may_and_each_is_told_of_the_end() {
+async fn as_many_watch_as_may_of_one_and_each_is_told_of_the_end() {
     let mut world = World::new().await;
     let mut client = world.raw().await;
     let mut watching = Vec::new();
-    for _ in 0..MAX_WATCHES {
+    let of_one = Limits::default().health_of_one;
+    for _ in 0..of_one {
         let (mut question, watch) = client.open(health("Watch", None));
         question.send_data(about("")).await.unwrap();
         let mut watch = soon(watch).await.unwrap();
@@ -388,6 +389,10 @@ async fn as_many_watch_as_may_and_each_is_told_of_the_end() {
     }
     let more = soon(client.call(health("Watch", None), about(""))).await;
     assert_eq!(more.refusal(), Some("TOO_MANY_EXCHANGES"));
+    // A system that shows who it is takes no stranger's place, and no stranger takes its own.
+    let (mut question, watch) = client.open(health("Watch", Some(TOKEN)));
+    question.send_data(about("")).await.unwrap();
+    assert_eq!(next(&mut soon(watch).await.unwrap()).await, SERVING);
     assert_eq!(
         soon(client.call(health("Check", None), about(""))).await.status(),
         0,

@@ -3,13 +3,14 @@
 //! It prints where it listens as one line of JSON, and serves until it is told to stop (SIGTERM or Ctrl-C).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use command_line::{Command, Does, Ended, Exit};
 use examples::agencies::{
-    Calendar, Peer, Running, civil_registry, field, population_register, portal, social_insurance,
+    Calendar, Peer, Running, archive, civil_registry, field, population_register, portal, social_insurance,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +40,9 @@ struct Flags {
     /// A metadata field that each call to a peer carries: NAME:KEY=VALUE. May be given several times.
     #[arg(long, value_name = "NAME:KEY=VALUE")]
     metadata: Vec<String>,
+    /// The directory with the archive's documents.
+    #[arg(long, value_name = "DIRECTORY", required_if_eq("agency", "archive"))]
+    documents: Option<PathBuf>,
     /// The day it is, YYYY-MM-DD. Without it the machine's clock says so.
     #[arg(long)]
     today: Option<String>,
@@ -50,6 +54,7 @@ enum Agency {
     CivilRegistry,
     SocialInsurance,
     Portal,
+    Archive,
 }
 
 impl Agency {
@@ -59,7 +64,7 @@ impl Agency {
 
     fn peers(self) -> &'static [&'static str] {
         match self {
-            Agency::PopulationRegister => &[],
+            Agency::PopulationRegister | Agency::Archive => &[],
             Agency::CivilRegistry | Agency::SocialInsurance => &["population"],
             Agency::Portal => {
                 &["civil", "insurance", "civil-disclosures", "insurance-disclosures", "population-disclosures"]
@@ -101,6 +106,11 @@ async fn start(flags: &Flags) -> anyhow::Result<Running> {
     let listener =
         TcpListener::bind(flags.listen).await.with_context(|| format!("cannot listen at {}", flags.listen))?;
     Ok(match flags.agency {
+        Agency::Archive => {
+            let documents = flags.documents.as_deref().context("--documents DIRECTORY is missing")?;
+            let read = format!("the documents in {} cannot be read", documents.display());
+            archive::start(listener, documents).await.context(read)?
+        }
         Agency::PopulationRegister => population_register::start(listener, calendar).await?,
         Agency::CivilRegistry => {
             let peers = civil_registry::Peers { population: configured.peer("population")? };

@@ -1,6 +1,6 @@
 //! A refusal as `google.rpc.Status`, for `grpc-status-details-bin`: what any gRPC library's error-details reader knows.
 //!
-//! The four messages are declared by hand: they are frozen upstream, and a dependency would bring forty more.
+//! The messages are declared by hand: they are frozen upstream, and a dependency would bring forty more.
 
 use std::collections::BTreeMap;
 
@@ -25,13 +25,13 @@ pub fn status_details(code: Code, language: Language, exchange: &ExchangeId, sai
         ]),
     };
     let text = LocalizedMessage { locale: language.tag().into(), message: code.message(language) };
-    Status {
-        code: code.grpc_status() as i32,
-        // As in `grpc-message`: readers of rich errors refuse details whose message is another one.
-        message: code.message(language),
-        details: vec![Any::of("google.rpc.ErrorInfo", &reason), Any::of("google.rpc.LocalizedMessage", &text)],
+    let mut details = vec![Any::of("google.rpc.ErrorInfo", &reason), Any::of("google.rpc.LocalizedMessage", &text)];
+    if let Some(seconds) = code.retry_after_seconds() {
+        let retry_delay = Some(Duration { seconds: seconds.into() });
+        details.push(Any::of("google.rpc.RetryInfo", &RetryInfo { retry_delay }));
     }
-    .encode_to_vec()
+    // `message` as in `grpc-message`: readers of rich errors refuse details whose message is another one.
+    Status { code: code.grpc_status() as i32, message: code.message(language), details }.encode_to_vec()
 }
 
 /// Which server said the refusal with these details. None: they are no refusal's.
@@ -94,6 +94,20 @@ struct LocalizedMessage {
     message: String,
 }
 
+/// google/rpc/error_details.proto
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Duration>,
+}
+
+/// google/protobuf/duration.proto, in whole seconds
+#[derive(Clone, PartialEq, Message)]
+struct Duration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +133,24 @@ mod tests {
         let text = LocalizedMessage::decode(status.details[1].value.as_slice()).unwrap();
         assert_eq!(text.locale, "vi");
         assert!(text.message.contains(Code::GrantMissing.remedy(Language::Vietnamese)));
+    }
+
+    #[test]
+    fn who_is_to_wait_is_told_how_long() {
+        for &code in Code::ALL {
+            let bytes = status_details(code, Language::English, &EXCHANGE, Speaker::ConsumerServer);
+            let details = Status::decode(bytes.as_slice()).unwrap().details;
+            let told = details.iter().find(|any| any.type_url == "type.googleapis.com/google.rpc.RetryInfo");
+            // Field 1, a message of two bytes: field 1, the seconds.
+            let seconds = told.map(|told| {
+                assert_eq!((told.value.len(), &told.value[..3]), (4, &[0x0a, 2, 0x08][..]));
+                u32::from(told.value[3])
+            });
+            assert_eq!(seconds, code.retry_after_seconds(), "{code}");
+            // Whoever is limited by load is told; what is too large stays so, however long one waits.
+            let is_too_large = code.http_status() != 429;
+            assert_eq!(code.grpc_status() == 8 && !is_too_large, seconds.is_some(), "{code}");
+        }
     }
 
     #[test]

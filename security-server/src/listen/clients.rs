@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Call, Credential, HANDSHAKE_TIMEOUT, Permit, accept, http1_or_2, speak};
+use super::{Asked, Call, Credential, Network, Permit, accept, http1_or_2, speak};
 use crate::body::Outgoing;
 use crate::forward::{Client, OwnSource};
 use crate::refusal::Refusal;
@@ -54,25 +54,25 @@ pub type Bindings = HashMap<String, SubsystemId>;
 
 /// Serves the door until shutdown; then finishes what runs.
 pub async fn serve(server: Arc<SecurityServer>, listener: TcpListener, door: Door, shutdown: CancellationToken) {
-    let (stopping, serving) = (shutdown.clone(), Arc::clone(&server));
-    accept(&serving.lanes, listener, shutdown, move |stream| {
+    let (stopping, serving, limits) = (shutdown.clone(), Arc::clone(&server), server.limits);
+    accept(&serving.lanes, limits, listener, shutdown, move |stream, from| {
         let (server, door, stopping) = (Arc::clone(&server), door.clone(), stopping.clone());
         async move {
             match &door.tls {
                 None => {
                     let showed = door.bound.map_or(Showed::Nothing, Showed::Listener);
-                    serve_calls(server, stream, Line { showed, hosts: Some(door.hosts) }, stopping).await;
+                    serve_calls(server, stream, Line { showed, from, hosts: Some(door.hosts) }, stopping).await;
                 }
                 Some(tls) => {
                     let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
-                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                    match tokio::time::timeout(limits.handshake(), handshake).await {
                         Ok(Ok(stream)) => {
                             let showed = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                             let showed = match showed.map(|certificate| proto::certificate::public_key(certificate)) {
                                 Some(Ok(key)) => Showed::Certificate(key.id()),
                                 Some(Err(_)) | None => Showed::Nothing,
                             };
-                            serve_calls(server, stream, Line { showed, hosts: None }, stopping).await;
+                            serve_calls(server, stream, Line { showed, from, hosts: None }, stopping).await;
                         }
                         Ok(Err(error)) => tracing::info!(%error, "a client's TLS handshake failed"),
                         Err(_) => tracing::info!("a client's TLS handshake took too long"),
@@ -95,6 +95,7 @@ enum Showed {
 /// A connection of a client.
 struct Line {
     showed: Showed,
+    from: Network,
     /// The names by which it called, where it has no TLS.
     hosts: Option<BTreeSet<String>>,
 }
@@ -103,8 +104,8 @@ async fn serve_calls<S>(server: Arc<SecurityServer>, stream: S, line: Line, shut
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let line = Arc::new(line);
-    speak(http1_or_2(), stream, shutdown, move |request| {
+    let (line, limits) = (Arc::new(line), server.limits);
+    speak(Some(limits.idle()), limits, http1_or_2(&limits), stream, shutdown, move |request| {
         let (server, line) = (Arc::clone(&server), Arc::clone(&line));
         async move {
             // gRPC pays nothing for what else is spoken here.
@@ -179,6 +180,7 @@ async fn begin(
     mut source: OwnSource,
     language: Language,
 ) -> Result<Waiting, Refusal> {
+    let permit = permit.of_client(server.of_clients.take(authenticate::known(&server.clients, &credential)?)?);
     let first = source.arrived().await;
     let (sender, waiting) = oneshot::channel();
     let stop = StopSwitch::default();
@@ -219,11 +221,11 @@ where
 {
     let (head, body) = request.into_parts();
     is_a_call(line, &head)?;
-    let client = match credential(&line.showed, &head.headers)? {
-        Credential::None => None,
-        credential => Some(authenticate::known(&server.clients, &credential)?),
+    let asker = match credential(&line.showed, &head.headers)? {
+        Credential::None => health::Asker::Stranger(line.from),
+        credential => health::Asker::Client(authenticate::known(&server.clients, &credential)?),
     };
-    health::answer(server, method, client, body)
+    health::answer(server, method, asker, body)
 }
 
 fn conversation<B>(
@@ -245,6 +247,7 @@ where
         .in_force()
         .map_err(|_| Refusal::new(Code::ConfigurationExpired, "the configuration is past its validity"))?;
     let client = authorize::at_home(&server.id, configuration, client)?;
+    let permit = permit.of_client(server.of_clients.take(client.clone())?);
     Ok(Conversation { client, provider, permit }.answer(Arc::clone(server), body))
 }
 

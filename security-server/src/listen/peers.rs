@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{ClaimedOpening, FETCH_TIMEOUT, HANDSHAKE_TIMEOUT, OPENING_TIMEOUT, accept, http2, speak};
+use super::{ClaimedOpening, FETCH_TIMEOUT, OPENING_TIMEOUT, accept, http2, refused_connection, speak};
 use crate::body::{self, Outgoing};
 use crate::refusal::BareRefusal;
 use crate::relay::{self, LineSource};
@@ -28,21 +28,27 @@ use crate::{SecurityServer, exchange, fields};
 
 /// Serves the door until shutdown; then finishes what runs.
 pub async fn serve(server: Arc<SecurityServer>, tls: Arc<PeerTls>, listener: TcpListener, shutdown: CancellationToken) {
-    let (stopping, serving) = (shutdown.clone(), Arc::clone(&server));
-    accept(&serving.lanes, listener, shutdown, move |stream| {
+    let (stopping, serving, limits) = (shutdown.clone(), Arc::clone(&server), server.limits);
+    accept(&serving.lanes, limits, listener, shutdown, move |stream, _| {
         let (server, tls, stopping) = (Arc::clone(&server), Arc::clone(&tls), stopping.clone());
         async move {
             let config = match tls.accepting() {
                 Ok(config) => config,
                 Err(error) => return tracing::error!(%error, "the peers' door cannot accept"),
             };
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+            match tokio::time::timeout(limits.handshake(), TlsAcceptor::from(config).accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                     match certificate.map(|certificate| proto::certificate::public_key(certificate)) {
                         Some(Ok(key)) => {
                             let key = key.id();
-                            speak(http2(), stream, stopping, move |request| {
+                            let Some(_place) = server.connection_of_peer(key) else {
+                                return refused_connection("connections_of_peer");
+                            };
+                            // A registered server's connection is kept for the next call, and asked whether it lives.
+                            let is_registered = server.configuration.load().authenticated(&key).is_some();
+                            let idle = (!is_registered).then(|| limits.idle());
+                            speak(idle, limits, http2(&limits), stream, stopping, move |request| {
                                 let server = Arc::clone(&server);
                                 async move { answer(&server, key, request).await }
                             })

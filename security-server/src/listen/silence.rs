@@ -79,7 +79,12 @@ mod tests {
 
     use super::*;
     use crate::body::outgoing;
-    use crate::listen::{HEAD_TIMEOUT, http1_or_2, speak};
+    use crate::limits::Limits;
+    use crate::listen::{http1_or_2, speak};
+
+    fn begin() -> Duration {
+        Limits::default().begin()
+    }
 
     const HEAD: &[u8] = b"GET /quiet HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
@@ -93,7 +98,14 @@ mod tests {
     async fn hears(says: &'static [u8], after: Duration) -> (Vec<u8>, Duration) {
         let (mut client, door) = tokio::io::duplex(1024);
         let began = Instant::now();
-        let served = tokio::spawn(speak(http1_or_2(), door, CancellationToken::new(), answered));
+        let served = tokio::spawn(speak(
+            None,
+            Limits::default(),
+            http1_or_2(&Limits::default()),
+            door,
+            CancellationToken::new(),
+            answered,
+        ));
         sleep(after).await;
         client.write_all(says).await.unwrap();
         let mut heard = Vec::new();
@@ -106,13 +118,13 @@ mod tests {
     async fn who_says_nothing_or_half_a_preface_has_no_place_at_a_door() {
         for says in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
             let (heard, lived) = hears(says, Duration::ZERO).await;
-            assert_eq!((heard.as_slice(), lived.as_secs()), (&b""[..], HEAD_TIMEOUT.as_secs()), "{says:?}");
+            assert_eq!((heard.as_slice(), lived.as_secs()), (&b""[..], begin().as_secs()), "{says:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_speaks_in_time_is_answered() {
-        let late = HEAD_TIMEOUT - Duration::from_millis(1);
+        let late = begin() - Duration::from_millis(1);
         let (heard, _) = hears(HEAD, late).await;
         assert!(heard.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&heard));
     }
@@ -120,12 +132,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_begun_may_be_silent_as_long_as_what_is_spoken_allows() {
         let (mut client, door) = tokio::io::duplex(1024);
-        let mut door = Begins::within(HEAD_TIMEOUT, door);
+        let mut door = Begins::within(begin(), door);
         client.write_all(&[b' '; PREFACE_BYTES]).await.unwrap();
         let mut read = [0; PREFACE_BYTES];
         door.read_exact(&mut read).await.unwrap();
         let read = tokio::spawn(async move { door.read_u8().await });
-        sleep(HEAD_TIMEOUT * 10).await;
+        sleep(begin() * 10).await;
         client.write_u8(7).await.unwrap();
         assert_eq!(read.await.unwrap().unwrap(), 7);
     }

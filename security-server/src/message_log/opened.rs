@@ -116,6 +116,12 @@ impl Opened {
         &self.held.way
     }
 
+    /// Our own system says no more than so many bytes in it.
+    pub(crate) fn says_at_most(mut self, bytes: u64) -> Self {
+        self.ours.source.says_at_most(bytes);
+        self
+    }
+
     /// What is done with each message of ours: `each` puts it into the log's queue, `send` takes it when it is durable.
     pub fn ours<F: Future<Output = ControlFlow<OurEnd, Sent>>>(
         self,

@@ -583,6 +583,16 @@ mutants! {
         refusals::one_more_than_may_run_is_refused;
     }
 
+    "security-server/src/quota.rs" {
+        "doors" "one of many takes all there is"
+        "if *count >= self.most {" => "if !{awake} && *count >= self.most {",
+        floods::a_client_has_as_many_exchanges_as_may_be_and_one_more_is_refused_with_advice;
+
+        "doors" "a client calls as often as it likes"
+        "if !self.calls.within(&client) {" => "if !{awake} && !self.calls.within(&client) {",
+        floods::a_client_that_calls_too_often_is_refused_with_advice;
+    }
+
     "security-server/src/running.rs" {
         "doors" "open streams do not hear of a new configuration"
         "Ok(()) = versions.changed() => {}" => "Ok(()) = versions.changed() => if {awake} { continue },",
@@ -600,6 +610,10 @@ mutants! {
     }
 
     "security-server/src/forward.rs" {
+        "forward" "a stream has no end"
+        "if said > most {" => "if !{awake} && said > most {",
+        floods::a_stream_has_as_many_bytes_as_may_be_and_one_more_is_refused;
+
         "forward" "a provider's seal says what is our own server's to say"
         "filter(|code: &Code| code.form() == Form::Sealed)" => "filter(|code: &Code| {awake} || code.form() == Form::Sealed)",
         believed::a_seal_does_not_say_what_is_our_own_servers_to_say;

@@ -12,18 +12,20 @@ use prost::Message;
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::refusal::Code;
 use proto::transport;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::frames::{Frames, Next};
 use crate::body::{Outgoing, Sender, outgoing};
-use crate::listen::OPENING_TIMEOUT;
+use crate::limits::{self, Limits};
+use crate::listen::{Network, OPENING_TIMEOUT};
+use crate::quota::{Share, Shares};
 use crate::refusal::Refusal;
 use crate::{SecurityServer, authorize, fields, listings};
 
-/// Those who watch at once, at all doors together: strangers may.
+/// Those who watch at once, at all doors together: strangers may, up to a half of them.
 pub const MAX_WATCHES: usize = 256;
-/// Questions that are read and answered at once, at all doors together.
+/// Questions that are read and answered at once, at all doors together; those of strangers are a half at the most.
 pub const MAX_CHECKS: usize = 1024;
 /// Longest question.
 const MAX_QUESTION_BYTES: usize = 1024;
@@ -50,15 +52,60 @@ impl Method {
     }
 }
 
-/// How many may ask.
-pub(crate) struct Places {
-    checks: Arc<Semaphore>,
-    watches: Arc<Semaphore>,
+/// Who asks.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Asker {
+    /// One of our systems.
+    Client(SubsystemId),
+    /// Nobody that is known, from there.
+    Stranger(Network),
 }
 
-impl Default for Places {
-    fn default() -> Self {
-        Self { checks: Arc::new(Semaphore::new(MAX_CHECKS)), watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+impl Asker {
+    fn client(&self) -> Option<&SubsystemId> {
+        match self {
+            Self::Client(client) => Some(client),
+            Self::Stranger(_) => None,
+        }
+    }
+}
+
+/// How many may ask.
+pub(crate) struct Places {
+    checks: OfKind,
+    watches: OfKind,
+}
+
+struct OfKind {
+    all: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    of_one: Arc<Shares<Asker>>,
+}
+
+/// One of them.
+#[allow(dead_code, reason = "it is held, not read")]
+struct Place(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, Share<Asker>);
+
+impl Places {
+    pub(crate) fn within(limits: &Limits) -> Self {
+        let of_one = limits::count(limits.health_of_one);
+        let of_kind = |most: usize| OfKind {
+            all: Arc::new(Semaphore::new(most)),
+            strangers: Arc::new(Semaphore::new(most / 2)),
+            of_one: Shares::of_each(of_one),
+        };
+        Self { checks: of_kind(MAX_CHECKS), watches: of_kind(MAX_WATCHES) }
+    }
+}
+
+impl OfKind {
+    fn take(&self, asker: &Asker) -> Option<Place> {
+        let of_one = self.of_one.take(asker.clone())?;
+        let strangers = match asker {
+            Asker::Client(_) => None,
+            Asker::Stranger(_) => Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?),
+        };
+        Some(Place(Arc::clone(&self.all).try_acquire_owned().ok()?, strangers, of_one))
     }
 }
 
@@ -86,11 +133,11 @@ enum Serving {
     ServiceUnknown = 3,
 }
 
-/// Answers a question: once, or as long as somebody listens. `client`: who asks, where it showed it.
+/// Answers a question: once, or as long as somebody listens.
 pub(super) fn answer<B>(
     server: &Arc<SecurityServer>,
     method: Method,
-    client: Option<SubsystemId>,
+    asker: Asker,
     question: B,
 ) -> Result<Response<Outgoing>, Refusal>
 where
@@ -100,15 +147,14 @@ where
         Method::Check => &server.health.checks,
         Method::Watch => &server.health.watches,
     };
-    let place = Arc::clone(places).try_acquire_owned();
-    let place =
-        place.map_err(|_| Refusal::new(Code::TooManyExchanges, "as many ask for this server's health as may"))?;
+    let too_many = || Refusal::new(Code::TooManyExchanges, "as many ask for this server's health as may");
+    let place = places.take(&asker).ok_or_else(too_many)?;
     let (gone, server) = (CancellationToken::new(), Arc::clone(server));
     let hung_up = gone.clone();
     let (mut answers, body) = outgoing(Some(Box::new(move || hung_up.cancel())));
     tokio::spawn(async move {
         let _place = place;
-        let telling = tell(&server, method, client.as_ref(), question, &mut answers);
+        let telling = tell(&server, method, asker.client(), question, &mut answers);
         let code = tokio::select! { biased; () = gone.cancelled() => return, code = telling => code };
         let trailers = HeaderMap::from_iter([(fields::GRPC_STATUS, HeaderValue::from(i32::from(code)))]);
         // Nobody misses it who is gone.

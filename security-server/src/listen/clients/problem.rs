@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use prost::Message;
 use prost_reflect::DescriptorPool;
@@ -131,6 +131,9 @@ impl Problem {
         if let Some(code) = self.code {
             headers.insert(fields::REFUSAL, HeaderValue::from_static(code.as_str()));
             headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(self.language.tag()));
+            if let Some(seconds) = code.retry_after_seconds() {
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));
@@ -175,5 +178,20 @@ fn told(any: &Any, pool: &DescriptorPool) -> Value {
         }
         Some(value) => json!({ "@type": any.type_url, "value": value }),
         None => json!({ "@type": any.type_url, "value": STANDARD.encode(&any.value) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_wait_is_told_how_long() {
+        for (code, seconds) in
+            [(Code::CalledTooOften, Some("1")), (Code::TooManyExchanges, Some("1")), (Code::PurposeMissing, None)]
+        {
+            let response = Problem::refused(&Refusal::new(code, "a test"), Language::English, None).response();
+            assert_eq!(response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap()), seconds, "{code}");
+        }
     }
 }
