@@ -190,6 +190,8 @@ struct Compared(DescribedEntries);
 /// Nothing that consumers rely on breaks without a new major version (PROTOCOL.md 17.3), and something is new.
 fn compare(shelf: &Shelf, register: &Register, offered: DescribedEntries) -> Result<Compared, Refused> {
     let mut all_so_already = true;
+    // What was listed is read once, and of REST services compared once, however many of them have one document.
+    let (mut read, mut unbroken): (Option<(Digest, Content)>, _) = (None, BTreeSet::new());
     for entry in offered.entries.iter().map(VerifiedEntry::entry) {
         let Some(listed) = register.listed_service(&entry.subsystem, &entry.service) else {
             all_so_already = false;
@@ -205,7 +207,15 @@ fn compare(shelf: &Shelf, register: &Register, offered: DescribedEntries) -> Res
             let (service, next) = (entry.service.clone(), listed.version.major.saturating_add(1));
             return Err(Refused::OtherForm { service, was: kind(listed.form), is: kind(entry.form), next });
         }
-        let findings = Content::read(listed.form, &before)?.breaks(&offered.content, entry.service.as_str())?;
+        if listed.form == ServiceForm::Rest && !unbroken.insert(listed.descriptors.0) {
+            continue;
+        }
+        let known = read.take().filter(|(digest, _)| *digest == listed.descriptors.0);
+        let (_, content) = match known {
+            Some(known) => read.insert(known),
+            None => read.insert((listed.descriptors.0, Content::read(listed.form, &before)?)),
+        };
+        let findings = content.breaks(&offered.content, entry.service.as_str())?;
         if !findings.is_empty() {
             let (service, listed, offered) = (entry.service.clone(), listed.version, entry.version);
             return Err(Refused::Breaks { service, listed, offered, findings });

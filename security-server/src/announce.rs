@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalogue::described::MAX_FILES;
-use catalogue::rest::OneReading;
+use catalogue::rest::{MAX_GIVEN_BYTES, OneReading};
 use catalogue::{Described, OPTIONS_FILE, OPTIONS_SOURCE, OpenApi, Undescribed, Undocumented};
 use command_line::file_remedy;
 use prost::Message;
@@ -22,6 +22,8 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 /// How long a service may take to describe itself.
 const REFLECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most letters of what is wrong with a file.
+const MAX_REASON: usize = 300;
 
 /// A descriptor set, and the services that it is about.
 pub struct Announced {
@@ -113,11 +115,12 @@ pub fn documented(path: &Path) -> Result<Vec<u8>, NotAnnounced> {
 
 /// YAML 1.2 as JSON. What aliases grow to is bounded by the reader: 250,000 values.
 fn converted(path: &Path, given: &[u8]) -> Result<Vec<u8>, NotAnnounced> {
-    if given.len() > MAX_DESCRIPTORS_BYTES {
-        return Err(Undocumented::Limit { what: "bytes", found: given.len(), most: MAX_DESCRIPTORS_BYTES }.into());
+    if given.len() > MAX_GIVEN_BYTES {
+        return Err(Undocumented::Limit { what: "bytes", found: given.len(), most: MAX_GIVEN_BYTES }.into());
     }
     let not_yaml = |reason: String| {
-        let reason = reason.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let reason = reason.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let reason = reason.chars().take(MAX_REASON).collect();
         NotAnnounced::NotYaml { path: path.to_owned(), reason }
     };
     let text = std::str::from_utf8(given).map_err(|error| not_yaml(error.to_string()))?;

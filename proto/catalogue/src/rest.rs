@@ -18,8 +18,14 @@ use serde_json::{Map, Value};
 
 use crate::Said;
 use crate::marks::Mark;
-use schema::{Schema, Side, address, child};
+use schema::{Schema, Side, address, child, names};
 
+/// Largest document that is taken in, before it is written as it is published: with spaces, and words that are left out.
+pub const MAX_GIVEN_BYTES: usize = 4 * MAX_DESCRIPTORS_BYTES;
+/// Longest name of a member of an object.
+pub const MAX_NAME_BYTES: usize = 1024;
+/// Most places that say which element they carry, whether an operation reaches them or not.
+pub const MAX_MARKS: usize = 4 * MAX_ELEMENT_FIELDS;
 /// Most values of a document: objects, lists, texts, numbers.
 pub const MAX_VALUES: usize = 150_000;
 /// Most schemas, and words of schemas, that are looked at: each once for each operation that reaches it, by the request and by the
@@ -29,6 +35,10 @@ pub const MAX_STEPS: usize = 1_000_000;
 const MAX_REFERENCES: usize = 8;
 /// Longest name of a field that carries an element: `getPet.response.owner.birthDate`.
 const MAX_FIELD_BYTES: usize = 2 * MAX_SERVICE_BYTES;
+/// Most letters of a word of the document that a refusal tells.
+const MAX_QUOTED: usize = 100;
+/// Most letters of a place that a refusal tells.
+const MAX_PLACE: usize = 600;
 
 /// An OpenAPI document that was read whole. Only [`OpenApi::read`] makes one.
 #[derive(Clone, Debug)]
@@ -58,8 +68,8 @@ pub enum Undocumented {
     Version(String),
     /// Not in the one form that is published.
     #[error(
-        "the OpenAPI document is not as it is published: its keys in order, without spaces, and without servers, callbacks, links and \
-         webhooks; let `security-server services publish` write it"
+        "the OpenAPI document is not as it is published: its keys in order, without spaces, and without servers, callbacks, links, \
+         webhooks and other people's x-… words; let `security-server services publish` write it"
     )]
     NotAsPublished,
     /// Something in it is wrong.
@@ -97,7 +107,15 @@ pub enum Undocumented {
 }
 
 fn wrong(at: impl fmt::Display, why: impl Into<String>) -> Undocumented {
-    Undocumented::Wrong { at: at.to_string(), why: why.into() }
+    Undocumented::Wrong { at: at.to_string().chars().take(MAX_PLACE).collect(), why: why.into() }
+}
+
+/// A word of the document, as a refusal tells it.
+fn quoted(word: &str) -> String {
+    match word.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{:?}…", &word[..end]),
+        None => format!("{word:?}"),
+    }
 }
 
 fn limit(what: &'static str, found: usize, most: usize) -> Result<(), Undocumented> {
@@ -152,7 +170,7 @@ impl<'de> Deserialize<'de> for OneReading {
                 let mut values = Map::new();
                 while let Some(name) = members.next_key::<String>()? {
                     if values.contains_key(&name) {
-                        return Err(A::Error::custom(format!("{name:?} stands twice in one object")));
+                        return Err(A::Error::custom(format!("{} stands twice in one object", quoted(&name))));
                     }
                     let OneReading(value) = members.next_value()?;
                     values.insert(name, value);
@@ -164,8 +182,8 @@ impl<'de> Deserialize<'de> for OneReading {
     }
 }
 
-fn parsed(bytes: &[u8]) -> Result<Value, Undocumented> {
-    limit("bytes", bytes.len(), MAX_DESCRIPTORS_BYTES)?;
+fn parsed(bytes: &[u8], most: usize) -> Result<Value, Undocumented> {
+    limit("bytes", bytes.len(), most)?;
     let OneReading(value) =
         serde_json::from_slice(bytes).map_err(|error| Undocumented::Unreadable(error.to_string()))?;
     Ok(value)
@@ -173,12 +191,13 @@ fn parsed(bytes: &[u8]) -> Result<Value, Undocumented> {
 
 /// The document as it is published: what says where its provider's own machines are is left out, and it has one form.
 pub fn published(given: &[u8]) -> Result<Vec<u8>, Undocumented> {
-    let mut document = parsed(given)?;
+    let mut document = parsed(given, MAX_GIVEN_BYTES)?;
     without_addresses(&mut document);
+    without_words_of_others(&mut document, false);
     let mut bytes = document.to_string().into_bytes();
     // A fraction may read as its neighbour once: then it stays.
     for _ in 0..4 {
-        let again = parsed(&bytes)?.to_string().into_bytes();
+        let again = parsed(&bytes, MAX_DESCRIPTORS_BYTES)?.to_string().into_bytes();
         if again == bytes {
             break;
         }
@@ -197,7 +216,11 @@ fn without_addresses(document: &mut Value) {
     fn below(value: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
         value.and_then(Value::as_object_mut).into_iter().flat_map(|object| object.values_mut())
     }
+    fn of_others(from: Option<&mut Value>) {
+        from.and_then(Value::as_object_mut).into_iter().for_each(|object| object.retain(|name, _| !is_of_others(name)));
+    }
     remove(Some(document), &["servers", "webhooks"]);
+    of_others(document.get_mut("paths"));
     remove(document.get_mut("components"), &["callbacks", "links", "pathItems"]);
     let components = document.get_mut("components").and_then(|components| components.get_mut("responses"));
     below(components).for_each(|response| remove(Some(response), &["links"]));
@@ -205,15 +228,37 @@ fn without_addresses(document: &mut Value) {
         remove(Some(item), &["servers"]);
         for operation in below(Some(item)) {
             remove(Some(operation), &["servers", "callbacks"]);
+            of_others(operation.get_mut("responses"));
             below(operation.get_mut("responses")).for_each(|response| remove(Some(response), &["links"]));
         }
+    }
+}
+
+/// A vendor's word, such as what a gateway writes into what it exports: where the provider's machines are, more often than not.
+fn is_of_others(word: &str) -> bool {
+    word.starts_with("x-") && !word.starts_with("x-causeway-")
+}
+
+fn without_words_of_others(value: &mut Value, are_names: bool) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| without_words_of_others(value, false)),
+        Value::Object(members) => {
+            if !are_names {
+                members.retain(|name, _| !is_of_others(name));
+            }
+            let is_data = |name: &str| !are_names && DATA.contains(&name);
+            for (name, value) in members.iter_mut().filter(|(name, _)| !is_data(name)) {
+                without_words_of_others(value, !are_names && NAMES.contains(&name.as_str()));
+            }
+        }
+        _ => {}
     }
 }
 
 impl OpenApi {
     /// Reads a document in the form that is published, however hostile.
     pub fn read(bytes: &[u8]) -> Result<Self, Undocumented> {
-        let document = parsed(bytes)?;
+        let document = parsed(bytes, MAX_DESCRIPTORS_BYTES)?;
         if published(bytes)? != bytes {
             return Err(Undocumented::NotAsPublished);
         }
@@ -264,19 +309,37 @@ struct Operation<'d> {
     name: String,
     place: Place,
     description: String,
-    /// By where they stand, and their names.
-    parameters: BTreeMap<(&'d str, &'d str), Object<'d>>,
+    /// By where they stand, and their names; those of headers in small letters.
+    parameters: BTreeMap<(&'d str, String), Object<'d>>,
     body: Option<Object<'d>>,
     /// By their status.
     responses: BTreeMap<&'d str, Object<'d>>,
 }
 
+impl Operation<'_> {
+    /// The name of a parameter's field.
+    fn field(&self, place: &str, parameter: Object<'_>) -> String {
+        child(&format!("{}.{place}", self.name), text(parameter, "name"))
+    }
+}
+
 /// Where an object says which data element it carries.
-struct Marked {
+struct Marked<'d> {
     at: String,
+    /// The kind and the name of the schema or parameter of the components that it is in.
+    component: Option<(&'d str, &'d str)>,
     mark: Mark,
     asked: bool,
     answered: bool,
+    /// It is in a property that is no part of this side: `readOnly` in a request, `writeOnly` in a response.
+    aside: bool,
+}
+
+impl Marked<'_> {
+    fn reach(&mut self, side: Side) {
+        self.asked |= side == Side::Asked;
+        self.answered |= side == Side::Answered;
+    }
 }
 
 fn object<'d>(value: &'d Value, at: impl fmt::Display) -> Result<Object<'d>, Undocumented> {
@@ -304,7 +367,7 @@ impl<'d> Document<'d> {
         survey(self.0, false, &mut Vec::new(), &mut 0, &mut marked)?;
         let operations = self.operations()?;
         named_once(&operations)?;
-        let elements = self.elements(&operations, &mut marked)?;
+        let elements = self.elements(&operations, marked)?;
         let methods = operations.into_iter().map(|operation| Method {
             name: operation.name,
             description: operation.description,
@@ -322,12 +385,14 @@ impl<'d> Document<'d> {
     fn target(self, reference: &str, kind: &str, at: &str) -> Result<&'d Value, Undocumented> {
         let Some(within) = reference.strip_prefix("#/components/") else {
             let why = "it refers to what is not in the document's components; take it into them, or write it where it is used";
-            return Err(wrong(at, format!("{reference:?}: {why}")));
+            return Err(wrong(at, format!("{}: {why}", quoted(reference))));
         };
         let name = within.strip_prefix(kind).and_then(|rest| rest.strip_prefix('/'));
         let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         let found = name.filter(is_name).and_then(|name| self.0.get("components")?.get(kind)?.get(name));
-        found.ok_or_else(|| wrong(at, format!("{reference:?} is not there, among the components' {kind}; add it")))
+        found.ok_or_else(|| {
+            wrong(at, format!("{} is not there, among the components' {kind}; add it", quoted(reference)))
+        })
     }
 
     /// A parameter, a body or a response, where it is written.
@@ -361,7 +426,7 @@ impl<'d> Document<'d> {
                 let known = Verb::ALL.iter().any(|verb| verb.as_str().to_lowercase() == *name);
                 if !known && !["summary", "description", "parameters"].contains(&name.as_str()) {
                     let why = "it is no operation that is carried: get, head, post, put, patch, delete or options";
-                    return Err(wrong(path, format!("{name:?}: {why}; leave it out")));
+                    return Err(wrong(path, format!("{}: {why}; leave it out", quoted(name))));
                 }
             }
             for verb in Verb::ALL {
@@ -401,15 +466,21 @@ impl<'d> Document<'d> {
                 let (place, name) = (text(parameter, "in"), text(parameter, "name"));
                 if !["path", "query", "header", "cookie"].contains(&place) || name.is_empty() {
                     let why = "a parameter has a name, and is in a path, a query, a header or a cookie";
-                    return Err(wrong(&at, format!("{name:?} in {place:?}: {why}; mend the document")));
+                    let (name, place) = (quoted(name), quoted(place));
+                    return Err(wrong(&at, format!("{name} in {place}: {why}; mend the document")));
                 }
-                if !here.insert((place, name)) {
-                    return Err(wrong(
-                        &at,
-                        format!("its parameter {name:?} in the {place} stands twice; leave one out"),
-                    ));
+                if name.len() > MAX_NAME_BYTES {
+                    let why = format!("the name {} is longer than {MAX_NAME_BYTES} bytes; shorten it", quoted(name));
+                    return Err(wrong(&at, why));
                 }
-                parameters.insert((place, name), parameter);
+                // Headers have one name, however it is written.
+                let is_header = place == "header";
+                let key = (place, if is_header { name.to_ascii_lowercase() } else { name.to_owned() });
+                if !here.insert(key.clone()) {
+                    let name = quoted(name);
+                    return Err(wrong(&at, format!("its parameter {name} in the {place} stands twice; leave one out")));
+                }
+                parameters.insert(key, parameter);
             }
         }
         let body = said.get("requestBody").map(|body| self.followed(body, "requestBodies", &at)).transpose()?;
@@ -425,30 +496,176 @@ impl<'d> Document<'d> {
     fn elements(
         self,
         operations: &[Operation<'d>],
-        marked: &mut BTreeMap<usize, Marked>,
+        marked: BTreeMap<usize, Marked<'d>>,
     ) -> Result<Vec<ElementField>, Undocumented> {
-        let (mut found, mut steps) = (Found::new(), 0);
+        let mut search = Search {
+            document: self,
+            marked,
+            found: Found::new(),
+            reached: BTreeSet::new(),
+            aside: BTreeMap::new(),
+            steps: 0,
+        };
         for operation in operations {
-            for ((place, name), parameter) in &operation.parameters {
-                if let Some(said) = marked.get_mut(&address(parameter)) {
-                    said.asked = true;
-                    let at = child(&format!("{}.{place}", operation.name), name);
-                    keep(&mut found, &at, said.mark.clone(), Side::Asked)?;
+            let asked = search.asked(operation)?;
+            search.walk(asked, Side::Asked)?;
+            let answered = search.answered(operation)?;
+            search.walk(answered, Side::Answered)?;
+        }
+        search.walk_aside()?;
+        search.each_mark_says_something()?;
+        limit("fields with an element", search.found.len(), MAX_ELEMENT_FIELDS)?;
+        Ok(search.found.into_values().collect())
+    }
+
+    /// What a parameter, or a header, may be.
+    fn parameter(self, parameter: Object<'d>, at: &str) -> Result<Vec<&'d Value>, Undocumented> {
+        let contents = self.contents(parameter, at)?;
+        Ok(parameter.get("schema").into_iter().chain(contents.into_values().flatten()).collect())
+    }
+
+    /// The schemas of a body, by their media types.
+    fn contents(self, of: Object<'d>, at: &str) -> Result<BTreeMap<&'d str, Option<&'d Value>>, Undocumented> {
+        let mut contents = BTreeMap::new();
+        for (media, content) in names(of, "content", at)? {
+            contents.insert(media, object(content, format_args!("{at}, {media}"))?.get("schema"));
+        }
+        Ok(contents)
+    }
+
+    /// The headers of a response, and of the parts of a body, with the names of their fields.
+    fn headers(self, of: Object<'d>, at: &str) -> Result<Vec<(String, Object<'d>)>, Undocumented> {
+        let (mut with_headers, mut headers) = (vec![of], Vec::new());
+        for (_, content) in names(of, "content", at)? {
+            for (_, encoding) in names(object(content, at)?, "encoding", at)? {
+                with_headers.push(object(encoding, at)?);
+            }
+        }
+        for each in with_headers {
+            for (name, header) in names(each, "headers", at)? {
+                headers.push((child(at, name), self.followed(header, "headers", at)?));
+            }
+        }
+        Ok(headers)
+    }
+}
+
+/// Schemas, and the names of what they are of.
+type Places<'d> = Vec<(String, &'d Value)>;
+
+/// The search for elements.
+struct Search<'d> {
+    document: Document<'d>,
+    marked: BTreeMap<usize, Marked<'d>>,
+    found: Found,
+    /// Where each stands that it came to.
+    reached: BTreeSet<usize>,
+    /// Properties that are no part of a side, by where they stand.
+    aside: BTreeMap<usize, &'d Value>,
+    steps: usize,
+}
+
+impl<'d> Search<'d> {
+    fn step(&mut self, steps: usize) -> Result<(), Undocumented> {
+        self.steps += steps;
+        limit("schemas that its operations reach", self.steps, MAX_STEPS)
+    }
+
+    /// Where the schemas of a request begin.
+    fn asked(&mut self, operation: &Operation<'d>) -> Result<Places<'d>, Undocumented> {
+        let mut asked = Vec::new();
+        for ((place, _), parameter) in &operation.parameters {
+            asked.extend(self.parameter(parameter, &operation.field(place, parameter), Side::Asked)?);
+        }
+        if let Some(body) = operation.body {
+            asked.extend(self.body(body, &format!("{}.request", operation.name), Side::Asked)?);
+        }
+        Ok(asked)
+    }
+
+    /// Where those of its responses begin.
+    fn answered(&mut self, operation: &Operation<'d>) -> Result<Places<'d>, Undocumented> {
+        let (mut answered, mut seen) = (Vec::new(), BTreeSet::new());
+        for response in operation.responses.values().filter(|response| seen.insert(address(response))) {
+            answered.extend(self.body(response, &format!("{}.response", operation.name), Side::Answered)?);
+        }
+        Ok(answered)
+    }
+
+    fn body(&mut self, body: Object<'d>, at: &str, side: Side) -> Result<Places<'d>, Undocumented> {
+        let (contents, headers) = (self.document.contents(body, at)?, self.document.headers(body, at)?);
+        self.step(1 + contents.len() + headers.len())?;
+        let mut schemas: Places<'d> = contents.into_values().flatten().map(|schema| (at.to_owned(), schema)).collect();
+        for (at, header) in headers {
+            schemas.extend(self.parameter(header, &at, side)?);
+        }
+        Ok(schemas)
+    }
+
+    /// A parameter, or a header.
+    fn parameter(&mut self, parameter: Object<'d>, at: &str, side: Side) -> Result<Places<'d>, Undocumented> {
+        self.reached.insert(address(parameter));
+        if let Some(said) = self.marked.get_mut(&address(parameter)) {
+            said.reach(side);
+            keep(&mut self.found, at, said.mark.clone(), side)?;
+        }
+        let schemas = self.document.parameter(parameter, at)?;
+        self.step(1 + schemas.len())?;
+        Ok(schemas.into_iter().map(|schema| (at.to_owned(), schema)).collect())
+    }
+
+    /// Each schema once, the nearest place first.
+    fn walk(&mut self, begin: Places<'d>, side: Side) -> Result<(), Undocumented> {
+        let mut seen = BTreeSet::new();
+        let mut waiting: VecDeque<(String, &Value)> = begin.into();
+        while let Some((at, value)) = waiting.pop_front() {
+            let schema = Schema::of(self.document, &[value], &at)?;
+            self.step(schema.read)?;
+            let mut mark = Mark::default();
+            for part in &schema.parts {
+                if let Some(said) = self.marked.get_mut(&address(part)) {
+                    mark = joined(mark, &said.mark)
+                        .ok_or_else(|| wrong(&at, "it is marked as two elements; leave one out"))?;
+                    said.reach(side);
                 }
             }
-            let asked = self.asked(operation)?;
-            self.walk(asked, Side::Asked, marked, &mut found, &mut steps)?;
-            let mut answered = Vec::new();
-            for (status, response) in &operation.responses {
-                let at = format!("{}.response", operation.name);
-                let contents = self.contents(response, &format!("{at}, {status}"))?;
-                answered.extend(contents.into_values().flatten().map(|schema| (at.clone(), schema)));
+            keep(&mut self.found, &at, mark, side)?;
+            for part in schema.parts.into_iter().filter(|part| seen.insert(address(part))) {
+                self.reached.insert(address(part));
+                waiting.extend(schema::below(part, &at, side)?);
+                let aside = schema::aside(part, &at, side)?;
+                self.step(aside.len())?;
+                self.aside.extend(aside);
             }
-            self.walk(answered, Side::Answered, marked, &mut found, &mut steps)?;
         }
-        for Marked { at, mark, asked, answered } in marked.values() {
+        Ok(())
+    }
+
+    /// Properties that are no part of a side carry nothing there; what marks them stands where it may.
+    fn walk_aside(&mut self) -> Result<(), Undocumented> {
+        let mut seen = BTreeSet::new();
+        let mut waiting: Vec<&Value> = std::mem::take(&mut self.aside).into_values().collect();
+        while let Some(value) = waiting.pop() {
+            let schema = Schema::of(self.document, &[value], "components")?;
+            self.step(schema.read)?;
+            for part in schema.parts.into_iter().filter(|part| seen.insert(address(part))) {
+                if let Some(said) = self.marked.get_mut(&address(part)) {
+                    said.aside = true;
+                }
+                for side in [Side::Asked, Side::Answered] {
+                    waiting.extend(schema::below(part, "components", side)?.into_iter().map(|(_, schema)| schema));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// No mark is taken that would never be listed.
+    fn each_mark_says_something(&self) -> Result<(), Undocumented> {
+        for Marked { at, component, mark, asked, answered, aside } in self.marked.values() {
             let mean = |why: &str| Err(wrong(at, why));
-            if !asked && !answered && !at.starts_with("components/") {
+            let is_unused = component.is_some_and(|component| self.is_unused(component));
+            if !asked && !answered && !aside && !is_unused {
                 return mean(
                     "x-causeway-… says nothing here; write it on a property, a schema or a parameter of an operation",
                 );
@@ -462,72 +679,15 @@ impl<'d> Document<'d> {
                 );
             }
         }
-        limit("fields with an element", found.len(), MAX_ELEMENT_FIELDS)?;
-        Ok(found.into_values().collect())
-    }
-
-    /// Where the schemas of a request begin.
-    fn asked(self, operation: &Operation<'d>) -> Result<Vec<(String, &'d Value)>, Undocumented> {
-        let mut asked = Vec::new();
-        for ((place, name), parameter) in &operation.parameters {
-            let at = child(&format!("{}.{place}", operation.name), name);
-            asked.extend(self.parameter(parameter, &at)?.into_iter().map(|schema| (at.clone(), schema)));
-        }
-        if let Some(body) = operation.body {
-            let at = format!("{}.request", operation.name);
-            let contents = self.contents(body, &at)?;
-            asked.extend(contents.into_values().flatten().map(|schema| (at.clone(), schema)));
-        }
-        Ok(asked)
-    }
-
-    /// What a parameter may be.
-    fn parameter(self, parameter: Object<'d>, at: &str) -> Result<Vec<&'d Value>, Undocumented> {
-        let contents = self.contents(parameter, at)?;
-        Ok(parameter.get("schema").into_iter().chain(contents.into_values().flatten()).collect())
-    }
-
-    /// The schemas of a body, by their media types.
-    fn contents(self, of: Object<'d>, at: &str) -> Result<BTreeMap<&'d str, Option<&'d Value>>, Undocumented> {
-        let mut contents = BTreeMap::new();
-        for (media, content) in members(of, "content", at)? {
-            contents.insert(media, object(content, format_args!("{at}, {media}"))?.get("schema"));
-        }
-        Ok(contents)
-    }
-
-    /// Each schema once, the nearest place first.
-    fn walk(
-        self,
-        begin: Vec<(String, &'d Value)>,
-        side: Side,
-        marked: &mut BTreeMap<usize, Marked>,
-        found: &mut Found,
-        steps: &mut usize,
-    ) -> Result<(), Undocumented> {
-        let mut seen = BTreeSet::new();
-        let mut waiting: VecDeque<(String, &Value)> = begin.into();
-        while let Some((at, value)) = waiting.pop_front() {
-            let schema = Schema::of(self, &[value], &at)?;
-            *steps += schema.parts.len().max(1);
-            limit("schemas that its operations reach", *steps, MAX_STEPS)?;
-            let mut mark = Mark::default();
-            for part in &schema.parts {
-                if let Some(said) = marked.get_mut(&address(part)) {
-                    mark = joined(mark, &said.mark)
-                        .ok_or_else(|| wrong(&at, "it is marked as two elements; leave one out"))?;
-                    said.asked |= side == Side::Asked;
-                    said.answered |= side == Side::Answered;
-                }
-            }
-            keep(found, &at, mark, side)?;
-            for part in &schema.parts {
-                if seen.insert(address(part)) {
-                    waiting.extend(schema::below(part, &at, side)?);
-                }
-            }
-        }
         Ok(())
+    }
+
+    /// Whether no operation reaches a schema or parameter of the components at all: its marks count when one does.
+    fn is_unused(&self, (kind, name): (&str, &str)) -> bool {
+        let whole = self.document.0.get("components").and_then(|all| all.get(kind)?.get(name)?.as_object());
+        // Of a parameter that is another one, only the other one is reached.
+        let is_itself = |whole: Object<'_>| kind == "schemas" || !whole.contains_key("$ref");
+        whole.is_some_and(|whole| is_itself(whole) && !self.reached.contains(&address(whole)))
     }
 }
 
@@ -572,7 +732,7 @@ fn marked_field(at: &str, mark: Mark, side: Side) -> Result<ElementField, Undocu
         let shown: String = at.chars().take(60).collect();
         return Err(wrong(
             shown,
-            format!("the name of this field, {} bytes, is longer than {MAX_FIELD_BYTES}", at.len()),
+            format!("the name of this field is longer than {MAX_FIELD_BYTES} bytes; shorten the names that lead to it"),
         ));
     }
     let part = match (side, collected, authoritative) {
@@ -617,13 +777,17 @@ fn named_once(operations: &[Operation<'_>]) -> Result<(), Undocumented> {
 }
 
 /// Names under which a document has values of its users, which mean nothing to it.
-const DATA: [&str; 6] = ["example", "examples", "default", "enum", "const", "value"];
+const DATA: [&str; 10] =
+    ["example", "examples", "default", "enum", "const", "value", "security", "scopes", "mapping", "dependentRequired"];
 /// What has members of any name, none of which is a word of OpenAPI.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 14] = [
     "properties",
     "patternProperties",
     "dependentSchemas",
+    "$defs",
+    "definitions",
     "schemas",
+    "securitySchemes",
     "responses",
     "parameters",
     "requestBodies",
@@ -641,7 +805,7 @@ fn survey<'d>(
     is_names: bool,
     place: &mut Vec<&'d str>,
     count: &mut usize,
-    marked: &mut BTreeMap<usize, Marked>,
+    marked: &mut BTreeMap<usize, Marked<'d>>,
 ) -> Result<(), Undocumented> {
     *count += 1;
     limit("values", *count, MAX_VALUES)?;
@@ -652,6 +816,10 @@ fn survey<'d>(
                 own_words(members, place, marked)?;
             }
             for (name, value) in members {
+                if name.len() > MAX_NAME_BYTES {
+                    let why = format!("the name {} is longer than {MAX_NAME_BYTES} bytes; shorten it", quoted(name));
+                    return Err(wrong(place.join("/"), why));
+                }
                 let is_data = !is_names && (DATA.contains(&name.as_str()) || name.starts_with("x-"));
                 place.push(name);
                 if is_data {
@@ -678,21 +846,28 @@ fn counted(value: &Value, count: &mut usize) -> Result<(), Undocumented> {
     }
 }
 
-fn own_words(object: Object<'_>, place: &[&str], marked: &mut BTreeMap<usize, Marked>) -> Result<(), Undocumented> {
-    let at = || place.join("/");
+fn own_words<'d>(
+    object: Object<'d>,
+    place: &[&'d str],
+    marked: &mut BTreeMap<usize, Marked<'d>>,
+) -> Result<(), Undocumented> {
+    let at = || place.join("/").chars().take(MAX_PLACE).collect::<String>();
     if let Some(Value::String(reference)) = object.get("$ref")
         && !reference.starts_with("#/components/")
     {
         let why =
             "it refers to what is not in the document's components; take it into them, or write it where it is used";
-        return Err(wrong(at(), format!("{reference:?}: {why}")));
+        return Err(wrong(at(), format!("{}: {why}", quoted(reference))));
     }
     if let Some(name) = OTHER_REFERENCES.iter().find(|name| object.contains_key(**name)) {
         return Err(wrong(at(), format!("{name} is not read; refer to the document's components by $ref")));
     }
     let mut mark = Mark::default();
     for (name, value) in object.iter().filter(|(name, _)| name.starts_with("x-causeway-")) {
-        let unfit = |why: String| wrong(at(), format!("{name}: {why}"));
+        let unfit = |why: String| {
+            let shown: String = name.chars().take(MAX_QUOTED).collect();
+            wrong(at(), format!("{shown}: {why}"))
+        };
         let text = || value.as_str().ok_or_else(|| unfit("it is a text; mend it".to_owned()));
         let flag = || value.as_bool().ok_or_else(|| unfit("it is true or false; mend it".to_owned()));
         match name.as_str() {
@@ -713,7 +888,13 @@ fn own_words(object: Object<'_>, place: &[&str], marked: &mut BTreeMap<usize, Ma
         }
     }
     if mark != Mark::default() {
-        marked.insert(address(object), Marked { at: at(), mark, asked: false, answered: false });
+        limit("places with an element", marked.len() + 1, MAX_MARKS)?;
+        let component = match place {
+            ["components", kind @ ("schemas" | "parameters"), name, ..] => Some((*kind, *name)),
+            _ => None,
+        };
+        let marks = Marked { at: at(), component, mark, asked: false, answered: false, aside: false };
+        marked.insert(address(object), marks);
     }
     Ok(())
 }

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use catalogue::rest::breaking::breaks;
-use catalogue::rest::{MAX_VALUES, OpenApi, Undocumented, published};
+use catalogue::rest::{MAX_GIVEN_BYTES, MAX_MARKS, MAX_NAME_BYTES, MAX_VALUES, OpenApi, Undocumented, published};
 use proptest::prelude::*;
-use proto::catalogue::{MAX_METHODS, Part};
+use proto::catalogue::{MAX_DESCRIPTORS_BYTES, MAX_METHODS, Part};
 use serde_json::{Value, json};
 
 fn pets() -> Value {
@@ -163,7 +163,7 @@ fn a_hostile_document_is_refused_by_name() {
     }
     let many = refused(|d| (0..=MAX_METHODS).for_each(|n| d["paths"][format!("/a{n}")] = json!({ "get": {} })));
     assert!(many.contains("257 operations, at most 256"), "{many}");
-    let values = refused(|d| d["x-much"] = vec![0; MAX_VALUES].into());
+    let values = refused(|d| d["much"] = vec![0; MAX_VALUES].into());
     assert!(values.contains("values, at most"), "{values}");
 }
 
@@ -332,6 +332,316 @@ fn what_consumers_rely_on_is_found_and_what_is_added_is_not() {
         let found = found(change);
         assert!(found.iter().any(|each| each.contains(words)), "{found:?}\nhas no: {words}");
     }
+}
+
+#[test]
+fn long_names_and_many_marks_are_refused_before_they_are_copied() {
+    let named = |length: usize| refused(|d| at(d, PET)["properties"]["a".repeat(length)] = json!({ "$ref": "x" }));
+    assert!(named(MAX_NAME_BYTES).contains("\"x\": it refers"));
+    let long = named(MAX_NAME_BYTES + 1);
+    assert!(long.contains("is longer than 1024 bytes") && long.len() < 400, "{long}");
+    let parameter = refused(|d| at(d, GET)["parameters"][0]["name"] = "a".repeat(MAX_NAME_BYTES + 1).into());
+    assert!(parameter.contains("is longer than 1024 bytes"), "{parameter}");
+    let marked = |count: usize| {
+        let properties: serde_json::Map<String, Value> =
+            (0..count).map(|n| (format!("p{n}"), json!({ "x-causeway-element": "a.b" }))).collect();
+        changed(|d| {
+            at(d, "/components/schemas/Person")["properties"] = json!({});
+            d["components"]["schemas"]["Unused"] = json!({ "properties": properties });
+        })
+    };
+    assert!(read(&marked(MAX_MARKS)).is_ok());
+    let many = read(&marked(MAX_MARKS + 1)).unwrap_err().to_string();
+    assert!(many.contains("2049 places with an element, at most 2048"), "{many}");
+    let below = refused(|d| {
+        let deep = json!({ "properties": { "b".repeat(300): { "x-causeway-element": "a.b" } } });
+        at(d, PET)["properties"]["a".repeat(300)] = deep;
+    });
+    assert!(below.contains("is longer than 400 bytes"), "{below}");
+}
+
+#[test]
+fn no_refusal_is_as_long_as_what_it_refuses() {
+    let much = "x".repeat(100_000);
+    for change in [
+        &(|d: &mut Value| at(d, PET)["properties"]["owner"]["$ref"] = much.clone().into()) as &dyn Fn(&mut Value),
+        &|d| at(d, PET)["properties"]["owner"]["$ref"] = format!("#/components/schemas/{much}").into(),
+        &|d| at(d, PET)["x-causeway-element"] = much.clone().into(),
+        &|d| at(d, GET)["parameters"][0] = json!({ "name": much, "in": much }),
+        &|d| {
+            let twice = json!({ "name": much, "in": "query" });
+            at(d, GET)["parameters"] = json!([twice, twice]);
+        },
+        &|d| d["openapi"] = much.clone().into(),
+        &|d| d["paths"]["/a"] = json!({ much.clone(): 1 }),
+    ] {
+        let told = refused(change);
+        assert!(told.len() < 600, "{} bytes: {}", told.len(), &told[..200]);
+    }
+}
+
+#[test]
+fn what_holds_together_is_counted_whatever_it_is() {
+    let all_of = |count: usize| changed(|d| at(d, PET)["properties"]["a"] = json!({ "allOf": vec![true; count] }));
+    assert!(read(&all_of(255)).is_ok());
+    let many = read(&all_of(256)).unwrap_err().to_string();
+    assert!(many.contains("hold together of one value, at most 256"), "{many}");
+}
+
+#[test]
+fn long_values_are_counted_as_long_as_they_are() {
+    let with = |values: &Value| {
+        let each: serde_json::Map<String, Value> =
+            (0..150).map(|n| (format!("p{n}"), json!({ "allOf": [{ "$ref": "#/components/schemas/Big" }] }))).collect();
+        read(&changed(|d| {
+            d["components"]["schemas"]["Big"] = json!({ "enum": values });
+            at(d, PET)["properties"]["many"] = json!({ "properties": each });
+        }))
+        .unwrap()
+    };
+    let few = with(&json!(["a"]));
+    assert_eq!(breaks(&few, &few).unwrap(), Vec::<String>::new());
+    let much = with(&json!(["a".repeat(500_000)]));
+    let refused = breaks(&much, &much).unwrap_err().to_string();
+    assert!(refused.contains("words of schemas to compare, at most"), "{refused}");
+}
+
+#[test]
+fn a_mark_that_would_never_be_listed_is_refused() {
+    let mark = || json!({ "x-causeway-element": "a.b" });
+    let told = |change: &dyn Fn(&mut Value)| read(&changed(change)).map(|_| ()).unwrap_err().to_string();
+    for change in [
+        &(|d: &mut Value| at(d, PET)["not"] = mark()) as &dyn Fn(&mut Value),
+        &|d| d["components"]["requestBodies"]["A"] = json!({ "content": { "a/b": { "schema": mark() } } }),
+        &|d| d["components"]["responses"]["None"]["x-causeway-element"] = "a.b".into(),
+        &|d| d["components"]["headers"]["A"] = mark(),
+        &|d| {
+            d["components"]["parameters"]["A"] =
+                json!({ "$ref": "#/components/parameters/B", "x-causeway-element": "a.b" });
+        },
+    ] {
+        let told = told(change);
+        assert!(told.contains("says nothing here"), "{told}");
+    }
+    // What no operation reaches counts when one does; and what is read only is in no request.
+    for change in [
+        &(|d: &mut Value| d["components"]["schemas"]["A"] = json!({ "properties": { "a": mark() } }))
+            as &dyn Fn(&mut Value),
+        &|d| d["components"]["parameters"]["A"] = json!({ "name": "a", "in": "query", "x-causeway-element": "a.b" }),
+        &|d| {
+            let body = json!({ "properties": { "id": { "readOnly": true, "x-causeway-element": "a.b" } } });
+            at(d, PUT)["requestBody"]["content"]["application/json"]["schema"] = body;
+        },
+    ] {
+        assert!(read(&changed(change)).is_ok());
+    }
+}
+
+#[test]
+fn elements_are_found_in_headers_and_whatever_has_data() {
+    let fields = |change: &dyn Fn(&mut Value)| -> Vec<String> {
+        let openapi = read(&changed(change)).unwrap();
+        openapi.said().elements.iter().map(|each| format!("{} {}", each.field, each.part.word())).collect()
+    };
+    let header = || json!({ "schema": { "x-causeway-element": "a.b" } });
+    for (change, field) in [
+        (
+            &(|d: &mut Value| at(d, GET)["responses"]["200"]["headers"] = json!({ "X-Owner": header() }))
+                as &dyn Fn(&mut Value),
+            "getPet.response.X_Owner gives",
+        ),
+        (
+            &|d| {
+                d["components"]["headers"] = json!({ "A": { "x-causeway-element": "a.b" } });
+                at(d, GET)["responses"]["200"]["headers"] = json!({ "a": { "$ref": "#/components/headers/A" } });
+            },
+            "getPet.response.a gives",
+        ),
+        (
+            &|d| {
+                let content = &mut at(d, PUT)["requestBody"]["content"];
+                content["multipart/form-data"] = json!({ "encoding": { "file": { "headers": { "h": header() } } } });
+            },
+            "put_pets_petId.request.h takes",
+        ),
+        (&|d| at(d, PUT)["requestBody"]["content"]["x-form/json"] = header(), "put_pets_petId.request takes"),
+        (
+            &|d| at(d, PET)["properties"]["a"] = json!({ "contains": { "x-causeway-element": "a.b" } }),
+            "getPet.response.a gives",
+        ),
+        (
+            &|d| at(d, PET)["properties"]["a"] = json!({ "contentSchema": { "x-causeway-element": "a.b" } }),
+            "getPet.response.a gives",
+        ),
+        (
+            &|d| {
+                let header = json!({ "name": "X-A", "in": "header", "x-causeway-element": "a.b" });
+                at(d, GET)["parameters"].as_array_mut().unwrap().push(header);
+            },
+            "getPet.header.X_A takes",
+        ),
+    ] {
+        let fields = fields(change);
+        assert!(fields.iter().any(|each| each == field), "{fields:?}\nhas no: {field}");
+    }
+}
+
+#[test]
+fn words_of_vendors_are_left_out_and_names_are_not() {
+    let address = "http://10.0.0.12";
+    let document = changed(|d| {
+        d["x-google-backend"] = json!({ "address": address });
+        d["paths"]["x-kong-a"] = address.into();
+        d["paths"]["/pets/{petId}"]["x-a"] = address.into();
+        at(d, GET)["x-amazon-apigateway-integration"] = json!({ "uri": address });
+        at(d, GET)["responses"]["x-a"] = address.into();
+        at(d, PET)["x-a"] = address.into();
+        at(d, PET)["properties"]["x-name"] = json!({ "type": "string", "x-a": address });
+        at(d, PET)["example"] = json!({ "x-name": "Mi" });
+        d["components"]["securitySchemes"] =
+            json!({ "x-api-key": { "type": "apiKey", "name": "x-api-key", "in": "header", "x-a": address } });
+        d["security"] = json!([{ "x-api-key": [] }]);
+    });
+    let bytes = published(document.to_string().as_bytes()).unwrap();
+    assert!(!String::from_utf8(bytes.clone()).unwrap().contains("10.0.0."), "no address of the provider's network");
+    let kept = OpenApi::read(&bytes).unwrap().served_at("");
+    for (place, value) in [
+        ("/components/schemas/Pet/properties/x-name", json!({ "type": "string" })),
+        ("/components/schemas/Pet/example/x-name", json!("Mi")),
+        ("/components/securitySchemes/x-api-key/name", json!("x-api-key")),
+        ("/security/0/x-api-key", json!([])),
+        ("/components/schemas/Person/properties/birthDate/x-causeway-element", json!("person.birth.date")),
+    ] {
+        assert_eq!(kept.pointer(place), Some(&value), "{place}");
+    }
+    let mut with_a_word = kept;
+    with_a_word.as_object_mut().unwrap().remove("servers");
+    with_a_word["info"]["x-logo"] = address.into();
+    assert_eq!(OpenApi::read(with_a_word.to_string().as_bytes()).unwrap_err(), Undocumented::NotAsPublished);
+}
+
+#[test]
+fn a_document_is_as_long_as_it_is_published() {
+    let mut spaced = serde_json::to_vec_pretty(&pets()).unwrap();
+    spaced.extend(vec![b' '; MAX_DESCRIPTORS_BYTES]);
+    assert_eq!(published(&spaced).unwrap(), published(pets().to_string().as_bytes()).unwrap());
+    let mut longest = pets().to_string().into_bytes();
+    longest.resize(MAX_GIVEN_BYTES, b' ');
+    assert!(published(&longest).is_ok());
+    longest.push(b' ');
+    assert!(matches!(published(&longest), Err(Undocumented::Limit { most: MAX_GIVEN_BYTES, .. })));
+    let long = changed(|d| d["info"]["description"] = "x".repeat(MAX_DESCRIPTORS_BYTES).into());
+    let refused = published(long.to_string().as_bytes()).unwrap_err();
+    assert!(matches!(refused, Undocumented::Limit { most: MAX_DESCRIPTORS_BYTES, .. }), "{refused}");
+}
+
+/// What one version breaks of the one before.
+fn broken(old: impl FnOnce(&mut Value), new: impl FnOnce(&mut Value)) -> Vec<String> {
+    breaks(&read(&changed(old)).unwrap(), &read(&changed(new)).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn assert_broken(found: &[String], words: &str) {
+    assert!(found.iter().any(|each| each.contains(words)), "{found:?}\nhas no: {words}");
+}
+
+fn asked(document: &mut Value, schema: Value) {
+    at(document, PUT)["requestBody"]["content"]["application/json"]["schema"] = schema;
+}
+
+#[test]
+fn a_parameter_is_told_from_another_of_its_name() {
+    let query = json!({ "name": "petId", "in": "query", "required": true });
+    let found = broken(|_| {}, |d| at(d, GET)["parameters"].as_array_mut().unwrap().push(query));
+    assert_broken(&found, "parameter getPet.query.petId is new, and required");
+    let header = |name: &str| json!([{ "name": name, "in": "header" }]);
+    let found = broken(|d| at(d, GET)["parameters"] = header("X-Id"), |d| at(d, GET)["parameters"] = header("x-ID"));
+    assert_eq!(found, Vec::<String>::new());
+    let twice = refused(|d| {
+        at(d, GET)["parameters"] = json!([{ "name": "X-Id", "in": "header" }, { "name": "x-id", "in": "header" }]);
+    });
+    assert!(twice.contains("stands twice"), "{twice}");
+}
+
+#[test]
+fn what_is_not_taken_any_more_is_found() {
+    let object = |further: Value| json!({ "type": "object", "additionalProperties": further });
+    let closed = "put_pets_petId.request takes no further properties any more";
+    for before in [json!({ "type": "object" }), object(true.into()), object(json!({ "type": "string" }))] {
+        let found = broken(|d| asked(d, before.clone()), |d| asked(d, object(false.into())));
+        assert_broken(&found, closed);
+        let opened = broken(|d| asked(d, object(false.into())), |d| asked(d, before));
+        assert_eq!(opened, Vec::<String>::new());
+    }
+    let list = |items: Value| json!({ "type": "array", "items": items });
+    let found = broken(|d| asked(d, list(json!({}))), |d| asked(d, list(false.into())));
+    assert_broken(&found, "put_pets_petId.request takes no items any more");
+    let narrowed = broken(|d| asked(d, json!({ "type": "array" })), |d| asked(d, list(json!({ "type": "string" }))));
+    assert_broken(&narrowed, "put_pets_petId.request was anything, and is string");
+    let with = |property: Value| json!({ "properties": { "a": property } });
+    let found = broken(|d| asked(d, with(json!({}))), |d| asked(d, with(false.into())));
+    assert_broken(&found, "put_pets_petId.request.a is gone");
+    let found = broken(|d| asked(d, with(json!({}))), |d| asked(d, with(json!({ "allOf": [false] }))));
+    assert_broken(&found, "put_pets_petId.request.a cannot be there any more");
+    let lists = |a: bool, b: bool| json!({ "oneOf": [{ "items": { "oneOf": [a] } }, { "items": { "oneOf": [b] } }] });
+    let found = broken(|d| asked(d, lists(true, true)), |d| asked(d, lists(true, false)));
+    assert_broken(&found, "put_pets_petId.request cannot be there any more");
+    let closed_answer = broken(
+        |_| {},
+        |d| {
+            at(d, GET)["responses"]["200"]["content"]["application/json"]["schema"] =
+                json!({ "$ref": "#/components/schemas/Pet", "additionalProperties": false });
+        },
+    );
+    assert_eq!(closed_answer, Vec::<String>::new());
+}
+
+#[test]
+fn what_may_be_null_now_is_found() {
+    let owner = || json!({ "$ref": "#/components/schemas/Person" });
+    let person = "getPet.response.owner may be null now";
+    for word in ["allOf", "oneOf"] {
+        let with = |d: &mut Value, is_nullable: bool| {
+            at(d, "/components/schemas/Person")["type"] = "object".into();
+            at(d, PET)["properties"]["owner"] = json!({ "nullable": is_nullable, word: [owner()] });
+        };
+        assert_broken(&broken(|d| with(d, false), |d| with(d, true)), person);
+        let asked = broken(|d| with(d, true), |d| with(d, false));
+        assert_broken(&asked, "put_pets_petId.request.owner may not be null any more");
+        assert_eq!(broken(|d| with(d, true), |d| with(d, true)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn alternatives_are_known_by_what_they_say_and_by_what_they_are_called() {
+    let (cat, dog, fish) = (json!({ "type": "string" }), json!({ "type": "integer" }), json!({ "type": "boolean" }));
+    let compare = |old: Value, new: Value| broken(|d| asked(d, old), |d| asked(d, new));
+    let none = Vec::<String>::new();
+    assert_eq!(compare(json!({ "oneOf": [cat, dog] }), json!({ "oneOf": [dog, cat] })), none);
+    let titled = json!({ "type": "string", "title": "Cat", "description": "A cat." });
+    assert_eq!(compare(json!({ "oneOf": [cat, dog] }), json!({ "oneOf": [dog, titled] })), none);
+    assert_eq!(compare(json!({ "oneOf": [cat, dog] }), json!({ "oneOf": [fish, cat, dog] })), none);
+    let both = |any_of: &Value| json!({ "oneOf": [cat], "anyOf": [any_of] });
+    assert_broken(&compare(both(&dog), both(&fish)), "was integer, and is boolean");
+    let same =
+        |second: &str| json!({ "oneOf": [{ "title": "A", "type": "string" }, { "title": "A", "type": second }, dog] });
+    assert_broken(&compare(same("number"), same("boolean")), "was number, and is boolean");
+    assert_broken(&compare(json!({ "oneOf": [cat, dog] }), json!({ "oneOf": [dog] })), "the alternative 1 is gone");
+}
+
+#[test]
+fn what_takes_the_place_of_a_default_answer_is_compared_with_it() {
+    let answer = |kind: &str| json!({ "content": { "application/json": { "schema": { "type": kind } } } });
+    let answers = |status: &str, kind: &str| {
+        let responses = json!({ status: answer(kind) });
+        move |d: &mut Value| at(d, GET)["responses"] = responses
+    };
+    let same = broken(answers("default", "string"), answers("200", "string"));
+    assert_eq!(same, Vec::<String>::new());
+    let other = broken(answers("default", "string"), answers("200", "integer"));
+    assert_broken(&other, "getPet.response was string, and is integer");
+    let none = broken(answers("default", "string"), answers("404", "string"));
+    assert_broken(&none, "getPet: status default is gone");
 }
 
 proptest! {

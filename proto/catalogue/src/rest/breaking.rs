@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Map, Value};
 
-use super::schema::{Schema, Side, address, child};
+use super::schema::{Alternative, Schema, Side, address, child};
 use super::{Document, MAX_STEPS, Object, OpenApi, Operation, Undocumented, limit, text};
 
 /// Most findings that are told.
 const MAX_TOLD: usize = 20;
+/// Most types of one schema that are told: as many as JSON has.
+const MAX_TYPES: usize = 7;
+/// What a schema says that says nothing.
+const ANYTHING: &Value = &Value::Bool(true);
 
 /// What `new` breaks of `old`, each in a sentence that names the operation and the field.
 pub fn breaks(old: &OpenApi, new: &OpenApi) -> Result<Vec<String>, Undocumented> {
@@ -42,12 +46,15 @@ struct Pair<'d> {
     new: Vec<&'d Value>,
 }
 
+/// Whether a schema is `false`, and where its parts stand.
+type Kept = (bool, Vec<usize>);
+
 struct Compared<'d> {
     old: Document<'d>,
     new: Document<'d>,
     findings: Vec<String>,
-    /// By where their parts stand.
-    seen: BTreeSet<(Side, Vec<usize>, Vec<usize>)>,
+    /// Those that were compared.
+    seen: BTreeSet<(Side, Kept, Kept)>,
     /// The nearest first: a finding names the shortest way to a field.
     waiting: VecDeque<Pair<'d>>,
     steps: usize,
@@ -60,12 +67,18 @@ impl<'d> Compared<'d> {
         }
     }
 
+    fn step(&mut self, steps: usize) -> Result<(), Undocumented> {
+        self.steps += steps;
+        limit("words of schemas to compare", self.steps, MAX_STEPS)
+    }
+
     fn parameters(&mut self, before: &Operation<'d>, after: &Operation<'d>) -> Result<(), Undocumented> {
-        let field = |(place, name): &(&str, &str)| child(&format!("{}.{place}", before.name), name);
+        let is_new = |key: &(&str, String)| !before.parameters.contains_key(key);
         for (key, old) in &before.parameters {
-            let at = field(key);
+            let at = before.field(key.0, old);
             let Some(new) = after.parameters.get(key) else {
-                let elsewhere = after.parameters.keys().find(|(_, name)| *name == key.1);
+                self.step(after.parameters.len())?;
+                let elsewhere = after.parameters.keys().find(|new| new.1.eq_ignore_ascii_case(&key.1) && is_new(new));
                 self.found(match elsewhere {
                     Some((place, _)) => format!("parameter {at} was in the {}, and is in the {place}", key.0),
                     None => format!("parameter {at} is gone"),
@@ -79,12 +92,19 @@ impl<'d> Compared<'d> {
                 self.found(format!("parameter {at} is written in another way now (style, explode)"));
             }
             let (old, new) = (self.old.parameter(old, &at)?, self.new.parameter(new, &at)?);
+            self.step(1 + old.len() + new.len())?;
             self.waiting.push_back(Pair { at, side: Side::Asked, old, new });
         }
         for (key, new) in &after.parameters {
-            let elsewhere = before.parameters.keys().any(|(_, name)| *name == key.1);
-            if is_required(new) && !elsewhere {
-                self.found(format!("parameter {} is new, and required", field(key)));
+            // What was in another place is told already.
+            let is_moved =
+                |old: &(&str, String)| old.1.eq_ignore_ascii_case(&key.1) && !after.parameters.contains_key(old);
+            if !is_required(new) || !is_new(key) {
+                continue;
+            }
+            self.step(before.parameters.len())?;
+            if !before.parameters.keys().any(is_moved) {
+                self.found(format!("parameter {} is new, and required", after.field(key.0, new)));
             }
         }
         Ok(())
@@ -107,22 +127,39 @@ impl<'d> Compared<'d> {
     }
 
     fn responses(&mut self, before: &Operation<'d>, after: &Operation<'d>) -> Result<(), Undocumented> {
+        let at = format!("{}.response", before.name);
+        let is_success = |status: &str| status.starts_with('2');
         for (status, old) in &before.responses {
-            let is_success = status.starts_with('2');
             match after.responses.get(status) {
-                Some(new) => self.contents(&format!("{}.response", before.name), Side::Answered, old, new)?,
-                None if is_success => self.found(format!("{}: status {status} is gone", before.name)),
+                Some(new) => self.contents(&at, Side::Answered, old, new)?,
+                None if is_success(status) => {
+                    self.found(format!("{}: status {} is gone", before.name, short(status)));
+                }
                 None => {}
             }
+        }
+        let Some(old) =
+            before.responses.get("default").filter(|_| !before.responses.keys().any(|each| is_success(each)))
+        else {
+            return Ok(());
+        };
+        // It was the answer to what succeeds: what takes its place is held against it.
+        let mut instead = after.responses.iter().filter(|(status, _)| is_success(status)).peekable();
+        if instead.peek().is_none() && !after.responses.contains_key("default") {
+            self.found(format!("{}: status default is gone", before.name));
+        }
+        for (_, new) in instead {
+            self.contents(&at, Side::Answered, old, new)?;
         }
         Ok(())
     }
 
     fn contents(&mut self, at: &str, side: Side, old: Object<'d>, new: Object<'d>) -> Result<(), Undocumented> {
         let (old, new) = (self.old.contents(old, at)?, self.new.contents(new, at)?);
+        self.step(1 + old.len() + new.len())?;
         for (media, old) in old {
             match new.get(media) {
-                None => self.found(format!("{at}: {media} is gone")),
+                None => self.found(format!("{at}: {} is gone", short(media))),
                 Some(new) => {
                     let (old, new) = (old.into_iter().collect(), new.iter().copied().collect());
                     self.waiting.push_back(Pair { at: at.to_owned(), side, old, new });
@@ -136,10 +173,12 @@ impl<'d> Compared<'d> {
         while let Some(pair) = self.waiting.pop_front() {
             let old = Schema::of(self.old, &pair.old, &pair.at)?;
             let new = Schema::of(self.new, &pair.new, &pair.at)?;
-            self.steps += 1 + old.words() + new.words();
-            limit("words of schemas to compare", self.steps, MAX_STEPS)?;
-            let places = |schema: &Schema<'_>| schema.parts.iter().map(|part| address(part)).collect::<Vec<_>>();
-            if self.seen.insert((pair.side, places(&old), places(&new))) {
+            self.step(old.read + new.read)?;
+            let kept = |schema: &Schema<'_>| -> Kept {
+                (schema.is_never, schema.parts.iter().map(|part| address(part)).collect())
+            };
+            if self.seen.insert((pair.side, kept(&old), kept(&new))) {
+                self.step(1 + old.words() + new.words())?;
                 self.schema(&pair.at, pair.side, &old, &new);
             }
         }
@@ -147,11 +186,22 @@ impl<'d> Compared<'d> {
     }
 
     fn schema(&mut self, at: &str, side: Side, old: &Schema<'d>, new: &Schema<'d>) {
+        if old.is_never || new.is_never {
+            if !old.is_never {
+                self.found(format!("{at} cannot be there any more"));
+            }
+            return;
+        }
         // What is sent by the one must be what the other takes: consumers send requests, and take responses.
         let (sent, taken) = if side == Side::Asked { (old, new) } else { (new, old) };
         let fits = fit(sent.types(), taken.types()) && old.word("format") == new.word("format");
         if !fits {
             self.found(format!("{at} was {}, and is {}", kind(old), kind(new)));
+        } else if sent.says_nullable() && !taken.may_be_null() {
+            self.found(match side {
+                Side::Asked => format!("{at} may not be null any more"),
+                Side::Answered => format!("{at} may be null now"),
+            });
         }
         self.values(at, side, old, new);
         let (before, after) = (old.properties(side), new.properties(side));
@@ -170,13 +220,33 @@ impl<'d> Compared<'d> {
                 Some(new) => self.waiting.push_back(Pair { at, side, old, new: new.clone() }),
             }
         }
-        for name in ["items", "additionalProperties"] {
-            let (old, new) = (old.all(name), new.all(name));
-            if !old.is_empty() && !new.is_empty() {
+        self.further(at, side, old, new);
+        self.alternatives(at, side, old, new);
+    }
+
+    /// Items, and the properties that it does not name. Where nothing is said of them they may be anything.
+    fn further(&mut self, at: &str, side: Side, old: &Schema<'d>, new: &Schema<'d>) {
+        const WORDS: [(&str, &str, &str); 3] = [
+            ("items", "array", "items"),
+            ("additionalProperties", "object", "further properties"),
+            ("unevaluatedProperties", "object", "further properties"),
+        ];
+        let is_none = |schemas: &[&Value]| schemas.iter().any(|schema| **schema == Value::Bool(false));
+        let or_any = |schemas: Vec<&'d Value>| if schemas.is_empty() { vec![ANYTHING] } else { schemas };
+        for (word, kind, are) in WORDS {
+            let (before, after) = (old.all(word), new.all(word));
+            let is_said_once = before.is_empty() || after.is_empty();
+            let are_there = !is_said_once || (old.may_be(kind) && new.may_be(kind));
+            if !are_there || (before.is_empty() && after.is_empty()) {
+                continue;
+            }
+            if !is_none(&after) {
+                let (old, new) = (or_any(before), or_any(after));
                 self.waiting.push_back(Pair { at: at.to_owned(), side, old, new });
+            } else if side == Side::Asked && !is_none(&before) {
+                self.found(format!("{at} takes no {are} any more"));
             }
         }
-        self.alternatives(at, side, old, new);
     }
 
     fn values(&mut self, at: &str, side: Side, old: &Schema<'d>, new: &Schema<'d>) {
@@ -195,27 +265,55 @@ impl<'d> Compared<'d> {
     }
 
     fn alternatives(&mut self, at: &str, side: Side, old: &Schema<'d>, new: &Schema<'d>) {
-        let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) = (old.alternatives(), new.alternatives());
+        let (before, after) = (old.alternatives(), new.alternatives());
         match (side, before.is_empty(), after.is_empty()) {
             (Side::Asked, true, false) => self.found(format!("{at} is one of several now")),
             (Side::Answered, false, true) => self.found(format!("{at} is not one of several any more")),
             _ => {}
         }
-        for (name, schema) in &before {
-            match after.get(name) {
-                Some(new) => {
-                    self.waiting.push_back(Pair { at: at.to_owned(), side, old: vec![schema], new: vec![new] })
-                }
-                None if side == Side::Asked && !after.is_empty() => {
-                    self.found(format!("{at}: the alternative {} is gone", short(name)));
-                }
-                None => {}
-            }
+        let is_of_several = !after.is_empty();
+        let Matched { pairs, gone, added } = matched(before, after);
+        for (old, new) in pairs {
+            self.waiting.push_back(Pair { at: at.to_owned(), side, old: vec![old], new: vec![new] });
         }
-        for name in after.keys().filter(|name| side == Side::Answered && !before.contains_key(*name)) {
-            self.found(format!("{at}: the alternative {} is new", short(name)));
+        for each in gone.iter().filter(|_| side == Side::Asked && is_of_several) {
+            self.found(format!("{at}: the alternative {} is gone", short(&each.shown())));
+        }
+        for each in added.iter().filter(|_| side == Side::Answered) {
+            self.found(format!("{at}: the alternative {} is new", short(&each.shown())));
         }
     }
+}
+
+struct Matched<'d> {
+    pairs: Vec<(&'d Value, &'d Value)>,
+    gone: Vec<Alternative<'d>>,
+    added: Vec<Alternative<'d>>,
+}
+
+/// Which alternative is which: those that say the same, then those that are called the same, then the others in their order.
+fn matched<'d>(before: Vec<Alternative<'d>>, after: Vec<Alternative<'d>>) -> Matched<'d> {
+    let (mut pairs, mut gone, mut added) = (Vec::new(), before, after);
+    let ways: [fn(&Alternative<'d>) -> Option<String>; 3] =
+        [Alternative::content, Alternative::called, Alternative::written_here];
+    for way in ways {
+        let (mut waiting, mut rest) = (BTreeMap::<String, VecDeque<Alternative<'d>>>::new(), Vec::new());
+        for new in added {
+            match way(&new) {
+                Some(key) => waiting.entry(key).or_default().push_back(new),
+                None => rest.push(new),
+            }
+        }
+        gone.retain(|old| {
+            let new = way(old).and_then(|key| waiting.get_mut(&key)?.pop_front());
+            pairs.extend(new.as_ref().map(|new| (old.schema, new.schema)));
+            new.is_none()
+        });
+        rest.extend(waiting.into_values().flatten());
+        rest.sort_by_key(|new| new.place);
+        added = rest;
+    }
+    Matched { pairs, gone, added }
 }
 
 fn is_required(of: &Map<String, Value>) -> bool {
@@ -241,7 +339,8 @@ fn fit(sent: Option<BTreeSet<&str>>, taken: Option<BTreeSet<&str>>) -> bool {
 }
 
 fn kind(schema: &Schema<'_>) -> String {
-    let types = schema.types().map(|types| types.into_iter().map(short).collect::<Vec<_>>().join(" or "));
+    let types =
+        schema.types().map(|types| types.into_iter().take(MAX_TYPES).map(short).collect::<Vec<_>>().join(" or "));
     let types = types.unwrap_or_else(|| "anything".to_owned());
     schema.word("format").map_or(types.clone(), |format| format!("{types} ({})", short(format)))
 }
