@@ -109,9 +109,14 @@ pub(crate) async fn report(
 
 /// Which of its documents' signatures hold, found while nobody waits for the desk.
 async fn check(registry: &Registry, received: &ReceivedReport) -> Result<Checked, Refused> {
-    let _one = registry.one_report.lock().await;
+    let one = Arc::clone(&registry.one_report).lock_owned().await;
     let signatures = registry.desk.lock().await.register.signatures(received);
-    let checking = tokio::task::spawn_blocking(move || Checked::of(&signatures)).await;
+    let checking = tokio::task::spawn_blocking(move || {
+        // Until it is done, whether or not who asked still waits.
+        let _one = one;
+        Checked::of(&signatures)
+    });
+    let checking = checking.await;
     checking.map_err(|error| Refused::Failed(error.to_string()))
 }
 

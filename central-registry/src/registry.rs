@@ -48,7 +48,7 @@ pub(crate) struct Registry {
     /// Questions about the whole catalogue are answered one at a time: each looks through all of it.
     pub one_question: Arc<tokio::sync::Mutex<()>>,
     /// Signatures in servers' reports are checked for one report at a time: each has hundreds.
-    pub one_report: tokio::sync::Mutex<()>,
+    pub one_report: std::sync::Arc<tokio::sync::Mutex<()>>,
     /// What servers may still report of their grants.
     pub allowances: Allowances,
 }

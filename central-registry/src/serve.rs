@@ -251,7 +251,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         forgotten,
         shelf,
         one_question: Arc::default(),
-        one_report: tokio::sync::Mutex::default(),
+        one_report: std::sync::Arc::default(),
         allowances: Allowances::default(),
     });
 

@@ -61,7 +61,7 @@ limits! {
     /// Of these, connections from one address, and of IPv6 from one network of 64 bits; one more is closed.
     connections_of_address = 1024, 16 to 16_384;
     /// Of these, connections at the peers' door with the key of one server; one more is closed.
-    connections_of_peer = 256, 4 to 4096;
+    connections_of_peer = 256, 64 to 4096;
     /// How long a TLS handshake may take.
     handshake_seconds = 5, 1 to 60;
     /// How long a client may take to begin, or to send the head of an HTTP/1.1 request.

@@ -47,9 +47,7 @@ impl Calls {
     /// Waits until no call was there for so long, or for up to twice as long: it is looked twice.
     pub(super) async fn until_idle(&self, time: Duration) {
         loop {
-            let before = self.begun.load(Ordering::Relaxed);
-            tokio::time::sleep(time).await;
-            if self.begun.load(Ordering::Relaxed) == before && self.none_runs() {
+            if self.none_ran_for(time).await {
                 return;
             }
         }
@@ -67,8 +65,8 @@ impl Calls {
             () = self.far_too_many.cancelled() => {}
             () = async {
                 loop {
-                    tokio::time::sleep(time).await;
-                    if self.none_runs() {
+                    // What ended a moment ago may still be on its way.
+                    if self.none_ran_for(time).await {
                         return;
                     }
                 }
@@ -76,8 +74,12 @@ impl Calls {
         }
     }
 
-    fn none_runs(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) == self.ended.load(Ordering::Relaxed)
+    /// Waits so long, and says whether no call began, ran or ended meanwhile.
+    async fn none_ran_for(&self, time: Duration) -> bool {
+        let count = || (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
+        let before = count();
+        tokio::time::sleep(time).await;
+        before == count() && before.0 == before.1
     }
 
     fn note_reset(&self) {
@@ -228,6 +230,9 @@ mod tests {
         for _ in 0..100 {
             drop(calls.begin().answered());
         }
-        assert!(!calls.too_many.is_cancelled() && calls.none_runs());
+        assert!(
+            !calls.too_many.is_cancelled()
+                && calls.begun.load(Ordering::Relaxed) == calls.ended.load(Ordering::Relaxed)
+        );
     }
 }
