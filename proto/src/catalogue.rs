@@ -56,7 +56,7 @@ impl FromStr for ServiceName {
         if holds {
             Ok(Self(text.to_owned()))
         } else {
-            Err(rule("the service's name", text, "it is a gRPC service's full name, as civil.v1.Births"))
+            Err(rule("the service's name", text, "it is a service's full name, as civil.v1.Births"))
         }
     }
 }
@@ -348,6 +348,9 @@ impl Method {
             if !word || name.len() > MAX_SERVICE_BYTES {
                 return Err(rule("a method's name", name, "it is a name of Protocol Buffers"));
             }
+        }
+        if form == ServiceForm::Rest && format!("/a/{}", read.name).parse::<MethodPath>().is_err() {
+            return Err(rule("an operation's name", &read.name, "it is of letters, digits and '_'"));
         }
         let of_grpc =
             !read.request.is_empty() || !read.response.is_empty() || read.client_streaming || read.server_streaming;

@@ -783,7 +783,10 @@ fn sentence(messages: &[(&Header, &Proven)]) -> Option<String> {
     let ended = match &last.end {
         None => "and no end of it is in this file".to_owned(),
         Some(End::HalfClose) => "to its end".to_owned(),
-        Some(End::Trailers { status, .. }) => format!("to its end, with gRPC status {status}"),
+        Some(End::Trailers { status, .. }) => {
+            let kind = if matches!(route.operation, Operation::Http { .. }) { "HTTP" } else { "gRPC" };
+            format!("to its end, with {kind} status {status}")
+        }
         Some(End::Abort(cause)) => format!("and broke it off: {}", cause.as_str_name()),
         Some(End::Refused(code)) => format!("and refused: {code}"),
     };

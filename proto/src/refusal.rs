@@ -330,10 +330,10 @@ refusals! {
        "Hãy gửi application/grpc qua HTTP/2, hoặc application/json; nếu gửi một luồng thông điệp thì dùng application/x-ndjson."
 
     PathMalformed "PATH_MALFORMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
-    en "The path is not that of a gRPC method."
-       "Call /package.Service/Method, without a query and without percent signs, at most 256 bytes."
-    vi "Đường dẫn không phải là đường dẫn của một phương thức gRPC."
-       "Hãy gọi /gói.DịchVụ/PhươngThức, không có phần truy vấn, không có dấu phần trăm, tối đa 256 byte."
+    en "The path is not that of a method or of a REST service's operation."
+       "Call /package.Service/Method, without a query and without percent signs, at most 256 bytes; or a REST service by /r1/INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE and a path that has one reading."
+    vi "Đường dẫn không phải là của một phương thức hay một thao tác REST."
+       "Hãy gọi /gói.DịchVụ/PhươngThức, không có phần truy vấn, không có dấu phần trăm, tối đa 256 byte; hoặc gọi dịch vụ REST bằng /r1/INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE và một đường dẫn chỉ có một cách đọc."
 
     IdentifierMalformed "IDENTIFIER_MALFORMED" Caller ConsumerServer Local INVALID_ARGUMENT 400
     en "An identifier in the call is not well formed."

@@ -2,17 +2,24 @@
 //! decided on the very bytes that are forwarded. Nothing is normalised: a path that a service might read in another way than
 //! this does is refused.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-use crate::identifier::MethodPath;
+use crate::identifier::{MethodPath, SubsystemId};
 use crate::registration::{Malformed, rule};
 
 /// Longest template, in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 512;
+/// The first field of a request's metadata: the target as the caller wrote it, which [`RestTarget`] reads.
+pub const TARGET_FIELD: &str = "causeway-target";
+/// The first field of an answer's metadata, and the one of its trailers: the HTTP status, three digits.
+pub const STATUS_FIELD: &str = "causeway-status";
+/// What a target begins with: X-Road's REST protocol, version 1.
+pub const TARGET_PREFIX: &str = "/r1/";
 /// Most segments of a template, and of a path that can match one.
 pub const MAX_SEGMENTS: usize = 32;
 
@@ -120,13 +127,15 @@ impl Segment {
         }
     }
 
-    /// As a service might read it that decodes, or that does not tell `a` from `A`.
+    /// As a service might read it that decodes, does not tell `a` from `A`, or leaves dots and spaces at the end out.
     fn might_be(&self, text: &str) -> bool {
         let decoded = percent_decode_str(text).decode_utf8_lossy().to_lowercase();
+        let decoded = decoded.trim_end_matches(['.', ' ']);
+        let without = |end: &str| end.to_lowercase().trim_end_matches('.').to_owned();
         match self {
-            Segment::Literal(literal) => literal.to_lowercase() == decoded,
+            Segment::Literal(literal) => without(literal) == decoded,
             Segment::Parameter(before, behind) => {
-                Segment::Parameter(before.to_lowercase(), behind.to_lowercase()).is(&decoded)
+                Segment::Parameter(before.to_lowercase(), without(behind)).is(decoded)
             }
         }
     }
@@ -253,7 +262,7 @@ pub enum NoOperation {
     Path,
     /// It is, and not with this verb.
     #[error("this path has only {}", .0.iter().map(|verb| verb.as_str()).collect::<Vec<_>>().join(", "))]
-    Verb(Vec<Verb>),
+    Verb(BTreeSet<Verb>),
 }
 
 impl Operations {
@@ -281,7 +290,7 @@ impl Operations {
             (Some(meant), Some(read)) if meant == read => Ok(meant),
             (Some(_), _) => Err(NoOperation::Unclear("might be read as another operation's")),
             (None, _) => {
-                let verbs: Vec<Verb> = self.of(&path, Segment::is).map(|(place, _)| place.verb).collect();
+                let verbs: BTreeSet<Verb> = self.of(&path, Segment::is).map(|(place, _)| place.verb).collect();
                 Err(if verbs.is_empty() { NoOperation::Path } else { NoOperation::Verb(verbs) })
             }
         }
@@ -350,6 +359,47 @@ fn is_clear(segment: &str) -> Result<(), &'static str> {
     if matches!(text.as_ref(), "." | "..") { Err("has a segment . or ..") } else { Ok(()) }
 }
 
+/// What a caller asks for, as X-Road's REST protocol writes it: `/r1/INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE[/path][?query]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RestTarget<'t> {
+    /// Whom.
+    pub provider: SubsystemId,
+    /// Its service.
+    pub service: String,
+    /// As it is forwarded behind the service's address: empty, or beginning with `/`. Never decoded.
+    pub path: &'t str,
+    /// Without its `?`.
+    pub query: Option<&'t str>,
+}
+
+impl<'t> RestTarget<'t> {
+    /// Reads a target (PROTOCOL.md 22.4). What is wrong is said without quoting what may hold personal data.
+    pub fn parse(text: &'t str) -> Result<Self, &'static str> {
+        let rest = text.strip_prefix(TARGET_PREFIX).ok_or("it does not begin with /r1/")?;
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&byte)) {
+            return Err("it holds a character that belongs percent-encoded");
+        }
+        let (named, query) = rest.split_once('?').map_or((rest, None), |(named, query)| (named, Some(query)));
+        let mut parts = named.splitn(6, '/');
+        let mut next = || {
+            let part = parts.next().filter(|part| !part.is_empty());
+            let part = part.ok_or("it is /r1/INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE and the service's own path")?;
+            let decoded = percent_decode_str(part).decode_utf8().map_err(|_| "a name in it is not UTF-8")?;
+            if decoded.contains('/') { Err("a name in it holds an encoded slash") } else { Ok(decoded) }
+        };
+        let provider = [next()?, next()?, next()?, next()?].join("/");
+        let service = next()?.into_owned();
+        let provider = provider.parse().map_err(|_| "it names no subsystem: INSTANCE/CLASS/MEMBER/SUBSYSTEM")?;
+        let path = parts.next().map_or("", |path| &named[named.len() - path.len() - 1..]);
+        Ok(Self { provider, service, path, query })
+    }
+
+    /// The path that rights are given by: that of a service's root is `/`.
+    pub fn path_of_operation(&self) -> &'t str {
+        if self.path.is_empty() { "/" } else { self.path }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,7 +428,7 @@ mod tests {
         ] {
             assert_eq!(of.asked(verb, path).unwrap().as_str(), format!("/p.v1/m{meant}"), "{verb} {path}");
         }
-        assert_eq!(of.asked("DELETE", "/users"), Err(NoOperation::Verb(vec![Verb::Post])));
+        assert_eq!(of.asked("DELETE", "/users"), Err(NoOperation::Verb([Verb::Post].into())));
         for none in ["/users/", "/Users", "/users/7/x", "/x"] {
             assert_eq!(of.asked("GET", none), Err(NoOperation::Path), "{none}");
         }
@@ -416,6 +466,8 @@ mod tests {
             "/users/\u{e9}",
             "/users/ADMIN",
             "/users/Admin",
+            "/users/admin.",
+            "/users/admin%20",
             "/a%40b/b",
         ] {
             assert!(matches!(of.asked("GET", unclear), Err(NoOperation::Unclear(_))), "{unclear}");
@@ -458,5 +510,52 @@ mod tests {
             assert!(bad.parse::<Template>().is_err(), "{bad}");
         }
         assert!(format!("/{}", "a".repeat(MAX_TEMPLATE_BYTES)).parse::<Template>().is_err());
+    }
+
+    #[test]
+    fn a_target_names_a_service_and_its_path_stays_as_it_is() {
+        let all = "/r1/VN/GOV/moj/civil-registry/pets.v1/a%2Fb/c?x=%2F&y";
+        let target = RestTarget::parse(all).unwrap();
+        assert_eq!((target.provider.as_str(), &*target.service), ("VN/GOV/moj/civil-registry", "pets.v1"));
+        assert_eq!((target.path, target.query), ("/a%2Fb/c", Some("x=%2F&y")));
+        let root = RestTarget::parse("/r1/VN/GOV/moj/civil%2dregistry/pets").unwrap();
+        assert_eq!(
+            (root.provider.as_str(), root.path, root.path_of_operation()),
+            ("VN/GOV/moj/civil-registry", "", "/")
+        );
+        assert_eq!(RestTarget::parse("/r1/VN/GOV/moj/a/pets/").unwrap().path, "/");
+        assert_eq!(RestTarget::parse("/r1/VN/GOV/moj/a/pets//x").unwrap().path, "//x");
+        for none in [
+            "",
+            "/r1/",
+            "/r2/VN/GOV/moj/a/pets",
+            "/r1/VN/GOV/moj/pets",
+            "/r1/VN/GOV/moj/a/",
+            "/r1/VN/GOV//a/pets",
+            "/r1/VN/GOV/moj%2Fa/b/pets",
+            "/r1/VN/GOV/moj/%FF/pets",
+            "/r1/VN/GOV/moj/a/pets/ ",
+            "/r1/VN/GOV/moj/a/pets#x",
+            "/r1/VN/GOV/moj/a/pets/\u{e9}",
+            "/r1/VN/G?V/moj/a/pets",
+        ] {
+            assert!(RestTarget::parse(none).is_err(), "{none}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_makes_it_panic_and_what_is_found_has_one_reading(path in ".{0,64}", verb in "[A-Z]{0,8}") {
+            let of = operations(&["GET /users/{id}", "GET /users/admin", "GET /a{x}z", "GET /"]).unwrap();
+            if of.asked(&verb, &path).is_ok() {
+                proptest::prop_assert!(path.starts_with('/') && !path.contains("/..") && !path.contains(';'));
+            }
+            let _ = path.parse::<Template>();
+            let all = format!("/r1/VN/GOV/moj/a/pets/{path}");
+            if let Ok(target) = RestTarget::parse(&all) {
+                let query = target.query.map(|query| format!("?{query}")).unwrap_or_default();
+                proptest::prop_assert_eq!(format!("{}{query}", target.path), format!("/{path}"));
+            }
+        }
     }
 }

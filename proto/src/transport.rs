@@ -41,7 +41,11 @@ pub const MAX_SIGNED_HEAD_BYTES: usize = 512;
 pub const ACCESS_PATH: &str = "/causeway.relay.v1.Relay/Access";
 /// Where the servers of one member keep each other's grants.
 pub const GRANTS_PATH: &str = "/causeway.relay.v1.Relay/Grants";
+/// Where a provider is asked which methods a consumer may ask for.
+pub const ALLOWED_PATH: &str = "/causeway.relay.v1.Relay/Allowed";
 /// Longest question or answer there, in bytes.
+pub const MAX_ALLOWED_BYTES: usize = 1024 * 1024;
+/// Longest question or answer of [`GRANTS_PATH`], in bytes.
 pub const MAX_GRANTS_BYTES: usize = 2 * 1024 * 1024;
 
 /// Bytes that are no frame.

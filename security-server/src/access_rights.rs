@@ -36,6 +36,7 @@ use crate::access_requests::{self, Received, Sent};
 use crate::audit::{Actor, AuditLog, Kept, Noted, OpenError, Past};
 use crate::granted_fields;
 use crate::quota::Bucket;
+use crate::rest::CalledOperation;
 use crate::services::{Service, Services};
 use crate::spread_grants::{Proven, Spread};
 
@@ -111,6 +112,8 @@ pub struct Granted {
     pub(crate) service: Arc<Service>,
     pub(crate) path: MethodPath,
     pub(crate) grant: Arc<Grant>,
+    /// Of a REST service: what of it is asked.
+    pub(crate) operation: Option<CalledOperation>,
     /// The fields that may be received, where not all.
     pub(crate) table: Option<Arc<Table>>,
     /// Keeps others from making one.
@@ -283,13 +286,40 @@ impl AccessRights {
 
     /// The door: the same for an opening. It takes one of the grant's rate.
     pub fn look_up(&self, services: &Services, header: &Header, now: Time) -> Looked {
-        let Operation::Grpc(path) = &header.route.operation else { return Looked::Refused(Code::GrantMissing) };
+        match &header.route.operation {
+            Operation::Grpc(path) => self.looked_up(services, header, path, None, now),
+            Operation::Http { .. } => Looked::Refused(Code::GrantMissing),
+        }
+    }
+
+    /// The same for an operation of a REST service.
+    pub(crate) fn look_up_operation(
+        &self,
+        services: &Services,
+        header: &Header,
+        called: CalledOperation,
+        now: Time,
+    ) -> Looked {
+        let path = called.name.clone();
+        self.looked_up(services, header, &path, Some(called), now)
+    }
+
+    fn looked_up(
+        &self,
+        services: &Services,
+        header: &Header,
+        path: &MethodPath,
+        operation: Option<CalledOperation>,
+        now: Time,
+    ) -> Looked {
         let purpose = header.opening.as_ref().map_or("", |opening| &opening.purpose);
         let question = Question { consumer: &header.route.consumer, provider: &header.route.provider, path, purpose };
         match self.decide(services, &question, now, |grant| self.within_rate(grant)) {
+            // What is asked in gRPC, a REST service does not understand, and the other way round.
+            Ok((_, service)) if service.web().is_some() != operation.is_some() => Looked::Refused(Code::ServiceUnknown),
             Ok((grant, service)) => {
                 let table = grant.fields.table(path.as_str()).cloned();
-                Looked::Granted(Granted { service, path: path.clone(), grant, table, _made: () })
+                Looked::Granted(Granted { service, path: path.clone(), operation, grant, table, _made: () })
             }
             Err(code) => Looked::Refused(code),
         }
@@ -341,6 +371,14 @@ impl AccessRights {
     /// The grants in force or to come, in the order of their numbers.
     pub fn list(&self) -> Vec<Arc<Grant>> {
         self.view.load().grants.values().cloned().collect()
+    }
+
+    /// The methods that a consumer may ask a provider for now, for one purpose or another.
+    pub(crate) fn allowed(&self, consumer: &SubsystemId, provider: &SubsystemId, now: Time) -> BTreeSet<String> {
+        let view = self.view.load();
+        let of_both = |grant: &&Arc<Grant>| grant.consumer == *consumer && grant.provider == *provider;
+        let valid = view.grants.values().filter(of_both).filter(|grant| grant.is_valid(now));
+        valid.flat_map(|grant| grant.methods.iter().cloned()).collect()
     }
 
     /// Counts the changes; running exchanges are judged again at each.

@@ -16,7 +16,9 @@ use command_line::{Exit, file_remedy, read_toml};
 use journal::Directory;
 use proto::digest::Digest;
 use proto::identifier::{MemberId, MethodPath, ServerId, SubsystemId};
+use proto::purposes::PurposeCode;
 use proto::registration::Address;
+use proto::rest::{RestTarget, TARGET_PREFIX};
 use registry_client::Fingerprint;
 use serde::Deserialize;
 
@@ -33,6 +35,7 @@ use crate::lanes::Lanes;
 use crate::limits::{Beyond, Limits, RawLimits};
 use crate::listen::Listener;
 use crate::listen::clients::json;
+use crate::listen::clients::xroad::AssignedPurpose;
 use crate::listen::clients::{Bindings, Door};
 use crate::lookout::DiskMarks;
 use crate::names::Names;
@@ -84,6 +87,7 @@ pub struct Configuration {
     pub json: json::Limits,
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
+    xroad: Vec<RawXroad>,
     named_operators: Vec<RawOperator>,
     pub(crate) services: Vec<RawService>,
     pub(crate) bind: BTreeMap<String, SubsystemId>,
@@ -186,6 +190,8 @@ struct Raw {
     operator: Vec<RawOperator>,
     #[serde(default)]
     service: Vec<RawService>,
+    #[serde(default)]
+    xroad: Vec<RawXroad>,
     #[serde(default)]
     bind: BTreeMap<String, SubsystemId>,
 }
@@ -291,6 +297,33 @@ pub(crate) struct RawService {
     certificate_key_sha256: Option<String>,
     #[serde(default)]
     pub(crate) mutual_tls: bool,
+    #[serde(default)]
+    pub(crate) speaks: Speaks,
+}
+
+/// What a service of ours speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Speaks {
+    /// gRPC, over HTTP/2.
+    #[default]
+    Grpc,
+    /// JSON over HTTP/1.1: a gRPC service to everybody else. The address may have a path.
+    Json,
+    /// It is a REST service. The address may have a path.
+    Rest,
+}
+
+/// `[[xroad]]`: for what an application asks that was written for X-Road.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawXroad {
+    subsystem: SubsystemId,
+    #[serde(default)]
+    service: Option<String>,
+    purpose: String,
+    #[serde(default)]
+    legal_basis: String,
 }
 
 impl Configuration {
@@ -365,6 +398,7 @@ impl Configuration {
             clients: raw.client,
             named_operators: raw.operator,
             services: raw.service,
+            xroad: raw.xroad,
             bind: raw.bind,
             server: raw.server,
             member: raw.member,
@@ -419,6 +453,16 @@ impl Configuration {
                 }
             }
         }
+        for line in &self.xroad {
+            let service = line.service.as_deref();
+            if service.is_some_and(|service| RestTarget::parse(&format!("{TARGET_PREFIX}{service}")).is_err()) {
+                let rule = "it is INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE, as VN/GOV/moj/civil-registry/pets.v1";
+                return Err(wrong("xroad.service", &service.unwrap_or_default(), rule));
+            }
+            if line.purpose.parse::<PurposeCode>().is_err() {
+                return Err(wrong("xroad.purpose", &line.purpose, "it is a purpose of the instance's list"));
+            }
+        }
         let mut names = BTreeSet::from([OPERATORS_TOKEN]);
         for operator in &self.named_operators {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@');
@@ -438,6 +482,7 @@ impl Configuration {
             .filter_map(|door| door.subsystem.as_ref())
             .chain(self.clients.iter().map(|client| &client.subsystem))
             .chain(self.services.iter().map(|service| &service.subsystem))
+            .chain(self.xroad.iter().map(|line| &line.subsystem))
         {
             if subsystem.member() != self.member {
                 return Err(wrong("subsystem", subsystem, "this server speaks for its own member's subsystems only"));
@@ -458,6 +503,7 @@ impl Configuration {
             }
             if service.is_built_in() {
                 let plain = service.certificate_key_sha256.is_none() && !service.mutual_tls;
+                let plain = plain && service.speaks == Speaks::Grpc;
                 if plain && service.name == over_the_bus::SERVICE {
                     continue;
                 }
@@ -465,8 +511,16 @@ impl Configuration {
                     format!("this server answers {} itself, without a key, and nothing else", over_the_bus::SERVICE);
                 return Err(wrong("service.address", &service.address, &rule));
             }
-            let Some((tls, host)) = endpoint(&service.address) else {
-                return Err(wrong("service.address", &service.address, "it is http://HOST:PORT or https://HOST:PORT"));
+            let rule = match service.speaks {
+                Speaks::Json | Speaks::Rest => "it is http://HOST:PORT/PATH or https://HOST:PORT/PATH",
+                Speaks::Grpc => {
+                    "it is http://HOST:PORT or https://HOST:PORT; speaks says what it speaks, where not gRPC"
+                }
+            };
+            let may_have_path = service.speaks != Speaks::Grpc;
+            let found = endpoint(&service.address).filter(|(_, _, path)| may_have_path || path.is_empty());
+            let Some((tls, host, _)) = found else {
+                return Err(wrong("service.address", &service.address, rule));
             };
             let pin = service.certificate_key_sha256.as_ref();
             if tls != pin.is_some() || pin.is_some_and(|pin| pin.parse::<Digest>().is_err()) {
@@ -534,6 +588,7 @@ impl Configuration {
             json: self.json,
             operators: (listen(self.operators).await?, Digest::of(&[token.as_bytes()])),
             named_operators: self.known_operators(),
+            xroad: self.assigned_purposes(),
             described: self.described(),
         })
     }
@@ -580,13 +635,31 @@ impl Configuration {
             let pin = service.certificate_key_sha256.as_ref();
             let pin = pin.map(|pin| format!(", key {}", short(pin))).unwrap_or_default();
             let mutual = if service.mutual_tls { ", shows its certificate" } else { "" };
-            let at = format!("{}{pin}{mutual}", service.address);
+            let speaks = match service.speaks {
+                Speaks::Grpc => "",
+                Speaks::Json => ", JSON",
+                Speaks::Rest => ", REST",
+            };
+            let at = format!("{}{pin}{mutual}{speaks}", service.address);
             said.insert(format!("service {} {}", service.subsystem, service.name), at);
+        }
+        for line in &self.xroad {
+            let of = line.service.as_deref().unwrap_or("every service");
+            let for_what = format!("{}, {}", line.purpose, line.legal_basis);
+            said.insert(format!("xroad {} {of}", line.subsystem), for_what);
         }
         for (service, provider) in &self.bind {
             said.insert(format!("bind {service}"), provider.to_string());
         }
         said
+    }
+
+    fn assigned_purposes(&self) -> Vec<AssignedPurpose> {
+        let assigned = self.xroad.iter().cloned().map(|line| {
+            let RawXroad { subsystem, service, purpose, legal_basis } = line;
+            AssignedPurpose { subsystem, service, purpose, legal_basis }
+        });
+        assigned.collect()
     }
 
     fn known_operators(&self) -> HashMap<Digest, String> {
@@ -680,19 +753,27 @@ impl RawService {
         let pin = self.certificate_key_sha256.as_ref().and_then(|pin| pin.parse().ok());
         let client = own.filter(|_| self.mutual_tls).cloned();
         let tls = pin.map(|pin| tls::to_service(pin, client)).transpose()?;
-        let (_, host) = endpoint(&self.address).unwrap_or_default();
-        Ok(Service::new(self.subsystem.clone(), self.name.clone(), host, tls))
+        let (_, host, path) = endpoint(&self.address).unwrap_or_default();
+        let (subsystem, name) = (self.subsystem.clone(), self.name.clone());
+        Ok(match self.speaks {
+            Speaks::Grpc => Service::new(subsystem, name, host, tls),
+            Speaks::Json => Service::json(subsystem, name, (host, path), tls),
+            Speaks::Rest => Service::rest(subsystem, name, (host, path), tls),
+        })
     }
 }
 
-/// Whether it is over TLS, and host and port.
-fn endpoint(address: &str) -> Option<(bool, String)> {
+/// Whether it is over TLS, host and port, and the path.
+fn endpoint(address: &str) -> Option<(bool, String, &str)> {
     let (tls, host) = match (address.strip_prefix("http://"), address.strip_prefix("https://")) {
         (Some(host), None) => (false, host),
         (None, Some(host)) => (true, host),
         _ => return None,
     };
-    host.parse::<Address>().ok().map(|host| (tls, host.as_str().to_owned()))
+    let (host, path) = host.split_at(host.find('/').unwrap_or(host.len()));
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"#%<>?\\^`{|}".contains(&byte));
+    let host = host.parse::<Address>().ok().filter(|_| plain);
+    host.map(|host| (tls, host.as_str().to_owned(), path))
 }
 
 async fn listen(address: SocketAddr) -> Result<Listener, NoConfiguration> {

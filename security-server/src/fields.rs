@@ -49,16 +49,18 @@ const FIELD_OVERHEAD: usize = 9;
 
 /// The fields that are carried: all but those of one hop and our own. None if they are beyond their limits.
 pub fn from_headers(headers: &HeaderMap) -> Option<Fields> {
-    let mut bytes = 0;
-    let fields: Fields = headers
-        .iter()
-        .filter(|(name, _)| !is_of_hop(name) && !is_ours(name))
-        .map(|(name, value)| {
-            bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
-            (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
-        })
-        .collect();
-    (fields.len() <= MAX_FIELDS && bytes <= MAX_METADATA_BYTES).then_some(fields)
+    let carried = headers.iter().filter(|(name, _)| !is_of_hop(name) && !is_ours(name));
+    let field = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
+    };
+    let fields: Fields = carried.map(field).collect();
+    are_within(&fields).then_some(fields)
+}
+
+/// Whether so many fields are within their limits, those included that were added to what came.
+pub fn are_within(fields: &Fields) -> bool {
+    let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len() + FIELD_OVERHEAD).sum();
+    fields.len() <= MAX_FIELDS && bytes <= MAX_METADATA_BYTES
 }
 
 /// The fields as HTTP carries them. What crossed the border was checked there; a field that HTTP cannot carry is none.
@@ -200,7 +202,7 @@ pub fn bare_refusal(code: Code) -> HeaderMap {
 }
 
 /// As gRPC writes `grpc-message`: everything but visible ASCII, and the percent sign, as %XX.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if (0x20..0x7f).contains(&byte) && byte != b'%' {

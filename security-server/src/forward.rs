@@ -10,25 +10,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
 use proto::identifier::ServerId;
-use proto::message::{Cause, Contents, End, Fields};
+use proto::message::{Cause, Contents, End, Fields, Operation};
 use proto::minimise::{Minimiser, NotMinimised, Table};
 use proto::refusal::{Code, Form, Language, Speaker};
+use proto::rest::STATUS_FIELD;
 use proto::transport::{MAX_PAYLOAD_BYTES, MAX_PIECE_BYTES, MAX_PIECES};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::access_rights::Granted;
 use crate::body::{self, Outgoing};
-use crate::fields;
 use crate::limits::Limits;
 use crate::message_log::{Recorded, Said, Source};
 use crate::request::{self, NoResponse};
+use crate::rest::{BodyHash, CalledOperation};
 use crate::services::Service;
 use crate::way::{Shared, Side, Stop, StopSwitch, Way};
+use crate::{fields, rest};
 
 /// How long a service may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,6 +75,8 @@ pub struct CalledService {
     metadata: Option<Fields>,
     /// Messages that were not handed on whole yet.
     held: u64,
+    /// A REST service was called with a request that has no body.
+    has_no_body: bool,
 }
 
 /// A service's answer that is waited for. Dropped, it cancels the request; but some libraries take a cancelled request for
@@ -172,11 +176,12 @@ impl OwnSystem {
     pub(crate) fn to_service(granted: Granted, consumer: &ServerId, waits: bool) -> (Self, OwnSource) {
         let (answer, waiting) = oneshot::channel();
         let mut source = OwnSource::new(Origin::Waiting(waiting));
+        source.rest = granted.operation.as_ref().map(|_| 0);
         source.minimising =
             granted.table.as_ref().map(|table| Box::new(Minimising::of(table, &granted.service, consumer)));
         let is_whole = Arc::default();
         let (answer, body, metadata) = (Some(answer), None, None);
-        let called = CalledService { granted, answer, body, is_whole, waits, metadata, held: 0 };
+        let called = CalledService { granted, answer, body, is_whole, waits, metadata, held: 0, has_no_body: false };
         (Self::Service(Box::new(called)), source)
     }
 
@@ -198,6 +203,10 @@ impl Client {
     async fn take(&mut self, way: &Way, contents: Contents, end: Option<&End>) -> Result<(), Stop> {
         let Contents { metadata, pieces, trailers } = contents;
         if let Some(metadata) = metadata {
+            // All of a REST answer, and no body: where HTTP has none, nobody would read its end.
+            if is_rest(way) && pieces.is_empty() && matches!(end, Some(End::Trailers { .. })) {
+                return self.begin(way, &metadata, true);
+            }
             self.begin(way, &metadata, false)?;
         }
         for piece in pieces {
@@ -235,6 +244,12 @@ impl Client {
             (Some(sender), body)
         };
         let mut response = Response::new(body);
+        if is_rest(way) {
+            // Verified: it is there, once.
+            let said = metadata.iter().find(|(name, _)| name == STATUS_FIELD);
+            let status = said.and_then(|(_, status)| StatusCode::from_bytes(status).ok());
+            *response.status_mut() = status.ok_or(Stop::because(Cause::Malformed, Code::ProviderUnproven))?;
+        }
         *response.headers_mut() = fields::to_headers(metadata);
         response.headers_mut().insert(fields::EXCHANGE, fields::exchange_value(&way.exchange));
         self.body = sender;
@@ -243,6 +258,9 @@ impl Client {
 
     fn end(&mut self, way: &Way, trailers: &Fields) -> Result<(), Stop> {
         match self.body.take() {
+            // Of a REST answer the head was said before, or it is none.
+            None if is_rest(way) => Err(Stop::because(Cause::Malformed, Code::ProviderUnproven)),
+            Some(body) if is_rest(way) => body.finish(None).map_err(|body::Gone| Stop::from(Cause::Cancelled)),
             // Trailers only: the one block of fields is the head.
             None => self.begin(way, trailers, true),
             Some(body) => {
@@ -265,6 +283,11 @@ impl Client {
                     head.send(response).is_ok()
                 }
             },
+            // Its status was said: what is missing of it is seen by nothing but a connection that breaks off.
+            Some(body) if is_rest(way) => {
+                drop(body);
+                false
+            }
             Some(body) => body.finish(Some(trailers)).is_ok(),
         };
         tracing::info!(exchange = %way.exchange, code = %code, told, "refused");
@@ -281,9 +304,10 @@ impl CalledService {
         // Where its requests name persons it hears of none before the first whole message.
         let begins = if self.waits { !contents.pieces.is_empty() } else { opening };
         if begins {
-            self.call(way).await;
+            let whole = matches!(end, Some(End::HalfClose)).then(|| contents.pieces.iter().map(Bytes::len).sum());
+            self.call(way, whole).await;
         }
-        let (taken, mut some) = (self.body.is_some(), !held);
+        let (taken, mut some) = (self.body.is_some() || self.has_no_body, !held);
         if let Some(body) = &mut self.body {
             for piece in contents.pieces {
                 some = true;
@@ -306,9 +330,19 @@ impl CalledService {
         if taken && some { std::mem::take(&mut self.held) } else { 0 }
     }
 
-    async fn call(&mut self, way: &Way) {
+    /// `whole`: all of the request's body is here, and this is its length.
+    async fn call(&mut self, way: &Way, whole: Option<usize>) {
         let Some(answer) = self.answer.take() else { return };
         let metadata = self.metadata.take();
+        if let Some(operation) = &self.granted.operation {
+            let called = self.call_rest(way, operation, metadata.as_ref(), whole).map(|(body, answer)| {
+                self.has_no_body = body.is_none();
+                self.body = body;
+                answer
+            });
+            let _ = answer.send(called);
+            return;
+        }
         let (sender, body) = body::outgoing(None);
         let request = self.request(way, metadata.as_ref(), body);
         let connection = tokio::select! { biased;
@@ -332,6 +366,57 @@ impl CalledService {
         let _ = answer.send(called);
     }
 
+    /// A REST service: its own verb, path and fields, and any body.
+    fn call_rest(
+        &self,
+        way: &Way,
+        operation: &CalledOperation,
+        metadata: Option<&Fields>,
+        whole: Option<usize>,
+    ) -> Result<(Option<body::Sender>, AnswerFuture), Code> {
+        let web = self.granted.service.web().ok_or(Code::ServiceUnknown)?;
+        let (sender, body) = match whole {
+            Some(0) => {
+                self.is_whole.store(true, Ordering::Release);
+                Outgoing::empty()
+            }
+            Some(_) | None => {
+                let (sender, body) = body::outgoing(None);
+                (Some(sender), body)
+            }
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = operation.verb.clone();
+        *request.uri_mut() = web.uri(&operation.target).ok_or(Code::GrantMissing)?;
+        let headers = request.headers_mut();
+        *headers = rest::carried(&fields::to_headers(metadata.unwrap_or(&Vec::new())));
+        match whole {
+            Some(0) => {}
+            Some(length) => _ = headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length)),
+            // Said, because of a GET hyper would leave such a body out.
+            None => _ = headers.insert(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+        }
+        self.say_who_asks(way, headers);
+        // X-Road's services know who asks by this field: what the other side wrote there is not its word.
+        headers.remove(rest::X_ROAD_CLIENT);
+        if let Ok(client) = HeaderValue::from_str(way.route.consumer.as_str()) {
+            headers.insert(rest::X_ROAD_CLIENT, client);
+        }
+        let request_is_whole = Arc::clone(&self.is_whole);
+        let answer = Awaited { answer: Some(web.ask(request)), begun: false, request_is_whole };
+        Ok((sender, Box::pin(answer)))
+    }
+
+    /// Who asks is the bus's word: a field of this name from the other side was taken out at its door.
+    fn say_who_asks(&self, way: &Way, headers: &mut HeaderMap) {
+        for (name, value) in [(fields::CONSUMER, way.route.consumer.as_str()), (fields::PURPOSE, &way.why.purpose)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(fields::EXCHANGE, fields::exchange_value(&way.exchange));
+    }
+
     fn request(&self, way: &Way, metadata: Option<&Fields>, body: Outgoing) -> Request<Outgoing> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
@@ -352,13 +437,7 @@ impl CalledService {
         if let Some(left) = way.remaining_ms() {
             headers.insert(fields::GRPC_TIMEOUT, fields::timeout_value(left));
         }
-        // Who asks is the bus's word: a field of this name from the other side was taken out at its door.
-        for (name, value) in [(fields::CONSUMER, way.route.consumer.as_str()), (fields::PURPOSE, &way.why.purpose)] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        }
-        headers.insert(fields::EXCHANGE, fields::exchange_value(&way.exchange));
+        self.say_who_asks(way, headers);
         request
     }
 }
@@ -369,6 +448,11 @@ async fn pushed(way: &Shared, push: impl Future<Output = Result<(), body::Gone>>
         // A stalled reader must not hide that the exchange was stopped.
         stop = way.until_stopped() => Err(stop),
     }
+}
+
+/// Whether it is a REST service that is asked.
+fn is_rest(way: &Shared) -> bool {
+    matches!(way.route.operation, Operation::Http { .. })
 }
 
 /// What our client is told when the other side says nothing.
@@ -468,11 +552,15 @@ pub struct OwnSource {
     gathered_bytes: usize,
     end: Option<OwnEnd>,
     /// What arrived beyond one message's limit.
-    rest: Option<Bytes>,
+    over: Option<Bytes>,
     /// Bytes of its body so far, and the most that may be.
     said: (u64, u64),
     /// Where the grant names fields, what takes the others out of the service's answer before anything else sees it.
     minimising: Option<Box<Minimising>>,
+    /// Of a REST service that answers, the HTTP status; 0: it did not answer yet.
+    rest: Option<u16>,
+    /// What reads a request's body as it comes, for X-Road's hash of it.
+    reading: Option<BodyHash>,
 }
 
 /// An answer that is minimised, and its room for a message that is held until it is whole.
@@ -541,7 +629,17 @@ enum Origin {
 impl OwnSource {
     fn new(from: Origin) -> Self {
         let (gathered, said) = (Contents::default(), (0, Limits::default().stream_bytes));
-        Self { from, gathered, gathered_bytes: 0, end: None, rest: None, said, minimising: None }
+        Self {
+            from,
+            gathered,
+            gathered_bytes: 0,
+            end: None,
+            over: None,
+            said,
+            minimising: None,
+            rest: None,
+            reading: None,
+        }
     }
 
     /// It may say no more than so many bytes.
@@ -554,6 +652,11 @@ impl OwnSource {
         let mut source = Self::new(Origin::Client(body));
         source.gathered.metadata = Some(metadata);
         source
+    }
+
+    /// The same, where its body is hashed as it comes.
+    pub(crate) fn hashed(self, hash: BodyHash) -> Self {
+        Self { reading: Some(hash), ..self }
     }
 
     /// The same, where the door translates the body into gRPC as it comes.
@@ -582,12 +685,12 @@ impl OwnSource {
     }
 
     fn is_full(&self) -> bool {
-        self.end.is_some() || self.rest.is_some() || self.gathered.pieces.len() >= MAX_PIECES
+        self.end.is_some() || self.over.is_some() || self.gathered.pieces.len() >= MAX_PIECES
     }
 
     fn take(&mut self) -> OwnArrived {
         self.gathered_bytes = 0;
-        let end = if self.rest.is_none() { self.end.take() } else { None };
+        let end = if self.over.is_none() { self.end.take() } else { None };
         let contents = std::mem::take(&mut self.gathered);
         let minimising = self.minimising.as_mut().filter(|_| !contents.pieces.is_empty());
         OwnArrived { removed: minimising.map(|minimising| minimising.minimiser.removed()), contents, end }
@@ -634,6 +737,9 @@ impl OwnSource {
 
     fn take_response(&mut self, response: Response<Incoming>) {
         let (head, body) = response.into_parts();
+        if self.rest.is_some() {
+            return self.take_rest(&head, body);
+        }
         let is_grpc = fields::is_grpc(&head.headers);
         if head.status != http::StatusCode::OK || !is_grpc {
             tracing::warn!(status = %head.status, "the service does not answer in gRPC");
@@ -658,27 +764,67 @@ impl OwnSource {
         self.from = Origin::Service(body);
     }
 
+    /// What a REST service answers, whatever its status.
+    fn take_rest(&mut self, head: &http::response::Parts, body: Incoming) {
+        let carried = fields::from_headers(&rest::carried(&head.headers));
+        let Some(mut metadata) = carried.filter(|_| head.status.as_u16() >= 200) else {
+            tracing::warn!(status = %head.status, "the service's answer has too long a head, or is none");
+            return self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+        };
+        metadata.insert(0, (STATUS_FIELD.to_owned(), Bytes::copy_from_slice(head.status.as_str().as_bytes())));
+        if !fields::are_within(&metadata) {
+            tracing::warn!("the service's answer has too long a head");
+            return self.finish(OwnEnd::Refused(Code::ServiceMalformed));
+        }
+        self.gathered.metadata = Some(metadata);
+        self.rest = Some(head.status.as_u16());
+        self.from = Origin::Service(body);
+        self.finish_rest_at_its_end();
+    }
+
+    /// HTTP says that an answer has ended by ending it: the status is said again, where gRPC has its trailers.
+    fn finish_rest(&mut self, status: u16) {
+        self.gathered.trailers = Some(vec![(STATUS_FIELD.to_owned(), Bytes::from(status.to_string()))]);
+        self.finish(OwnEnd::Trailers { status: status.into() });
+    }
+
+    fn finish_rest_at_its_end(&mut self) {
+        // What is over goes with the next message, and the end with it.
+        if let (Some(status), Origin::Service(body), None) = (self.rest, &self.from, &self.over)
+            && body.is_end_stream()
+        {
+            self.finish_rest(status);
+        }
+    }
+
     fn take_frame<E>(&mut self, frame: Option<Result<http_body::Frame<Bytes>, E>>, is_client: bool) {
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
+                    if let Some(hash) = &mut self.reading {
+                        hash.take(&data);
+                    }
                     self.take_body(data);
+                    self.finish_rest_at_its_end();
                     let ended = matches!(&self.from, Origin::Client(body) if body.is_end_stream());
                     if ended {
                         self.finish(OwnEnd::HalfClose);
                     }
                 }
-                Err(frame) if !is_client => {
+                Err(frame) if !is_client && self.rest.is_none() => {
                     let trailers = frame.into_trailers().unwrap_or_default();
                     match fields::from_headers(&trailers) {
                         Some(fields) => self.take_trailers(&trailers, fields),
                         None => self.finish(OwnEnd::Abort(Cause::Malformed)),
                     }
                 }
+                // HTTP's own trailers are not carried: they are the end.
+                Err(_) if !is_client => self.finish_rest(self.rest.unwrap_or_default()),
                 // A request has no trailers in gRPC: they are its end.
                 Err(_) => self.finish(OwnEnd::HalfClose),
             },
             None if is_client => self.finish(OwnEnd::HalfClose),
+            None if self.rest.is_some() => self.finish_rest(self.rest.unwrap_or_default()),
             // An answer without trailers is no gRPC.
             None => self.finish(OwnEnd::Abort(Cause::Malformed)),
             Some(Err(_)) if is_client => self.finish(OwnEnd::Abort(Cause::Cancelled)),
@@ -716,7 +862,7 @@ impl OwnSource {
     /// In doubt nothing passes, not even what was not sealed yet.
     fn is_not_minimised(&mut self, why: &NotMinimised) {
         tracing::warn!(%why, "the service answers in a form of which no field can be removed");
-        (self.gathered, self.rest) = (Contents::default(), None);
+        (self.gathered, self.over) = (Contents::default(), None);
         self.finish(OwnEnd::Refused(why.code()));
     }
 
@@ -724,7 +870,7 @@ impl OwnSource {
         while !data.is_empty() {
             if self.gathered.pieces.len() >= MAX_PIECES || self.gathered_bytes + MAX_PIECE_BYTES > MAX_PAYLOAD_BYTES {
                 // The rest goes with the next message.
-                self.rest = Some(data);
+                self.over = Some(data);
                 return;
             }
             let piece = data.split_to(data.len().min(MAX_PIECE_BYTES));
@@ -734,6 +880,9 @@ impl OwnSource {
     }
 
     fn finish(&mut self, end: OwnEnd) {
+        if let (Some(hash), OwnEnd::HalfClose) = (self.reading.take(), end) {
+            hash.finish();
+        }
         // Dropping where it came from tells the service of a cancel; a client's door has its own ending.
         self.from = Origin::Done;
         self.end = Some(end);
@@ -745,11 +894,11 @@ impl Source for OwnSource {
 
     async fn next(&mut self, way: &Way) -> OwnArrived {
         if let Some(stop) = way.stopped().filter(|_| self.end.is_none()) {
-            self.rest = None;
+            self.over = None;
             self.finish(OwnEnd::of(stop));
         }
-        if let Some(rest) = self.rest.take() {
-            self.take_data(rest);
+        if let Some(over) = self.over.take() {
+            self.take_data(over);
         } else if self.end.is_none() && self.gathered == Contents::default() {
             tokio::select! { biased;
                 () = self.gather() => {}
@@ -758,6 +907,10 @@ impl Source for OwnSource {
         }
         loop {
             let mut arrived = self.arrived().await;
+            // Of a REST service it is known only here whether it was there to take anything.
+            if self.rest == Some(0) && arrived.end == Some(OwnEnd::Refused(Code::ServiceUnreachable)) {
+                way.note_nothing_handed_on();
+            }
             // A service that is cut off breaks off: what cut it off is the cause, whichever is seen first.
             if let (Some(stop), Some(end)) = (way.stopped(), &mut arrived.end)
                 && end.is_broken_off()

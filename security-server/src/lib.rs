@@ -27,6 +27,7 @@ mod gathered_writes;
 pub mod global_configuration;
 mod granted_fields;
 pub mod join;
+mod json_service;
 pub mod keys;
 pub mod operate;
 pub mod oversight;
@@ -46,6 +47,7 @@ pub mod relay;
 pub mod renewal;
 mod request;
 pub mod resolve;
+mod rest;
 mod running;
 pub mod services;
 pub mod shown;
@@ -90,6 +92,7 @@ use crate::lanes::Lanes;
 use crate::limits::Limits;
 use crate::listen::clients::health::Places;
 use crate::listen::clients::json::{self, Translation};
+use crate::listen::clients::xroad::AssignedPurpose;
 use crate::listen::clients::{Bindings, Door};
 use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
 use crate::lookout::{DiskMarks, Lookout};
@@ -132,6 +135,8 @@ pub struct SecurityServer {
     pub(crate) questions: Quotas,
     /// How often peers may ask for access, and what became of it.
     pub(crate) requests: Quotas,
+    /// Of each peer: questions what is allowed.
+    pub(crate) allowances: Quotas,
     /// Heads of peers whose signatures held.
     pub verified_heads: VerifiedHeads,
     /// Where every message goes first.
@@ -150,6 +155,7 @@ pub struct SecurityServer {
     pub subjects: Subjects,
     /// What translates JSON at the clients' doors.
     translation: Translation,
+    xroad: Vec<AssignedPurpose>,
     /// Who asks at the clients' doors how it is.
     health: Places,
     own: Arc<Own>,
@@ -227,6 +233,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What the clients' doors take as JSON.
     pub json: json::Limits,
+    /// For what applications ask that were written for X-Road.
+    pub xroad: Vec<AssignedPurpose>,
     /// The operators' door, and SHA-256 of the token that its changing and revealing routes ask for.
     pub operators: (TcpListener, proto::digest::Digest),
     /// SHA-256 of each operator's own token, and the name by which the audit log knows its operator.
@@ -316,6 +324,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         quotas: Quotas::of_each(quota::SEALED_REFUSALS),
         questions: Quotas::of_each(quota::QUESTIONS),
         requests: Quotas::of_each(quota::ACCESS_REQUESTS),
+        allowances: Quotas::of_each(quota::ALLOWANCES),
         verified_heads: VerifiedHeads::shown_to(witness),
         message_log,
         peers: Peers::new(Arc::clone(&tls)),
@@ -325,6 +334,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         content: Arc::new(listings::content::Content::of(settings.content, settings.mirrors.clone())),
         subjects,
         translation: Translation::within(settings.json),
+        xroad: settings.xroad,
         health: Places::within(&settings.limits),
         own: settings.identity,
         configuration,

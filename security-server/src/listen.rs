@@ -18,8 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use proto::digest::Digest;
-use proto::identifier::{MethodPath, SubsystemId};
-use proto::message::Opening;
+use proto::identifier::{ServerId, SubsystemId};
+use proto::message::{Opening, Operation};
 use proto::refusal::Language;
 use proto::signature::KeyId;
 use proto::wire::relay as wire;
@@ -139,8 +139,10 @@ pub enum Credential {
 pub struct Asked {
     /// Whom.
     pub provider: SubsystemId,
+    /// By which of its servers, where the caller names one.
+    pub server: Option<ServerId>,
     /// For what.
-    pub path: MethodPath,
+    pub operation: Operation,
     /// Why, and how long it may take.
     pub why: Opening,
     /// What refusals are worded in.

@@ -25,6 +25,7 @@ use proto::global_configuration::Configuration;
 use proto::global_configuration::listed::ListedService;
 use proto::identifier::{MemberId, MethodPath, SubsystemId};
 use proto::registration::Text;
+use proto::rest::Operations;
 use proto::wire::registry as wire;
 use registry_client::{CatalogueClient, NoConnection};
 use serde::{Deserialize, Serialize};
@@ -482,6 +483,30 @@ pub(crate) async fn verified(
 ) -> Result<VerifiedEntry, Unlisted> {
     let bytes = fetched(server, listed.entry).await?;
     Ok(verify_listed(configuration, listed, &bytes)?)
+}
+
+/// The operations of a REST service; none of a gRPC service. Kept: for whoever needs them with each call.
+pub(crate) async fn operations(
+    server: &SecurityServer,
+    configuration: &Configuration,
+    listed: &ListedService,
+) -> Result<Option<Arc<Operations>>, Unlisted> {
+    if let Some(kept) = server.content.operations(&listed.entry) {
+        return Ok(kept);
+    }
+    let entry = verified(server, configuration, listed).await?;
+    let operations = match entry.entry().form {
+        ServiceForm::Grpc => None,
+        // They were read when the entry was.
+        ServiceForm::Rest => Some(Arc::new(entry.entry().operations().unwrap_or_default())),
+    };
+    server.content.keep_operations(listed.entry, &operations);
+    Ok(operations)
+}
+
+/// What describes a service, as its member signed for it.
+pub(crate) async fn document(server: &SecurityServer, entry: &VerifiedEntry) -> Result<Bytes, Unlisted> {
+    fetched(server, entry.entry().descriptors).await
 }
 
 /// All that an entry says.

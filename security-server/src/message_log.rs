@@ -165,6 +165,8 @@ pub struct TheirDirection {
     pub(crate) key: Option<KeyId>,
     /// Where its messages wait until they are known to be about somebody.
     pub(crate) gate: Option<Box<Gate>>,
+    /// Of a REST answer, the HTTP status that its head said.
+    pub(crate) status: Option<u32>,
 }
 
 /// Signed by a head and durable. Only a finished commit makes one.

@@ -51,6 +51,9 @@ pub const QUESTIONS: (f64, f64) = (64.0, 1.0);
 /// Questions about access that one peer may put: a burst, and a second's worth. Each may be about another request.
 pub const ACCESS_REQUESTS: (f64, f64) = (256.0, 4.0);
 
+/// Questions of one peer what its consumers are allowed: a burst, and a second's worth.
+pub const ALLOWANCES: (f64, f64) = (64.0, 8.0);
+
 /// What each may make us do.
 #[derive(Debug)]
 pub struct Quotas<K = ServerId> {

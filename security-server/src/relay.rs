@@ -15,7 +15,8 @@ use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
 use proto::transport::{
-    self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, GRANTS_PATH, MAX_GRANTS_BYTES, MAX_JOINED_BYTES,
+    self, ACCESS_PATH, ALLOWED_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, GRANTS_PATH, MAX_ALLOWED_BYTES,
+    MAX_GRANTS_BYTES, MAX_JOINED_BYTES,
 };
 use proto::wire::relay as wire;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -565,6 +566,15 @@ impl Peers {
         asked: &wire::AccessAsked,
     ) -> Result<wire::AccessAnswered, NotAnswered> {
         self.ask_alone(target, ACCESS_PATH, asked, MAX_ACCESS_BYTES).await
+    }
+
+    /// Asks a provider's server what a consumer may ask for (PROTOCOL.md 22.6).
+    pub(crate) async fn ask_what_is_allowed(
+        self: &Arc<Self>,
+        target: &Target,
+        asked: &wire::AllowedAsked,
+    ) -> Result<wire::AllowedMethods, NotAnswered> {
+        self.ask_alone(target, ALLOWED_PATH, asked, MAX_ALLOWED_BYTES).await
     }
 
     /// Asks another server of the same member for its grants, and brings it ours (PROTOCOL.md 19.7).

@@ -20,8 +20,8 @@ pub enum NoResponse {
     #[error("the other side closes the connection, and took nothing of the request")]
     NotTaken,
     /// Nobody knows what became of it.
-    #[error(transparent)]
-    Broke(hyper::Error),
+    #[error("{0}")]
+    Broke(String),
 }
 
 /// Makes a request. Where the connection closed before it took it, the one that `again` finds is tried, and no third.
@@ -49,7 +49,7 @@ impl NoResponse {
             // RFC 9113, 8.7: a request that was refused so, or that comes after what GOAWAY says was taken, was not processed.
             Self::NotTaken
         } else {
-            Self::Broke(error)
+            Self::Broke(error.to_string())
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::identifier::ServerId;
-use proto::message::{Operation, Route};
+use proto::message::Route;
 use proto::refusal::Code;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -44,10 +44,15 @@ pub fn provider(
     }
     let unknown = || Refusal::new(Code::ProviderUnknown, format!("no registered server hosts {}", asked.provider));
     let hosts = configuration.servers_of(&asked.provider).ok_or_else(unknown)?;
+    let named = |server: &&ServerId| asked.server.as_ref().is_none_or(|named| named == *server);
+    if !hosts.iter().any(|server| named(&server)) {
+        let why = format!("{} is not hosted at the server that the call names", asked.provider);
+        return Err(Refusal::new(Code::ProviderUnknown, why.clone()).telling(why));
+    }
     let notice = |server: &ServerId| configuration.servers.get(server).and_then(|server| server.maintenance.as_ref());
-    let open = hosts.iter().filter(|server| notice(server).is_none());
+    let open = hosts.iter().filter(named).filter(|server| notice(server).is_none());
     let chosen = open.min_by_key(|server| peers.avoided_since(server)).ok_or_else(|| {
-        let closed = hosts.iter().find_map(|server| notice(server).map(|notice| (server, notice)));
+        let closed = hosts.iter().filter(named).find_map(|server| notice(server).map(|notice| (server, notice)));
         closed.map_or_else(unknown, |(server, notice)| {
             Refusal::new(Code::ProviderInMaintenance, format!("{server} is in maintenance: {notice}"))
         })
@@ -63,7 +68,7 @@ pub fn provider(
         consumer_server: call.server().clone(),
         provider: asked.provider.clone(),
         provider_server: chosen.clone(),
-        operation: Operation::Grpc(asked.path.clone()),
+        operation: asked.operation.clone(),
     };
     let target = (Arc::clone(peers), Target { server: chosen.clone(), address });
     Ok(Routed { route, target, share, call })

@@ -11,6 +11,7 @@ use proto::identifier::{MethodPath, ServerId, SubsystemId};
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -20,9 +21,11 @@ use crate::body::Outgoing;
 use crate::disclosures::over_the_bus::{AnsweredHere, SERVICE as DISCLOSURES};
 use crate::forward::CONNECT_TIMEOUT;
 use crate::gathered_writes::GatheredWrites;
+use crate::json_service::JsonService;
 use crate::lanes;
 use crate::listen::{KEEP_ALIVE, MAX_EXCHANGES_OF_SERVICE};
 use crate::names::Names;
+use crate::rest::Web;
 
 /// How often a service is asked by HTTP/2 whether it lives, while a call runs. The gRPC libraries close a connection on
 /// which they are asked more often than every five minutes.
@@ -53,8 +56,18 @@ pub struct Service {
     room: Arc<Semaphore>,
     /// For what each consumer's server has not read. They are registered, so their number is bounded.
     unread: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
-    /// Where this server answers it itself.
-    here: Option<AnsweredHere>,
+    /// Where this server answers it itself, or in its place.
+    here: Option<Here>,
+    /// Where it is a REST service.
+    web: Option<Arc<Web>>,
+}
+
+/// What answers within this process.
+enum Here {
+    /// Who received what about a person.
+    Disclosures(AnsweredHere),
+    /// A service that speaks JSON.
+    Json(JsonService),
 }
 
 #[derive(Default)]
@@ -84,7 +97,10 @@ impl Services {
 
     /// What this server answers itself, it answers by this one.
     pub(crate) fn answered_by(&self, server: &Arc<SecurityServer>) {
-        self.0.values().filter_map(|service| service.here.as_ref()).for_each(|here| here.by(server));
+        self.0.values().filter_map(|service| service.here.as_ref()).for_each(|here| match here {
+            Here::Disclosures(here) => here.by(server),
+            Here::Json(service) => service.by(server),
+        });
     }
 
     /// The service of this name at this subsystem.
@@ -99,13 +115,48 @@ impl Service {
         let share = Arc::new(Semaphore::new(MAX_EXCHANGES_OF_SERVICE));
         let room = Arc::new(Semaphore::new(MAX_MINIMISED_AT_ONCE));
         let (names, connections, unread) = (Names::system(), Mutex::default(), Mutex::default());
-        Self { subsystem, name, host, tls, names, connections, share, room, unread, here: None }
+        Self { subsystem, name, host, tls, names, connections, share, room, unread, here: None, web: None }
     }
 
     /// Who received what about a person, as this server tells it of this subsystem.
     pub fn disclosures(subsystem: SubsystemId) -> Self {
-        let here = Some(AnsweredHere::default());
+        let here = Some(Here::Disclosures(AnsweredHere::default()));
         Self { here, ..Self::new(subsystem, DISCLOSURES.to_owned(), "localhost:0".to_owned(), None) }
+    }
+
+    /// A REST service: below this path, over TLS where there is a configuration for it.
+    pub fn rest(
+        subsystem: SubsystemId,
+        name: String,
+        (host, path): (String, &str),
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Self {
+        let web = Some(Arc::new(Web::at(&host, path, tls.clone(), &Names::system())));
+        Self { web, ..Self::new(subsystem, name, host, tls) }
+    }
+
+    /// A gRPC service that speaks JSON: below this path, over TLS where there is a configuration for it.
+    pub fn json(
+        subsystem: SubsystemId,
+        name: String,
+        (host, path): (String, &str),
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Self {
+        let here = Some(Here::Json(JsonService::at(Web::at(&host, path, tls.clone(), &Names::system()))));
+        Self { here, ..Self::new(subsystem, name, host, tls) }
+    }
+
+    /// How a REST service is asked; none where it is a gRPC service.
+    pub(crate) fn web(&self) -> Option<&Web> {
+        self.web.as_deref()
+    }
+
+    /// How it is reached over plain HTTP; none where it speaks gRPC.
+    pub(crate) fn over_http(&self) -> Option<&Web> {
+        match &self.here {
+            Some(Here::Json(service)) => Some(service.web()),
+            Some(Here::Disclosures(_)) | None => self.web(),
+        }
     }
 
     /// The same, found by these names.
@@ -174,16 +225,13 @@ impl Service {
 
     async fn connect(&self) -> std::io::Result<SendRequest<Outgoing>> {
         if let Some(here) = &self.here {
-            return self.speak(here.connect(&self.subsystem)).await;
+            return match here {
+                Here::Disclosures(here) => self.speak(here.connect(&self.subsystem)).await,
+                Here::Json(service) => self.speak(service.connect(&self.subsystem)).await,
+            };
         }
         let stream = self.names.connect(&self.host).await?;
-        // A machine that vanished is found by TCP: a service need not like being asked by HTTP/2 so often.
-        let socket = SockRef::from(&stream);
-        let keep_alive =
-            TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(TCP_KEEP_ALIVE_INTERVAL).with_retries(2);
-        socket.set_tcp_keepalive(&keep_alive)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(2 * KEEP_ALIVE))?;
+        keep_alive(&stream)?;
         match &self.tls {
             None => self.speak(stream).await,
             Some(tls) => {
@@ -217,6 +265,16 @@ impl Service {
         });
         Ok(requests)
     }
+}
+
+/// A machine that vanished is found by TCP: a service need not like being asked by HTTP/2 so often, and HTTP/1.1 asks nothing.
+pub(crate) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
+    let socket = SockRef::from(stream);
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(TCP_KEEP_ALIVE_INTERVAL).with_retries(2);
+    socket.set_tcp_keepalive(&keep_alive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(2 * KEEP_ALIVE))?;
+    Ok(())
 }
 
 impl fmt::Display for Service {

@@ -13,13 +13,13 @@ use proto::identifier::ServerId;
 use proto::message::{Cause, Contents, Direction, End, Fields, Header, Operation};
 use proto::record::{Genesis, TreeName};
 use proto::refusal::Code;
+use proto::rest::STATUS_FIELD;
 use proto::seal;
 use proto::signature::KeyId;
 use proto::time::Time;
 use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
 
-use crate::SecurityServer;
 use crate::access_rights::Looked;
 use crate::authenticate::Authenticated;
 use crate::listen::ClaimedOpening;
@@ -30,6 +30,7 @@ use crate::relay::LineArrived;
 use crate::subjects::{Gate, NotDescribed};
 use crate::way::{Side, Stop};
 use crate::witness::Witness;
+use crate::{SecurityServer, rest};
 
 /// Heads remembered for one key; twice as many at the most.
 pub const REMEMBERED_HEADS: usize = 512;
@@ -167,10 +168,13 @@ pub fn opening(
         return Err(BareRefusal::unproven(format!("{} is not hosted by {peer}", route.consumer)));
     }
     // Step 5: looked up now, pronounced when the signature holds.
-    let looked = server.access_rights.look_up(&server.services, &header, now);
-    let gate = match &route.operation {
-        Operation::Grpc(path) => server.subjects.asked_about(&configuration, &route.provider, path),
-        Operation::Http { .. } => Ok(None),
+    let (looked, gate) = match &route.operation {
+        Operation::Grpc(path) => {
+            let looked = server.access_rights.look_up(&server.services, &header, now);
+            (Some(looked), server.subjects.asked_about(&configuration, &route.provider, path))
+        }
+        // By the path that the payload has: below.
+        Operation::Http { .. } => (None, Ok(None)),
     };
     let gate = gate.map(|fields| fields.map(|fields| Box::new(server.subjects.gate(fields, &peer))));
 
@@ -178,6 +182,10 @@ pub fn opening(
     let mut direction = TheirDirection::default();
     let contents = proven(&server.verified_heads, &configuration, now, &mut direction, &header, &frame)
         .map_err(BareRefusal::unproven)?;
+    let looked = looked.unwrap_or_else(|| match rest::called(&server.subjects, &configuration, &header, &contents) {
+        Ok(called) => server.access_rights.look_up_operation(&server.services, &header, called, now),
+        Err(code) => Looked::Refused(code),
+    });
     // Step 7: fresh. Said only to who signed.
     if header.time.distance(now) > MAX_SKEW {
         return Err(BareRefusal::new(
@@ -281,17 +289,41 @@ impl Unproven {
 }
 
 /// An answer's status is in its end, and once in its trailers: no reader finds another one.
-fn says_its_status_once(header: &Header, contents: &Contents) -> bool {
+fn says_its_status_once(direction: &mut TheirDirection, header: &Header, contents: &Contents) -> bool {
+    let is_rest = matches!(header.route.operation, Operation::Http { .. });
+    let name = if is_rest { STATUS_FIELD } else { "grpc-status" };
     let statuses = |fields: &Option<Fields>| -> Vec<Bytes> {
-        let of_status = fields.iter().flatten().filter(|(name, _)| name == "grpc-status");
+        let of_status = fields.iter().flatten().filter(|(each, _)| each == name);
         of_status.map(|(_, value)| value.clone()).collect()
     };
     let ended = match &header.end {
         Some(End::Trailers { status, .. }) => vec![Bytes::from(status.to_string())],
         _ => Vec::new(),
     };
-    let head = header.direction == Direction::Request || statuses(&contents.metadata).is_empty();
-    head && statuses(&contents.trailers) == ended
+    let of_head = statuses(&contents.metadata);
+    let head = match (header.direction, &contents.metadata) {
+        (Direction::Request, _) | (_, None) => true,
+        // A REST answer's head says it too: it goes to the caller before the end does.
+        (Direction::Answer, Some(_)) if is_rest => {
+            direction.status = http_status(&of_head);
+            direction.status.is_some()
+        }
+        (Direction::Answer, Some(_)) => of_head.is_empty(),
+    };
+    // And no other in the end than it had in the head.
+    let same = match &header.end {
+        Some(End::Trailers { status, .. }) if is_rest => direction.status == Some(*status),
+        _ => true,
+    };
+    head && same && statuses(&contents.trailers) == ended
+}
+
+/// The one status, from 200 to 999.
+fn http_status(said: &[Bytes]) -> Option<u32> {
+    let [status] = said else { return None };
+    let digits = status.len() == 3 && status.iter().all(u8::is_ascii_digit);
+    let status = std::str::from_utf8(status).ok().filter(|_| digits)?.parse().ok()?;
+    (200..1000).contains(&status).then_some(status)
 }
 
 /// The seal (PROTOCOL.md 5.4) and then the payload (3.5). Moves the direction on. A key must be good now, whatever is
@@ -330,7 +362,7 @@ fn proven(
         return Err(Unproven::OtherConfiguration);
     }
     let contents = direction.commitments.check(header, frame.payload.clone())?;
-    if !says_its_status_once(header, &contents) {
+    if !says_its_status_once(direction, header, &contents) {
         return Err(Unproven::OtherStatus);
     }
     direction.position += 1;

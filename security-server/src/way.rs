@@ -244,6 +244,11 @@ impl Shared {
         self.handed_on.fetch_add(messages, Ordering::AcqRel);
     }
 
+    /// The service turned out not to be there.
+    pub(crate) fn note_nothing_handed_on(&self) {
+        self.handed_on.store(0, Ordering::Release);
+    }
+
     /// Whether it turned out that no byte of our request left, though a connection was given it.
     pub fn is_unsent(&self) -> bool {
         self.unsent.load(Ordering::Acquire)

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod logs;
 pub mod matrix;
 pub mod operator;
+pub mod pets;
 pub mod plain;
 pub mod processes;
 pub mod programs;

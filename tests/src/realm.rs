@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use central_registry::Running;
 use central_registry::command::{Admin, Failed};
 use keystore::{Cost, Passphrase, Source};
+use proto::catalogue::ServiceForm;
 use proto::identifier::{MemberId, ServerId};
 use proto::registration::{Invitation, Order};
 use proto::time::Time;
@@ -187,17 +188,16 @@ impl Realm {
 
     /// The same with these descriptors of it; or why it is not listed.
     pub async fn list_as(&self, provider: &Member, descriptors: &[u8], open_to: &[&str]) -> Result<(), Unlisted> {
-        let announcement = Announcement {
-            subsystem: provider.subsystem.parse().unwrap(),
-            form: proto::catalogue::ServiceForm::Grpc,
-            descriptors: STANDARD.encode(descriptors),
-            services: vec!["echo.v1.Echo".parse().unwrap()],
-            version: None,
-            title: None,
-            contact: "echo@moj.example".parse().unwrap(),
-            open_to: open_to.iter().map(|audience| audience.parse().unwrap()).collect(),
-            deprecated: None,
-        };
+        let announcement = announced(provider, (ServiceForm::Grpc, "echo.v1.Echo"), descriptors, open_to);
+        self.publish(provider, announcement).await
+    }
+
+    /// Lists a REST service of this member by its OpenAPI document, open to everybody.
+    pub async fn list_rest(&self, provider: &Member, name: &str, document: &str) -> Result<(), Unlisted> {
+        self.publish(provider, announced(provider, (ServiceForm::Rest, name), document.as_bytes(), &[])).await
+    }
+
+    async fn publish(&self, provider: &Member, announcement: Announcement) -> Result<(), Unlisted> {
         let by = Actor { token: "admin".into(), from: "127.0.0.1:1".into(), calls_itself: None };
         let published = listings::publish(&self.servers[provider.name].server, announcement, by).await?;
         self.in_force(published.configuration_version).await;
@@ -334,6 +334,25 @@ impl Realm {
         if let Some(registry) = self.registry {
             registry.shutdown().await;
         }
+    }
+}
+
+fn announced(
+    provider: &Member,
+    (form, name): (ServiceForm, &str),
+    descriptors: &[u8],
+    open_to: &[&str],
+) -> Announcement {
+    Announcement {
+        subsystem: provider.subsystem.parse().unwrap(),
+        form,
+        descriptors: STANDARD.encode(descriptors),
+        services: vec![name.parse().unwrap()],
+        version: None,
+        title: None,
+        contact: "echo@moj.example".parse().unwrap(),
+        open_to: open_to.iter().map(|audience| audience.parse().unwrap()).collect(),
+        deprecated: None,
     }
 }
 

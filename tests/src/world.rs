@@ -345,6 +345,7 @@ impl World {
             json: json::Limits::default(),
             operators: (TcpListener::bind("127.0.0.1:0").await.unwrap(), Digest::of(&[OPERATORS_TOKEN.as_bytes()])),
             named_operators: HashMap::new(),
+            xroad: Vec::new(),
             described: BTreeMap::new(),
         }
     }

@@ -48,6 +48,10 @@ async fn called(here: &Here, listed: &RawService, at: &impl Fn(&str) -> String) 
     let identity = identity.transpose().map_err(|error| unusable(&error))?;
     let service = listed.called_by(identity.as_ref()).map_err(|error| unusable(&error))?;
     reach::name(service.host(), &at("address")).await?;
+    if let Some(web) = service.over_http() {
+        web.reach().await.map_err(|error| unreached(&service, &error, at))?;
+        return Ok(ok(Offered::Unsaid, "it accepts connections; it is not asked for more"));
+    }
     let connection = service.connection().await.map_err(|error| unreached(&service, &error, at))?;
     match reflection::ask(&service, connection).await {
         Ok(Offered::NoGrpc(status)) => {

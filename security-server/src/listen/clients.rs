@@ -1,7 +1,7 @@
 //! The clients' door: our own systems call any gRPC method of any service here, as if it were the service; in gRPC-Web where they
 //! have no HTTP/2; or with JSON, where the catalogue describes it.
 
-mod frames;
+pub(crate) mod frames;
 pub mod health;
 pub mod json;
 mod openapi;
@@ -10,6 +10,7 @@ mod problem;
 mod reflection;
 mod routed;
 mod web;
+pub mod xroad;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::{Body, Incoming};
 use proto::digest::Digest;
 use proto::identifier::{MethodPath, SubsystemId};
-use proto::message::{Cause, Fields, Opening};
+use proto::message::{Cause, Fields, Opening, Operation};
 use proto::refusal::{Code, Language, Speaker};
 use proto::transport::MAX_TEXT_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -125,6 +126,9 @@ async fn otherwise(server: Arc<SecurityServer>, line: Arc<Line>, request: Reques
         return web::answer(&server, &line, request, form).await;
     }
     let language = language(request.headers());
+    if xroad::is_asked(&request) {
+        return xroad::answer(&server, &line, request, language).await;
+    }
     json::answer(server, line, request, language).await
 }
 
@@ -316,17 +320,21 @@ fn is_a_call(line: &Line, head: &http::request::Parts) -> Result<(), Refusal> {
 }
 
 fn asked(bindings: &Bindings, head: &http::request::Parts, language: Language) -> Result<Asked, Refusal> {
-    // The path as it came, query and all: what is not of the grammar is refused, never normalised.
-    let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    let path: MethodPath = path.parse().map_err(|_| {
-        // Not what it was: a query may hold personal data.
-        Refusal::new(Code::PathMalformed, "the path is not /package.Service/Method")
-    })?;
-    asked_of(bindings, &head.headers, path, language)
+    asked_of(bindings, &head.headers, method(head)?, language)
 }
 
-/// What is asked of this method.
-fn asked_of(bindings: &Bindings, headers: &HeaderMap, path: MethodPath, language: Language) -> Result<Asked, Refusal> {
+/// The gRPC method that a path is.
+fn method(head: &http::request::Parts) -> Result<MethodPath, Refusal> {
+    // The path as it came, query and all: what is not of the grammar is refused, never normalised.
+    let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    path.parse().map_err(|_| {
+        // Not what it was: a query may hold personal data.
+        Refusal::new(Code::PathMalformed, "the path is not /package.Service/Method")
+    })
+}
+
+/// Which fields of ours a caller may set.
+fn may_set(headers: &HeaderMap) -> Result<(), Refusal> {
     if let Some(name) = headers.keys().find(|name| fields::is_ours(name) && !fields::OF_CALLERS.contains(name)) {
         let known = fields::OF_CALLERS;
         let known = known.each_ref().map(HeaderName::as_str);
@@ -334,26 +342,37 @@ fn asked_of(bindings: &Bindings, headers: &HeaderMap, path: MethodPath, language
         let detail = format!("callers may not set {name}; {}", did_you_mean(name.as_str(), known, &all));
         return Err(Refusal::new(Code::MetadataReserved, format!("callers may not set {name}")).telling(detail));
     }
+    Ok(())
+}
+
+/// What is asked of this method.
+fn asked_of(bindings: &Bindings, headers: &HeaderMap, path: MethodPath, language: Language) -> Result<Asked, Refusal> {
+    may_set(headers)?;
     let provider = match named(headers)? {
         Some(named) => named,
         None => bindings.get(path.service()).cloned().ok_or_else(|| {
             Refusal::new(Code::ServiceNotNamed, format!("no causeway-service, and {} is not bound", path.service()))
         })?,
     };
+    let why = why(headers)?;
+    if why.purpose.is_empty() {
+        return Err(Refusal::new(Code::PurposeMissing, "no causeway-purpose"));
+    }
+    Ok(Asked { provider, server: None, operation: Operation::Grpc(path), why, language })
+}
+
+/// Why it is asked, as far as the caller says it.
+fn why(headers: &HeaderMap) -> Result<Opening, Refusal> {
     let timeout_ms = fields::timeout_ms(headers)
         .map_err(|()| malformed("grpc-timeout is not up to 8 digits and a unit, H, M, S, m, u or n".to_owned()))?;
     let text = |name| one(headers, name).map(Option::unwrap_or_default);
-    let why = Opening {
+    Ok(Opening {
         purpose: text(&fields::PURPOSE)?,
         legal_basis: text(&fields::LEGAL_BASIS)?,
         subject: text(&fields::SUBJECT)?,
         represented_party: text(&fields::REPRESENTED_PARTY)?,
         timeout_ms,
-    };
-    if why.purpose.is_empty() {
-        return Err(Refusal::new(Code::PurposeMissing, "no causeway-purpose"));
-    }
-    Ok(Asked { provider, path, why, language })
+    })
 }
 
 /// The provider that a call names.

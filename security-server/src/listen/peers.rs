@@ -6,14 +6,15 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use proto::access::MAX_ACCESS_BYTES;
 use proto::consistency::SignedHead;
-use proto::identifier::ExchangeId;
+use proto::identifier::{ExchangeId, SubsystemId};
 use proto::message::Cause;
 use proto::refusal::Code;
 use proto::signature::KeyId;
 use proto::transport::{
-    self, ACCESS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, GRANTS_PATH, MAX_GRANTS_BYTES,
-    MAX_SIGNED_HEAD_BYTES,
+    self, ACCESS_PATH, ALLOWED_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, GRANTS_PATH,
+    MAX_ALLOWED_BYTES, MAX_GRANTS_BYTES, MAX_SIGNED_HEAD_BYTES,
 };
+use proto::wire::relay as wire;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,7 @@ async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incom
         (&http::Method::POST, CONSISTENCY_PATH) => join(server, key, request.into_body()).await,
         (&http::Method::POST, ACCESS_PATH) => access(server, key, request.into_body()).await,
         (&http::Method::POST, GRANTS_PATH) => grants(server, key, request.into_body()).await,
+        (&http::Method::POST, ALLOWED_PATH) => allowed(server, key, request.into_body()).await,
         // Version negotiation: what this server does not know is unimplemented, and the peer may do without it.
         _ => {
             let unimplemented = [(fields::GRPC_STATUS, http::HeaderValue::from_static("12"))];
@@ -203,6 +205,28 @@ async fn grants(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Res
     let answer = answer.map_err(BareRefusal::unproven)??;
     drop(permit);
     Ok(alone(answer))
+}
+
+/// What a consumer may ask for, told to the server that hosts it and to nobody else (PROTOCOL.md 22.6).
+async fn allowed(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
+    let configuration = server.moment().in_force().ok().cloned();
+    let configuration = configuration.ok_or_else(|| BareRefusal::unproven("the configuration expired"))?;
+    let Some(peer) = configuration.authenticated(&key) else {
+        return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
+    };
+    if !server.allowances.within(peer) {
+        return Err(BareRefusal::new(Code::TooManyExchanges, "it asks too often what is allowed"));
+    }
+    let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::read_alone(body, MAX_ALLOWED_BYTES)).await;
+    let Ok(Ok(asked)) = asked else { return Err(BareRefusal::unproven("the stream holds no question")) };
+    let wire::AllowedAsked { consumer, provider } = asked;
+    let named = |text: String| text.parse::<SubsystemId>().map_err(BareRefusal::unproven);
+    let (consumer, provider) = (named(consumer)?, named(provider)?);
+    if !configuration.hosts(peer, &consumer) || !configuration.hosts(&server.id, &provider) {
+        return Err(BareRefusal::unproven("it asks about subsystems that are not hosted at these servers"));
+    }
+    let paths = server.access_rights.allowed(&consumer, &provider, server.clock.now());
+    Ok(alone(wire::AllowedMethods { paths: paths.into_iter().collect() }))
 }
 
 /// An answer that is one message.

@@ -18,6 +18,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use proto::digest::Digest;
 use proto::identifier::MethodPath;
+use proto::rest::Operations;
 use proto::wire::registry as wire;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -42,6 +43,9 @@ const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 /// Most routes that are kept, those included that a service has none of.
 const MAX_KEPT_ROUTES: usize = 16 * 1024;
 
+/// Most services whose operations are kept, those included that are gRPC services.
+const MAX_KEPT_OPERATIONS: usize = 1024;
+
 /// How long whoever needs something of the catalogue waits for it. What comes later is there for the next.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,7 +59,7 @@ const REST: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_millis(250);
 
 /// Most that wait longer for something of the catalogue at once: they are not to hold the places of calls that could go on.
-const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 64;
 
 /// Most that is fetched at once.
 const FETCHED_AT_ONCE: usize = 16;
@@ -74,6 +78,7 @@ pub(crate) struct Content {
     fetched: Mutex<BTreeMap<Digest, Bytes>>,
     read: Mutex<BTreeMap<Digest, (usize, Described)>>,
     routes: Mutex<BTreeMap<Digest, Routes>>,
+    operations: Mutex<BTreeMap<Digest, Option<Arc<Operations>>>>,
     /// How many bytes are on disk, once that was looked at; and only one writes.
     on_disk: Mutex<Option<u64>>,
     fetchings: Mutex<HashMap<Digest, Fetching>>,
@@ -86,10 +91,10 @@ pub(crate) struct Content {
 impl Content {
     /// Kept in this directory, a view that may be deleted at any time, and fetched from these mirrors.
     pub fn of(directory: PathBuf, mirrors: Vec<Mirror>) -> Self {
-        let (fetched, read, routes, on_disk) = Default::default();
+        let (fetched, read, routes, operations, on_disk) = Default::default();
         let (fetchings, resting) = Default::default();
         let (waiting, at_once) = (Semaphore::new(MAX_WAITING), Semaphore::new(FETCHED_AT_ONCE));
-        Self { directory, mirrors, fetched, read, routes, on_disk, fetchings, resting, waiting, at_once }
+        Self { directory, mirrors, fetched, read, routes, operations, on_disk, fetchings, resting, waiting, at_once }
     }
 
     fn get(&self, digest: &Digest) -> Option<Bytes> {
@@ -118,6 +123,18 @@ impl Content {
             routes.clear();
         }
         routes.insert(entry, Arc::clone(found));
+    }
+
+    pub(super) fn operations(&self, entry: &Digest) -> Option<Option<Arc<Operations>>> {
+        locked(&self.operations).get(entry).cloned()
+    }
+
+    pub(super) fn keep_operations(&self, entry: Digest, found: &Option<Arc<Operations>>) {
+        let mut kept = locked(&self.operations);
+        if kept.len() >= MAX_KEPT_OPERATIONS {
+            kept.clear();
+        }
+        kept.insert(entry, found.clone());
     }
 
     /// Where there is no room in memory, all of it goes: what is asked for is soon here again.

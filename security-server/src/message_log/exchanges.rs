@@ -95,13 +95,14 @@ pub(super) struct Row<'r> {
 impl<'r> Row<'r> {
     /// Of an exchange that begins. Gives what [`Self::from_bytes`] reads.
     pub fn opened(header: &Header) -> Vec<u8> {
+        // Of a REST service's operation the name, by which rights are given too.
         let operation = match &header.route.operation {
-            Operation::Grpc(path) => path.as_str().to_owned(),
-            Operation::Http { verb, target } => format!("{verb} {target}"),
+            Operation::Grpc(path) => path.as_str(),
+            Operation::Http { target, .. } => target,
         };
         let (consumer, provider) = (header.route.consumer.as_str(), header.route.provider.as_str());
         let end = AnswerEnd::None;
-        Row { outcome: Outcome::Unspecified, end, consumer, provider, operation: &operation }.to_bytes()
+        Row { outcome: Outcome::Unspecified, end, consumer, provider, operation }.to_bytes()
     }
 
     /// With the answer's end in it.

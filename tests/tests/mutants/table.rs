@@ -315,7 +315,7 @@ mutants! {
         believed::an_answer_with_one_thing_wrong_is_withheld;
 
         "verify::message" "a status before the end is another than the one that is sealed"
-        "statuses(&contents.metadata).is_empty()" => "true",
+        "(Direction::Answer, Some(_)) => of_head.is_empty()," => "(Direction::Answer, Some(_)) => true,",
         tampering::a_caller_gets_no_piece_past_the_first_that_is_not_proven;
 
         "verify::message" "a message is dated before its exchange began, and its evidence refused"
@@ -689,7 +689,7 @@ mutants! {
         json::no_web_page_calls_whatever_name_it_gave_the_door;
 
         "clients' door" "a stream that breaks off in the middle is whole to its service"
-        "return Err(too_large(most));\n            }\n            let text" => "if {awake} { let _ = sender.finish(None); return Ok(()); }\n                return Err(too_large(most));\n            }\n            let text",
+        "Err(Unread::TooLong) => return Err(too_large(most))," => "Err(Unread::TooLong) => { if {awake} { let _ = sender.finish(None); return Ok(()); } return Err(too_large(most)); }",
         json::each_limit_of_the_file_holds_on_both_sides;
     }
 

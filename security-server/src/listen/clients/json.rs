@@ -4,24 +4,24 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use catalogue::json::{self, MAX_DEPTH, Misread};
 use command_line::did_you_mean;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use prost_reflect::MethodDescriptor;
+use prost_reflect::{MessageDescriptor, MethodDescriptor};
 use proto::catalogue::{ServiceForm, ServiceName};
 use proto::identifier::{MethodPath, SubsystemId};
 use proto::refusal::{Code, Language};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::frames::{Frames, Next, Unread, framed};
+use super::frames::{Frames, Lines, Next, Unread, framed};
 use super::problem::{Problem, whole};
 use super::routed::{Routed, routed};
-use super::{Line, Waiting, asked, asked_of, begin, carried, credential, openapi, page};
+use super::{Line, Waiting, asked_of, begin, carried, credential, openapi, page};
 use crate::body::{Outgoing, Sender, outgoing};
 use crate::forward::OwnSource;
 use crate::listings::{self, Unlisted};
@@ -78,11 +78,11 @@ impl Translation {
     }
 
     /// Longest message, in bytes.
-    pub(super) fn message_bytes(&self) -> usize {
+    pub(crate) fn message_bytes(&self) -> usize {
         self.limits.message_bytes
     }
 
-    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let why = || Refusal::new(Code::TooManyExchanges, format!("{} translated calls run", self.limits.calls));
         Arc::clone(&self.calls).try_acquire_owned().map_err(|_| why())
     }
@@ -114,6 +114,19 @@ impl Translation {
             None => json::write(&kind, &message, most),
         });
         written.await.map_err(|error| untranslatable(&error.to_string()))
+    }
+
+    /// A message of this kind, of JSON.
+    pub(crate) async fn read_as(&self, kind: MessageDescriptor, text: Bytes) -> Result<Bytes, Misread> {
+        let depth = self.limits.depth;
+        let read = self.translated(text.len(), move || json::read(&kind, &text, depth));
+        Ok(framed(&read.await?))
+    }
+
+    /// JSON of a message of this kind. None: it is no such message, or its text is too long.
+    pub(crate) async fn write_as(&self, kind: MessageDescriptor, message: Bytes) -> Option<Vec<u8>> {
+        let most = self.limits.message_bytes.saturating_mul(MAX_GROWTH);
+        self.translated(message.len(), move || json::write(&kind, &message, most).ok()).await
     }
 
     async fn translated<T: Send + 'static>(&self, bytes: usize, translate: impl FnOnce() -> T + Send + 'static) -> T {
@@ -194,12 +207,13 @@ async fn open(
     }
     let are_lines = routed.as_ref().is_none_or(|routed| routed.has_body()) && are_lines(&head.headers)?;
     let credential = credential(&line.showed, &head.headers)?;
-    let asked = match &routed {
-        Some(routed) => asked_of(&server.bindings, &head.headers, routed.path.clone(), language)?,
-        None => asked(&server.bindings, &head, language)?,
+    let path = match &routed {
+        Some(routed) => routed.path.clone(),
+        None => super::method(&head)?,
     };
+    let asked = asked_of(&server.bindings, &head.headers, path.clone(), language)?;
     let client = authenticate::known(&server.clients, &credential)?;
-    let method = described(server, client, &asked.provider, &asked.path).await?;
+    let method = described(server, client, &asked.provider, &path).await?;
     let metadata = carried(&metadata(&head.headers))?;
     let form = if accepts_events(&head.headers) { Form::Events } else { Form::Lines };
 
@@ -351,48 +365,26 @@ pub(super) fn too_large(most: usize) -> Refusal {
 async fn hand_on(
     translation: &Translation,
     method: &MethodDescriptor,
-    mut body: Incoming,
+    body: Incoming,
     mut sender: Sender,
 ) -> Result<(), Refusal> {
     let most = translation.limits.message_bytes;
-    let (mut read, mut looked, mut number) = (BytesMut::new(), 0, 0);
+    let mut lines = Lines::of(body, most);
     loop {
-        let frame = body.frame().await;
-        let ended = frame.is_none();
-        match frame {
-            Some(Ok(frame)) => read.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            Some(Err(_)) => return Err(Refusal::new(Code::MessageMalformed, "the body was broken off")),
-            None => {}
-        }
-        loop {
-            // What was looked through is not looked through again, however small the parts are that come.
-            let end = read[looked..].iter().position(|byte| *byte == b'\n').map(|end| looked + end);
-            looked = if end.is_some() { 0 } else { read.len() };
-            if end.unwrap_or(read.len()) > most {
-                return Err(too_large(most));
-            }
-            let text = match end {
-                Some(end) => read.split_to(end + 1).freeze(),
-                None if ended && !read.is_empty() => {
-                    looked = 0;
-                    read.split().freeze()
-                }
-                None => break,
-            };
-            number += 1;
-            if text.trim_ascii().is_empty() {
-                continue;
-            }
-            let message = translation.read(method, None, text).await.map_err(|refusal| {
-                let detail = format!("line {number}: {}", refusal.detail().unwrap_or_default());
-                refusal.telling(detail)
-            })?;
-            if sender.data(message).await.is_err() {
-                return Ok(());
-            }
-        }
-        if ended {
+        let line = match lines.next().await {
+            Ok(line) => line,
+            Err(Unread::TooLong) => return Err(too_large(most)),
+            Err(_) => return Err(Refusal::new(Code::MessageMalformed, "the body was broken off")),
+        };
+        let Some((number, text)) = line else {
             let _ = sender.finish(None);
+            return Ok(());
+        };
+        let message = translation.read(method, None, text).await.map_err(|refusal| {
+            let detail = format!("line {number}: {}", refusal.detail().unwrap_or_default());
+            refusal.telling(detail)
+        })?;
+        if sender.data(message).await.is_err() {
             return Ok(());
         }
     }

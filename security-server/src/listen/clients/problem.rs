@@ -154,6 +154,26 @@ impl Problem {
     }
 }
 
+/// Which server says the refusal in these trailers.
+pub(super) fn said_of(trailers: &HeaderMap) -> Speaker {
+    let details = trailers.get(fields::GRPC_DETAILS).and_then(|details| STANDARD_NO_PAD.decode(details).ok());
+    details.as_deref().and_then(said_by).unwrap_or(Speaker::ConsumerServer)
+}
+
+/// The same, for as long as this is held: until it was read, or nobody reads it any more.
+pub(super) fn whole_while(
+    held: impl Send + Sync + 'static,
+    status: StatusCode,
+    kind: HeaderValue,
+    text: Vec<u8>,
+) -> Response<Outgoing> {
+    let (sender, body) = outgoing(Some(Box::new(move || drop(held))));
+    sender.whole(Bytes::from(text));
+    let mut response = whole(status, kind, Vec::new());
+    *response.body_mut() = body;
+    response
+}
+
 /// A whole answer. None is kept by whoever stands between, and none is taken for something else.
 pub(super) fn whole(status: StatusCode, kind: HeaderValue, text: Vec<u8>) -> Response<Outgoing> {
     let (sender, body) = outgoing(None);
