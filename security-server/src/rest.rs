@@ -92,6 +92,7 @@ pub(crate) fn called(
     contents: &Contents,
 ) -> Result<CalledOperation, Code> {
     let name = named(header)?;
+    target(&name, header, contents)?;
     let operations = subjects.operations(configuration, &header.route.provider, name.service());
     let operations = operations.map_err(|_| Code::NotReady)?.ok_or(Code::ServiceUnknown)?;
     meant(&operations, name, header, contents)
@@ -102,6 +103,16 @@ fn named(header: &Header) -> Result<MethodPath, Code> {
     target.parse().map_err(|_| Code::GrantMissing)
 }
 
+/// What the caller wrote, once, and of the route's own provider and service.
+fn target<'c>(name: &MethodPath, header: &Header, contents: &'c Contents) -> Result<RestTarget<'c>, Code> {
+    let mut said = contents.metadata.iter().flatten().filter(|(name, _)| name == TARGET_FIELD);
+    let (Some((_, target)), None) = (said.next(), said.next()) else { return Err(Code::GrantMissing) };
+    let target = std::str::from_utf8(target).ok().and_then(|target| RestTarget::parse(target).ok());
+    let provider = &header.route.provider;
+    let of_route = |target: &RestTarget<'_>| target.provider == *provider && target.service == name.service();
+    target.filter(of_route).ok_or(Code::GrantMissing)
+}
+
 /// The operation of this name, if it is the one that the very path asks for that the service is sent.
 fn meant(
     operations: &Operations,
@@ -110,12 +121,7 @@ fn meant(
     contents: &Contents,
 ) -> Result<CalledOperation, Code> {
     let Operation::Http { verb, .. } = &header.route.operation else { return Err(Code::GrantMissing) };
-    let mut said = contents.metadata.iter().flatten().filter(|(name, _)| name == TARGET_FIELD);
-    let (Some((_, target)), None) = (said.next(), said.next()) else { return Err(Code::GrantMissing) };
-    let target = std::str::from_utf8(target).ok().and_then(|target| RestTarget::parse(target).ok());
-    let provider = &header.route.provider;
-    let of_route = |target: &RestTarget<'_>| target.provider == *provider && target.service == name.service();
-    let target = target.filter(of_route).ok_or(Code::GrantMissing)?;
+    let target = target(&name, header, contents)?;
     if operations.asked(verb, target.path_of_operation()) != Ok(&name) {
         return Err(Code::GrantMissing);
     }
