@@ -504,6 +504,7 @@ impl<'d> Document<'d> {
             found: Found::new(),
             reached: BTreeSet::new(),
             aside: BTreeMap::new(),
+            discriminates: false,
             steps: 0,
         };
         for operation in operations {
@@ -562,6 +563,8 @@ struct Search<'d> {
     reached: BTreeSet<usize>,
     /// Properties that are no part of a side, by where they stand.
     aside: BTreeMap<usize, &'d Value>,
+    /// A schema that it came to says by a discriminator which other one stands there.
+    discriminates: bool,
     steps: usize,
 }
 
@@ -632,6 +635,7 @@ impl<'d> Search<'d> {
             keep(&mut self.found, &at, mark, side)?;
             for part in schema.parts.into_iter().filter(|part| seen.insert(address(part))) {
                 self.reached.insert(address(part));
+                self.discriminates |= part.contains_key("discriminator");
                 waiting.extend(schema::below(part, &at, side)?);
                 let aside = schema::aside(part, &at, side)?;
                 self.step(aside.len())?;
@@ -665,6 +669,12 @@ impl<'d> Search<'d> {
         for Marked { at, component, mark, asked, answered, aside } in self.marked.values() {
             let mean = |why: &str| Err(wrong(at, why));
             let is_unused = component.is_some_and(|component| self.is_unused(component));
+            let of_schema = component.is_some_and(|(kind, _)| kind == "schemas");
+            if !asked && !answered && !aside && is_unused && of_schema && self.discriminates {
+                return mean(
+                    "a discriminator may lead here, and no operation does; name the schema in oneOf or anyOf beside the discriminator",
+                );
+            }
             if !asked && !answered && !aside && !is_unused {
                 return mean(
                     "x-causeway-… says nothing here; write it on a property, a schema or a parameter of an operation",

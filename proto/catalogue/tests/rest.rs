@@ -435,6 +435,12 @@ fn a_mark_that_would_never_be_listed_is_refused() {
     ] {
         assert!(read(&changed(change)).is_ok());
     }
+    // Unless one that it reaches says by a discriminator that any other may stand there.
+    let told = told(&|d| {
+        d["components"]["schemas"]["A"] = json!({ "properties": { "a": mark() } });
+        at(d, PET)["discriminator"] = json!({ "propertyName": "kind" });
+    });
+    assert!(told.contains("a discriminator may lead here"), "{told}");
 }
 
 #[test]
