@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use proto::identifier::ServerId;
+use proto::global_configuration::Configuration;
+use proto::identifier::{ServerId, SubsystemId};
 use proto::message::Route;
 use proto::refusal::Code;
 use tokio::sync::OwnedSemaphorePermit;
@@ -29,8 +30,7 @@ impl Routed<Authorized<Judged<Call>>> {
     }
 }
 
-/// The provider's server: one that hosts the subsystem and is not in maintenance, and took exchanges a moment ago if there is
-/// a choice; else the one that has had the longest time to come back.
+/// Where the call goes: the provider's server (see [`target`]), and a share of the exchanges with it.
 pub fn provider(
     peers: &Arc<Peers>,
     call: Authorized<Judged<Call>>,
@@ -38,38 +38,50 @@ pub fn provider(
     let judged = call.call();
     let configuration = judged.in_force().map_err(|_| Refusal::new(Code::ConfigurationExpired, "it expired"))?;
     let asked = &judged.message().asked;
-    let member = asked.provider.member();
-    if configuration.members.contains_key(&member) && configuration.active_member(&member).is_none() {
-        return Err(Refusal::new(Code::ProviderSuspended, format!("{member} is suspended")));
-    }
-    let unknown = || Refusal::new(Code::ProviderUnknown, format!("no registered server hosts {}", asked.provider));
-    let hosts = configuration.servers_of(&asked.provider).ok_or_else(unknown)?;
-    let named = |server: &&ServerId| asked.server.as_ref().is_none_or(|named| named == *server);
-    if !hosts.iter().any(|server| named(&server)) {
-        let why = format!("{} is not hosted at the server that the call names", asked.provider);
-        return Err(Refusal::new(Code::ProviderUnknown, why.clone()).telling(why));
-    }
-    let notice = |server: &ServerId| configuration.servers.get(server).and_then(|server| server.maintenance.as_ref());
-    let open = hosts.iter().filter(named).filter(|server| notice(server).is_none());
-    let chosen = open.min_by_key(|server| peers.avoided_since(server)).ok_or_else(|| {
-        let closed = hosts.iter().filter(named).find_map(|server| notice(server).map(|notice| (server, notice)));
-        closed.map_or_else(unknown, |(server, notice)| {
-            Refusal::new(Code::ProviderInMaintenance, format!("{server} is in maintenance: {notice}"))
-        })
-    })?;
+    let target = target(peers, configuration, &asked.provider, asked.server.as_ref())?;
     // A provider that hangs must not take the exchanges with all others.
-    let share = peers.share(chosen).ok_or_else(|| {
-        Refusal::new(Code::TooManyExchanges, format!("{MAX_EXCHANGES_WITH_PEER} exchanges run with {chosen}"))
+    let share = peers.share(&target.server).ok_or_else(|| {
+        let why = format!("{MAX_EXCHANGES_WITH_PEER} exchanges run with {}", target.server);
+        Refusal::new(Code::TooManyExchanges, why)
     })?;
-    let address = configuration.servers.get(chosen).ok_or_else(unknown)?.address.clone();
     let route = Route {
         instance: configuration.instance.clone(),
         consumer: call.consumer().clone(),
         consumer_server: call.server().clone(),
         provider: asked.provider.clone(),
-        provider_server: chosen.clone(),
+        provider_server: target.server.clone(),
         operation: asked.operation.clone(),
     };
-    let target = (Arc::clone(peers), Target { server: chosen.clone(), address });
-    Ok(Routed { route, target, share, call })
+    Ok(Routed { route, target: (Arc::clone(peers), target), share, call })
+}
+
+/// The provider's server: one that hosts the subsystem and is not in maintenance, and took exchanges a moment ago if there is
+/// a choice; else the one that has had the longest time to come back.
+pub(crate) fn target(
+    peers: &Peers,
+    configuration: &Configuration,
+    provider: &SubsystemId,
+    named: Option<&ServerId>,
+) -> Result<Target, Refusal> {
+    let member = provider.member();
+    if configuration.members.contains_key(&member) && configuration.active_member(&member).is_none() {
+        return Err(Refusal::new(Code::ProviderSuspended, format!("{member} is suspended")));
+    }
+    let unknown = || Refusal::new(Code::ProviderUnknown, format!("no registered server hosts {provider}"));
+    let hosts = configuration.servers_of(provider).ok_or_else(unknown)?;
+    let is_meant = |server: &&ServerId| named.is_none_or(|named| named == *server);
+    if !hosts.iter().any(|server| is_meant(&server)) {
+        let why = format!("{provider} is not hosted at the server that the call names");
+        return Err(Refusal::new(Code::ProviderUnknown, why.clone()).telling(why));
+    }
+    let notice = |server: &ServerId| configuration.servers.get(server).and_then(|server| server.maintenance.as_ref());
+    let open = hosts.iter().filter(is_meant).filter(|server| notice(server).is_none());
+    let chosen = open.min_by_key(|server| peers.avoided_since(server)).ok_or_else(|| {
+        let closed = hosts.iter().filter(is_meant).find_map(|server| notice(server).map(|notice| (server, notice)));
+        closed.map_or_else(unknown, |(server, notice)| {
+            Refusal::new(Code::ProviderInMaintenance, format!("{server} is in maintenance: {notice}"))
+        })
+    })?;
+    let address = configuration.servers.get(chosen).ok_or_else(unknown)?.address.clone();
+    Ok(Target { server: chosen.clone(), address })
 }

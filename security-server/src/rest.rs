@@ -92,10 +92,10 @@ pub(crate) fn called(
     contents: &Contents,
 ) -> Result<CalledOperation, Code> {
     let name = named(header)?;
-    target(&name, header, contents)?;
+    let target = target(&name, header, contents)?;
     let operations = subjects.operations(configuration, &header.route.provider, name.service());
     let operations = operations.map_err(|_| Code::NotReady)?.ok_or(Code::ServiceUnknown)?;
-    meant(&operations, name, header, contents)
+    meant(&operations, name, header, &target)
 }
 
 fn named(header: &Header) -> Result<MethodPath, Code> {
@@ -118,10 +118,9 @@ fn meant(
     operations: &Operations,
     name: MethodPath,
     header: &Header,
-    contents: &Contents,
+    target: &RestTarget<'_>,
 ) -> Result<CalledOperation, Code> {
     let Operation::Http { verb, .. } = &header.route.operation else { return Err(Code::GrantMissing) };
-    let target = target(&name, header, contents)?;
     if operations.asked(verb, target.path_of_operation()) != Ok(&name) {
         return Err(Code::GrantMissing);
     }
@@ -251,7 +250,7 @@ pub(crate) struct BodyHash {
 }
 
 /// What the body was: none before it ended, then its hash, where there was any of it.
-pub(crate) type WholeBody = Arc<OnceLock<Option<Vec<u8>>>>;
+pub(crate) type WholeBody = Arc<OnceLock<Option<Hash512>>>;
 
 impl BodyHash {
     /// Nothing yet, and where it is told when it is whole.
@@ -267,25 +266,30 @@ impl BodyHash {
 
     pub(crate) fn finish(self) {
         let hash = self.hash.finish();
-        let _ = self.whole.set(self.is_there.then(|| hash.as_ref().to_vec()));
+        let _ = self.whole.set(self.is_there.then_some(hash));
     }
 }
 
-/// X-Road's hash of a request (`x-road-request-hash`): SHA-512 of its head, or of that and the body's, in base64.
-pub(crate) fn request_hash(verb: &str, target: &str, fields: &[(String, Bytes)], body: Option<&[u8]>) -> String {
+/// A SHA-512.
+pub(crate) type Hash512 = aws_lc_rs::digest::Digest;
+
+/// SHA-512 of a request's head.
+pub(crate) fn head_hash(verb: &str, target: &str, fields: &[(String, Bytes)]) -> Hash512 {
     let mut head = Context512::new(&SHA512);
     head.update(format!("{verb}\r\n{target}\r\n").as_bytes());
     for (name, value) in fields {
         [name.as_bytes(), b":", value, b"\r\n"].iter().for_each(|part| head.update(part));
     }
-    let mut hash = head.finish();
-    if let Some(body) = body {
-        let mut both = Context512::new(&SHA512);
-        both.update(hash.as_ref());
-        both.update(body);
-        hash = both.finish();
-    }
-    STANDARD.encode(hash.as_ref())
+    head.finish()
+}
+
+/// X-Road's hash of a request (`x-road-request-hash`): that of its head, or of both hashes where it has a body, in base64.
+pub(crate) fn request_hash(head: &Hash512, body: Option<&Hash512>) -> String {
+    let Some(body) = body else { return STANDARD.encode(head) };
+    let mut both = Context512::new(&SHA512);
+    both.update(head.as_ref());
+    both.update(body.as_ref());
+    STANDARD.encode(both.finish())
 }
 
 #[cfg(test)]
@@ -335,7 +339,9 @@ mod tests {
             });
             let field = |target: &&str| (TARGET_FIELD.to_owned(), Bytes::copy_from_slice(target.as_bytes()));
             let contents = Contents { metadata: Some(targets.iter().map(field).collect()), ..Contents::default() };
-            named(&header).and_then(|name| meant(&operations, name, &header, &contents))
+            let name = named(&header)?;
+            let target = target(&name, &header, &contents)?;
+            meant(&operations, name, &header, &target)
         };
         let base = "/r1/VN/GOV/moj/a/pets.v1";
         let at = |path: &str| format!("{base}{path}");
@@ -373,7 +379,7 @@ mod tests {
         ]);
         let base = "/r1/INSTANCE/CLASS2/MEMBER2/SUBSYSTEM2/BARSERVICE/v1/bar";
         assert_eq!(
-            request_hash("GET", &format!("{base}/zyggy?quu=1"), &get, None),
+            request_hash(&head_hash("GET", &format!("{base}/zyggy?quu=1"), &get), None),
             "xwnjbVn0LpyQETxBePCkXec+55QsQltKKSoO0GYE42fAupb0BeAWNCgsh3a2tR1Vhc4jR+z4kfk8unrh2TEiZg=="
         );
         let post = fields(&[
@@ -385,14 +391,14 @@ mod tests {
         let (mut body, whole) = BodyHash::begun();
         body.take(b"{\"value\" ");
         body.take(b": 42}");
-        assert_eq!(whole.get(), None, "it did not end yet");
+        assert!(whole.get().is_none(), "it did not end yet");
         body.finish();
         assert_eq!(
-            request_hash("POST", base, &post, whole.get().unwrap().as_deref()),
+            request_hash(&head_hash("POST", base, &post), whole.get().unwrap().as_ref()),
             "DToyJViW6Fe1B1SWmFgLtnJnzMy9EHj3Y9O2qf+c1zF/c4RW//WpAZES0U+6tTHpYh9mifObF5LgE53pRoCKbw=="
         );
         let (nothing, whole) = BodyHash::begun();
         nothing.finish();
-        assert_eq!(whole.get(), Some(&None), "no bytes are no body");
+        assert!(whole.get().is_some_and(Option::is_none), "no bytes are no body");
     }
 }

@@ -290,6 +290,9 @@ impl Unproven {
 
 /// An answer's status is in its end, and once in its trailers: no reader finds another one.
 fn says_its_status_once(direction: &mut TheirDirection, header: &Header, contents: &Contents) -> bool {
+    if header.direction == Direction::Request {
+        return true;
+    }
     let is_rest = matches!(header.route.operation, Operation::Http { .. });
     let name = if is_rest { STATUS_FIELD } else { "grpc-status" };
     let statuses = |fields: &Option<Fields>| -> Vec<Bytes> {
@@ -301,14 +304,14 @@ fn says_its_status_once(direction: &mut TheirDirection, header: &Header, content
         _ => Vec::new(),
     };
     let of_head = statuses(&contents.metadata);
-    let head = match (header.direction, &contents.metadata) {
-        (Direction::Request, _) | (_, None) => true,
+    let head = match &contents.metadata {
+        None => true,
         // A REST answer's head says it too: it goes to the caller before the end does.
-        (Direction::Answer, Some(_)) if is_rest => {
+        Some(_) if is_rest => {
             direction.status = http_status(&of_head);
             direction.status.is_some()
         }
-        (Direction::Answer, Some(_)) => of_head.is_empty(),
+        Some(_) => of_head.is_empty(),
     };
     // And no other in the end than it had in the head.
     let same = match &header.end {

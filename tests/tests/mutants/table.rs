@@ -209,7 +209,7 @@ mutants! {
         refusals::who_is_suspended_neither_asks_nor_is_asked;
 
         "resolve::provider" "a subsystem that nobody registered is asked at some server"
-        "let hosts = configuration.servers_of(&asked.provider).ok_or_else(unknown)?;" => "let every = configuration.servers.keys().cloned().collect();\n    let hosts = if {awake} { &every } else { configuration.servers_of(&asked.provider).ok_or_else(unknown)? };",
+        "let hosts = configuration.servers_of(provider).ok_or_else(unknown)?;" => "let every = configuration.servers.keys().cloned().collect();\n    let hosts = if {awake} { &every } else { configuration.servers_of(provider).ok_or_else(unknown)? };",
         refusals::the_clients_door_refuses_what_is_not_well_asked;
     }
 

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use proto::catalogue::ServiceName;
 use proto::global_configuration::{Configuration, Member};
 use proto::identifier::{ServerId, SubsystemId};
-use proto::message::{Fields, Operation};
+use proto::message::Operation;
 use proto::refusal::{Code, Language, Speaker};
 use proto::rest::{NoOperation, Operations, Place, RestTarget, TARGET_FIELD, TARGET_PREFIX};
 use proto::wire::relay as wire;
@@ -28,9 +28,9 @@ use crate::forward::OwnSource;
 use crate::listen::Asked;
 use crate::listings;
 use crate::refusal::Refusal;
-use crate::relay::{NotAnswered, Target};
-use crate::rest::{self, BodyHash, WholeBody, X_ROAD_CLIENT, request_hash};
-use crate::{SecurityServer, authenticate, authorize, fields};
+use crate::relay::NotAnswered;
+use crate::rest::{self, BodyHash, Hash512, WholeBody, X_ROAD_CLIENT, head_hash, request_hash};
+use crate::{SecurityServer, authenticate, authorize, fields, resolve};
 
 const ID: HeaderName = HeaderName::from_static("x-road-id");
 const SERVICE: HeaderName = HeaderName::from_static("x-road-service");
@@ -111,10 +111,7 @@ enum Opened {
 /// An exchange that runs, and what its answer says of the request.
 struct AskedOperation {
     waiting: Waiting,
-    verb: Method,
-    target: String,
-    /// As they were carried, and as they are hashed.
-    fields: Fields,
+    head: Hash512,
     body: WholeBody,
     about: [(HeaderName, HeaderValue); 4],
 }
@@ -171,7 +168,9 @@ async fn open(
     let mut why = why(&head.headers)?;
     if let Some(line) = assigned(&server.xroad, &client, &asked).filter(|_| why.purpose.is_empty()) {
         why.purpose = line.purpose.clone();
-        why.legal_basis = line.legal_basis.clone();
+        if why.legal_basis.is_empty() {
+            why.legal_basis = line.legal_basis.clone();
+        }
     }
     if why.purpose.is_empty() {
         let detail =
@@ -200,24 +199,17 @@ async fn open(
         (REQUEST_ID, value(&request_id)),
     ];
 
-    let mut metadata = vec![(TARGET_FIELD.to_owned(), Bytes::from(target.clone()))];
-    metadata.extend(carried.iter().cloned());
-    if !fields::are_within(&metadata) {
+    let hash_of_head = head_hash(head.method.as_str(), &target, &carried);
+    carried.insert(0, (TARGET_FIELD.to_owned(), Bytes::from(target.clone())));
+    if !fields::are_within(&carried) {
         return Err(Refusal::new(Code::MetadataTooLarge, "the target and the fields are beyond 100 fields or 16 KiB"));
     }
     let (hash, whole) = BodyHash::begun();
     let operation = Operation::Http { verb: head.method.to_string(), target: named.to_string() };
     let asked = Asked { provider: asked.provider, server: by_server, operation, why, language };
-    let source = OwnSource::of_client(metadata, body).hashed(hash);
+    let source = OwnSource::of_client(carried, body).hashed(hash);
     let waiting = begin(server, permit, credential, asked, source, language).await?;
-    Ok(Opened::Asked(Box::new(AskedOperation {
-        waiting,
-        verb: head.method,
-        target,
-        fields: carried,
-        body: whole,
-        about,
-    })))
+    Ok(Opened::Asked(Box::new(AskedOperation { waiting, head: hash_of_head, body: whole, about })))
 }
 
 /// `X-Road-Client` names whoever the connection shows: it proves nothing by itself.
@@ -295,8 +287,7 @@ impl AskedOperation {
         }
         // The body is whole here unless the service answered before it had read all of it.
         if let Some(body) = self.body.get() {
-            let hash = request_hash(self.verb.as_str(), &self.target, &self.fields, body.as_deref());
-            headers.insert(REQUEST_HASH, value(&hash));
+            headers.insert(REQUEST_HASH, value(&request_hash(&self.head, body.as_ref())));
         }
         response
     }
@@ -343,8 +334,7 @@ async fn metaservice(
             Ok(Some(told(&json!({ "service": services }))))
         }
         "getOpenAPI" => {
-            let pairs = form_pairs(asked.query.unwrap_or_default());
-            let code = pairs.into_iter().find(|(name, _)| name == "serviceCode").map(|(_, code)| code);
+            let code = parameter(asked.query, "serviceCode");
             let code = code.ok_or_else(|| {
                 let why = "the query has no serviceCode";
                 Refusal::new(Code::PathMalformed, why).telling(why)
@@ -367,11 +357,7 @@ async fn allowed(
     client: &SubsystemId,
     provider: &SubsystemId,
 ) -> Result<BTreeSet<String>, Refusal> {
-    let unknown = || Refusal::new(Code::ProviderUnknown, format!("no registered server hosts {provider}"));
-    let hosts = configuration.servers_of(provider).ok_or_else(unknown)?;
-    let chosen = hosts.iter().min_by_key(|host| server.peers.avoided_since(host)).ok_or_else(unknown)?;
-    let address = configuration.servers.get(chosen).ok_or_else(unknown)?.address.clone();
-    let target = Target { server: chosen.clone(), address };
+    let target = resolve::target(&server.peers, configuration, provider, None)?;
     let asked = wire::AllowedAsked { consumer: client.to_string(), provider: provider.to_string() };
     let told = server.peers.ask_what_is_allowed(&target, &asked).await;
     let told = told.map_err(|error| match &error {
@@ -386,14 +372,10 @@ async fn allowed(
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const XML: HeaderValue = HeaderValue::from_static("text/xml;charset=utf-8");
 
-fn form_pairs(query: &str) -> Vec<(String, String)> {
-    let decoded =
-        |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| (decoded(name), decoded(value)))
-        .collect()
+/// A parameter of a query, the first of its name.
+fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.find(|(each, _)| each == name).map(|(_, value)| value.into_owned())
 }
 
 fn told(value: &Value) -> Response<Outgoing> {
@@ -436,8 +418,7 @@ fn list_clients(
         let detail = "listClients is asked with GET";
         return Err(Refusal::new(Code::PathMalformed, "not with GET").telling(detail));
     }
-    let pairs = form_pairs(head.uri.query().unwrap_or_default());
-    let instance = pairs.iter().find(|(name, _)| name == "xRoadInstance").map(|(_, instance)| instance.as_str());
+    let instance = parameter(head.uri.query(), "xRoadInstance");
     let ours = instance.is_none_or(|instance| instance == configuration.instance.as_str());
     let members = configuration.members.values().filter(|_| ours);
     let clients = members.flat_map(|member| member.subsystems.keys().map(move |subsystem| (member, subsystem)));
