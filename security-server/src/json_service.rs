@@ -2,16 +2,13 @@
 //! towards the service. It is called like any other, by a connection within this process, where each message is translated by
 //! the descriptors of the service as it is listed (PROTOCOL.md 17): the message path knows nothing of it.
 
-use std::convert::Infallible;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost_reflect::MethodDescriptor;
 use proto::catalogue::ServiceName;
 use proto::identifier::{MethodPath, SubsystemId};
@@ -20,14 +17,12 @@ use tokio::io::DuplexStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{Outgoing, Sender, outgoing};
+use crate::in_process::{self, Answering};
 use crate::listen::clients::frames::{Frames, Lines, Next, Unread};
-use crate::listen::{CONNECTION_WINDOW, MAX_HEADER_LIST, MAX_STREAMS, STREAM_WINDOW};
 use crate::request::NoResponse;
 use crate::rest::Web;
 use crate::{SecurityServer, fields, listings, rest};
 
-/// Bytes that may wait within the connection.
-const WITHIN: usize = 64 * 1024;
 /// Longest problem document that is read of the service.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 /// Longest reason of a failure that is told: encoded it stands in a field.
@@ -45,7 +40,7 @@ const UNAVAILABLE: u32 = 14;
 /// One of them, and the server that translates, from its start on.
 pub(crate) struct JsonService {
     web: Arc<Web>,
-    server: Arc<OnceLock<Weak<SecurityServer>>>,
+    here: Answering,
 }
 
 /// How a call ends that has no answer: its gRPC status, and why.
@@ -54,7 +49,7 @@ struct Ended(u32, String);
 impl JsonService {
     /// There.
     pub(crate) fn at(web: Web) -> Self {
-        Self { web: Arc::new(web), server: Arc::default() }
+        Self { web: Arc::new(web), here: Answering::default() }
     }
 
     /// How it is reached.
@@ -62,41 +57,26 @@ impl JsonService {
         &self.web
     }
 
-    /// This server translates.
-    pub(crate) fn by(&self, server: &Arc<SecurityServer>) {
-        // A service is of one server, which starts once.
-        let _ = self.server.set(Arc::downgrade(server));
+    /// The server that translates, from its start on.
+    pub(crate) fn here(&self) -> &Answering {
+        &self.here
     }
 
     /// A connection to the service as this subsystem offers it.
     pub(crate) fn connect(&self, provider: &SubsystemId) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(WITHIN);
-        let (web, server, provider) = (Arc::clone(&self.web), Arc::clone(&self.server), provider.clone());
-        let answered = service_fn(move |request: Request<Incoming>| {
-            let (web, server) = (Arc::clone(&web), server.get().and_then(Weak::upgrade));
-            let provider = provider.clone();
+        let (web, here, provider) = (Arc::clone(&self.web), self.here.clone(), provider.clone());
+        in_process::connection(move |request| {
+            let (web, server, provider) = (Arc::clone(&web), here.server(), provider.clone());
             async move {
                 let answered = answered(server, &web, &provider, request).await;
-                Ok::<_, Infallible>(answered.unwrap_or_else(|Ended(status, why)| {
+                answered.unwrap_or_else(|Ended(status, why)| {
                     let mut response = Response::new(Outgoing::empty().1);
                     *response.headers_mut() = trailers(status, &why);
                     response.headers_mut().insert(CONTENT_TYPE, fields::GRPC);
                     response
-                }))
+                })
             }
-        });
-        tokio::spawn(async move {
-            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(MAX_HEADER_LIST)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .serve_connection(TokioIo::new(theirs), answered);
-            // It ends with the other end of the connection.
-            let _ = serving.await;
-        });
-        ours
+        })
     }
 }
 

@@ -26,6 +26,7 @@ pub mod forward;
 mod gathered_writes;
 pub mod global_configuration;
 mod granted_fields;
+pub mod in_process;
 pub mod join;
 mod json_service;
 pub mod keys;

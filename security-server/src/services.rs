@@ -18,9 +18,10 @@ use tokio_rustls::TlsConnector;
 
 use crate::SecurityServer;
 use crate::body::Outgoing;
-use crate::disclosures::over_the_bus::{AnsweredHere, SERVICE as DISCLOSURES};
+use crate::disclosures::over_the_bus::{self, SERVICE as DISCLOSURES};
 use crate::forward::CONNECT_TIMEOUT;
 use crate::gathered_writes::GatheredWrites;
+use crate::in_process::Answering;
 use crate::json_service::JsonService;
 use crate::lanes;
 use crate::listen::{KEEP_ALIVE, MAX_EXCHANGES_OF_SERVICE};
@@ -65,7 +66,7 @@ pub struct Service {
 /// What answers within this process.
 enum Here {
     /// Who received what about a person.
-    Disclosures(AnsweredHere),
+    Disclosures(Answering),
     /// A service that speaks JSON.
     Json(JsonService),
 }
@@ -99,7 +100,7 @@ impl Services {
     pub(crate) fn answered_by(&self, server: &Arc<SecurityServer>) {
         self.0.values().filter_map(|service| service.here.as_ref()).for_each(|here| match here {
             Here::Disclosures(here) => here.by(server),
-            Here::Json(service) => service.by(server),
+            Here::Json(service) => service.here().by(server),
         });
     }
 
@@ -120,7 +121,7 @@ impl Service {
 
     /// Who received what about a person, as this server tells it of this subsystem.
     pub fn disclosures(subsystem: SubsystemId) -> Self {
-        let here = Some(Here::Disclosures(AnsweredHere::default()));
+        let here = Some(Here::Disclosures(Answering::default()));
         Self { here, ..Self::new(subsystem, DISCLOSURES.to_owned(), "localhost:0".to_owned(), None) }
     }
 
@@ -226,7 +227,7 @@ impl Service {
     async fn connect(&self) -> std::io::Result<SendRequest<Outgoing>> {
         if let Some(here) = &self.here {
             return match here {
-                Here::Disclosures(here) => self.speak(here.connect(&self.subsystem)).await,
+                Here::Disclosures(here) => self.speak(over_the_bus::connect(here, &self.subsystem)).await,
                 Here::Json(service) => self.speak(service.connect(&self.subsystem)).await,
             };
         }

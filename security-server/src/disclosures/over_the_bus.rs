@@ -1,13 +1,10 @@
 //! The same for whoever was granted it, over the bus: a service that this server answers itself (PROTOCOL.md 21.6). It is called
 //! like any other of ours, by a connection within this process, so that who looked is recorded like any other call.
 
-use std::convert::Infallible;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use proto::identifier::SubsystemId;
 use proto::transport::encode_alone;
 use proto::wire::disclosures as wire;
@@ -17,6 +14,7 @@ use super::{Asking, Disclosure, Disclosures};
 use crate::SecurityServer;
 use crate::body::{self, Outgoing};
 use crate::fields;
+use crate::in_process::{self, Answering};
 use crate::message_log::exchanges::ResultKind;
 use crate::relay::read_alone;
 
@@ -28,42 +26,16 @@ pub const LIST: &str = "/causeway.disclosures.v1.Disclosures/List";
 pub(crate) const SUBJECT_FIELD: u32 = 1;
 /// Longest question.
 const MAX_ASKED_BYTES: usize = 4 * 1024;
-/// Bytes that may wait within the connection.
-const WITHIN: usize = 64 * 1024;
 
 const INVALID_ARGUMENT: u32 = 3;
 const UNIMPLEMENTED: u32 = 12;
 const INTERNAL: u32 = 13;
 const UNAVAILABLE: u32 = 14;
 
-/// The server that answers, from its start on.
-#[derive(Clone, Default)]
-pub struct AnsweredHere(Arc<OnceLock<Weak<SecurityServer>>>);
-
-impl AnsweredHere {
-    /// It is this one.
-    pub(crate) fn by(&self, server: &Arc<SecurityServer>) {
-        // A service is of one server, which starts once.
-        let _ = self.0.set(Arc::downgrade(server));
-    }
-
-    /// A connection to the service as this subsystem offers it.
-    pub(crate) fn connect(&self, provider: &SubsystemId) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(WITHIN);
-        let (here, provider) = (self.clone(), provider.clone());
-        let answered = service_fn(move |request| {
-            let (server, provider) = (here.0.get().and_then(Weak::upgrade), provider.clone());
-            async move { Ok::<_, Infallible>(answered(server, provider, request).await) }
-        });
-        tokio::spawn(async move {
-            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(theirs), answered);
-            // It ends with the other end of the connection.
-            let _ = serving.await;
-        });
-        ours
-    }
+/// A connection to the service as this subsystem offers it.
+pub(crate) fn connect(here: &Answering, provider: &SubsystemId) -> DuplexStream {
+    let (here, provider) = (here.clone(), provider.clone());
+    in_process::connection(move |request| answered(here.server(), provider.clone(), request))
 }
 
 async fn answered(
