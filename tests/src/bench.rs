@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod figures;
 pub mod load;
 pub mod national;
+pub mod recording;
 pub mod relay;
 pub mod service;
 pub mod stacks;

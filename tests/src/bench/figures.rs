@@ -52,12 +52,18 @@ pub fn machine_us() -> f64 {
 
 /// Megabytes of a process and all that it started in memory.
 pub fn resident_mb(process: u32) -> f64 {
-    let of = |process: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:").map(str::to_owned)).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
-    };
-    tree(process).into_iter().map(of).sum()
+    tree(process).into_iter().map(resident_of).sum()
+}
+
+fn resident_of(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:").map(str::to_owned)).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
+}
+
+/// Megabytes of this process in memory, without those that it started.
+pub fn own_resident_mb() -> f64 {
+    resident_of(std::process::id())
 }
 
 /// Microseconds of one write of 4 KiB to the end of a file and its sync, in the directory of temporary files: the median.

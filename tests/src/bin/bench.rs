@@ -6,6 +6,9 @@
 //! `cargo run --release -p tests --bin bench -- national`: a registry of 10,000 members with 100,000 services, and 10,000
 //! connections that watch it.
 //!
+//! `cargo run --release -p tests --bin bench -- log`: what it costs to record, and to open, verify and search a log of a million
+//! records.
+//!
 //! `cargo run --release -p tests --bin bench -- catalogue`: the same registry, where one member publishes what it asks for.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
@@ -13,7 +16,7 @@
 use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
-use tests::bench::{catalogue, national, relay, service};
+use tests::bench::{catalogue, national, recording, relay, service};
 
 /// What a call costs.
 #[derive(Parser)]
@@ -31,6 +34,8 @@ enum What {
     National(national::Arguments),
     /// What publishing costs where 100,000 services are listed already.
     Catalogue(catalogue::Arguments),
+    /// The message log: to record, beside a bare sync; to open, verify and search a million records.
+    Log(recording::Arguments),
     /// A process of `national`.
     #[command(hide = true, subcommand)]
     NationalPart(national::Part),
@@ -48,6 +53,7 @@ async fn main() {
         What::Relay(arguments) => relay::run(arguments, std::env::current_exe().unwrap()).await,
         What::National(arguments) => national::run(arguments, std::env::current_exe().unwrap()).await,
         What::Catalogue(arguments) => catalogue::run(arguments).await,
+        What::Log(arguments) => recording::run(arguments).await,
         What::NationalPart(part) => national::play(part).await,
         What::Service { listen } => service::serve(listen).await,
     }
