@@ -84,7 +84,7 @@ impl Parrot {
                         back.append(key, value.clone());
                     }
                     if key.as_str().starts_with("causeway-") || key == "grpc-timeout" {
-                        ours.push((key.to_string(), value.to_str().unwrap().to_owned()));
+                        ours.push((key.to_string(), String::from_utf8_lossy(value.as_encoded_bytes()).into_owned()));
                     }
                 }
                 tonic::metadata::KeyAndValueRef::Binary(key, value) => _ = back.append_bin(key, value.clone()),
@@ -167,7 +167,7 @@ impl Echo for Parrot {
     async fn fail(&self, request: Request<Said>) -> Result<Response<Said>, Status> {
         let back = self.hear("Fail", &request);
         let said = request.into_inner();
-        let code = Code::from(i32::try_from(said.number).unwrap());
+        let code = Code::from(i32::try_from(said.number).unwrap_or(i32::MAX));
         Err(Status::with_details_and_metadata(code, said.text, Bytes::from(said.bytes), back))
     }
 }

@@ -175,14 +175,16 @@ async fn answer(
     half: std::sync::Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<bool>>>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let fields = head.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let fields = head.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
     let target = head.uri.path_and_query().unwrap().to_string();
     let fields: Vec<_> = fields.collect();
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let _ = asks.send(AskedPet { verb: head.method.to_string(), target: target.clone(), fields, body: body.clone() });
     let full = |text: Bytes| Full::new(text).map_err(|never| match never {}).boxed();
     if let Some(status) = target.strip_prefix("/town/status/") {
-        let status = StatusCode::from_bytes(status.split('?').next().unwrap().as_bytes()).unwrap();
+        let status = StatusCode::from_bytes(status.split('?').next().unwrap().as_bytes());
+        let status = status.unwrap_or(StatusCode::BAD_REQUEST);
         let mut response =
             Response::builder().status(status).header("x-road-error", "server.forged").header("x-a", "1");
         response = response.header("x-a", "2").header("location", "http://elsewhere/").header("server", "old/1.0");
