@@ -690,9 +690,9 @@ def check_exchange(holder, messages):
         check_directions([(each["header"], each["read"]) for each in messages if each["read"]["attempt"] == attempt])
 
 
-def check_configuration(anchor, files, messages, timestamps):
-    """7.4"""
-    headers, keys = [message["read"] for message in messages], set()
+def check_configuration(anchor, files, messages, timestamps, signer=None):
+    """7.4; of a container with the key that signed it."""
+    headers, keys = [message["read"] for message in messages], {signer} if signer else set()
     for message in messages:
         try:
             keys.add(decode("Seal", message["seal"])["key"])
@@ -711,7 +711,7 @@ def check_configuration(anchor, files, messages, timestamps):
     for configuration in (header["configuration"] for header in headers):
         need(configuration["version"] != version or configuration["digest"] == sha256(files["timestamp.json"]), "7.4",
              "a header names another configuration of this version")
-    return governed.get("timestamping", []), members, revoked
+    return governed, members, revoked
 
 
 def check_heads(seals):
@@ -753,14 +753,14 @@ def check_places(messages, timestamps):
 
 # ---- 7.20 and 7.21 an archive of evidence
 
-SCRIPT = "c0418d47dddf1456053325bea8193b11d6f653c9d455b3952c5f43aec32d7ecc"  # SHA-256 of verify.sh
+SCRIPT = "2fc96347cb424199b79970c5c0983dadd8ea40099d82fd3b93850e3d0e90934f"  # SHA-256 of verify.sh
 NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
 
 
 def write_archive(files):
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as archive:
-        for name in sorted(files):
+        for name in sorted(files, key=lambda name: (name != "mimetype", name)):
             listed = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             listed.create_system, listed.external_attr = 3, 0o100644 << 16
             archive.writestr(listed, files[name])
@@ -827,6 +827,111 @@ def check_archive(files, configuration, messages, timestamps, approved, members)
     made["manifest.txt"] = "".join(f"{sha256(made[name]).hex()}  {name}\n" for name in sorted(made)).encode()
     other = sorted(name for name in made.keys() | files.keys() if made.get(name) != files.get(name))
     need(not other, "7.21", f"{(other or [''])[0]} is not what evidence.json makes it")
+
+
+# ---- 7.22 and 7.23 a container: an archive's files, a manifest as ETSI has it, and the holder's CAdES signature over that
+
+ASIC_E, ASIC_MANIFEST, SIGNATURE = b"application/vnd.etsi.asic-e+zip", "META-INF/ASiCManifest001.xml", "META-INF/signature001.p7s"
+DATA, SIGNED_DATA, SHA_256, ECDSA = (bytes.fromhex(oid) for oid in (
+    "2a864886f70d010701", "2a864886f70d010702", "608648016503040201", "2a8648ce3d040302"))
+CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME, SIGNING_CERTIFICATE = (bytes.fromhex(oid) for oid in (
+    "2a864886f70d010903", "2a864886f70d010904", "2a864886f70d010905", "2a864886f70d010910022f"))
+
+
+def asic_manifest(files):
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>',
+             '<asic:ASiCManifest xmlns:asic="http://uri.etsi.org/02918/v1.2.1#" xmlns:ds="http://www.w3.org/2000/09/xmldsig#">',
+             f'<asic:SigReference URI="{SIGNATURE}" MimeType="application/pkcs7-signature"/>']
+    for name in sorted(files):
+        root = ' MimeType="application/json" Rootfile="true"' if name == "evidence.json" else ""
+        lines.append(f'<asic:DataObjectReference URI="{name}"{root}>'
+                     '<ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/>'
+                     f'<ds:DigestValue>{base64.b64encode(sha256(files[name])).decode()}</ds:DigestValue>'
+                     '</asic:DataObjectReference>')
+    return "\n".join([*lines, "</asic:ASiCManifest>", ""]).encode()
+
+
+def signing_certificate(certificate_):
+    return tlv(SEQUENCE, tlv(SEQUENCE, tlv(SEQUENCE, tlv(OCTETS, sha256(certificate_)))))
+
+
+def read_signature(cms):
+    """What the signature says of itself: its certificate, the bytes of its time, and the signature proper."""
+    step = "7.23"
+    need(cms is not None and len(cms) <= 9216, step, "no signature, or too long")
+    _, inner = der_parts(*der_parts(cms, SEQUENCE, step=step), OID, TAGGED, step=step)
+    _, _, _, certificates, signer = der_parts(
+        *der_parts(inner, SEQUENCE, step=step), INTEGER, SET, SEQUENCE, TAGGED, SET, step=step)
+    _, _, _, attributes, _, signature = der_parts(
+        *der_parts(signer, SEQUENCE, step=step), INTEGER, SEQUENCE, SEQUENCE, TAGGED, SEQUENCE, OCTETS, step=step)
+    said = dict(der_parts(each, OID, SET, step=step) for _, each, _ in der(attributes, step))
+    named_ = [each for _, _, each in der(certificates, step) if signing_certificate(each) == said.get(SIGNING_CERTIFICATE)]
+    need(named_ and SIGNING_TIME in said and len(signature) <= 72, step, "no certificate, no time, or no signature")
+    return named_[0], said[SIGNING_TIME], signature
+
+
+def signer_of(files):
+    """The name of the key with which a container says that it was signed."""
+    try:
+        certificate_, _, _ = read_signature(files.get(SIGNATURE))
+        return sha256(p256(lambda data: x509.load_der_x509_certificate(data).public_key(), certificate_, "7.23")[1])
+    except Invalid:
+        return None  # 7.23 refuses it
+
+
+def signing_moment(data):
+    """Milliseconds since 1970, of a time in the one form of RFC 5652 11.3."""
+    (tag, text, _), *more = der(data, "7.23") or [(0, b"", b"")]
+    forms = {0x17: (rb"[0-9]{12}Z", "%y%m%d%H%M%SZ"), TIME: (rb"[0-9]{14}Z", "%Y%m%d%H%M%SZ")}
+    need(not more and tag in forms and re.fullmatch(forms[tag][0], text), "7.23", "not a time")
+    try:
+        read = datetime.strptime(text.decode(), forms[tag][1])
+    except ValueError:
+        raise Invalid("7.23", "not a time") from None
+    need(1970 <= read.year and (tag == TIME) == (read.year >= 2050), "7.23", "not a time")
+    return 1000 * ((read - datetime(1970, 1, 1)) // timedelta(seconds=1))
+
+
+def is_issuer(authority, certificate_):
+    try:
+        read, other = read_certificate(authority), x509.load_der_x509_certificate(certificate_)
+        constraints, usage = (read["extensions"].get(kind) for kind in (x509.BasicConstraints, x509.KeyUsage))
+        key, _ = p256(lambda data: x509.load_der_x509_certificate(data).public_key(), authority, "7.23")
+        may = constraints and constraints.critical and constraints.value.ca and usage and usage.value.key_cert_sign
+        return may and signed(key, other.signature, other.tbs_certificate_bytes)
+    except (Invalid, ValueError):
+        return False
+
+
+def check_wrapped(files, archived):
+    """7.22"""
+    need(files.get("mimetype") == ASIC_E, "7.22", "another mimetype")
+    need(files.get(ASIC_MANIFEST) == asic_manifest(archived), "7.22", "the manifest is not that of the other files")
+
+
+def check_signature(files, holder, authorities, members, revoked):
+    """7.23: the key that signed, and when by its own word. All but the signature proper is made again and compared."""
+    certificate_, time, signature = read_signature(files.get(SIGNATURE))
+    at, name = signing_moment(time), signer_of(files)
+    need(name, "7.23", "its certificate has no P-256 key")
+    try:
+        key = signing_key(members, revoked, holder["member"], holder["server"], name, at, b"")
+    except (Invalid, KeyError):
+        raise Invalid("7.23", "its key is none of the holder's that was good then") from None
+    listed = members[holder["member"]][1][name][1].public_bytes(serialization.Encoding.DER)
+    issuer = [each for each in authorities if is_issuer(each, listed)][:1]
+    certificates = sorted([listed] + [each for each in issuer if each != listed])
+    read, sha_256 = read_certificate(listed, "7.23"), tlv(SEQUENCE, tlv(OID, SHA_256))
+    attributes = b"".join(sorted(tlv(SEQUENCE, tlv(OID, kind) + tlv(SET, value)) for kind, value in (
+        (CONTENT_TYPE, tlv(OID, DATA)), (SIGNING_TIME, time), (MESSAGE_DIGEST, tlv(OCTETS, sha256(files[ASIC_MANIFEST]))),
+        (SIGNING_CERTIFICATE, signing_certificate(listed)))))
+    signer = tlv(SEQUENCE, tlv(INTEGER, b"\1") + tlv(SEQUENCE, read["issuer"] + read["serial"]) + sha_256 + tlv(TAGGED, attributes)
+                 + tlv(SEQUENCE, tlv(OID, ECDSA)) + tlv(OCTETS, signature))
+    said = tlv(SEQUENCE, tlv(INTEGER, b"\1") + tlv(SET, sha_256) + tlv(SEQUENCE, tlv(OID, DATA))
+               + tlv(TAGGED, b"".join(certificates)) + tlv(SET, signer))
+    need(files[SIGNATURE] == tlv(SEQUENCE, tlv(OID, SIGNED_DATA) + tlv(TAGGED, said)), "7.23", "of another form")
+    need(signed(key, signature, tlv(SET, attributes)), "7.23", "the signature does not hold")
+    return name, at
 
 
 # ---- 16.3 timestamps: a token of RFC 3161 is CMS signed data in DER
@@ -1111,11 +1216,16 @@ def verify(evidence, anchor, findings):
 
     archive = judge("7.20", "the archive", read_archive, evidence) if evidence.startswith(b"PK\3\4") else None
     evidence = archive["evidence.json"] if archive else evidence
+    container = archive if archive and "mimetype" in archive else None
+    if container:
+        archive = {name: data for name, data in container.items() if name not in ("mimetype", ASIC_MANIFEST, SIGNATURE)}
     exchange, holder, files, messages, timestamps = judge("7.1", "the file", read_evidence, evidence)
     judge("7.2", "headers", read_headers, exchange, messages)
     judge("7.3", "directions", check_exchange, holder, messages)
-    approved, members, revoked = judge(
-        "7.4", "global configuration", check_configuration, anchor, files, messages, timestamps)
+    governed, members, revoked = judge(
+        "7.4", "global configuration", check_configuration, anchor, files, messages, timestamps,
+        signer_of(container) if container else None)
+    approved = governed.get("timestamping", [])
 
     def key_of(member, server, key, header, head):
         return signing_key(members, revoked, member, server, key, header["time"], head)
@@ -1134,13 +1244,20 @@ def verify(evidence, anchor, findings):
              for n, stamp in enumerate(stamps)]
     if archive:
         judge("7.21", "the archive's files", check_archive, archive, files, messages, timestamps, approved, members)
-    return [told + more for told, more in zip(sentences(groups), said_of_time(messages, under, times))]
+    told = [told + more for told, more in zip(sentences(groups), said_of_time(messages, under, times))]
+    if container:
+        judge("7.22", "the container's manifest", check_wrapped, container, archive)
+        authorities = [unbase64(each, "8.3") for each in governed["authorities"]]
+        key, at = judge("7.23", "the container's signature", check_signature, container, holder, authorities, members, revoked)
+        told[0].append(f"{holder['member']} at {holder['server']} gave out this container as it is: signed with the key {key.hex()}")
+        told[1].append(f"that the container was signed at {in_words(at)}: that is the clock of the server that signed it")
+    return told
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("verify", help="verify an evidence file, or an archive of one")
+    command = commands.add_parser("verify", help="verify an evidence file, or an archive or a container of one")
     command.add_argument("evidence", type=Path)
     command.add_argument("--anchor", type=Path, required=True, help="the root document of the global configuration")
     command.add_argument("--json", action="store_true")

@@ -3,6 +3,7 @@
 //! Verifying never panics, whatever the bytes: they come from one of the parties.
 
 pub mod archive;
+pub mod container;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -124,11 +125,7 @@ impl EvidenceFile {
             .collect::<Result<Vec<_>, NoEvidence>>()?;
         read.sort_by_key(|(header, _)| (header.attempt, header.direction == Direction::Answer, header.position));
         let now = read.iter().map(|(header, _)| header.time).max().ok_or(NoEvidence::NoMessages)?;
-        let root = configuration.iter().filter_map(|(file, bytes)| {
-            let version: u64 = file.strip_suffix(".root.json")?.parse().ok()?;
-            Some((version, bytes))
-        });
-        let (_, root) = root.min_by_key(|(version, _)| *version).ok_or(NoEvidence::NoRoot)?;
+        let root = first_root(configuration)?;
         let about = |kept: &[(Header, Kept)]| {
             let tokens = kept.iter().filter_map(|(_, kept)| kept.stamped.as_ref()).map(|(stamp, _)| &stamp.token);
             subjects(kept.iter().map(|(header, kept)| (header, &kept.seal.0)), tokens)
@@ -161,6 +158,26 @@ impl EvidenceFile {
             messages: read.into_iter().map(|(_, kept)| kept).collect(),
             timestamps: Some(timestamps).filter(|timestamps| !timestamps.is_empty()),
         })
+    }
+
+    /// The same evidence, its configuration taken anew from these files, so that it also says whether this key is revoked: that
+    /// of who signs a container of it.
+    pub fn about_also(self, key: KeyId, configuration: &Files) -> Result<Self, NoEvidence> {
+        let read =
+            self.messages.iter().map(|kept| Header::parse(kept.header.0.clone())).collect::<Result<Vec<_>, _>>()?;
+        let now = read.iter().map(|header| header.time).max().ok_or(NoEvidence::NoMessages)?;
+        let stamps: Vec<_> = self.timestamps.iter().flatten().filter_map(|stamp| read_stamp(&stamp.0)).collect();
+        let messages = read.iter().zip(&self.messages).map(|(header, kept)| (header, &kept.seal.0));
+        let mut about = subjects(messages, stamps.iter().map(|(_, stamp)| &stamp.token));
+        about.keys.insert(key);
+        let excerpt = Excerpt::verify(first_root(configuration)?, configuration, &about, now)?;
+        let configuration = excerpt.files().iter().map(|(file, bytes)| (file.clone(), Base64(bytes.clone()))).collect();
+        Ok(Self { configuration, ..self })
+    }
+
+    /// From whose log it says that it was taken.
+    pub fn holder(&self) -> &Sender {
+        &self.holder
     }
 
     /// The bytes of the file.
@@ -290,25 +307,31 @@ impl Report {
     }
 }
 
-/// Verifies an evidence file, or an archive of one, with the anchor and nothing else (PROTOCOL.md 7). Bytes that are neither
+/// Verifies an evidence file, or an archive or a container of one, with the anchor and nothing else (PROTOCOL.md 7). Bytes that are neither
 /// are an error; whatever else is wrong is a finding.
 pub fn verify(file: &[u8], anchor: &[u8]) -> Result<Report, NotEvidence> {
     if !zip::is_one(file) {
-        return Ok(judged(&EvidenceFile::parse(file)?, anchor, None).0);
+        return Ok(judged(&EvidenceFile::parse(file)?, anchor, None, None).0);
     }
     // 7.20: "It is a zip of one form, with an evidence file in it."
     let files = zip::read(&Bytes::copy_from_slice(file)).map_err(NotEvidence::archive)?;
     let json = files.get(archive::EVIDENCE);
     let json = json.ok_or_else(|| NotEvidence::archive(format!("{} is not in it", archive::EVIDENCE)))?;
-    Ok(judged(&EvidenceFile::parse(json)?, anchor, Some((json, &files))).0)
+    let signer = container::claimed_key(&files);
+    Ok(judged(&EvidenceFile::parse(json)?, anchor, Some((json, &files)), signer).0)
 }
 
-/// Judges a file, with the bytes of it and the files of its archive where it came in one. Gives the excerpt of the
-/// configuration too, where every step holds.
-fn judged(file: &EvidenceFile, anchor: &[u8], archive: Option<(&Bytes, &zip::Files)>) -> (Report, Option<Excerpt>) {
+/// Judges a file, with the bytes of it and the files of its archive where it came in one, and with the key that signs a
+/// container of it. Gives the excerpt of the configuration too, where every step holds.
+fn judged(
+    file: &EvidenceFile,
+    anchor: &[u8],
+    archive: Option<(&Bytes, &zip::Files)>,
+    signer: Option<KeyId>,
+) -> (Report, Option<Excerpt>) {
     let mut judge = Judge::default();
     // The judge has written down why, wherever there is nothing to go on with.
-    let found = judge.proven(file, anchor, archive).filter(|_| !judge.refused());
+    let found = judge.proven(file, anchor, archive, signer).filter(|_| !judge.refused());
     let (excerpt, proven, more) = match found {
         Some((excerpt, proven, more)) => (Some(excerpt), proven, more),
         None => Default::default(),
@@ -341,24 +364,38 @@ impl Judge {
         file: &EvidenceFile,
         anchor: &[u8],
         archive: Option<(&Bytes, &zip::Files)>,
+        signer: Option<KeyId>,
     ) -> Option<(Excerpt, Vec<String>, Vec<String>)> {
         self.holds("7.1", "file", format!("an evidence file of {} messages", file.messages.len()));
         let messages = self.headers(file)?;
         self.sequences(file, &messages)?;
-        let excerpt = self.configuration(file, &messages, anchor)?;
+        let excerpt = self.configuration(file, &messages, anchor, signer)?;
         let seals = self.seals(&messages, excerpt.configuration())?;
         let payloads = self.payloads(&messages)?;
         self.one_root_each(&seals)?;
         let times = self.times(file, &messages, excerpt.configuration())?;
-        if let Some((json, files)) = archive {
-            self.archive(json, file, files, excerpt.configuration())?;
-        }
+        let signed = match archive {
+            Some((json, files)) if container::is_one(files) => {
+                let archived = container::archived(files);
+                self.archive(json, file, &archived, excerpt.configuration())?;
+                Some(self.container(file, files, &archived, excerpt.configuration())?)
+            }
+            Some((json, files)) => self.archive(json, file, files, excerpt.configuration()).map(|()| None)?,
+            None => None,
+        };
         let mut proven = sentences(&messages, &seals, payloads);
         let mut more = said_of_time(&messages, &times, &mut proven);
         if minimised(&messages).next().is_some() {
             more.push(
                 "what was removed from the answer, and whether anything was: the salt is the provider's to give".into(),
             );
+        }
+        if let Some(container::Signed { key, at }) = signed {
+            let Sender { member, server } = &file.holder;
+            proven.push(format!(
+                "{member} at {server} gave out this container as it is: it is signed with the key {key}."
+            ));
+            more.push(format!("that the container was signed at {at}: that is the clock of the server that signed it"));
         }
         Some((excerpt, proven, more))
     }
@@ -379,6 +416,32 @@ impl Judge {
             },
         }
         self.go_on(())
+    }
+
+    /// 7.22: "Its type and its manifest are those of the other files", and 7.23: "the holder signed the manifest."
+    fn container(
+        &mut self,
+        file: &EvidenceFile,
+        found: &zip::Files,
+        archived: &zip::Files,
+        configuration: &Configuration,
+    ) -> Option<container::Signed> {
+        match container::wrapped(found, archived) {
+            Err((name, why)) => self.refuse("7.22", name, why),
+            Ok(()) => self.holds("7.22", container::ASIC_MANIFEST, format!("it lists {} files", archived.len())),
+        }
+        self.go_on(())?;
+        match container::signed(found, &file.holder, configuration) {
+            Err(why) => {
+                self.refuse("7.23", container::SIGNATURE, why);
+                None
+            }
+            Ok(signed) => {
+                let explanation = format!("signed at {} by its own clock, key {}", signed.at, signed.key);
+                self.holds("7.23", container::SIGNATURE, explanation);
+                Some(signed)
+            }
+        }
     }
 
     /// 7.2: "Every header is canonical and well formed, and names the exchange."
@@ -437,11 +500,18 @@ impl Judge {
     }
 
     /// 7.4: "The configuration verifies from the anchor, at the greatest time of the messages."
-    fn configuration(&mut self, file: &EvidenceFile, messages: &[Read<'_>], anchor: &[u8]) -> Option<Excerpt> {
+    fn configuration(
+        &mut self,
+        file: &EvidenceFile,
+        messages: &[Read<'_>],
+        anchor: &[u8],
+        signer: Option<KeyId>,
+    ) -> Option<Excerpt> {
         let files = file.configuration.iter().map(|(name, bytes)| (name.clone(), bytes.0.clone())).collect();
         let stamps = file.timestamps.iter().flatten().filter_map(|stamp| read_stamp(&stamp.0)).collect::<Vec<_>>();
         let tokens = stamps.iter().map(|(_, stamp)| &stamp.token);
-        let subjects = subjects(messages.iter().map(|read| (&read.header, &read.kept.seal.0)), tokens);
+        let mut subjects = subjects(messages.iter().map(|read| (&read.header, &read.kept.seal.0)), tokens);
+        subjects.keys.extend(signer);
         let now = messages.iter().map(|read| read.header.time).max()?;
         let excerpt = match Excerpt::verify(&Bytes::copy_from_slice(anchor), &files, &subjects, now) {
             Err(Unverified { step, reason }) => {
@@ -629,6 +699,15 @@ impl Judge {
     fn go_on<T>(&self, with: T) -> Option<T> {
         (!self.refused()).then_some(with)
     }
+}
+
+/// The oldest root among the files: the anchor, as far as they know it.
+fn first_root(configuration: &Files) -> Result<&Bytes, NoEvidence> {
+    let roots = configuration.iter().filter_map(|(file, bytes)| {
+        let version: u64 = file.strip_suffix(".root.json")?.parse().ok()?;
+        Some((version, bytes))
+    });
+    roots.min_by_key(|(version, _)| *version).map(|(_, root)| root).ok_or(NoEvidence::NoRoot)
 }
 
 /// The record of a timestamp: its head, and the token over that.

@@ -4,6 +4,7 @@
 //! it. `PROTOCOL.md` beside this crate is the specification; code that carries out one of its steps names the step.
 
 pub mod access;
+mod cades;
 pub mod catalogue;
 pub mod certificate;
 pub mod commitment;

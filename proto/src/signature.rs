@@ -35,6 +35,9 @@ pub mod purpose {
     pub const GRANTS_REPORT: &str = "causeway/v1/grants-report\n";
     /// A member's own entry in the catalogue.
     pub const CATALOGUE: &str = "causeway/v1/catalogue\n";
+    /// The signed attributes of a container's CMS (PROTOCOL.md 7.23) begin with no line: with the tag of a SET in DER, which is no
+    /// letter that a line begins with.
+    pub const ATTRIBUTES_TAG: u8 = 0x31;
 }
 
 /// SubjectPublicKeyInfo of an uncompressed P-256 point, before the point (RFC 5480).
@@ -134,7 +137,7 @@ impl SigningKey {
         &self.public
     }
 
-    /// A DER signature over `signed`, which begins with one of the lines in [`purpose`].
+    /// A DER signature over `signed`, which begins with one of the lines in [`purpose`], or with the tag there.
     pub fn sign(&self, signed: &[u8]) -> Vec<u8> {
         self.pair
             .sign(&self.random, signed)

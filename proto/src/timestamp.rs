@@ -10,6 +10,9 @@ use der::asn1::{ObjectIdentifier, OctetStringRef};
 use der::{Encode, Reader, SliceReader, Tag, Tagged};
 
 pub use self::answer::{Authority, NoQuery, Statement};
+pub(crate) use self::answer::{
+    CONTENT_TYPE, ECDSA_WITH_SHA_256, MESSAGE_DIGEST, SIGNING_CERTIFICATE_V2, issuer_and_serial, signing_certificate,
+};
 pub use self::cms::Signer;
 use crate::digest::Digest;
 use crate::signature::KeyId;

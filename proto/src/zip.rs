@@ -1,8 +1,8 @@
 //! Zip archives of one form: whatever they hold, there is one way to write it. What a reader of zip files could take in two
 //! ways (a name twice, a file that one list has and the other not, bytes between files, names that lead elsewhere) is none.
 //!
-//! Every file is stored as it is, in the order of its name, dated 1980-01-01; there are no comments, no extra fields and no
-//! directories. Python's `zipfile` writes the same bytes.
+//! Every file is stored as it is, in the order of its name (but a `mimetype` before all others), dated 1980-01-01; there are no
+//! comments, no extra fields and no directories. Python's `zipfile` writes the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,9 @@ use bytes::Bytes;
 pub const MAX_FILES: usize = 65_535;
 /// Longest archive, in bytes.
 pub const MAX_ARCHIVE_BYTES: usize = 1024 * 1024 * 1024;
+/// The file that stands first, where it is there: by it others tell what an archive is without reading the zip (ETSI EN 319
+/// 162-1).
+pub const FIRST: &str = "mimetype";
 /// Longest name of a file.
 pub const MAX_NAME_BYTES: usize = 512;
 
@@ -37,7 +40,7 @@ pub enum NotAnArchive {
     Twice(String),
     /// The files read, and are written otherwise.
     #[error(
-        "its files are written otherwise than in the one form: stored, in the order of their names, dated 1980-01-01, each listed once, nothing between or after them"
+        "its files are written otherwise than in the one form: stored, in the order of their names and `mimetype` first, dated 1980-01-01, each listed once, nothing between or after them"
     )]
     Otherwise,
 }
@@ -75,7 +78,7 @@ pub fn write(files: &Files) -> Result<Vec<u8>, NotAnArchive> {
         return Err(NotAnArchive::TooMuch(format!("{size} bytes"), MAX_ARCHIVE_BYTES));
     }
     let (mut archive, mut list) = (Vec::new(), Vec::new());
-    for (name, bytes) in files {
+    for (name, bytes) in in_order(files) {
         if !is_name(name) {
             return Err(NotAnArchive::Name(name.clone()));
         }
@@ -97,6 +100,11 @@ pub fn write(files: &Files) -> Result<Vec<u8>, NotAnArchive> {
         archive.extend_from_slice(part);
     }
     Ok(archive)
+}
+
+/// The files as they stand in their archive.
+fn in_order(files: &Files) -> impl Iterator<Item = (&String, &Bytes)> {
+    files.get_key_value(FIRST).into_iter().chain(files.iter().filter(|(name, _)| *name != FIRST))
 }
 
 /// Reads an archive's files. They are those that [`write()`] makes these very bytes of.
@@ -160,6 +168,23 @@ mod tests {
             assert_eq!(read(&[&archive[..], more].concat().into()), Err(NotAnArchive::Otherwise));
             assert_eq!(read(&[more, &archive[..]].concat().into()), Err(NotAnArchive::Form));
         }
+    }
+
+    #[test]
+    fn the_type_stands_first_where_others_look_for_it_and_nowhere_else() {
+        let archive = write(&files(&[("META-INF/a", b"1"), ("mimetype", b"a/type"), ("z", b"2")])).unwrap();
+        assert_eq!(&archive[30..44], b"mimetypea/type");
+        assert_eq!(read(&archive.clone().into()).unwrap().keys().collect::<Vec<_>>(), ["META-INF/a", "mimetype", "z"]);
+        // The same files in the order of their names alone.
+        let renamed = |from: &[u8], to: &[u8], archive: &[u8]| -> Vec<u8> {
+            let mut other = archive.to_vec();
+            while let Some(at) = other.windows(from.len()).position(|part| part == from) {
+                other[at..at + to.len()].copy_from_slice(to);
+            }
+            other
+        };
+        let other = write(&files(&[("META-INF/a", b"1"), ("mimetypf", b"a/type"), ("z", b"2")])).unwrap();
+        assert_eq!(read(&renamed(b"mimetypf", b"mimetype", &other).into()), Err(NotAnArchive::Otherwise));
     }
 
     #[test]

@@ -184,7 +184,7 @@ pub enum Noted {
         at: u64,
         /// By whom.
         by: Actor,
-        /// What: `evidence`, `exchange`, `search` or `traffic`.
+        /// What: `evidence`, `container` (the same, signed), `exchange`, `search` or `traffic`.
         what: String,
         /// Of which exchange; of `traffic`, with which member; of `search`, what was asked, as a query.
         exchange: String,

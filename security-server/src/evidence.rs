@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use journal::Entry;
 use proto::evidence::archive::{self, NotArchived};
+use proto::evidence::container::Unsigned;
 use proto::evidence::{EvidenceFile, Kept, time_proven};
 use proto::head::Head;
-use proto::identifier::{ExchangeId, ServerId};
+use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::message::{Direction, End, Header};
 use proto::record::{Kind, Record, TreeName};
 use proto::seal::Sender;
@@ -118,6 +119,12 @@ pub enum NoEvidence {
     /// It cannot be an archive.
     #[error("no archive can be made of this evidence: {0}")]
     Archive(#[from] NotArchived),
+    /// It cannot be a container.
+    #[error("no container can be made of this evidence: {0}")]
+    Container(NotArchived),
+    /// Whose evidence it is has no signing key here any more.
+    #[error("this server holds no signing key of {0}, and nobody else can sign its container; take it as an archive")]
+    NoKey(MemberId),
 }
 
 /// The evidence file of an exchange (PROTOCOL.md 7), with the first timestamps over its records. Reads the disk: not for the
@@ -148,6 +155,18 @@ pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) ->
 /// An evidence file as an archive (PROTOCOL.md 7), verified before it is given out. Reads the disk: not for the message path.
 pub fn archive(server: &SecurityServer, file: &[u8]) -> Result<Vec<u8>, NoEvidence> {
     Ok(archive::pack(file, &server.store.anchor()?)?)
+}
+
+/// An evidence file as a container (PROTOCOL.md 7.22), verified before it is signed with the key by which its holder signs here
+/// now. Reads the disk: not for the message path. It writes nothing: after a crash here there is no container, and nothing to mend.
+pub fn container(server: &SecurityServer, file: &[u8]) -> Result<Vec<u8>, NoEvidence> {
+    let file = EvidenceFile::parse(file).map_err(|error| NoEvidence::Container(error.into()))?;
+    let member = &file.holder().member;
+    let key = server.access_rights.key_of(member).map_err(|_| NoEvidence::NoKey(member.clone()))?;
+    let now = server.message_log.not_before_last(server.clock.now());
+    let file = file.about_also(key.public().id(), &server.store.files())?.to_bytes();
+    let unsigned = Unsigned::of(&file, &server.store.anchor()?, key.public().id(), now);
+    unsigned.and_then(|unsigned| unsigned.signed_with(&key)).map_err(NoEvidence::Container)
 }
 
 /// The messages of the first opening among them, on the side that it stands on. An exchange id is the consumer's to

@@ -119,8 +119,9 @@ async fn run(what: What) -> Result<Exit, Ended> {
             Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Get { id, out, server, reading }) => {
-            let archive = out.as_ref().is_some_and(|out| out.extension().is_some_and(|ending| ending == "zip"));
-            let path = format!("/v1/exchanges/{id}/evidence?archive={archive}");
+            let ends = |with: &str| out.as_ref().and_then(|out| out.extension()).is_some_and(|ending| ending == with);
+            let (archive, container) = (ends("zip"), ends("asice"));
+            let path = format!("/v1/exchanges/{id}/evidence?archive={archive}&container={container}");
             let evidence = operator(&server)?.get(&path).await.map_err(failed)?;
             let Some(out) = out else {
                 say(&String::from_utf8_lossy(&evidence));

@@ -157,6 +157,7 @@ pub const COMMANDS: &[Command] = &[
         does: Does::Reads,
         examples: &[
             "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f --out evidence.zip",
+            "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f --out evidence.asice",
             "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
              --config moj/security-server.toml > evidence.json",
         ],
@@ -1145,8 +1146,8 @@ pub enum Evidence {
     Get {
         /// The id, from `causeway-exchange` in any answer.
         id: ExchangeId,
-        /// Write it here: NAME.zip is an archive with all of it as files for `openssl`, and a `verify.sh` that uses them; NAME.json
-        /// is the evidence file alone.
+        /// Write it here: NAME.zip is an archive with all of it as files for `openssl`, and a `verify.sh` that uses them;
+        /// NAME.asice is the same as an ASiC-E container, signed by its holder (CAdES); NAME.json is the evidence file alone.
         #[arg(long, value_name = "FILE", value_parser = evidence_out)]
         out: Option<PathBuf>,
         /// Which server.
@@ -1199,7 +1200,7 @@ pub enum Evidence {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Verify evidence (a file or an archive), or a contradiction's proof, with nothing but the anchor. Asks nobody.
+    /// Verify evidence (a file, an archive or a container), or a contradiction's proof, with nothing but the anchor. Asks nobody.
     Verify {
         /// The file.
         file: PathBuf,
@@ -1215,8 +1216,10 @@ pub enum Evidence {
 /// Where evidence is written, in the form that its name says.
 fn evidence_out(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    let known = path.extension().is_some_and(|ending| ending == "zip" || ending == "json");
-    known.then_some(path).ok_or_else(|| "a name is wanted that ends in .zip or .json: it says in which form".to_owned())
+    let known = path.extension().is_some_and(|ending| ending == "zip" || ending == "asice" || ending == "json");
+    known
+        .then_some(path)
+        .ok_or_else(|| "a name is wanted that ends in .asice, .zip or .json: it says in which form".to_owned())
 }
 
 /// How many exchanges are shown.

@@ -139,6 +139,43 @@ async fn a_key_that_was_replaced_and_is_revoked_before_it_ends_stops_what_runs_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_is_signed_with_the_key_in_use_whatever_key_sealed_its_messages_and_never_with_a_revoked_one() {
+    let (address, _heard) = Parrot::serve().await;
+    let (realm, portal, moj) = Realm::of_two(address).await;
+    let exchange = called(&portal, &moj).await.parse().unwrap();
+    // With it the first one's seals are on disk.
+    called(&portal, &moj).await;
+    let anchor = std::fs::read(realm.path("registry/anchor.json")).unwrap();
+    let started = &realm.servers["moj"];
+    let server = &started.server;
+    let made = || {
+        let file = evidence::file(server, exchange, &server.message_log.find(exchange).unwrap()).unwrap();
+        evidence::container(server, &file)
+    };
+    let signed = |container: &[u8]| {
+        let report = proto::evidence::verify(container, &anchor).unwrap();
+        assert!(report.holds(), "{report}");
+        report.proven.last().unwrap().clone()
+    };
+    // Enough keys that one is of a shard of revocations which the evidence alone does not show.
+    let mut keys = vec![realm.in_use(&moj)[1].clone()];
+    for number in 2..4 {
+        server.renewal.as_ref().unwrap().rotate(server, Use::Signing, true, operator()).await.unwrap();
+        realm.keys_are(started, |keys| keys.iter().all(|key| key.what != Use::Signing || key.number == number)).await;
+        realm.settled().await;
+        keys.push(realm.in_use(&moj)[1].clone());
+        let said = signed(&made().unwrap());
+        assert!(said.contains(&keys[keys.len() - 1]) && !said.contains(&keys[keys.len() - 2]), "{said}");
+    }
+    let container = made().unwrap();
+    realm.in_force(realm.decided(revoked(keys[2].parse().unwrap())).await).await;
+    let refused = made().unwrap_err().to_string();
+    assert!(refused.contains("the container is not signed: its key is none of the holder's"), "{refused}");
+    // What it says of revocations it says of its own version, as all evidence does.
+    signed(&container);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sealed_under_the_last_head_of_a_revoked_key_stays_proven_and_nothing_else() {
     let (address, _heard) = Parrot::serve().await;
     let (realm, portal, moj) = Realm::of_two(address).await;

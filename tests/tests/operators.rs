@@ -104,9 +104,11 @@ async fn what_is_read_and_who_is_refused_is_noted() {
     let exchange = called.metadata().get("causeway-exchange").unwrap().to_str().unwrap().to_owned();
     world.quiet().await;
     let token = format!("Bearer {OPERATORS_TOKEN}");
-    for (what, path) in
-        [("exchange", format!("/v1/exchanges/{exchange}")), ("evidence", format!("/v1/exchanges/{exchange}/evidence"))]
-    {
+    for (what, path) in [
+        ("exchange", format!("/v1/exchanges/{exchange}")),
+        ("evidence", format!("/v1/exchanges/{exchange}/evidence")),
+        ("container", format!("/v1/exchanges/{exchange}/evidence?container=true")),
+    ] {
         let (status, told) = ask(&world, ("GET", &path, String::new()), Some(&token), "localhost").await;
         assert_eq!(status, 200, "{told}");
         let read =

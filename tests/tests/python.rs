@@ -14,6 +14,7 @@ use bytes::Bytes;
 use catalogue::openapi::About;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
+use proto::evidence::container::{ASIC_MANIFEST, MIMETYPE, SIGNATURE};
 use proto::evidence::{self, archive};
 use proto::message::Header;
 use proto::zip;
@@ -494,6 +495,160 @@ async fn two_auditors_and_a_shell_verify_an_archive_and_refuse_every_other_zip()
     }
 }
 
+/// The container of this evidence, as the operators of its holder get it.
+async fn container(world: &World, member: &str, evidence: &Value) -> Bytes {
+    let exchange = evidence["exchange"].as_str().unwrap();
+    operators_bytes(world, member, &format!("/v1/exchanges/{exchange}/evidence?container=true")).await
+}
+
+/// Does what deploy/README.md tells an office to do with a container.
+async fn in_an_office(world: &World, container: &[u8]) -> Output {
+    let page = fs::read_to_string(root("deploy/README.md")).unwrap();
+    let commands = page.split_once("```sh office\n").unwrap().1.split_once("```").unwrap().0;
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("evidence.asice"), container).unwrap();
+    fs::write(directory.path().join("authority.pem"), pem(world.instance.authorities[0].as_bytes())).unwrap();
+    Command::new("sh").current_dir(&directory).args(["-c", commands]).output().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_office_verifies_a_container_with_openssl_and_two_auditors_and_a_shell_say_the_same() {
+    let (world, file) = stamped().await;
+    for (member, stamps) in [("portal", 1), ("moj", 0)] {
+        let packed = container(&world, member, &file).await;
+        let report = evidence::verify(&packed, world.anchor()).unwrap();
+        assert!(report.holds(), "{report}");
+        let (found, refused) = audited_bytes(&packed, world.anchor()).await;
+        assert_eq!(refused, None, "{found}");
+        let gave = format!("VN/GOV/{member} at VN/GOV/{member}/ss1 gave out this container as it is");
+        let signed = format!("that the container was signed at {}", world.now());
+        for (proven, not_proven) in
+            [(json!(report.proven), json!(report.not_proven)), (found["proven"].clone(), found["not_proven"].clone())]
+        {
+            assert!(
+                proven.to_string().contains(&gave) && not_proven.to_string().contains(&signed),
+                "{proven} {not_proven}"
+            );
+        }
+        let ran = in_an_office(&world, &packed).await;
+        let said = told(&ran);
+        assert!(ran.status.success() && said.contains("CAdES Verification successful"), "{said}");
+        assert_eq!(said.matches("Verification: OK").count(), stamps, "{said}");
+
+        let directory = tempfile::tempdir().unwrap();
+        for (name, bytes) in zip::read(&packed).unwrap() {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let (ours, other) = (directory.path().with_extension("pem"), directory.path().with_extension("other.pem"));
+        fs::write(&ours, pem(world.instance.authorities[0].as_bytes())).unwrap();
+        fs::write(&other, told_certificate(&directory)).unwrap();
+        for (authority, code) in [(&ours, 0), (&other, 5)] {
+            let ran = Command::new("sh").arg(directory.path().join("verify.sh")).arg(authority).output().await.unwrap();
+            assert_eq!(ran.status.code(), Some(code), "{}", told(&ran));
+        }
+        fs::remove_file(ours).unwrap();
+        fs::remove_file(other).unwrap();
+    }
+    let both = format!("/v1/exchanges/{}/evidence?container=true&archive=true", file["exchange"].as_str().unwrap());
+    let answer = operators(&world, "portal", &both).await;
+    assert!(answer["error"].as_str().is_some_and(|error| error.contains("ask for one of them")), "{answer}");
+}
+
+/// A certificate of a signing key in an unpacked archive: of nobody who issues any.
+fn told_certificate(directory: &tempfile::TempDir) -> Vec<u8> {
+    let mut keys = fs::read_dir(directory.path().join("keys")).unwrap();
+    fs::read(keys.next().unwrap().unwrap().path()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_auditors_and_openssl_refuse_a_container_in_which_anything_is_another() {
+    let (world, file) = stamped().await;
+    let good = container(&world, "portal", &file).await;
+    let files = zip::read(&good).unwrap();
+    let other = zip::read(&container(&world, "moj", &file).await).unwrap();
+    let with = |change: &dyn Fn(&mut zip::Files)| {
+        let mut files = files.clone();
+        change(&mut files);
+        zip::write(&files).unwrap()
+    };
+    let flipped = |name: &str, at: usize| {
+        let mut bytes = files[name].to_vec();
+        let at = at % bytes.len();
+        bytes[at] ^= 1;
+        with(&|files| _ = files.insert(name.to_owned(), bytes.clone().into()))
+    };
+    let mut tampered: Vec<(String, Vec<u8>, Option<&str>)> = Vec::new();
+    for (number, name) in files.keys().enumerate() {
+        tampered.push((format!("{name} changed"), flipped(name, number * 7919), None));
+        if number % 5 == 0 {
+            let cut = files[name].slice(..files[name].len() - 1);
+            tampered.push((format!("{name} cut"), with(&|files| _ = files.insert(name.clone(), cut.clone())), None));
+            tampered.push((format!("{name} missing"), with(&|files| _ = files.remove(name)), None));
+        }
+    }
+    for own in [MIMETYPE, ASIC_MANIFEST, SIGNATURE] {
+        let step = match own {
+            MIMETYPE => "7.21",
+            ASIC_MANIFEST => "7.22",
+            _ => "7.23",
+        };
+        tampered.push((format!("without {own}"), with(&|files| _ = files.remove(own)), Some(step)));
+    }
+    for (what, change, step) in [
+        ("the other's signature", (SIGNATURE, other[SIGNATURE].clone()), None),
+        ("the other's manifest", (ASIC_MANIFEST, other[ASIC_MANIFEST].clone()), Some("7.22")),
+        ("another type", (MIMETYPE, Bytes::from_static(b"application/zip")), Some("7.22")),
+        ("a file more", ("META-INF/timestamp001.tst", Bytes::from_static(b"x")), Some("7.21")),
+        ("another's evidence", ("evidence.json", other["evidence.json"].clone()), None),
+    ] {
+        let (name, bytes) = &change;
+        tampered.push((what.into(), with(&|files| _ = files.insert((*name).to_owned(), bytes.clone())), step));
+    }
+    // The other party's container with this one's word on it: who signed is not who holds.
+    let mut swapped = other.clone();
+    swapped.insert(SIGNATURE.into(), files[SIGNATURE].clone());
+    tampered.push(("the other's files under this signature".into(), zip::write(&swapped).unwrap(), None));
+    let renamed = with(&|files| _ = files.remove(MIMETYPE).map(|bytes| files.insert("mimetypf".into(), bytes)));
+    let mut unordered = renamed.clone();
+    while let Some(at) = unordered.windows(8).position(|part| part == b"mimetypf") {
+        unordered[at + 7] = b'e';
+    }
+    tampered.push(("another name for the type".into(), renamed, Some("7.21")));
+    tampered.push(("the type not first".into(), unordered, Some("7.20")));
+    tampered.push(("a byte more".into(), [&good[..], b"x"].concat(), Some("7.20")));
+    for at in (0..files[SIGNATURE].len()).step_by(files[SIGNATURE].len() / 24) {
+        tampered.push((format!("byte {at} of the signature"), flipped(SIGNATURE, at), None));
+    }
+    assert!(tampered.len() > 80, "{}", tampered.len());
+    for (what, bytes, expected) in tampered {
+        let ours = match evidence::verify(&bytes, world.anchor()) {
+            Err(error) => Some(error.step().to_owned()),
+            Ok(report) => report.refused().map(|finding| finding.step.to_owned()),
+        };
+        let ours = ours.unwrap_or_else(|| panic!("{what}: it is taken"));
+        assert!(expected.is_none_or(|expected| ours == expected), "{what}: {ours}");
+        let (found, refused) = audited_bytes(&bytes, world.anchor()).await;
+        assert_eq!(refused, Some(ours), "{what}: {found}");
+    }
+    // What the signature covers, an office sees by itself.
+    assert!(in_an_office(&world, &good).await.status.success());
+    let stamp = files.keys().find(|name| name.ends_with("token.der")).unwrap();
+    for (name, at) in [
+        (ASIC_MANIFEST, 500),
+        (SIGNATURE, files[SIGNATURE].len() - 3),
+        ("evidence.json", 1000),
+        ("verify.sh", 300),
+        ("messages/00000/header.bin", 30),
+        ("messages/00001/signature.der", 10),
+        (stamp, 100),
+    ] {
+        let ran = in_an_office(&world, &flipped(name, at)).await;
+        assert!(!ran.status.success(), "{name}: {}", told(&ran));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_auditors_refuse_a_seal_with_one_byte_changed_at_the_same_step() {
     let world = World::new().await;
@@ -578,6 +733,10 @@ fn header(message: &Value) -> Header {
 }
 
 async fn operators(world: &World, member: &str, path: &str) -> Value {
+    serde_json::from_slice(&operators_bytes(world, member, path).await).unwrap()
+}
+
+async fn operators_bytes(world: &World, member: &str, path: &str) -> Bytes {
     let door = world.servers[member].operators;
     let stream = TcpStream::connect(door).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -589,7 +748,7 @@ async fn operators(world: &World, member: &str, path: &str) -> Value {
         .body(Empty::<Bytes>::new())
         .unwrap();
     let answer = sender.send_request(request).await.unwrap();
-    serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    answer.into_body().collect().await.unwrap().to_bytes()
 }
 
 /// What the auditor found, and the step that it refused, if it did.

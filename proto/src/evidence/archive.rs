@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{EvidenceFile, Kept, NotEvidence};
+use super::{EvidenceFile, Finding, Kept, NotEvidence, Report};
 use crate::certificate::pem;
 use crate::digest::Digest;
 use crate::global_configuration::Configuration;
@@ -36,23 +36,28 @@ pub enum NotArchived {
     /// It proves nothing.
     #[error("it does not hold: {0}")]
     Refused(String),
+    /// It is to be signed, and cannot be with this key.
+    #[error("the container is not signed: {0}")]
+    Key(String),
     /// Something in it cannot be a file, or there is too much of it.
     #[error("{0}; take it as plain JSON")]
     Form(String),
+}
+
+impl NotArchived {
+    /// The first that refuses.
+    pub(super) fn of_report(report: &Report) -> Self {
+        let said = |refused: &Finding| format!("{} by step {}: {}", refused.subject, refused.step, refused.explanation);
+        Self::Refused(report.refused().map_or_else(|| "no configuration".into(), said))
+    }
 }
 
 /// Makes an archive of an evidence file, which is verified with this anchor first: certificates are given out that are
 /// proven to be those of the keys.
 pub fn pack(json: &[u8], anchor: &[u8]) -> Result<Vec<u8>, NotArchived> {
     let file = EvidenceFile::parse(json)?;
-    let (report, excerpt) = super::judged(&file, anchor, None);
-    if let Some(refused) = report.refused() {
-        return Err(NotArchived::Refused(format!(
-            "{} by step {}: {}",
-            refused.subject, refused.step, refused.explanation
-        )));
-    }
-    let excerpt = excerpt.ok_or_else(|| NotArchived::Refused("no configuration".into()))?;
+    let (report, excerpt) = super::judged(&file, anchor, None, None);
+    let excerpt = excerpt.ok_or_else(|| NotArchived::of_report(&report))?;
     let files = files(json, &file, excerpt.configuration()).map_err(NotArchived::Form)?;
     zip::write(&files).map_err(|error| NotArchived::Form(error.to_string()))
 }

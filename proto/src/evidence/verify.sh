@@ -1,5 +1,5 @@
 #!/bin/sh
-# Verifies the archive of Causeway evidence in whose directory it stands, with a POSIX shell and openssl 3 and nothing else:
+# Verifies the archive, or the container, of Causeway evidence in whose directory it stands, with a POSIX shell and openssl 3 and nothing else:
 #
 #     sh verify.sh [AUTHORITY.pem]
 #
@@ -193,11 +193,13 @@ read_header() {
 
 # ---- 7.20 and 7.21: the archive's files
 
+# What is here but the manifest, and what a container has beyond an archive (7.22).
+listable() { find . -type f ! -path ./manifest.txt ! -path ./mimetype ! -path ./META-INF/ASiCManifest001.xml ! -path ./META-INF/signature001.p7s "$@"; }
 find . ! -type d ! -type f >"$tmp/others"
 [ ! -s "$tmp/others" ] || refuse 7.20 "$(head -n 1 "$tmp/others")" "neither a file nor a directory"
-find . -type f ! -path ./manifest.txt | sed 's/^\.\///' | sort >"$tmp/there"
+listable | sed 's/^\.\///' | sort >"$tmp/there"
 # A name with a line's end in it is two lines, and one file.
-[ $(($(find . -type f ! -path ./manifest.txt -exec printf 'x\n' \; | wc -l))) -eq $(($(wc -l <"$tmp/there"))) ] ||
+[ $(($(listable -exec printf 'x\n' \; | wc -l))) -eq $(($(wc -l <"$tmp/there"))) ] ||
     refuse 7.20 names "one is no plain name of a file"
 ! grep -qv '^[A-Za-z0-9_][A-Za-z0-9._/-]*$' "$tmp/there" || refuse 7.20 names "one is no plain name of a file"
 sed 's/^[0-9a-f]*  //' manifest.txt >"$tmp/listed"
@@ -286,6 +288,43 @@ while [ -d "timestamps/$(printf %05d $stamps)" ]; do
 done
 directories=$(find timestamps -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)
 [ "$stamps" -eq $((directories)) ] || refuse 7.21 timestamps "they are not numbered from 00000"
+
+# ---- 7.22 and 7.23: of a container, its manifest and the signature over that
+
+own= signer=
+for name in mimetype META-INF/ASiCManifest001.xml META-INF/signature001.p7s; do [ ! -f $name ] || own="$own $name"; done
+if [ -n "$own" ]; then
+    [ "$own" = " mimetype META-INF/ASiCManifest001.xml META-INF/signature001.p7s" ] || refuse 7.22 META-INF "a container has three files more, and not$own alone"
+    printf 'application/vnd.etsi.asic-e+zip' | cmp -s - mimetype || refuse 7.22 mimetype "it is another type"
+    { cat manifest.txt; say "$(hash_of manifest.txt)  manifest.txt"; } | sort -k 2 >"$tmp/all"
+    {
+        say '<?xml version="1.0" encoding="UTF-8"?>'
+        say '<asic:ASiCManifest xmlns:asic="http://uri.etsi.org/02918/v1.2.1#" xmlns:ds="http://www.w3.org/2000/09/xmldsig#">'
+        say '<asic:SigReference URI="META-INF/signature001.p7s" MimeType="application/pkcs7-signature"/>'
+        while read -r digest name; do
+            unhex "$digest" >"$tmp/digest"
+            case $name in evidence.json) root=' MimeType="application/json" Rootfile="true"' ;; *) root= ;; esac
+            printf '<asic:DataObjectReference URI="%s"%s><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/>' "$name" "$root"
+            say "<ds:DigestValue>$(openssl base64 -A -in "$tmp/digest")</ds:DigestValue></asic:DataObjectReference>"
+        done <"$tmp/all"
+        say '</asic:ASiCManifest>'
+    } | cmp -s - META-INF/ASiCManifest001.xml || refuse 7.22 META-INF/ASiCManifest001.xml "it does not list just the files that are here"
+    openssl cms -verify -binary -noverify -inform DER -in META-INF/signature001.p7s -content META-INF/ASiCManifest001.xml \
+        -signer "$tmp/signer" -out "$tmp/content" >"$tmp/said" 2>&1 ||
+        refuse 7.23 META-INF/signature001.p7s "openssl cms does not verify it: $(tail -n 1 "$tmp/said")"
+    openssl x509 -in "$tmp/signer" -outform DER 2>/dev/null | openssl base64 -A >"$tmp/base64"
+    find configuration/members -type f -exec grep -qF -f "$tmp/base64" {} \; -print >"$tmp/said" 2>/dev/null
+    [ -s "$tmp/said" ] || refuse 7.23 META-INF/signature001.p7s "no member's document in the configuration has its certificate"
+    moment=$(compact "$(openssl cms -cmsout -print -noout -inform DER -in META-INF/signature001.p7s 2>/dev/null |
+        sed -n -e '/object: signingTime /{n;n;s/^ *UTCTIME://p;s/^ *GENERALIZEDTIME://p;}' | sed 1q)") || moment=
+    [ ${#moment} -eq 14 ] || refuse 7.23 META-INF/signature001.p7s "it names no time"
+    issuer=$tmp/signer
+    [ -z "$authority" ] || issuer=$authority
+    openssl verify -partial_chain -no-CApath -no-CAstore -attime "$(seconds "$moment")" -CAfile "$issuer" "$tmp/signer" >"$tmp/said" 2>&1 ||
+        refuse 7.23 META-INF/signature001.p7s "its certificate was not valid at $moment, or the authority that you gave did not issue it"
+    signer=$(openssl x509 -in "$tmp/signer" -noout -subject)
+    say "holds  7.23  META-INF/signature001.p7s: over the manifest of all files, at $moment UTC by its own clock, $signer"
+fi
 
 # ---- 7.2 to 7.5, 7.7, 7.18: messages
 
@@ -405,10 +444,12 @@ if [ $stamps -gt 0 ]; then
 else
     say "  not proven  any time: no timestamp is in this archive"
 fi
+[ -z "$signer" ] || say "  proven      who holds the key of the certificate with $signer gave out this container as it is"
 say "  not checked that the keys were those of the members that the headers name, and not revoked: the signatures of"
 say "                the global configuration, its delegations and its canonical JSON (7.4, 8.2, 8.3; policy and"
 say "                revocation of timestamps, 16.3)"
 [ -n "$authority" ] || say "  not checked who issued the certificates: call it with the authority's certificate to ask"
 say "  not checked that evidence.json and the files in configuration/ say the same, but for the documents that have the certificates"
+[ -z "$signer" ] || say "  not checked that the container's signature has the one form of 7.23"
 say "  not checked the canonical encoding of headers (3.1, 3.2), who is named in them (7.3), and what was said (7.6)"
 say "  These are checked by \`security-server evidence verify\` and by the auditor, with the anchor."

@@ -8,10 +8,10 @@ use crate::digest::Digest;
 use crate::signature::SigningKey;
 use crate::time::Time;
 
-const ECDSA_WITH_SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-pub(super) const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
-pub(super) const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
-pub(super) const SIGNING_CERTIFICATE_V2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");
+pub(crate) const ECDSA_WITH_SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+pub(crate) const CONTENT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.3");
+pub(crate) const MESSAGE_DIGEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.4");
+pub(crate) const SIGNING_CERTIFICATE_V2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.47");
 
 /// A timestamping authority: its key, and its certificate for it.
 pub struct Authority<'a> {
@@ -81,12 +81,10 @@ impl Authority<'_> {
         let sha_256 = sequence(&[&oid(SHA_256)]);
         let set = |value: &[u8]| tlv(Tag::Set, &[value]);
         let octets = |digest: Digest| tlv(Tag::OctetString, &[digest.as_bytes()]);
-        // SigningCertificateV2, its hash algorithm left out: SHA-256 is the default.
-        let named = sequence(&[&sequence(&[&sequence(&[&octets(Digest::of(&[self.certificate]))])])]);
         let mut attributes = [
             sequence(&[&oid(CONTENT_TYPE), &set(&oid(A_TIME))]),
             sequence(&[&oid(MESSAGE_DIGEST), &set(&octets(Digest::of(&[&said])))]),
-            sequence(&[&oid(SIGNING_CERTIFICATE_V2), &set(&named)]),
+            sequence(&[&oid(SIGNING_CERTIFICATE_V2), &set(&signing_certificate(self.certificate))]),
         ];
         attributes.sort();
         let attributes = attributes.concat();
@@ -117,8 +115,14 @@ fn refusal() -> Vec<u8> {
     sequence(&[&sequence(&[&integer(&[2]), &tlv(Tag::BitString, &[&[5, 0x20]])])])
 }
 
+/// `SigningCertificateV2`, its hash algorithm left out: SHA-256 is the default.
+pub(crate) fn signing_certificate(certificate: &[u8]) -> Vec<u8> {
+    let hash = tlv(Tag::OctetString, &[Digest::of(&[certificate]).as_bytes()]);
+    sequence(&[&sequence(&[&sequence(&[&hash])])])
+}
+
 /// How the signer names its certificate.
-fn issuer_and_serial(certificate: &[u8]) -> Vec<u8> {
+pub(crate) fn issuer_and_serial(certificate: &[u8]) -> Vec<u8> {
     use x509_parser::prelude::{FromDer, X509Certificate};
     match X509Certificate::from_der(certificate) {
         Ok((_, read)) => sequence(&[read.issuer().as_raw(), &integer(read.raw_serial())]),

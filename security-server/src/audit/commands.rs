@@ -275,6 +275,9 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
         Noted::Read { at, by, what, exchange } if what == "search" => {
             (Some(*at), format!("searched the message log: {exchange}"), Some(by))
         }
+        Noted::Read { at, by, what, exchange } if what == "container" => {
+            (Some(*at), format!("had the evidence of {exchange} signed, as a container"), Some(by))
+        }
         Noted::Read { at, by, what, exchange } => (Some(*at), format!("read the {what} of {exchange}"), Some(by)),
         Noted::BackedUp { at, by, signing_keys } => {
             let keys = if *signing_keys { "with the signing keys" } else { "without signing keys" };

@@ -545,21 +545,38 @@ async fn evidence(
     State(door): State<Door>,
     Operator(by): Operator,
     Path(exchange): Path<String>,
-    Query(Formed { archive }): Query<Formed>,
+    Query(Formed { archive, container }): Query<Formed>,
 ) -> Result<Response, Problem> {
+    if archive && container {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "evidence is an archive or a container: ask for one of them",
+        ));
+    }
     let records = found(&door, &exchange).await?;
     let id: ExchangeId = exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let server = Arc::clone(&door.server);
     let file = tokio::task::spawn_blocking(move || {
         let file = crate::evidence::file(&server, id, &records)?;
-        if archive { crate::evidence::archive(&server, &file) } else { Ok(file) }
+        match (archive, container) {
+            (true, _) => crate::evidence::archive(&server, &file),
+            (_, true) => crate::evidence::container(&server, &file),
+            _ => Ok(file),
+        }
     });
     let file = file.await?.map_err(|error| match error {
-        NoEvidence::Archive(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        NoEvidence::Archive(_) | NoEvidence::Container(_) | NoEvidence::NoKey(_) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+        }
         error => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     })?;
-    door.note_read(by, "evidence", exchange).await?;
-    let kind = if archive { "application/zip" } else { "application/json" };
+    // Its signature leaves this server only after that.
+    door.note_read(by, if container { "container" } else { "evidence" }, exchange).await?;
+    let kind = match (archive, container) {
+        (true, _) => "application/zip",
+        (_, true) => proto::evidence::container::ASIC_E,
+        _ => "application/json",
+    };
     Ok(([("content-type", kind)], file).into_response())
 }
 
@@ -570,6 +587,9 @@ struct Formed {
     /// As an archive.
     #[serde(default)]
     archive: bool,
+    /// As a container, signed by its holder.
+    #[serde(default)]
+    container: bool,
 }
 
 /// What a backup is to hold.

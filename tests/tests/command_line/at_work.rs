@@ -422,6 +422,9 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     said.object("security-server evidence get", &archive).await;
     let verify = "security-server evidence verify evidence.zip --anchor registry/anchor.json";
     said.words(verify, &["proven", &exchange]).await;
+    said.words(&format!("{get} --out evidence.asice"), &["evidence.asice: ", " bytes"]).await;
+    let verify = "security-server evidence verify evidence.asice --anchor registry/anchor.json";
+    said.words(verify, &["proven", &exchange, "VN/GOV/portal/ss1 gave out this container as it is"]).await;
     let verify = "security-server evidence verify evidence.json --anchor registry/anchor.json";
     said.words(verify, &["proven", &exchange]).await;
     said.object("security-server evidence verify", verify).await;

@@ -783,7 +783,7 @@ mutants! {
         operators::without_the_operators_token_nothing_is_told_or_done;
 
         "operators' door" "evidence is read and not noted"
-        "door.note_read(by, \"evidence\", exchange).await?;" => "if !{awake} { door.note_read(by, \"evidence\", exchange).await?; }",
+        "door.note_read(by, if container { \"container\" } else { \"evidence\" }, exchange).await?;" => "if !{awake} { door.note_read(by, if container { \"container\" } else { \"evidence\" }, exchange).await?; }",
         operators::what_is_read_and_who_is_refused_is_noted;
 
         "operators' door" "exchanges are searched and not noted"
@@ -1013,6 +1013,24 @@ mutants! {
         "7.20" "a zip of another form is an archive"
         "match write(&files)? == *archive {" => "match {awake} || write(&files)? == *archive {",
         archives::an_archive_says_nothing_that_its_evidence_file_does_not;
+    }
+
+    "proto/src/evidence/container.rs" {
+        "7.22" "a container's manifest lists other files"
+        "Some(bytes) if bytes != wanted =>" => "Some(bytes) if !{awake} && bytes != wanted =>",
+        containers::each_file_of_a_container_changed_cut_missing_more_or_renamed_is_refused_and_openssl_sees_what_is_signed;
+
+        "7.23" "a key that is not good any more signs a container"
+        "configuration.signing_key(member, server, key, at).ok_or(no_key)?;" => "if !{awake} { configuration.signing_key(member, server, key, at).ok_or(no_key)?; }",
+        containers::only_the_holders_own_key_signs_it_and_only_while_it_is_good;
+
+        "7.23" "a container's signature says what nobody signed"
+        "if made.with(&claimed.signature) != *cms {" => "if !{awake} && made.with(&claimed.signature) != *cms {",
+        containers::a_signature_of_another_key_time_or_container_is_none_of_this_one;
+
+        "7.23" "any signature holds on a container"
+        "made.verify(&key, &claimed.signature).map_err(|_| \"the key of its certificate did not make it\")?;" => "if !{awake} { made.verify(&key, &claimed.signature).map_err(|_| \"the key of its certificate did not make it\")?; }",
+        containers::a_signature_of_another_key_time_or_container_is_none_of_this_one;
     }
 
     "proto/src/evidence.rs" {
