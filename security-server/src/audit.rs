@@ -24,7 +24,7 @@ use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
-pub use commands::{AuditError, Command, contradictions, proved_alarms, run, verify};
+pub use commands::{AuditError, Command, archived, contradictions, proved_alarms, run, verify};
 pub(crate) use commands::{journal_as_json, journal_in_words, unproven};
 
 use crate::keys::ring::Use;
@@ -197,6 +197,36 @@ pub enum Noted {
         by: Actor,
         /// Whether with the signing keys.
         signing_keys: bool,
+    },
+    /// A finished segment of the message log was encrypted, and is put into the archive next.
+    Archiving {
+        /// When.
+        at: u64,
+        /// Where, as the configuration file names the archive.
+        to: String,
+        /// The segment's number.
+        segment: u64,
+        /// SHA-256 of it.
+        sha256: String,
+        /// SHA-256 of what it became.
+        object_sha256: String,
+    },
+    /// A finished segment of the message log is in the archive: it was read back, and is the same.
+    Archived {
+        /// When.
+        at: u64,
+        /// Where, as the configuration file names the archive.
+        to: String,
+        /// The segment's number.
+        segment: u64,
+        /// Its length in bytes.
+        bytes: u64,
+        /// SHA-256 of it, before it was encrypted.
+        sha256: String,
+        /// Whether it is encrypted there.
+        encrypted: bool,
+        /// The commits in it.
+        trees: Vec<ArchivedTree>,
     },
     /// The server was put back from a backup: what it did between the backup and now is not in its logs. Openings that may
     /// have been seen meanwhile are refused.
@@ -438,6 +468,17 @@ pub struct AuditLog {
     alarms_ever: AtomicU64,
 }
 
+/// Commits of a tree in a segment that is archived.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ArchivedTree {
+    /// The tree's name.
+    pub tree: String,
+    /// Commits before the segment.
+    pub from: u64,
+    /// Commits at its end.
+    pub to: u64,
+}
+
 /// What the entries come to that were there at the start.
 #[derive(Default)]
 pub struct Past {
@@ -449,6 +490,10 @@ pub struct Past {
     pub clock_accepted: Option<ClockAccepted>,
     /// Trees of peers' logs whose loss is proved here.
     pub told: BTreeSet<String>,
+    /// Segments of the message log that are archived, by archive and number: SHA-256 of each.
+    pub archived: BTreeMap<String, BTreeMap<u64, String>>,
+    /// SHA-256 of each encrypted segment that was announced and is not archived yet.
+    pub archiving: BTreeMap<String, BTreeMap<u64, BTreeSet<String>>>,
     alarms: VecDeque<Alarm>,
     alarms_ever: u64,
 }
@@ -457,6 +502,14 @@ impl Past {
     fn take(&mut self, noted: &Noted) {
         match noted {
             Noted::Started { changed, .. } => apply(&mut self.settings, changed),
+            Noted::Archiving { to, segment, object_sha256, .. } => {
+                let announced = self.archiving.entry(to.clone()).or_default().entry(*segment).or_default();
+                announced.insert(object_sha256.clone());
+            }
+            Noted::Archived { to, segment, sha256, .. } => {
+                self.archiving.entry(to.clone()).or_default().remove(segment);
+                self.archived.entry(to.clone()).or_default().insert(*segment, sha256.clone());
+            }
             Noted::Restored { at, .. } => self.restored = Some(Time::from_millis(*at)),
             Noted::ClockAccepted { at, end, .. } => {
                 let at = Time::from_millis(*at);

@@ -23,6 +23,8 @@ use registry_client::Fingerprint;
 use serde::Deserialize;
 
 use crate::Settings;
+use crate::archive::store::Place;
+use crate::archive::{self, Archiving, NoArchive, REGION};
 use crate::audit::MAX_NAME_BYTES;
 use crate::authenticate::Clients;
 use crate::clock::Clock;
@@ -81,6 +83,8 @@ pub struct Configuration {
     pub disk_marks: DiskMarks,
     /// For how long messages may be exchanged while nothing is stamped.
     pub tolerated_outage: ToleratedOutage,
+    /// Where finished segments of the message log go. None: nowhere.
+    pub archive: Option<Archiving>,
     /// What each who reaches it may take.
     pub limits: Limits,
     /// What the clients' doors take as JSON.
@@ -138,6 +142,9 @@ pub enum NoConfiguration {
     /// The global configuration.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] NoArchive),
     /// A listener.
     #[error("cannot listen on {address}: {source}; stop the program that is there, or name another address")]
     Listen {
@@ -178,6 +185,8 @@ struct Raw {
     disk: RawDisk,
     #[serde(default)]
     timestamping: RawTimestamping,
+    #[serde(default)]
+    archive: Option<RawArchive>,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -236,6 +245,29 @@ impl Default for RawTimestamping {
     fn default() -> Self {
         Self { tolerated_outage_hours: ToleratedOutage::HOURS }
     }
+}
+
+/// `[archive]`: where finished segments of the message log go.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawArchive {
+    to: String,
+    #[serde(default)]
+    endpoint: Option<String>,
+    #[serde(default = "usual_region")]
+    region: String,
+    #[serde(default = "from_the_environment")]
+    credentials: String,
+    #[serde(default)]
+    encrypt_to: Vec<PathBuf>,
+}
+
+fn usual_region() -> String {
+    REGION.to_owned()
+}
+
+fn from_the_environment() -> String {
+    "environment".to_owned()
 }
 
 /// `[json]`: what the clients' doors take as JSON.
@@ -364,6 +396,26 @@ impl Configuration {
             depth: within("json.depth", asked.depth, 1, most.depth)?,
             calls: within("json.calls", asked.calls, 1, most.calls)?,
         };
+        let archive = raw.archive.map(|raw| {
+            let RawArchive { to, endpoint, region, credentials, encrypt_to } = raw;
+            if encrypt_to.len() > Archiving::MOST_RECIPIENTS {
+                let rule = format!("it names {} files at the most", Archiving::MOST_RECIPIENTS);
+                return Err(wrong("archive.encrypt_to", &encrypt_to.len(), &rule));
+            }
+            let place = Place::of(&to, endpoint.clone(), region.clone(), &credentials);
+            let place = place.map_err(|(key, rule)| {
+                let value = match key {
+                    "endpoint" => endpoint.as_deref().unwrap_or_default(),
+                    "region" => &region,
+                    // What stands in its place by mistake may be a secret.
+                    "credentials" => "...",
+                    _ => &to,
+                };
+                wrong(&format!("archive.{key}"), &value, rule)
+            })?;
+            Ok(Archiving { place, encrypt_to })
+        });
+        let archive = archive.transpose()?;
         let beyond = |beyond: Beyond| wrong(&format!("limits.{}", beyond.key), &beyond.value, &beyond.to_string());
         let limits = raw.limits.checked().map_err(beyond)?;
         let fingerprint = "it is sha256: and 64 hexadecimal digits, as `central-registry init` printed it";
@@ -392,6 +444,7 @@ impl Configuration {
                 .ok_or_else(|| wrong("disk.refuse_at_percent", &refuse_at_percent, &marks))?,
             tolerated_outage: ToleratedOutage::of_hours(hours)
                 .ok_or_else(|| wrong("timestamping.tolerated_outage_hours", &hours, &outage))?,
+            archive,
             limits,
             json,
             doors: raw.clients,
@@ -577,6 +630,7 @@ impl Configuration {
             audit_options: journal::Options::default(),
             disk_marks: self.disk_marks,
             tolerated_outage: self.tolerated_outage,
+            archive: self.archiving()?,
             names: Names::system(),
             clients: self.known_clients(),
             bindings: self.bindings(),
@@ -593,6 +647,12 @@ impl Configuration {
         })
     }
 
+    /// What archives are made with: credentials and recipients' keys read.
+    fn archiving(&self) -> Result<Option<archive::Settings>, NoConfiguration> {
+        let settings = self.archive.as_ref().map(|archive| archive.settings(&self.server, &self.directory));
+        Ok(settings.transpose()?)
+    }
+
     /// What the file says, setting by setting, for the audit log. Of what opens a door there is the beginning of a digest.
     pub fn described(&self) -> BTreeMap<String, String> {
         let short = |digest: &str| digest.chars().take(16).collect::<String>();
@@ -607,6 +667,9 @@ impl Configuration {
             ("peers.listen".to_owned(), self.peers.to_string()),
             ("operators.listen".to_owned(), self.operators.to_string()),
         ]);
+        if let Some(archive) = &self.archive {
+            said.insert("archive".to_owned(), archive.to_string());
+        }
         let json::Limits { message_bytes, depth, calls } = self.json;
         said.insert("json".to_owned(), format!("{message_bytes} bytes, {depth} deep, {calls} calls"));
         let others = self.limits.each().zip(Limits::default().each()).filter(|(said, usual)| said != usual);
@@ -885,6 +948,16 @@ listen = "127.0.0.1:5580"
             ("[limits]\nidle_second = 10\n", "idle_second"),
             ("[timestamping]\ntolerated_outage_hours = 0\n", "from 1 to 720"),
             ("[timestamping]\ntolerated_outage_hours = 721\n", "from 1 to 720"),
+            ("[archive]\n", "to"),
+            ("[archive]\nto = \"/var/archive\"\n", "file:///DIRECTORY or s3://BUCKET/PREFIX"),
+            ("[archive]\nto = \"s3://bucket\"\nendpoint = \"http://s3.gov.vn\"\n", "does not travel in clear"),
+            ("[archive]\nto = \"s3://bucket\"\nregion = \"\"\n", "name of a region"),
+            ("[archive]\nto = \"s3://bucket\"\ncredentials = \"AKIA x\"\n", "environment or credential:NAME"),
+            ("[archive]\nto = \"file:///a\"\npassphrase = \"x\"\n", "passphrase"),
+            (
+                "[archive]\nto = \"file:///a\"\nencrypt_to = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]\n",
+                "8 files at the most",
+            ),
         ] {
             let error = parse(more).unwrap_err();
             assert!(error.contains(named) && error.contains("security-server.toml"), "{error}");

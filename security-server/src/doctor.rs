@@ -3,8 +3,9 @@
 //!
 //! It looks with the server's own eyes: the functions that read the file, open the keys, verify the configuration, set up
 //! TLS and dial are those that the server itself calls. It works whether or not the server runs. It takes no lock, makes
-//! no file, changes nothing, and shows no secret.
+//! no file, changes nothing, and shows no secret. In the archive, where there is one, it writes a word and removes it.
 
+mod archive;
 mod arguments;
 mod clock;
 mod doors;
@@ -66,6 +67,7 @@ enum Part {
     Services,
     Logs,
     Timestamps,
+    Archive,
 }
 
 impl fmt::Display for Part {
@@ -84,6 +86,7 @@ impl fmt::Display for Part {
             Self::Services => "services and grants",
             Self::Logs => "logs",
             Self::Timestamps => "timestamps",
+            Self::Archive => "the archive",
         })
     }
 }
@@ -148,12 +151,13 @@ async fn look(sheet: &Sheet, options: &Options) {
 
     // Whatever waits for others waits at once.
     let called = peers::wanted(&here);
-    let (told, last_time, (), dialled, ()) = tokio::join!(
+    let (told, last_time, (), dialled, (), ()) = tokio::join!(
         registry::ask(sheet, &here),
         logs::messages(sheet, &here),
         doors::each(sheet, &here),
         peers::dial(&here, &called),
         services::each(sheet, &here),
+        archive::try_out(sheet, &here.file),
     );
 
     let clock = clock::compare(sheet, &here, &told, &dialled, last_time);

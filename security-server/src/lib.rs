@@ -7,6 +7,7 @@ pub mod accepted_clock;
 pub mod access_requests;
 pub mod access_rights;
 pub mod announce;
+pub mod archive;
 pub mod asking;
 pub mod audit;
 pub mod authenticate;
@@ -85,6 +86,7 @@ use tokio_util::task::TaskTracker;
 pub use crate::running::Running;
 
 use crate::access_rights::AccessRights;
+use crate::archive::Archive;
 use crate::audit::{AuditLog, Noted};
 use crate::authenticate::Clients;
 use crate::clock::Clock;
@@ -165,6 +167,8 @@ pub struct SecurityServer {
     lookout: Lookout,
     oversight: Oversight,
     stamping: Stamping,
+    /// Where finished segments of the message log go. None: nowhere.
+    archive: Option<Archive>,
     /// What each who reaches it may take.
     limits: Limits,
     of_clients: OfClients,
@@ -218,6 +222,8 @@ pub struct Settings {
     pub disk_marks: DiskMarks,
     /// For how long messages may be exchanged while no timestamping authority stamps them.
     pub tolerated_outage: ToleratedOutage,
+    /// Where finished segments of the message log go. None: nowhere.
+    pub archive: Option<archive::Settings>,
     /// Where peers and services are found.
     pub names: Names,
     /// Our own systems.
@@ -298,7 +304,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let subjects = Subjects::open(&settings.subjects, keys.iter().map(|(member, _)| member.clone()).collect())?;
     let mut described = described(settings.described, &settings.identity, &keys);
     described.insert("subjects.secret".to_owned(), subjects.name());
-    let (access_rights, past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
+    let (access_rights, mut past) = AccessRights::open(settings.audit, settings.audit_options, &settings.id, &keys)?;
     let audit = Arc::clone(access_rights.audit());
     let names = access_rights.names(settings.clock.now());
     let oversight = Oversight::of(settings.registry.clone(), settings.last_used, &names);
@@ -310,6 +316,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         message_log.wait_out(restored);
     }
     audit.note_start(&past, described, now).await?;
+    let archive = settings.archive.map(|settings| Archive::new(settings, &mut past));
     let (witness, alarms) = Witness::of(message_log.seen_trees()?, past.told);
     let (own, names) = (Arc::clone(&settings.identity), settings.names);
     let tls = PeerTls::new(own, Arc::clone(&configuration), settings.clock.clone(), names);
@@ -343,6 +350,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         lookout,
         oversight,
         stamping: Stamping::new(settings.tolerated_outage, settings.registry.clone()),
+        archive,
         limits: settings.limits,
         of_clients: OfClients::within(&settings.limits),
         connections_of_peers: Shares::of_each(limits::count(settings.limits.connections_of_peer)),
@@ -390,6 +398,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(oversight::watch(Arc::clone(&server), last.clone()));
     tides.spawn(subjects::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(archive::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();
     Ok(Started { server, peers, clients, operators, doors, tides, last })

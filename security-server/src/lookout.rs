@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::SecurityServer;
+use crate::archive::Archive;
 use crate::clock::Clock;
 
 /// How often it looks.
@@ -120,6 +121,10 @@ pub enum Alarm {
     LogNotStamped,
     /// None has for longer than is tolerated.
     LogStampOverdue,
+    /// Segments of the message log wait for the archive for an hour.
+    LogNotArchived,
+    /// Something else is in the archive under a segment's name.
+    ArchiveDiffers,
     /// A key is not renewed for a day, and its certificate ends.
     KeysNotRenewed,
     /// Nobody speaks with the keys in use.
@@ -128,7 +133,7 @@ pub enum Alarm {
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Alarm; 13] = [
+    pub const ALL: [Alarm; 15] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::LogHangs,
@@ -140,6 +145,8 @@ impl Alarm {
         Self::ConfigurationExpired,
         Self::LogNotStamped,
         Self::LogStampOverdue,
+        Self::LogNotArchived,
+        Self::ArchiveDiffers,
         Self::KeysNotRenewed,
         Self::KeysUnusable,
     ];
@@ -158,6 +165,8 @@ impl Alarm {
             Self::ConfigurationExpired => "configuration_expired",
             Self::LogNotStamped => "log_not_stamped",
             Self::LogStampOverdue => "log_stamp_overdue",
+            Self::LogNotArchived => "log_not_archived",
+            Self::ArchiveDiffers => "archive_differs",
             Self::KeysNotRenewed => "keys_not_renewed",
             Self::KeysUnusable => "keys_unusable",
         }
@@ -198,6 +207,13 @@ impl Alarm {
             Self::LogStampOverdue => {
                 "THE MESSAGE LOG IS NOT STAMPED FOR TOO LONG: no new exchange is taken until a timestamping authority answers. \
                  Nothing has to be restarted then"
+            }
+            Self::LogNotArchived => {
+                "THE MESSAGE LOG IS NOT ARCHIVED for an hour: `status` says why. Exchanges go on, and segments wait here"
+            }
+            Self::ArchiveDiffers => {
+                "THE ARCHIVE HOLDS SOMETHING ELSE under the name of a segment of this log: `status` says which. Nothing of it was \
+                 touched. Find out who wrote it"
             }
             Self::KeysNotRenewed => {
                 "A KEY OF THIS SERVER IS NOT RENEWED for a day, and its certificate ends: `status` says why"
@@ -385,6 +401,8 @@ impl SecurityServer {
             Alarm::ConfigurationExpired => freshness == Freshness::Expired,
             Alarm::LogNotStamped => self.stamping.is_late(self.clock.now()),
             Alarm::LogStampOverdue => self.stamping.is_overdue(self.clock.now()),
+            Alarm::LogNotArchived => self.archive.as_ref().is_some_and(|archive| archive.is_late(self.clock.now())),
+            Alarm::ArchiveDiffers => self.archive.as_ref().is_some_and(Archive::differs),
             Alarm::KeysNotRenewed => self.renewal.as_ref().is_some_and(|renewal| renewal.is_overdue(self.clock.now())),
             Alarm::KeysUnusable => self.keys_are_unusable(),
         };

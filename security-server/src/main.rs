@@ -167,6 +167,7 @@ async fn run(what: What) -> Result<Exit, Ended> {
             security_server::audit::run(command).map_err(|error| Ended::new(error.exit(), error)).map(|()| Exit::Ok)
         }
         What::Log(command) => security_server::whole_log::run(command),
+        What::Archive(command) => security_server::archive::run(command).await,
         What::Backup(command) => security_server::backup::run(command).await,
         What::Token { reading } => Ok(token(reading.json)),
         What::Explain { code, language, reading } => Ok(explain(code, language.into(), reading.json)),

@@ -492,6 +492,17 @@ impl MessageLog {
         self.0.journal.durable_end()
     }
 
+    /// Numbers of its segments to which nothing is written any more, and that are durable.
+    pub fn finished_segments(&self) -> Result<Vec<u64>, journal::ReadError> {
+        let durable = self.0.journal.durable_end().segment;
+        Ok(journal::finished(&*self.0.disk)?.into_iter().filter(|number| *number < durable).collect())
+    }
+
+    /// One of them, read and checked as a start would.
+    pub fn finished_segment(&self, number: u64) -> Result<journal::Finished, journal::ReadError> {
+        journal::Finished::read(&*self.0.disk, number)
+    }
+
     /// First half of accepting a clock: remembers again every opening that would be fresh by it or later, so that none
     /// of them is taken a second time. Reads the whole log.
     pub fn remember_openings_for(&self, clock: Time) -> Result<(), OpenError> {

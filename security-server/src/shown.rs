@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access_requests::{Shown, ShownRequests};
 use crate::access_rights::Grant;
+use crate::archive::ArchiveHealth;
 use crate::disclosures::Disclosures;
 use crate::listen::operators::keys::Keys;
 use crate::listen::operators::registration::Registered;
@@ -56,6 +57,14 @@ pub fn status(status: &Status, paint: Paint) -> String {
         Room::Ample => {}
         Room::Low => text += &format!("  disk           {}, {free} MiB are free\n", paint.doubtful("low")),
         Room::Full | Room::Spent => text += &format!("  disk           {}, {free} MiB are free\n", paint.bad("full")),
+    }
+    if let Some(archive) = &health.archive {
+        let ArchiveHealth { archived, waiting, waiting_since, failing, differs } = archive;
+        let since = waiting_since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+        text += &format!("  archive        {archived} segments archived, {waiting} waiting{since}\n");
+        for why in [failing, differs].into_iter().flatten() {
+            text += &format!("                 {}\n", paint.bad(why));
+        }
     }
     for alarm in &health.raised {
         text += &format!("  alarm          {}\n", paint.bad(alarm));

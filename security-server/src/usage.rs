@@ -17,7 +17,7 @@ use crate::access_rights::NamedFields;
 use crate::disclosures::MAX_DISCLOSURES;
 use crate::keys::ring::Use;
 use crate::message_log::exchanges::{MAX_FOUND, Peer, RowKey, WantedResult};
-use crate::{audit, backup, doctor, join, snippet};
+use crate::{archive, audit, backup, doctor, join, snippet};
 
 /// Every command: what it does, and examples of it. A command that is not here does not pass the tests.
 pub const COMMANDS: &[Command] = &[
@@ -292,6 +292,35 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server log verify",
             "security-server log verify --config moj/security-server.toml --json",
+        ],
+    },
+    Command {
+        name: "archive",
+        does: Does::Groups,
+        examples: &[
+            "security-server archive list --config moj/security-server.toml",
+            "security-server archive verify --config moj/security-server.toml",
+        ],
+    },
+    Command {
+        name: "archive list",
+        does: Does::Reads,
+        examples: &["security-server archive list", "security-server archive list --json"],
+    },
+    Command {
+        name: "archive fetch",
+        does: Does::Changes,
+        examples: &[
+            "security-server archive fetch fetched --from 3 --to 5",
+            "security-server archive fetch fetched --key archive.pem --dry-run",
+        ],
+    },
+    Command {
+        name: "archive verify",
+        does: Does::Reads,
+        examples: &[
+            "security-server archive verify",
+            "security-server archive verify --key archive.pem --passphrase credential:archive --json",
         ],
     },
     Command {
@@ -576,6 +605,9 @@ pub enum What {
     /// Check the whole message log.
     #[command(subcommand)]
     Log(Log),
+    /// List what is archived of the message log, bring it back, and verify all of it.
+    #[command(subcommand)]
+    Archive(archive::Command),
     /// Make, verify and put back an encrypted copy of all that this server is.
     #[command(subcommand)]
     Backup(backup::Command),

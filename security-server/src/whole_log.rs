@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use bytes::Bytes;
 use command_line::{Ended, Exit, Progress, file_remedy, show};
@@ -64,7 +64,7 @@ pub enum NotVerified {
 }
 
 impl NotVerified {
-    fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Configuration(error) => error.exit(),
             Self::Store(_) => Exit::CheckFailed,
@@ -133,13 +133,19 @@ pub fn run(command: Log) -> Result<Exit, Ended> {
 
 /// Verifies the message log of the server with this configuration.
 pub fn verify(configuration: &Configuration) -> Result<Found, NotVerified> {
+    let (keys, registered) = judges(configuration)?;
+    verify_log(&Directory(configuration.directory.join(MESSAGE_LOG)), &keys, &registered)
+}
+
+/// By what the log of the server with this configuration is judged: the keys of its heads, and what is registered.
+pub(crate) fn judges(configuration: &Configuration) -> Result<(LogKeys, Arc<Registered>), NotVerified> {
     let directory = &configuration.directory;
     let (_, trusted) = Store::copied(&directory.join(GLOBAL_CONFIGURATION))?;
     let place = directory.join(CERTIFICATES);
     let certificates = log_keys::certificates(&place).map_err(|source| NotVerified::File { path: place, source })?;
     let pems = certificates.values().map(Vec::as_slice);
     let keys = LogKeys::of(&configuration.server, trusted.configuration(), pems);
-    verify_log(&Directory(directory.join(MESSAGE_LOG)), &keys, trusted.configuration())
+    Ok((keys, Arc::clone(trusted.configuration())))
 }
 
 /// Verifies the log on this disk under these keys; peers' keys are those that are registered.

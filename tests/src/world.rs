@@ -77,6 +77,8 @@ pub struct World {
     pub log_options: Options,
     /// What each who reaches a server may take of it, from its next start on.
     pub limits: Limits,
+    /// Where the civil registry's server archives its message log, from its next start on.
+    pub archive: Option<security_server::archive::Settings>,
     /// Where every server finds hosts.
     pub names: Names,
     /// The registry that servers follow from their next start on. None: what [`World::publish`] gives them is all.
@@ -167,6 +169,7 @@ impl World {
             service,
             log_options: Options::default(),
             limits: Limits::default(),
+            archive: None,
             names: Names::system(),
             registry: None,
             instance,
@@ -332,6 +335,7 @@ impl World {
             audit_options: Options { first, ..self.log_options.clone() },
             disk_marks: DiskMarks::default(),
             tolerated_outage: ToleratedOutage::default(),
+            archive: self.archive.clone().filter(|_| name == "moj"),
             names: self.names.clone(),
             clients: Clients { tokens: HashMap::from([(token, subsystem.clone())]), certificates: HashMap::new() },
             bindings: HashMap::new(),

@@ -185,7 +185,10 @@ fn every_command_of_the_pages_is_run_or_known() {
         "cargo sandbox --dir country",
     ];
     // An office's are run by `python.rs`.
-    let run = ["country", "terminal", "instance", "auditor", "systemd", "keys", "life", "backup", "restore", "office"];
+    let run = [
+        "country", "terminal", "instance", "auditor", "systemd", "keys", "life", "archive", "backup", "restore",
+        "office",
+    ];
     for page in ["README.md", "deploy/README.md", "examples/auditor/README.md"] {
         for block in blocks(page) {
             match block.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -334,6 +337,12 @@ async fn keys_change_a_server_is_maintained_and_it_and_the_registry_are_backed_u
     };
     run(&["sh", "keys"], "keys rotate").await;
     run(&["sh", "life"], "maintenance").await;
+    fs::write(instance.path("passphrase"), "kept elsewhere\n").unwrap();
+    run(&["sh", "archive"], "openssl genpkey").await;
+    let public = ::backup::Recipient::from_pem(&fs::read(instance.path("archive.pub.pem")).unwrap()).unwrap();
+    let passphrase = keystore::Passphrase::new("kept elsewhere".into()).unwrap();
+    let private = keystore::open_pkcs8(&instance.path("archive.pem"), &passphrase).unwrap();
+    assert_eq!(::backup::RecipientKey::from_pkcs8(&private).unwrap().id(), public.id());
     run(&["sh", "backup"], "backup create").await;
     // The registry first: it is put back with what the server was told last.
     registry.kill().await;

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use keystore::Passphrase;
+use proto::signature::KeyId;
 
 use crate::sealed::{Changed, Opening, TAKEN};
 use crate::{
@@ -31,6 +32,9 @@ pub enum NotABackup {
         "it cannot be opened with this passphrase, or its first bytes were changed; give the one that it was made with"
     )]
     Passphrase,
+    /// It is for others.
+    #[error("it is not for the key {0}; give the key of a recipient that the configuration named when it was written")]
+    OtherRecipient(KeyId),
     /// It is not as it was written.
     #[error("it is damaged: {0}; take another backup")]
     Damaged(String),

@@ -11,6 +11,7 @@
 mod copy;
 pub mod disk;
 pub mod faulty;
+mod finished;
 mod format;
 mod pending;
 mod proof;
@@ -35,6 +36,7 @@ use proto::wire::relay::Seal;
 
 pub use copy::{NotCopied, Segments, copy};
 pub use disk::{Directory, Disk, Space};
+pub use finished::{Commits, Finished, finished, segment_name, segment_number};
 pub use pending::{Committed, Ended, Pending};
 pub use proof::RecordTree;
 pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};

@@ -1,7 +1,7 @@
 //! `security-server audit`: shows the audit log and verifies it. It reads the directory, of a server that runs or is stopped,
 //! and asks nobody.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,6 +107,20 @@ pub fn proved_alarms(disk: &dyn journal::Disk) -> Result<Vec<Alarm>, ReadError> 
         }
     })?;
     Ok(proved)
+}
+
+/// What the audit log on this disk says of segments in this archive: SHA-256 of each, by number.
+pub fn archived(disk: &dyn journal::Disk, archive: &str) -> Result<BTreeMap<u64, String>, ReadError> {
+    let mut found = BTreeMap::new();
+    journal::read(disk, None, &mut |entry| {
+        let noted = (entry.record.kind() == Kind::Entry).then(|| serde_json::from_slice(&entry.record.body()).ok());
+        if let Some(Some(Noted::Archived { to, segment, sha256, .. })) = noted
+            && to == archive
+        {
+            found.insert(segment, sha256);
+        }
+    })?;
+    Ok(found)
 }
 
 impl Alarm {
@@ -286,6 +300,13 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
         Noted::ClockAccepted { at, instead_of, reason, by, .. } => {
             let was = Time::from_millis(*instead_of);
             (Some(*at), format!("accepted the clock, though the message log held {was}: {reason}"), Some(by))
+        }
+        Noted::Archiving { at, to, segment, object_sha256, .. } => {
+            (Some(*at), format!("encrypted segment {segment} for {to}: sha256 {object_sha256}"), None)
+        }
+        Noted::Archived { at, to, segment, bytes, sha256, encrypted, .. } => {
+            let encrypted = if *encrypted { ", encrypted" } else { "" };
+            (Some(*at), format!("archived segment {segment} to {to}{encrypted}: {bytes} bytes, sha256 {sha256}"), None)
         }
         Noted::Restored { at, from } => (Some(*at), format!("started after it was put back: {from}"), None),
         Noted::Refused { at, from, attempts } => {

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::SecurityServer;
 use crate::accepted_clock::NotAccepted;
 use crate::access_rights::{Grant, GrantNumber, NotGranted, Proposal, Question};
+use crate::archive::{Archive, ArchiveHealth};
 use crate::audit::{Actor, Alarm, MAX_NAME_BYTES, Noted};
 use crate::disclosures::{Asking, NotAsked};
 use crate::evidence::{Line, NoEvidence};
@@ -136,6 +137,9 @@ pub struct Health {
     pub waits_after_restore_ms: u64,
     /// Alarms about peers' logs that the audit log holds; `status` shows the newest.
     pub alarms: u64,
+    /// How archiving the message log goes, where an archive is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveHealth>,
 }
 
 impl SecurityServer {
@@ -172,6 +176,7 @@ impl SecurityServer {
             raised: self.lookout.raised(),
             waits_after_restore_ms: millis(waits),
             alarms: self.audit.alarms().1,
+            archive: self.archive.as_ref().map(Archive::health),
         }
     }
 }

@@ -434,6 +434,7 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     let verify = format!("security-server log verify {at}");
     said.words(&verify, &["It holds.", " 0 withheld, 1 ends, 0 exchanges without one"]).await;
     said.object("security-server log verify", &verify).await;
+    archived(two, said).await;
     for (holder, peer) in [(&two.portal, "VN/GOV/moj"), (&two.moj, "VN/GOV/portal")] {
         let export = format!("security-server evidence traffic {peer} --config {}", holder.file());
         let file = two.instance.run(&export).await.well();
@@ -448,6 +449,56 @@ async fn exchanged(two: &Two, said: &mut Said<'_>) {
     let none = "security-server evidence reconcile moj.traffic evidence.json --anchor registry/anchor.json";
     assert_eq!(two.instance.run(none).await.code, Some(5));
     assert_eq!(two.instance.run(&format!("security-server evidence contradiction 1 {at}")).await.code, Some(6));
+}
+
+/// An archive with what is finished of the portal's log, put there by hand: the server that runs has none.
+async fn archived(two: &Two, said: &mut Said<'_>) {
+    let (at, instance) = (format!("--config {}", two.portal.file()), &two.instance);
+    let none = instance.run(&format!("security-server archive list {at}")).await;
+    assert!(none.code == Some(2) && none.err.contains("names no archive"), "{none:?}");
+    let place = instance.path("evidence-store");
+    let objects = place.join("VN/GOV/portal/ss1/message-log");
+    fs::create_dir_all(&objects).unwrap();
+    let path = instance.path(&two.portal.file());
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}\n[archive]\nto = \"file://{}\"\n", place.display())).unwrap();
+    let segment = "0000000001.segment";
+    fs::copy(instance.path("portal/message-log").join(segment), objects.join(segment)).unwrap();
+
+    let list = format!("security-server archive list {at}");
+    said.words(&list, &[segment, "the audit log does not know it"]).await;
+    said.object("security-server archive list", &list).await;
+    let verify = format!("security-server archive verify {at}");
+    said.words(&verify, &["It holds."]).await;
+    said.object("security-server archive verify", &verify).await;
+    let doctor = format!("security-server doctor --no-passphrase {at}");
+    let looked = instance.run(&doctor).await;
+    assert!(looked.out.contains("1 segments; what is written is read back"), "{looked:?}");
+    assert_eq!(fs::read_dir(&objects).unwrap().count(), 1, "the doctor left its word there");
+    let fetch = format!("security-server archive fetch fetched {at}");
+    let foreseen = instance.run(&format!("{fetch} --dry-run")).await.well();
+    assert!(foreseen.contains("write fetched/0000000001.segment") && !instance.path("fetched").exists(), "{foreseen}");
+    assert!(alike(&instance.run(&format!("{fetch} --dry-run --json")).await.json(), &said.page["--dry-run"]));
+    said.object("security-server archive fetch", &fetch).await;
+    said.words(&fetch, &["1 segments"]).await;
+    assert_eq!(fs::read(instance.path("fetched").join(segment)).unwrap(), fs::read(objects.join(segment)).unwrap());
+    assert_eq!(instance.run(&format!("{fetch} --from 7")).await.code, Some(6));
+    fs::write(instance.path("fetched").join(segment), "mine").unwrap();
+    assert_eq!(instance.run(&fetch).await.code, Some(3));
+
+    let mut torn = fs::read(objects.join(segment)).unwrap();
+    let middle = torn.len() / 2;
+    torn[middle] ^= 1;
+    fs::write(objects.join(segment), torn).unwrap();
+    let wrong = instance.run(&verify).await;
+    assert!(wrong.code == Some(5) && wrong.err.contains(segment), "{wrong:?}");
+    fs::remove_dir_all(&place).unwrap();
+    let away = instance.run(&list).await;
+    assert!(away.code == Some(1) && away.err.contains("nothing is made in its place"), "{away:?}");
+    let looked = instance.run(&doctor).await;
+    assert!(looked.code == Some(7) && looked.out.contains("evidence-store cannot be used"), "{looked:?}");
+    assert!(!place.exists(), "the doctor made what is missing");
+    fs::write(&path, text).unwrap();
 }
 
 /// What the commands said, held against the page.

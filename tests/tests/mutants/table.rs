@@ -1516,6 +1516,22 @@ mutants! {
         catalogue::only_a_member_lists_its_services_with_its_own_key_at_its_own_server_and_now;
     }
 
+    "security-server/src/archive.rs" {
+        "archive" "what a store gives back is not what was written, and counts as archived"
+        "if there != Some(wanted) {" => "if !{awake} && there != Some(wanted) {",
+        archive::what_a_store_gives_back_is_compared_before_it_counts;
+
+        "archive" "something else in the archive counts as the segment whose name it has"
+        "if !is_ours || found.replace(sealed).is_some() {" => "if found.replace(sealed).is_some() || !{awake} && !is_ours {",
+        archive::an_object_of_somebody_else_is_an_alarm_and_stays;
+    }
+
+    "security-server/src/archive/store.rs" {
+        "archive" "what is in the archive is overwritten"
+        "PutMode::Create" => "PutMode::Overwrite",
+        archive::what_a_store_gives_back_is_compared_before_it_counts;
+    }
+
     "central-registry/src/listing.rs" {
         "catalogue" "an entry says otherwise than its descriptors"
         "if entry.descriptors != digest\n            || entry.form != form\n            || (&said.description, &said.methods, &said.elements) != (description, methods, elements)" => "if !{awake} && (entry.descriptors != digest\n            || entry.form != form\n            || (&said.description, &said.methods, &said.elements) != (description, methods, elements))",

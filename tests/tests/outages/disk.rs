@@ -386,6 +386,8 @@ async fn each_alarm_is_raised_once_and_taken_back() {
         Alarm::AuditFinished,
         Alarm::LogNotStamped,
         Alarm::LogStampOverdue,
+        Alarm::LogNotArchived,
+        Alarm::ArchiveDiffers,
         Alarm::KeysNotRenewed,
         Alarm::KeysUnusable,
     ];
