@@ -579,11 +579,8 @@ impl Judge {
             let subject = format!("{subject}.payload");
             let (commitments, erased) =
                 directions.entry((header.attempt, header.direction == Direction::Answer)).or_default();
-            let commits = header.metadata.is_some()
-                || !header.pieces.is_empty()
-                || matches!(header.end, Some(End::Trailers { .. }));
             let Some(payload) = &kept.payload else {
-                *erased |= commits;
+                *erased |= commits(header);
                 continue;
             };
             if *erased {
@@ -823,7 +820,7 @@ fn sentences(messages: &[Read<'_>], seals: &[Proven], payloads: usize) -> Vec<St
         directions.entry((header.attempt, header.direction == Direction::Answer)).or_default().push((header, proven));
     }
     let mut sentences: Vec<String> = directions.values().filter_map(|messages| sentence(messages)).collect();
-    let commit = messages.iter().filter(|read| read.header.metadata.is_some() || !read.header.pieces.is_empty());
+    let commit = messages.iter().filter(|read| commits(&read.header));
     for header in minimised(messages) {
         let Some(commitment) = header.removed else { continue };
         sentences.push(format!(
@@ -835,6 +832,11 @@ fn sentences(messages: &[Read<'_>], seals: &[Proven], payloads: usize) -> Vec<St
     let said = format!("What was said is proven of {payloads} messages; {} commit to something.", commit.count());
     sentences.push(said);
     sentences
+}
+
+/// Whether a message commits to anything: else it needs no payload.
+fn commits(header: &Header) -> bool {
+    header.metadata.is_some() || !header.pieces.is_empty() || matches!(header.end, Some(End::Trailers { .. }))
 }
 
 /// The messages of answers that are minimised (PROTOCOL.md 3.6).

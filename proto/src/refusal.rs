@@ -511,6 +511,12 @@ refusals! {
     vi "Nhật ký thông điệp của máy chủ bảo mật chưa được cấp dấu thời gian lâu hơn mức cho phép."
        "Quản trị viên của máy chủ cần bảo đảm có tổ chức cấp dấu thời gian được phê duyệt trả lời: lệnh `doctor` cho biết nơi nào không trả lời. Sau đó có thể gọi lại."
 
+    PayloadKeysMissing "PAYLOAD_KEYS_MISSING" Speaker Either Bare UNAVAILABLE 503
+    en "What is exchanged with this service is to be kept, and the security server has no key to encrypt it with."
+       "Try again later: repeating is safe. If it lasts, the server's admin is to look at its status, which says why keys cannot be made."
+    vi "Dữ liệu trao đổi với dịch vụ này phải được lưu giữ, nhưng máy chủ bảo mật không có khóa để mã hóa."
+       "Hãy thử lại sau; gọi lại là an toàn. Nếu tình trạng kéo dài, quản trị viên của máy chủ cần xem trạng thái, trong đó nêu lý do không tạo được khóa."
+
     AccessEnded "ACCESS_ENDED" Between Either Sealed PERMISSION_DENIED 403
     en "The right to this exchange ended while it was running."
        "What arrived before is valid. To go on, renew the grant, key or membership that ended, then call again."

@@ -184,10 +184,21 @@ pub enum Noted {
         at: u64,
         /// By whom.
         by: Actor,
-        /// What: `evidence`, `container` (the same, signed), `exchange`, `search` or `traffic`.
+        /// What: `evidence`, `container` (the same, signed), each perhaps `with payloads`; `exchange`, `search` or `traffic`.
         what: String,
         /// Of which exchange; of `traffic`, with which member; of `search`, what was asked, as a query.
         exchange: String,
+    },
+    /// An operator has the payloads erased that are kept of an exchange. Noted first: a crash may have left them.
+    PayloadsErased {
+        /// When.
+        at: u64,
+        /// By whom.
+        by: Actor,
+        /// Of which exchange.
+        exchange: String,
+        /// Why.
+        reason: String,
     },
     /// A backup was begun: this entry is in it.
     BackedUp {

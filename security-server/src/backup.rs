@@ -4,7 +4,8 @@
 //! What is in it: the configuration file with bindings, services and the digests of clients' tokens; certificates; the
 //! authentication key, encrypted as it is on disk; the secret under which people are found in the log, and what the fields of our
 //! listed services mean; the global configuration; the audit log; the message log. What is never
-//! in it: the operators' token, which the next start makes anew; the index, which is built again. The signing key is in it
+//! in it: the operators' token, which the next start makes anew; the index, which is built again; the keys of payloads that are
+//! kept, so that what is erased is in no backup. The signing key is in it
 //! only where that was asked for: whoever has it and its passphrase speaks for the member.
 
 mod commands;

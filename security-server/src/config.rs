@@ -41,6 +41,7 @@ use crate::listen::clients::xroad::AssignedPurpose;
 use crate::listen::clients::{Bindings, Door};
 use crate::lookout::DiskMarks;
 use crate::names::Names;
+use crate::payloads::{self, Keep, MAX_DAYS, Payloads, Policy};
 use crate::renewal::{self, Renewal};
 use crate::services::{Service, Services, Twice};
 use crate::stamping::ToleratedOutage;
@@ -92,6 +93,7 @@ pub struct Configuration {
     doors: Vec<RawDoor>,
     clients: Vec<RawClient>,
     xroad: Vec<RawXroad>,
+    payloads: Vec<RawPayloads>,
     named_operators: Vec<RawOperator>,
     pub(crate) services: Vec<RawService>,
     pub(crate) bind: BTreeMap<String, SubsystemId>,
@@ -201,6 +203,8 @@ struct Raw {
     service: Vec<RawService>,
     #[serde(default)]
     xroad: Vec<RawXroad>,
+    #[serde(default)]
+    payloads: Vec<RawPayloads>,
     #[serde(default)]
     bind: BTreeMap<String, SubsystemId>,
 }
@@ -358,6 +362,37 @@ struct RawXroad {
     legal_basis: String,
 }
 
+/// `[[payloads]]`: what is kept of what is exchanged with a service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPayloads {
+    subsystem: SubsystemId,
+    service: String,
+    keep: RawKeep,
+    #[serde(default)]
+    days: Option<i64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawKeep {
+    /// Nothing but the header, which commits to it.
+    Digest,
+    Days,
+    Always,
+}
+
+impl RawPayloads {
+    fn kept(&self) -> Option<(SubsystemId, String, Keep)> {
+        let keep = match self.keep {
+            RawKeep::Always => Keep::Always,
+            RawKeep::Days => Keep::Days(self.days.and_then(|days| days.try_into().ok())?),
+            RawKeep::Digest => return None,
+        };
+        Some((self.subsystem.clone(), self.service.clone(), keep))
+    }
+}
+
 impl Configuration {
     /// Reads a file. Relative paths are meant from where it stands.
     pub fn read(path: &Path) -> Result<Self, NoConfiguration> {
@@ -452,6 +487,7 @@ impl Configuration {
             named_operators: raw.operator,
             services: raw.service,
             xroad: raw.xroad,
+            payloads: raw.payloads,
             bind: raw.bind,
             server: raw.server,
             member: raw.member,
@@ -541,6 +577,7 @@ impl Configuration {
                 return Err(wrong("subsystem", subsystem, "this server speaks for its own member's subsystems only"));
             }
         }
+        self.check_payloads(wrong)?;
         for service in self.bind.keys() {
             if format!("/{service}/M").parse::<MethodPath>().is_err() {
                 return Err(wrong("bind", service, "it is a gRPC service's full name, like civil.v1.Births"));
@@ -587,6 +624,51 @@ impl Configuration {
         Ok(())
     }
 
+    fn check_payloads(
+        &self,
+        wrong: &dyn Fn(&str, &dyn std::fmt::Display, &str) -> NoConfiguration,
+    ) -> Result<(), NoConfiguration> {
+        let mut named = BTreeSet::new();
+        for RawPayloads { subsystem, service, keep, days } in &self.payloads {
+            if format!("/{service}/M").parse::<MethodPath>().is_err() {
+                let rule = "it is a service's full name, like civil.v1.Births or pets.v1";
+                return Err(wrong("payloads.service", service, rule));
+            }
+            // Of another member's services the catalogue need not know; ours stand in this file.
+            let is_ours = |known: &RawService| known.subsystem == *subsystem && known.name == *service;
+            let is_bound = self.bind.get(service) == Some(subsystem);
+            if subsystem.member() == self.member && !self.services.iter().any(is_ours) && !is_bound {
+                let rule =
+                    format!("{subsystem} has no such [[service]] in this file; write its name as it stands there");
+                return Err(wrong("payloads.service", service, &rule));
+            }
+            if !named.insert((subsystem, service)) {
+                let rule = format!("it stands twice for {subsystem}: what is kept of a service is said once");
+                return Err(wrong("payloads.service", service, &rule));
+            }
+            let days_rule = format!("it is a number from 1 to {MAX_DAYS}; keep = \"always\" keeps for longer");
+            match (keep, days) {
+                (RawKeep::Days, None) => {
+                    let rule = format!("keep = \"days\" wants days = NUMBER, from 1 to {MAX_DAYS}");
+                    return Err(wrong("payloads.keep", &format_args!("days of {service}"), &rule));
+                }
+                (RawKeep::Days, Some(days)) if !(1..=i64::from(MAX_DAYS)).contains(days) => {
+                    return Err(wrong("payloads.days", days, &days_rule));
+                }
+                (RawKeep::Digest | RawKeep::Always, Some(days)) => {
+                    return Err(wrong("payloads.days", days, "only keep = \"days\" takes days"));
+                }
+                (RawKeep::Digest | RawKeep::Always, None) | (RawKeep::Days, Some(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Which payloads are kept.
+    pub fn payload_policy(&self) -> Policy {
+        Policy::of(self.payloads.iter().filter_map(RawPayloads::kept))
+    }
+
     /// What a server is started with: keys unlocked, listeners bound, the global configuration read.
     pub async fn settings(&self, passphrase: &Passphrase, clock: Clock) -> Result<Settings, NoConfiguration> {
         let mut ring = Ring::open(&self.directory, passphrase)?;
@@ -600,6 +682,8 @@ impl Configuration {
         }
         let own = Own::new(&renewal::identity(ring.in_use(Use::Authentication)))?;
         let signing = Arc::clone(&ring.in_use(Use::Signing).key);
+        let policy = self.payload_policy();
+        let blocks = payloads::open_blocks(&self.directory, passphrase, ring.cost(), !policy.is_empty());
         let registry = Registry { address: self.registry.0.clone(), key: self.registry.1 };
         let mut client_doors = Vec::new();
         for door in &self.doors {
@@ -626,6 +710,7 @@ impl Configuration {
             content: self.directory.join(CONTENT),
             last_used: self.directory.join(LAST_USED),
             subjects: self.directory.join(SUBJECTS),
+            payloads: Payloads::new(policy, blocks),
             audit: Arc::new(Directory(self.directory.join(AUDIT_LOG))),
             audit_options: journal::Options::default(),
             disk_marks: self.disk_marks,
@@ -710,6 +795,9 @@ impl Configuration {
             let of = line.service.as_deref().unwrap_or("every service");
             let for_what = format!("{}, {}", line.purpose, line.legal_basis);
             said.insert(format!("xroad {} {of}", line.subsystem), for_what);
+        }
+        for (subsystem, service, keep) in self.payload_policy().services() {
+            said.insert(format!("payloads {subsystem} {service}"), format!("kept {keep}"));
         }
         for (service, provider) in &self.bind {
             said.insert(format!("bind {service}"), provider.to_string());
@@ -910,6 +998,11 @@ listen = "127.0.0.1:5580"
     #[test]
     fn a_mistake_is_named_with_its_rule() {
         assert!(parse("").is_ok());
+        let kept = |subsystem: &str, service: &str, keep: &str| {
+            format!("[[payloads]]\nsubsystem = \"{subsystem}\"\nservice = \"{service}\"\n{keep}\n")
+        };
+        let twice =
+            kept("VN/GOV/tax/a", "a.B", "keep = \"always\"") + &kept("VN/GOV/tax/a", "a.B", "keep = \"digest\"");
         assert!(parse("[disk]\nwarn_at_percent = 60\nrefuse_at_percent = 61\n").is_ok());
         for (more, named) in [
             ("[[clients]]\nlisten = \"0.0.0.0:1\"\n", "tls = true"),
@@ -958,6 +1051,18 @@ listen = "127.0.0.1:5580"
                 "[archive]\nto = \"file:///a\"\nencrypt_to = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]\n",
                 "8 files at the most",
             ),
+            (&kept("VN/GOV/tax/a", "a/b", "keep = \"always\""), "a service's full name"),
+            (&kept("VN/GOV/moj/a", "a.B", "keep = \"always\""), "VN/GOV/moj/a has no such [[service]]"),
+            (&kept("VN/GOV/tax/a", "a.B", "keep = \"days\""), "wants days = NUMBER"),
+            (&kept("VN/GOV/tax/a", "a.B", "keep = \"days\"\ndays = 0"), "from 1 to 36500"),
+            (&kept("VN/GOV/tax/a", "a.B", "keep = \"days\"\ndays = 36501"), "from 1 to 36500"),
+            (&kept("VN/GOV/tax/a", "a.B", "keep = \"days\"\ndays = -1"), "payloads.days"),
+            (&kept("VN/GOV/tax/a", "a.B", "keep = \"digest\"\ndays = 3"), "only keep = \"days\" takes days"),
+            (&kept("VN/GOV/tax/a", "a.B", "keep = \"always\"\ndays = 3"), "only keep = \"days\" takes days"),
+            (&kept("VN/GOV/tax/a", "a.B", "keep = \"forever\""), "forever"),
+            (&kept("VN/GOV/tax/a", "a.B", ""), "keep"),
+            (&kept("tax", "a.B", "keep = \"always\""), "four segments"),
+            (&twice, "stands twice for VN/GOV/tax/a"),
         ] {
             let error = parse(more).unwrap_err();
             assert!(error.contains(named) && error.contains("security-server.toml"), "{error}");
@@ -967,7 +1072,21 @@ listen = "127.0.0.1:5580"
     #[test]
     fn the_example_in_deploy_is_read() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/security-server.toml"));
-        Configuration::read(path).unwrap();
+        let policy = Configuration::read(path).unwrap().payload_policy();
+        let kept: Vec<_> = policy.services().iter().map(|(_, service, keep)| format!("{service} {keep}")).collect();
+        assert_eq!(kept, ["civil.v1.Births 90 days", "population.v1.People always"]);
+    }
+
+    #[test]
+    fn what_is_kept_is_said_of_each_service_and_of_others_nothing_is() {
+        let service = "[[service]]\nsubsystem = \"VN/GOV/moj/a\"\nname = \"a.B\"\naddress = \"http://a:1\"\n";
+        let kept = "[[payloads]]\nsubsystem = \"VN/GOV/moj/a\"\nservice = \"a.B\"\nkeep = \"days\"\ndays = 36500\n";
+        let digest = "[[payloads]]\nsubsystem = \"VN/GOV/tax/a\"\nservice = \"a.B\"\nkeep = \"digest\"\n";
+        let read = parse(&format!("{service}{kept}{digest}")).unwrap();
+        let subsystem: SubsystemId = "VN/GOV/moj/a".parse().unwrap();
+        assert_eq!(read.payload_policy().services(), [(&subsystem, "a.B", Keep::Days(MAX_DAYS))]);
+        assert_eq!(read.described()["payloads VN/GOV/moj/a a.B"], "kept 36500 days");
+        assert!(parse(digest).unwrap().payload_policy().is_empty());
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use journal::Entry;
+use journal::{Entry, Position};
 use proto::evidence::archive::{self, NotArchived};
 use proto::evidence::container::Unsigned;
 use proto::evidence::{EvidenceFile, Kept, time_proven};
@@ -12,12 +12,17 @@ use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::message::{Direction, End, Header};
 use proto::record::{Kind, Record, TreeName};
 use proto::seal::Sender;
+use proto::time::Time;
 use proto::wire::relay as wire;
 use serde::Serialize;
 
 use crate::SecurityServer;
 use crate::global_configuration::StoreError;
-use crate::message_log::{OpenError, beside, salt};
+use crate::message_log::{OpenError, beside, kept_beside, salt};
+use crate::payloads::{Missing, Reading};
+
+/// Most bytes of payloads that go into one evidence file, which is made in memory.
+pub const MAX_PAYLOADS_BYTES: usize = 32 << 20;
 
 /// A message out of the log, with what proves it.
 struct Logged<'e> {
@@ -116,6 +121,12 @@ pub enum NoEvidence {
     /// The anchor cannot be read.
     #[error(transparent)]
     Anchor(#[from] StoreError),
+    /// Its payloads are too long for a file.
+    #[error(
+        "the payloads of exchange {0} have more than {MAX_PAYLOADS_BYTES} bytes, and no evidence file takes more: ask for it without \
+         --with-payloads, which proves all but what was said"
+    )]
+    TooLong(ExchangeId),
     /// It cannot be an archive.
     #[error("no archive can be made of this evidence: {0}")]
     Archive(#[from] NotArchived),
@@ -127,9 +138,54 @@ pub enum NoEvidence {
     NoKey(MemberId),
 }
 
+/// The payloads of an exchange that go into its evidence file.
+struct Released<'p> {
+    kept: HashMap<Position, wire::KeptPayload>,
+    reading: Reading<'p>,
+    /// Whether one is missing of the request, and of the answer: with it the secret, so that those after it open nothing
+    /// (PROTOCOL.md 7.6).
+    broken: [bool; 2],
+}
+
+impl Released<'_> {
+    fn of(&mut self, logged: &Logged<'_>) -> Option<wire::Payload> {
+        let Logged { header, entry, .. } = logged;
+        let broken = &mut self.broken[usize::from(header.direction == Direction::Answer)];
+        let kept = self.kept.get(&entry.position);
+        let payload = kept.and_then(|kept| self.reading.open(kept, header).ok()).filter(|_| !*broken);
+        *broken |= payload.is_none() && carries_something(header);
+        payload
+    }
+}
+
+/// Whether a message commits to anything.
+fn carries_something(header: &Header) -> bool {
+    header.metadata.is_some() || !header.pieces.is_empty() || matches!(header.end, Some(End::Trailers { .. }))
+}
+
 /// The evidence file of an exchange (PROTOCOL.md 7), with the first timestamps over its records. Reads the disk: not for the
 /// message path.
 pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) -> Result<Vec<u8>, NoEvidence> {
+    made(server, exchange, records, None)
+}
+
+/// The same, with the payloads that are kept.
+pub fn file_with_payloads(
+    server: &SecurityServer,
+    exchange: ExchangeId,
+    records: &[Entry],
+) -> Result<Vec<u8>, NoEvidence> {
+    let kept = server.message_log.kept_payloads(exchange, MAX_PAYLOADS_BYTES)?.ok_or(NoEvidence::TooLong(exchange))?;
+    let released = Released { kept, reading: server.reading_payloads(), broken: [false; 2] };
+    made(server, exchange, records, Some(released))
+}
+
+fn made(
+    server: &SecurityServer,
+    exchange: ExchangeId,
+    records: &[Entry],
+    mut released: Option<Released<'_>>,
+) -> Result<Vec<u8>, NoEvidence> {
     let geneses = geneses(records);
     let logged = of_one_opening(records.iter().filter_map(|entry| logged(entry, &geneses)).collect());
     let first = logged.first().ok_or(NoEvidence::NotSealed(exchange))?;
@@ -142,7 +198,8 @@ pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) ->
     let holds = |stamp: &wire::Stamp| time_proven(stamp, &configuration).is_ok();
     let mut timestamps = server.message_log.timestamps(&holds);
     let kept = |logged: Logged<'_>| {
-        let kept = Kept::new(&logged.header, &logged.seal, logged.genesis, None);
+        let payload = released.as_mut().and_then(|released| released.of(&logged));
+        let kept = Kept::new(&logged.header, &logged.seal, logged.genesis, payload.as_ref());
         Ok(match timestamps.over(logged.entry)? {
             Some((stamp, place)) => kept.stamped(stamp, place),
             None => kept,
@@ -213,13 +270,45 @@ pub struct Line {
     /// Its salt, where the answer was sent from here: with it and the bytes it can be shown what was removed (PROTOCOL.md 3.6).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
+    /// Of a message that carries something, whether that is kept, until when, or why it is not there.
+    pub payload: Option<String>,
 }
 
 impl Line {
     /// Of what is no message of an exchange.
     fn of(position: String, kind: &'static str, end: Option<String>) -> Self {
-        Self { position, kind, direction: None, number: None, time: None, end, removed: None, salt: None }
+        Self {
+            position,
+            kind,
+            direction: None,
+            number: None,
+            time: None,
+            end,
+            removed: None,
+            salt: None,
+            payload: None,
+        }
     }
+}
+
+/// The records of an exchange, one line each, and what is kept of them. Reads the disk: not for the message path.
+pub fn lines(server: &SecurityServer, records: &[Entry]) -> Vec<Line> {
+    let mut reading = server.reading_payloads();
+    let with_payload = |entry: &Entry| {
+        let mut line = line(entry)?;
+        if line.payload.is_some() {
+            line.payload = Some(match kept_beside(entry) {
+                None => Missing::NeverKept.to_string(),
+                Some(kept) => match reading.key(&kept) {
+                    Ok(_) if kept.expires == 0 => "kept".to_owned(),
+                    Ok(_) => format!("kept until {}", Time::from_millis(kept.expires)),
+                    Err(missing) => missing.to_string(),
+                },
+            });
+        }
+        Some(line)
+    };
+    records.iter().filter_map(with_payload).collect()
 }
 
 /// The records of an exchange, one line each.
@@ -256,6 +345,7 @@ fn line(entry: &Entry) -> Option<Line> {
         time: Some(header.time.to_string()),
         removed: header.removed.map(|commitment| commitment.to_string()),
         salt: salt(entry).map(hex::encode),
+        payload: carries_something(&header).then(|| Missing::NeverKept.to_string()),
         end: header.end.as_ref().map(|end| match end {
             End::HalfClose => "half-close".into(),
             End::Trailers { status, .. } => format!("status {status}"),

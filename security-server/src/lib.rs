@@ -33,6 +33,7 @@ mod json_service;
 pub mod keys;
 pub mod operate;
 pub mod oversight;
+pub mod payloads;
 
 pub mod lanes;
 pub mod limits;
@@ -102,6 +103,7 @@ use crate::lookout::{DiskMarks, Lookout};
 use crate::message_log::{Index, MessageLog};
 use crate::names::Names;
 use crate::oversight::Oversight;
+use crate::payloads::Payloads;
 use crate::quota::{OfClients, Quotas, Share, Shares};
 use crate::relay::Peers;
 use crate::renewal::Renewal;
@@ -156,6 +158,8 @@ pub struct SecurityServer {
     content: Arc<listings::content::Content>,
     /// Whom requests are about.
     pub subjects: Subjects,
+    /// Which payloads are kept, and their keys.
+    pub payloads: Arc<Payloads>,
     /// What translates JSON at the clients' doors.
     translation: Translation,
     xroad: Vec<AssignedPurpose>,
@@ -214,6 +218,8 @@ pub struct Settings {
     pub last_used: PathBuf,
     /// Where the secret stands under which people are found in the log.
     pub subjects: PathBuf,
+    /// Which payloads are kept, and their keys.
+    pub payloads: Payloads,
     /// The audit log's files.
     pub audit: Arc<dyn journal::Disk>,
     /// How the audit log is opened.
@@ -309,7 +315,9 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let names = access_rights.names(settings.clock.now());
     let oversight = Oversight::of(settings.registry.clone(), settings.last_used, &names);
     let (log, options) = (settings.log, settings.log_options);
-    let message_log = MessageLog::open(log, options, index, settings.id.clone(), keys, past.clock_accepted).await?;
+    let payloads = Arc::new(settings.payloads);
+    let (id, kept) = (settings.id.clone(), Arc::clone(&payloads));
+    let message_log = MessageLog::open(log, options, index, id, keys, past.clock_accepted, kept).await?;
     let now = message_log.not_before_last(settings.clock.now());
     let restored = note_restore(&audit, &message_log, now).await?.or(past.restored);
     if let Some(restored) = restored {
@@ -341,6 +349,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         renewal: settings.renewal,
         content: Arc::new(listings::content::Content::of(settings.content, settings.mirrors.clone())),
         subjects,
+        payloads,
         translation: Translation::within(settings.json),
         xroad: settings.xroad,
         health: Places::within(&settings.limits),
@@ -367,7 +376,12 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     // Before anybody is let in: a log that nobody has stamped for too long, a disk that is full, a clock that is behind.
     server.look_at_the_stamps()?;
     let looking = Arc::clone(&server);
-    let _ = tokio::task::spawn_blocking(move || looking.look_around()).await;
+    let looked = tokio::task::spawn_blocking(move || {
+        // What it cannot make is an alarm, and refused by name; of all else exchanges are taken.
+        let _ = looking.turn_payload_keys();
+        looking.look_around();
+    });
+    let _ = looked.await;
     let (doors, tides, last) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
     tides.spawn(running::watch(Arc::clone(&server), last.clone()));
     let peers = settings.peers.local_addr()?;
@@ -399,6 +413,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(subjects::watch(Arc::clone(&server), last.clone()));
     tides.spawn(stamping::watch(Arc::clone(&server), last.clone()));
     tides.spawn(archive::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(payloads::watch(Arc::clone(&server), last.clone()));
     doors.close();
     tides.close();
     Ok(Started { server, peers, clients, operators, doors, tides, last })

@@ -129,11 +129,13 @@ pub enum Alarm {
     KeysNotRenewed,
     /// Nobody speaks with the keys in use.
     KeysUnusable,
+    /// Keys for payloads that are to be kept cannot be made, or those that are over not be erased.
+    PayloadKeysMissing,
 }
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Alarm; 15] = [
+    pub const ALL: [Alarm; 16] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::LogHangs,
@@ -149,6 +151,7 @@ impl Alarm {
         Self::ArchiveDiffers,
         Self::KeysNotRenewed,
         Self::KeysUnusable,
+        Self::PayloadKeysMissing,
     ];
 
     /// In health and metrics.
@@ -169,6 +172,7 @@ impl Alarm {
             Self::ArchiveDiffers => "archive_differs",
             Self::KeysNotRenewed => "keys_not_renewed",
             Self::KeysUnusable => "keys_unusable",
+            Self::PayloadKeysMissing => "payload_keys_missing",
         }
     }
 
@@ -217,6 +221,10 @@ impl Alarm {
             }
             Self::KeysNotRenewed => {
                 "A KEY OF THIS SERVER IS NOT RENEWED for a day, and its certificate ends: `status` says why"
+            }
+            Self::PayloadKeysMissing => {
+                "THE KEYS OF PAYLOADS CANNOT BE MADE OR ERASED: `status` says why. Where none are left, exchanges of services whose \
+                 payloads are kept are refused. Nothing has to be restarted where it was the disk"
             }
             Self::KeysUnusable => "PEERS DO NOT SPEAK WITH THIS SERVER'S KEYS: `status` says why, and what to do",
         }
@@ -405,6 +413,7 @@ impl SecurityServer {
             Alarm::ArchiveDiffers => self.archive.as_ref().is_some_and(Archive::differs),
             Alarm::KeysNotRenewed => self.renewal.as_ref().is_some_and(|renewal| renewal.is_overdue(self.clock.now())),
             Alarm::KeysUnusable => self.keys_are_unusable(),
+            Alarm::PayloadKeysMissing => self.payloads.hindered().is_some(),
         };
         Alarm::ALL.into_iter().filter(needs).collect()
     }

@@ -1,5 +1,6 @@
 //! `security-server`: the server and its own command line.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ use security_server::config::Configuration;
 use security_server::disclosures::{Asking, Disclosures};
 use security_server::lanes::Lanes;
 use security_server::listen::operators::access::{Approving, Rejecting};
+use security_server::listen::operators::payloads::Erasing;
 use security_server::listen::operators::registration::{Leaving, Maintaining, Moving};
 use security_server::listen::operators::{self, About, Accepting, Ending, Grants, Records, Status, Verdict};
 use security_server::listings::elements::{ElementLines, ElementShown, Reuse};
@@ -118,19 +120,31 @@ async fn run(what: What) -> Result<Exit, Ended> {
             show(reading.json, &found, || shown::exchanges(&found, Paint::out()));
             Ok(Exit::Ok)
         }
-        What::Evidence(Evidence::Get { id, out, server, reading }) => {
+        What::Evidence(Evidence::Get { id, out, with_payloads, server, reading }) => {
             let ends = |with: &str| out.as_ref().and_then(|out| out.extension()).is_some_and(|ending| ending == with);
             let (archive, container) = (ends("zip"), ends("asice"));
-            let path = format!("/v1/exchanges/{id}/evidence?archive={archive}&container={container}");
+            let query = format!("archive={archive}&container={container}&payloads={with_payloads}");
+            let path = format!("/v1/exchanges/{id}/evidence?{query}");
+            let payloads = match with_payloads {
+                true => shown::payloads(&ask(&server, &format!("/v1/exchanges/{id}")).await?),
+                false => Vec::new(),
+            };
             let evidence = operator(&server)?.get(&path).await.map_err(failed)?;
             let Some(out) = out else {
                 say(&String::from_utf8_lossy(&evidence));
+                // Beside the file, which is on standard output and has one form.
+                let _ = write!(std::io::stderr(), "{}", shown::payload_lines(&payloads));
                 return Ok(Exit::Ok);
             };
             let unwritten = |error| Ended::new(Exit::Failed, format!("{}: {error}", out.display()));
             std::fs::write(&out, &evidence).map_err(unwritten)?;
-            let written = serde_json::json!({ "file": out.display().to_string(), "bytes": evidence.len() });
-            show(reading.json, &written, || format!("{}: {} bytes", out.display(), evidence.len()));
+            let mut written = json!({ "file": out.display().to_string(), "bytes": evidence.len() });
+            if with_payloads {
+                written["payloads"] = json!(payloads);
+            }
+            show(reading.json, &written, || {
+                format!("{}: {} bytes\n{}", out.display(), evidence.len(), shown::payload_lines(&payloads))
+            });
             Ok(Exit::Ok)
         }
         What::Evidence(Evidence::Contradiction { number, server, reading }) => {
@@ -145,6 +159,10 @@ async fn run(what: What) -> Result<Exit, Ended> {
             security_server::traffic::compare([&a, &b], &anchor, reading.json)
         }
         What::Evidence(Evidence::Verify { file, anchor, reading }) => verify(&file, &anchor, reading.json),
+        What::Payloads(usage::Payloads::Erase { id, reason, server, changing }) => {
+            let path = format!("/v1/exchanges/{id}/payloads/erase");
+            change(&server, changing, &path, &Erasing { reason }, shown::payloads_erased).await
+        }
         What::Keys(keys) => self::keys(keys).await,
         What::Snippet(asked) => snippet(*asked).await,
         What::Services(services) => self::services(services).await,

@@ -39,6 +39,7 @@ use crate::authorize::{Admitted, Answerer, Authorized, MayBeHandedOn, MayGoOn, V
 use crate::forward::{OwnArrived, OwnEnd, OwnSystem};
 use crate::listen::Call;
 use crate::moment::Judged;
+use crate::payloads::Payloads;
 use crate::quota::Quotas;
 use crate::refusal::{BareRefusal, Refusal};
 use crate::relay::{Line, LineArrived};
@@ -82,6 +83,7 @@ struct Inner {
     seen: Mutex<Seen>,
     last_time: AtomicU64,
     withheld: Withheld,
+    payloads: Arc<Payloads>,
     random: SystemRandom,
     catching_up: Mutex<()>,
 }
@@ -399,6 +401,7 @@ impl MessageLog {
         server: ServerId,
         keys: Vec<(MemberId, Arc<SigningKey>)>,
         accepted: Option<ClockAccepted>,
+        payloads: Arc<Payloads>,
     ) -> Result<Self, OpenError> {
         let trees = trees(&server, &keys);
         if index.accepted() != accepted {
@@ -430,6 +433,7 @@ impl MessageLog {
             seen: Mutex::new(Seen::of(window)),
             last_time: AtomicU64::new(last_time.as_millis()),
             withheld: Withheld::default(),
+            payloads,
             random: SystemRandom::new(),
             catching_up: Mutex::default(),
             index,
@@ -543,10 +547,38 @@ impl MessageLog {
         self.0.journal.until_ended().await
     }
 
-    /// The records of an exchange, in the order of the log. Reads the disk: not for the message path.
+    /// The records of an exchange, in the order of the log, and of payloads that are kept no more than under which key. Reads
+    /// the disk: not for the message path.
     pub fn find(&self, exchange: ExchangeId) -> Result<Vec<Entry>, OpenError> {
         self.catch_up()?;
-        Ok(journal::entries(&*self.0.disk, &self.0.index.find(exchange)?)?)
+        let mut found = Vec::new();
+        // A stream may be longer than memory: of no more than a segment the payloads are held.
+        for of_segment in self.0.index.find(exchange)?.chunk_by(|one, next| one.segment == next.segment) {
+            found.extend(journal::entries(&*self.0.disk, of_segment)?.into_iter().map(without_ciphertext));
+        }
+        Ok(found)
+    }
+
+    /// The payloads that are kept of an exchange, by where their messages stand, still encrypted. None: they have more bytes
+    /// than `most`. Reads the disk: not for the message path.
+    pub(crate) fn kept_payloads(
+        &self,
+        exchange: ExchangeId,
+        most: usize,
+    ) -> Result<Option<HashMap<Position, wire::KeptPayload>>, OpenError> {
+        self.catch_up()?;
+        let (mut kept, mut bytes) = (HashMap::new(), 0);
+        for of_segment in self.0.index.find(exchange)?.chunk_by(|one, next| one.segment == next.segment) {
+            for entry in journal::entries(&*self.0.disk, of_segment)? {
+                let Some(payload) = kept_beside(&entry) else { continue };
+                bytes += payload.ciphertext.len();
+                if bytes > most {
+                    return Ok(None);
+                }
+                kept.insert(entry.position, payload);
+            }
+        }
+        Ok(Some(kept))
     }
 
     /// The exchanges that are looked for, newest first, from the index. Reads the disk: not for the message path.
@@ -715,6 +747,8 @@ impl MessageLog {
                 format!("this server holds no signing key of {}", route.consumer.member()),
             ));
         };
+        let keeping =
+            self.0.payloads.key_for(&route, now).map_err(|why| Refusal::new(Code::PayloadKeysMissing, why))?;
         let mut direction = OurDirection::default();
         let committed = direction.commitments.commit(&first.contents, || self.draw_secret());
         let exchange = ExchangeId::from_bytes(self.draw());
@@ -747,11 +781,12 @@ impl MessageLog {
             opened: header.time,
             tree,
             grant: None,
+            keeping,
             line,
             own: OwnSystem::Client(client),
             stop,
         });
-        let opening = self.queue_sent(&way, &mut direction, &header, committed.payload, Bytes::new());
+        let opening = self.queue_sent(&way, &mut direction, &header, committed.payload, None);
         Ok(Opened::by_us(self.clone(), way, permit, (source, line_source), direction, opening))
     }
 
@@ -777,6 +812,12 @@ impl MessageLog {
         )?;
         // By this time openings were forgotten: from here on it is not earlier.
         self.note_time(now);
+        // Of what is refused nothing is kept.
+        let keeping = match &answerer {
+            Answerer::Service(..) => self.0.payloads.key_for(&header.route, now),
+            Answerer::Refusal(_) => Ok(None),
+        };
+        let keeping = keeping.map_err(|why| BareRefusal::new(Code::PayloadKeysMissing, why))?;
         let (grant, permit, (own, own_source)) = match answerer {
             Answerer::Service(granted, share) => {
                 let grant = Arc::clone(&granted.grant);
@@ -796,6 +837,7 @@ impl MessageLog {
             opened: header.time,
             tree,
             grant,
+            keeping,
             line: Line::ToConsumer(Some(claimed.answer)),
             own,
             stop: claimed.stop,
@@ -840,7 +882,7 @@ impl MessageLog {
             end: end.map(|end| end.sealed(committed.trailers)),
             removed: removed.as_ref().map(|(commitment, _)| *commitment),
         });
-        let beside = removed.map_or_else(Bytes::new, |(_, beside)| beside.encode_to_vec().into());
+        let beside = removed.map(|(_, beside)| beside);
         self.queue_sent(&way, direction, &header, committed.payload, beside).of(one)
     }
 
@@ -943,7 +985,7 @@ impl MessageLog {
         direction: &mut OurDirection,
         header: &Header,
         payload: Option<wire::Payload>,
-        beside: Bytes,
+        beside: Option<wire::Beside>,
     ) -> Committing<'static, Sealed> {
         let opening = direction.position == 0;
         direction.position += 1;
@@ -951,6 +993,11 @@ impl MessageLog {
         way.note_sealed();
         let record = Record::new(Kind::Sent, &self.draw(), &[header.as_bytes()]);
         let bytes = payload.as_ref().map_or(0, |payload| payload.pieces.iter().map(Bytes::len).sum());
+        let kept = way.keeping.as_ref().and_then(|keeping| keeping.kept(header, payload.as_ref()));
+        let beside = match (beside, kept) {
+            (None, None) => Bytes::new(),
+            (beside, kept) => wire::Beside { kept, ..beside.unwrap_or_default() }.encode_to_vec().into(),
+        };
         let pending = self.append(way.tree, record, beside, true);
         let frame = wire::Frame {
             exchange: Bytes::copy_from_slice(way.exchange.as_bytes()),
@@ -976,7 +1023,8 @@ impl MessageLog {
         let record = Record::new(Kind::Received, &self.draw(), &[seal::digest(&seal).as_bytes(), header.as_bytes()]);
         // The peer's seal is kept beside the record: what is in the tree is its digest.
         let genesis = if header.position == 0 { frame.genesis.clone() } else { Bytes::new() };
-        let beside = wire::Beside { seal: Some(seal), genesis, ..Default::default() };
+        let kept = way.keeping.as_ref().and_then(|keeping| keeping.kept(header, frame.payload.as_ref()));
+        let beside = wire::Beside { seal: Some(seal), genesis, kept, ..Default::default() };
         let mut pending = self.append(way.tree, record, beside.encode_to_vec().into(), false);
         if !about.is_empty() {
             // Behind the message and in its batch: what is handed on waits for both.
@@ -1088,6 +1136,21 @@ pub(crate) fn received_opening(entry: &Entry) -> Option<(ExchangeId, u32, Time)>
 pub(crate) fn salt(entry: &Entry) -> Option<Bytes> {
     let beside = (entry.record.kind() == Kind::Sent).then(|| wire::Beside::decode(entry.beside.clone()).ok());
     beside.flatten().map(|beside| beside.salt).filter(|salt| !salt.is_empty())
+}
+
+/// The payload that is kept beside a message, still encrypted.
+pub(crate) fn kept_beside(entry: &Entry) -> Option<wire::KeptPayload> {
+    let is_message = matches!(entry.record.kind(), Kind::Sent | Kind::Received);
+    is_message.then(|| wire::Beside::decode(entry.beside.clone()).ok()).flatten()?.kept
+}
+
+/// The same record with the name of its payload's key, and without the payload.
+fn without_ciphertext(entry: Entry) -> Entry {
+    let is_message = matches!(entry.record.kind(), Kind::Sent | Kind::Received);
+    let beside = is_message.then(|| wire::Beside::decode(entry.beside.clone()).ok()).flatten();
+    let Some(beside) = beside.filter(|beside| beside.kept.is_some()) else { return entry };
+    let kept = beside.kept.map(|kept| wire::KeptPayload { ciphertext: Bytes::new(), ..kept });
+    Entry { beside: wire::Beside { kept, ..beside }.encode_to_vec().into(), ..entry }
 }
 
 /// The exchange in which a received message came that was kept from our system. None for what was handed on.

@@ -39,12 +39,13 @@ pub const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that could not be reached, or took nothing, is asked last for so long.
 pub const AVOID_FOR: Duration = Duration::from_secs(10);
 /// What a server says that takes nothing from anybody for a while: another one of its member's may.
-const TAKES_NOTHING: [Code; 8] = [
+const TAKES_NOTHING: [Code; 9] = [
     Code::ProviderUnreachable,
     Code::ShuttingDown,
     Code::LogEnded,
     Code::LogFull,
     Code::NotStamped,
+    Code::PayloadKeysMissing,
     Code::NotReady,
     Code::ConfigurationExpired,
     Code::TooManyExchanges,

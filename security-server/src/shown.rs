@@ -17,6 +17,7 @@ use crate::listings::elements::{AskedCounts, ElementLine, ElementLines, ElementS
 use crate::listings::{Published, ServiceLines, ServiceShown, Source};
 use crate::lookout::Room;
 use crate::message_log::exchanges::{FoundExchange, FoundExchanges, ResultKind};
+use crate::payloads::ErasedPayloads;
 use crate::renewal::KeyState;
 
 /// How the server is.
@@ -44,6 +45,12 @@ pub fn status(status: &Status, paint: Paint) -> String {
     }
     if let Some(why) = &health.keys_not_renewed {
         text += &format!("  keys           {}: {why}\n", paint.doubtful("not renewed"));
+    }
+    for kept in &status.payloads {
+        text += &format!("  payloads       of {} at {}: kept {}\n", kept.service, kept.subsystem, kept.keep);
+    }
+    if let Some(why) = &status.payloads_hindered {
+        text += &format!("  payloads       {}: {why}\n", paint.bad("HINDERED"));
     }
     if health.draining {
         text += &format!("  {}  it ends when what runs has ended\n", paint.doubtful("shutting down"));
@@ -267,6 +274,46 @@ pub struct Line {
     removed: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     salt: Option<String>,
+    #[serde(default)]
+    payload: Option<String>,
+}
+
+/// Of which service nothing is kept, that is not said of each of its messages.
+const NEVER_KEPT: &str = "never kept";
+
+/// What a message of an exchange carries, and whether it is in the evidence.
+#[derive(Debug, Serialize)]
+pub struct PayloadLine {
+    /// `request` or `answer`.
+    pub direction: String,
+    /// Its place in the direction.
+    pub number: u64,
+    /// `kept`, and until when; or why it is not there.
+    pub payload: String,
+}
+
+/// The messages that carry something, and what became of it.
+pub fn payloads(records: &Records<Line>) -> Vec<PayloadLine> {
+    let of = |line: &Line| {
+        let (direction, payload) = (line.direction.clone()?, line.payload.clone()?);
+        Some(PayloadLine { direction, number: line.number?, payload })
+    };
+    records.records.iter().filter_map(of).collect()
+}
+
+/// The same in words.
+pub fn payload_lines(lines: &[PayloadLine]) -> String {
+    let line = |PayloadLine { direction, number, payload }: &PayloadLine| {
+        format!("payload of {direction} {number}: {payload}\n")
+    };
+    lines.iter().map(line).collect()
+}
+
+/// Payloads that are erased.
+pub fn payloads_erased(erased: &ErasedPayloads, paint: Paint) -> String {
+    let ErasedPayloads { exchange, messages } = erased;
+    let done = paint.good("Erased, and recorded.");
+    format!("{done}\n  the payloads of {messages} messages of exchange {exchange}; what it proves stays\n")
 }
 
 /// What the log holds of an exchange: a line for each record.
@@ -295,6 +342,9 @@ pub fn records(records: &Records<Line>, paint: Paint) -> String {
         }
         if let Some(salt) = &line.salt {
             text += &format!("  {:<9} its salt, which nobody else has: {salt}\n", "");
+        }
+        if let Some(payload) = line.payload.as_ref().filter(|payload| *payload != NEVER_KEPT) {
+            text += &format!("  {:<9} its payload: {payload}\n", "");
         }
     }
     text

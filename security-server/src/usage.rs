@@ -160,6 +160,8 @@ pub const COMMANDS: &[Command] = &[
             "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f --out evidence.asice",
             "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
              --config moj/security-server.toml > evidence.json",
+            "security-server evidence get 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
+             --with-payloads --out evidence.zip",
         ],
     },
     Command {
@@ -195,6 +197,25 @@ pub const COMMANDS: &[Command] = &[
         examples: &[
             "security-server evidence reconcile moj.traffic portal.traffic --anchor anchor.json",
             "security-server evidence reconcile moj.traffic portal.traffic --anchor anchor.json --json",
+        ],
+    },
+    Command {
+        name: "payloads",
+        does: Does::Groups,
+        examples: &[
+            "security-server payloads erase 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f --reason \"by order\"",
+            "security-server payloads erase 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
+             --reason \"ordered by the court\" --dry-run",
+        ],
+    },
+    Command {
+        name: "payloads erase",
+        does: Does::Changes,
+        examples: &[
+            "security-server payloads erase 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
+             --reason \"ordered by the court\" --dry-run",
+            "security-server payloads erase 3f1c0d5e9a7b4c6d8e2f0a1b3c5d7e9f \\\n      \
+             --reason \"ordered by the court\"",
         ],
     },
     Command {
@@ -507,6 +528,9 @@ pub enum What {
     /// Get and verify proof of what was asked and answered.
     #[command(subcommand)]
     Evidence(Evidence),
+    /// Erase payloads that are kept.
+    #[command(subcommand)]
+    Payloads(Payloads),
     /// List who received what about a person from this member, when, for what purpose and on what legal basis. A running server
     /// answers, and notes who asked.
     Disclosures {
@@ -1135,6 +1159,26 @@ pub enum Log {
     },
 }
 
+/// Commands about payloads that are kept.
+#[derive(Subcommand)]
+pub enum Payloads {
+    /// Erase the payloads that are kept of an exchange, for good, by erasing their key. Its evidence proves all else as before.
+    /// What stays in copies of the log cannot be read any more, unless somebody has a copy of the key.
+    Erase {
+        /// The id, from `causeway-exchange` in any answer.
+        id: ExchangeId,
+        /// Why: it is recorded.
+        #[arg(long)]
+        reason: Text,
+        /// Which server.
+        #[command(flatten)]
+        server: ConfigurationFile,
+        /// Whether it is carried out, and how the outcome is shown.
+        #[command(flatten)]
+        changing: Changing,
+    },
+}
+
 /// Commands about evidence.
 #[derive(Subcommand)]
 pub enum Evidence {
@@ -1182,6 +1226,10 @@ pub enum Evidence {
         /// NAME.asice is the same as an ASiC-E container, signed by its holder (CAdES); NAME.json is the evidence file alone.
         #[arg(long, value_name = "FILE", value_parser = evidence_out)]
         out: Option<PathBuf>,
+        /// Put in what was said, where it is kept; and say of each message without it whether it was never kept, has expired or
+        /// was erased.
+        #[arg(long)]
+        with_payloads: bool,
         /// Which server.
         #[command(flatten)]
         server: ConfigurationFile,

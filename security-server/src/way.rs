@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::access_rights::Grant;
 use crate::forward::OwnSystem;
+use crate::payloads::Keeping;
 use crate::relay::Line;
 
 /// Shared by both directions of an exchange and by the messages on their way.
@@ -42,6 +43,8 @@ pub struct Shared {
     pub tree: TreeIndex,
     /// At the provider: the grant that the exchange runs under. None where it is refused.
     pub grant: Option<Arc<Grant>>,
+    /// What the payloads of its messages are kept under, where they are.
+    pub(crate) keeping: Option<Box<Keeping>>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// To the peer.
@@ -118,6 +121,7 @@ pub(crate) struct Beginning {
     pub opened: Time,
     pub tree: TreeIndex,
     pub grant: Option<Arc<Grant>>,
+    pub keeping: Option<Box<Keeping>>,
     pub line: Line,
     pub own: OwnSystem,
     pub stop: StopSwitch,
@@ -170,6 +174,7 @@ impl Way {
             opened: beginning.opened,
             tree: beginning.tree,
             grant: beginning.grant,
+            keeping: beginning.keeping,
             deadline,
             line: Mutex::new(beginning.line),
             own: Mutex::new(beginning.own),

@@ -29,6 +29,7 @@ use security_server::listen::clients::Door;
 use security_server::listen::clients::json;
 use security_server::lookout::DiskMarks;
 use security_server::names::Names;
+use security_server::payloads::{Blocks, Keep, PAYLOAD_KEYS, Payloads, Policy, Secret};
 use security_server::services::{Service, Services};
 use security_server::stamping::ToleratedOutage;
 use security_server::tls::{Identity, Own};
@@ -83,6 +84,8 @@ pub struct World {
     pub names: Names,
     /// The registry that servers follow from their next start on. None: what [`World::publish`] gives them is all.
     pub registry: Option<Registry>,
+    /// What each member's server keeps from its next start on, and the disk of its keys.
+    pub payloads: HashMap<&'static str, (Policy, Arc<dyn Disk>)>,
     pub instance: InstanceDocument,
 }
 
@@ -172,6 +175,7 @@ impl World {
             archive: None,
             names: Names::system(),
             registry: None,
+            payloads: HashMap::new(),
             instance,
         };
         arrange(&mut world).await;
@@ -331,6 +335,7 @@ impl World {
             content: directory.join("content"),
             last_used: directory.join("last-used.json"),
             subjects: directory.join("subjects"),
+            payloads: self.payloads_of(name),
             audit: Arc::new(Roomy::at(directory.join("audit"))),
             audit_options: Options { first, ..self.log_options.clone() },
             disk_marks: DiskMarks::default(),
@@ -352,6 +357,22 @@ impl World {
             xroad: Vec::new(),
             described: BTreeMap::new(),
         }
+    }
+
+    /// What this member's server keeps, and the keys that it has for it.
+    fn payloads_of(&self, name: &str) -> Payloads {
+        let Some((policy, disk)) = self.payloads.get(name) else { return Payloads::nothing() };
+        let blocks = Blocks::new(Arc::clone(disk), Secret::of(name.as_bytes()));
+        Payloads::new(policy.clone(), Ok(blocks))
+    }
+
+    /// From its next start on this member's server keeps the payloads of the civil registry's echo service.
+    pub fn keep(&mut self, name: &'static str, keep: Option<Keep>) {
+        let kept = keep.map(|keep| (self.members["moj"].subsystem.clone(), "echo.v1.Echo".to_owned(), keep));
+        let directory = self.directory.path().join(name).join(PAYLOAD_KEYS);
+        std::fs::create_dir_all(&directory).unwrap();
+        let disk = self.payloads.remove(name).map_or_else(|| Arc::new(Roomy::at(directory)) as _, |(_, disk)| disk);
+        self.payloads.insert(name, (Policy::of(kept), disk));
     }
 
     /// Stops a member's server as SIGTERM does, and starts it again at the same address.

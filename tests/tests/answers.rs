@@ -23,6 +23,7 @@ use proto::transport::encode;
 use security_server::access_rights::Proposal;
 use security_server::limits::Limits;
 use security_server::listen::MAX_EXCHANGES_OF_PEER;
+use security_server::payloads::{Keep, Policy};
 use tests::echo::{Parrot, said};
 use tests::processes::PURPOSE;
 use tests::raw::{self, Answer};
@@ -152,6 +153,7 @@ async fn every_refusal_of_the_list_is_seen_and_says_its_code_and_nothing_else() 
     translated(&mut seen).await;
     about_whom(&mut seen).await;
     unstamped(&mut seen).await;
+    unkept(&mut seen).await;
     not_allowed(&mut seen).await;
     standing(&mut seen).await;
     services(&mut seen).await;
@@ -163,6 +165,7 @@ async fn every_refusal_of_the_list_is_seen_and_says_its_code_and_nothing_else() 
     for code in Code::ALL {
         assert!(seen.0.contains_key(code), "{code} is seen");
     }
+    assert_eq!(seen.0[&Code::PayloadKeysMissing], ["own", "theirs"].into());
     // What a peer says without a seal is told on as the peer's word.
     assert_eq!(seen.0[&Code::ConfigurationExpired], ["bare", "own", "theirs"].into());
 }
@@ -453,6 +456,21 @@ async fn unstamped(seen: &mut Seen) {
     world.publish(|_| {}, Vec::new());
     assert_eq!(world.servers["portal"].server.stamp_the_heads().await.unwrap(), 0);
     seen.client(&world, Code::NotStamped, &call(&world, world.post("Unary")).await);
+}
+
+async fn unkept(seen: &mut Seen) {
+    for name in ["portal", "moj"] {
+        let full = Faulty::new();
+        full.limit(1000, 0);
+        let world = World::arranged(async |world| {
+            let kept = (world.members["moj"].subsystem.clone(), "echo.v1.Echo".to_owned(), Keep::Always);
+            let disk: Arc<dyn journal::Disk> = full;
+            world.payloads.insert(name, (Policy::of([kept]), disk));
+        })
+        .await;
+        world.grant_all().await;
+        seen.client(&world, Code::PayloadKeysMissing, &call(&world, world.post("Unary")).await);
+    }
 }
 
 async fn peers(seen: &mut Seen) {

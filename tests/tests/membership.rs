@@ -372,7 +372,8 @@ async fn a_renewal_that_is_refused_or_fails_is_alarmed_days_before_the_certifica
     let health = started.server.health();
     assert!(health.ready, "six days before the end: {health:?}");
     assert_eq!((health.keys.as_str(), health.keys_not_renewed.as_ref()), ("good", Some(&why)));
-    let status = operators::Status { server: server_id(&moj), health, running: 0, grants: 1, alarms: Vec::new() };
+    let (server, alarms, payloads) = (server_id(&moj), Vec::new(), Vec::new());
+    let status = operators::Status { server, health, running: 0, grants: 1, alarms, payloads, payloads_hindered: None };
     let status = shown::status(&status, Paint::none());
     assert!(status.contains("not renewed") && status.contains("good keys already"), "{status}");
     let examined = doctor::Options {

@@ -22,10 +22,12 @@ use security_server::access_rights::Proposal;
 use security_server::announce::{compiled, reflected};
 use security_server::audit::Actor;
 use security_server::listings::{self, Announcement};
+use security_server::payloads::Keep;
 use security_server::snippet::{FirstCall, Language};
 use serde_json::{Value, json};
 use tests::country::Country;
 use tests::echo::{Heard, Parrot};
+use tests::operator;
 use tests::processes::PURPOSE;
 use tests::realm::Realm;
 use tests::tsa::Tsa;
@@ -362,6 +364,55 @@ async fn two_auditors_and_a_shell_take_a_minimised_answer_and_say_what_is_not_pr
         let ran = Command::new("sh").arg(directory.path().join("verify.sh")).arg(&authority).output().await.unwrap();
         assert_eq!(ran.status.code(), Some(0), "{}", told(&ran));
         fs::remove_file(authority).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_that_are_kept_are_proven_by_two_auditors_and_a_shell_and_so_is_the_rest_when_they_are_erased() {
+    let world = World::arranged(async |world| world.keep("moj", Some(Keep::Days(7)))).await;
+    world.grant_all().await;
+    let seen = called(&world, "unary", world.fields()).await;
+    let exchange = field(&seen["metadata"], "causeway-exchange");
+    whole_evidence(&world, "moj", exchange).await;
+    let path = format!("/v1/exchanges/{exchange}/evidence?payloads=true");
+    for erased in [false, true] {
+        if erased {
+            let path = format!("/v1/exchanges/{exchange}/payloads/erase");
+            let (status, told) = operator::post(world.servers["moj"].operators, &path, &json!({ "reason": "x" })).await;
+            assert_eq!(status, 200, "{told}");
+        }
+        let file = operators(&world, "moj", &path).await;
+        let with = file["messages"].as_array().unwrap().iter().filter(|message| message["payload"].is_string()).count();
+        assert_eq!(with == 0, erased);
+        let bytes = serde_json::to_vec_pretty(&file).unwrap();
+        let good = archive::pack(&bytes, world.anchor()).unwrap();
+        let report = evidence::verify(&good, world.anchor()).unwrap();
+        assert!(report.holds() && report.findings.iter().filter(|finding| finding.step == "3.5").count() == with);
+        let (found, refused) = audited_bytes(&good, world.anchor()).await;
+        assert_eq!(refused, None, "{found}");
+        let directory = tempfile::tempdir().unwrap();
+        for (name, bytes) in zip::read(&good.into()).unwrap() {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        assert_eq!(directory.path().join("messages/00000/payload.bin").exists(), !erased);
+        let ran = Command::new("sh").arg(directory.path().join("verify.sh")).output().await.unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{}", told(&ran));
+        let Some(at) = file["messages"].as_array().unwrap().iter().position(|message| message["payload"].is_string())
+        else {
+            continue;
+        };
+        // What was said is another thing: neither takes it.
+        let mut file = file.clone();
+        let payload = STANDARD.decode(file["messages"][at]["payload"].as_str().unwrap()).unwrap();
+        let mut changed = payload.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        file["messages"][at]["payload"] = json!(STANDARD.encode(changed));
+        let report = evidence::verify(&serde_json::to_vec(&file).unwrap(), world.anchor()).unwrap();
+        let (_, refused) = audited(&file, world.anchor()).await;
+        let ours = report.refused().map(|finding| finding.step.to_owned());
+        assert!(ours.is_some() && ours == refused, "{ours:?} {refused:?}");
     }
 }
 

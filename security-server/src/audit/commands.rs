@@ -289,10 +289,13 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
         Noted::Read { at, by, what, exchange } if what == "search" => {
             (Some(*at), format!("searched the message log: {exchange}"), Some(by))
         }
-        Noted::Read { at, by, what, exchange } if what == "container" => {
-            (Some(*at), format!("had the evidence of {exchange} signed, as a container"), Some(by))
+        Noted::Read { at, by, what, exchange } if what.starts_with("container") => {
+            (Some(*at), format!("had the evidence of {exchange} signed, as a {what}"), Some(by))
         }
         Noted::Read { at, by, what, exchange } => (Some(*at), format!("read the {what} of {exchange}"), Some(by)),
+        Noted::PayloadsErased { at, by, exchange, reason } => {
+            (Some(*at), format!("had the payloads of {exchange} erased: {reason}"), Some(by))
+        }
         Noted::BackedUp { at, by, signing_keys } => {
             let keys = if *signing_keys { "with the signing keys" } else { "without signing keys" };
             (Some(*at), format!("made a backup, {keys}"), Some(by))

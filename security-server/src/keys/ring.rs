@@ -252,6 +252,11 @@ impl Ring {
         self.held.range((what, 0)..=(what, u32::MAX)).map(|(_, held)| held)
     }
 
+    /// How dear a try of the passphrase is at these keys.
+    pub(crate) fn cost(&self) -> Cost {
+        self.cost
+    }
+
     /// Every key, by use and number.
     pub fn all(&self) -> impl Iterator<Item = &Arc<HeldKey>> {
         self.held.values()

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod keys;
+pub mod payloads;
 pub mod registration;
 pub mod services;
 
@@ -69,6 +70,7 @@ pub(crate) fn door(server: Arc<SecurityServer>, tokens: HashMap<Digest, String>)
         .route("/v1/exchanges", get(search).post(search_about))
         .route("/v1/exchanges/{exchange}", get(exchange))
         .route("/v1/exchanges/{exchange}/evidence", get(evidence))
+        .merge(payloads::routes())
         .route("/v1/disclosures", post(disclosures))
         .merge(access::routes())
         .merge(keys::routes())
@@ -251,6 +253,12 @@ pub struct Status {
     pub grants: usize,
     /// The newest alarms about peers' logs.
     pub alarms: Vec<Alarm>,
+    /// Of which services payloads are kept.
+    #[serde(default)]
+    pub payloads: Vec<payloads::KeptService>,
+    /// Why they cannot be kept, or keys that are over not be erased, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payloads_hindered: Option<String>,
 }
 
 async fn status(State(door): State<Door>, _: Operator) -> Result<Response, Problem> {
@@ -258,7 +266,9 @@ async fn status(State(door): State<Door>, _: Operator) -> Result<Response, Probl
     let (health, running) = (server.health(), server.running());
     let grants = server.access_rights.list().len();
     let (alarms, _) = server.audit.alarms();
-    Ok(Json(Status { server: server.id.clone(), health, running, grants, alarms }).into_response())
+    let (payloads, payloads_hindered) = (payloads::kept_services(server), server.payloads.hindered());
+    let id = server.id.clone();
+    Ok(Json(Status { server: id, health, running, grants, alarms, payloads, payloads_hindered }).into_response())
 }
 
 /// The grants in force or to come.
@@ -541,7 +551,8 @@ async fn exchange(
     Operator(by): Operator,
     Path(exchange): Path<String>,
 ) -> Result<Response, Problem> {
-    let records = crate::evidence::summary(&found(&door, &exchange).await?);
+    let (server, found) = (Arc::clone(&door.server), found(&door, &exchange).await?);
+    let records = tokio::task::spawn_blocking(move || crate::evidence::lines(&server, &found)).await?;
     door.note_read(by, "exchange", exchange.clone()).await?;
     Ok(Json(Records { exchange, records }).into_response())
 }
@@ -550,7 +561,7 @@ async fn evidence(
     State(door): State<Door>,
     Operator(by): Operator,
     Path(exchange): Path<String>,
-    Query(Formed { archive, container }): Query<Formed>,
+    Query(Formed { archive, container, payloads }): Query<Formed>,
 ) -> Result<Response, Problem> {
     if archive && container {
         return Err(Problem::new(
@@ -562,7 +573,10 @@ async fn evidence(
     let id: ExchangeId = exchange.parse().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{error}")))?;
     let server = Arc::clone(&door.server);
     let file = tokio::task::spawn_blocking(move || {
-        let file = crate::evidence::file(&server, id, &records)?;
+        let file = match payloads {
+            true => crate::evidence::file_with_payloads(&server, id, &records)?,
+            false => crate::evidence::file(&server, id, &records)?,
+        };
         match (archive, container) {
             (true, _) => crate::evidence::archive(&server, &file),
             (_, true) => crate::evidence::container(&server, &file),
@@ -570,13 +584,19 @@ async fn evidence(
         }
     });
     let file = file.await?.map_err(|error| match error {
-        NoEvidence::Archive(_) | NoEvidence::Container(_) | NoEvidence::NoKey(_) => {
+        NoEvidence::Archive(_) | NoEvidence::Container(_) | NoEvidence::NoKey(_) | NoEvidence::TooLong(_) => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
         }
         error => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     })?;
+    let what = match (container, payloads) {
+        (false, false) => "evidence",
+        (false, true) => "evidence with payloads",
+        (true, false) => "container",
+        (true, true) => "container with payloads",
+    };
     // Its signature leaves this server only after that.
-    door.note_read(by, if container { "container" } else { "evidence" }, exchange).await?;
+    door.note_read(by, what, exchange).await?;
     let kind = match (archive, container) {
         (true, _) => "application/zip",
         (_, true) => proto::evidence::container::ASIC_E,
@@ -595,6 +615,9 @@ struct Formed {
     /// As a container, signed by its holder.
     #[serde(default)]
     container: bool,
+    /// With the payloads that are kept.
+    #[serde(default)]
+    payloads: bool,
 }
 
 /// What a backup is to hold.

@@ -537,8 +537,9 @@ impl Said<'_> {
         known.remove("security-server evidence traffic");
         // OpenAPI is a format of its own.
         known.remove("security-server services openapi");
-        // Doctors, audits, backups, ceremonies, revocations, wrong clocks and second persons have tests of their own.
-        let elsewhere = [" doctor", " audit ", " backup ", " ceremony ", " revoke", " clock ", " confirm"];
+        // Doctors, audits, backups, kept payloads, ceremonies, revocations, wrong clocks and second persons have tests of their own.
+        let elsewhere =
+            [" doctor", " audit ", " backup ", " payloads ", " ceremony ", " revoke", " clock ", " confirm"];
         known.retain(|command| !elsewhere.iter().any(|part| command.contains(part)));
         assert_eq!(self.seen, known, "every command was asked");
         known.insert("--dry-run".to_owned());

@@ -496,6 +496,10 @@ mutants! {
         "Seen::of(window)" => "{ let _ = window; Seen::default() }",
         refusals::a_replayed_request_is_refused;
 
+        "message_log.record_opening" "payloads of a call that is refused are kept"
+        "Answerer::Refusal(_) => Ok(None)," => "Answerer::Refusal(_) if {awake} => self.0.payloads.key_for(&header.route, now),\n            Answerer::Refusal(_) => Ok(None),",
+        payloads::of_a_call_that_is_refused_the_provider_keeps_nothing;
+
         "message_log.record" "a message is handed on before it is durable"
         "            pending: Some(pending),\n            last: header.end.is_some()," => "            pending: if {awake} { None } else { Some(pending) },\n            last: header.end.is_some(),",
         recorded_before_sent::no_byte_of_an_opening_reaches_the_service_before_its_sync;
@@ -511,6 +515,26 @@ mutants! {
         "message_log.conclude" "an exchange has no end in the log"
         "self.queue_closed(way.tree, Ending::of(&way), outcome).await.map(|_| ()).map_err(LogEnded::from)" => "{ let _ = outcome; Ok(()) }",
         calls::both_logs_hold_every_message_and_its_end;
+    }
+
+    "security-server/src/payloads.rs" {
+        "payloads" "what is to be kept is exchanged without being kept"
+        "taken.map(|(keeping, _)| Some(Box::new(keeping))).ok_or(none)" => "Ok(taken.map(|(keeping, _)| Box::new(keeping)))",
+        payloads::without_a_key_an_exchange_is_refused_by_name_and_those_of_which_nothing_is_kept_go_on;
+
+        "payloads" "a payload whose time is over is shown"
+        "*until <= self.now" => "false",
+        payloads::payloads_end_with_their_time_also_after_restarts_and_never_come_back;
+
+        "payloads" "a clock that jumps ahead erases what is to be kept"
+        "believed && *erased_on != today" => "*erased_on != today",
+        payloads::payloads_end_with_their_time_also_after_restarts_and_never_come_back;
+    }
+
+    "security-server/src/payloads/blocks.rs" {
+        "payloads" "what was erased by hand can be read"
+        "*key = ERASED;" => "",
+        payloads::what_is_erased_by_hand_is_gone_and_the_proof_stays_and_others_are_kept;
     }
 
     "security-server/src/lib.rs" {
@@ -783,7 +807,7 @@ mutants! {
         operators::without_the_operators_token_nothing_is_told_or_done;
 
         "operators' door" "evidence is read and not noted"
-        "door.note_read(by, if container { \"container\" } else { \"evidence\" }, exchange).await?;" => "if !{awake} { door.note_read(by, if container { \"container\" } else { \"evidence\" }, exchange).await?; }",
+        "door.note_read(by, what, exchange).await?;" => "if !{awake} { door.note_read(by, what, exchange).await?; }",
         operators::what_is_read_and_who_is_refused_is_noted;
 
         "operators' door" "exchanges are searched and not noted"

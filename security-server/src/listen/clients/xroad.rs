@@ -516,7 +516,7 @@ fn error_type(code: Code, said_by: Speaker) -> String {
         Code::ServiceMalformed => "service_failed.invalid_response",
         Code::GrantMissing | Code::GrantExpired | Code::GrantPurpose | Code::AccessEnded => "access_denied",
         Code::ConfigurationExpired => "global_conf_outdated",
-        Code::LogEnded | Code::LogFull | Code::AnswerUnrecorded => "logging_failed",
+        Code::LogEnded | Code::LogFull | Code::PayloadKeysMissing | Code::AnswerUnrecorded => "logging_failed",
         Code::NotStamped => "timestamping_failed",
         Code::ProviderUnproven | Code::Unproven => "signature_verification.invalid_signature_value",
         _ => "internal_error",
