@@ -897,7 +897,9 @@ def is_issuer(authority, certificate_):
         read, other = read_certificate(authority), x509.load_der_x509_certificate(certificate_)
         constraints, usage = (read["extensions"].get(kind) for kind in (x509.BasicConstraints, x509.KeyUsage))
         key, _ = p256(lambda data: x509.load_der_x509_certificate(data).public_key(), authority, "7.23")
-        may = constraints and constraints.critical and constraints.value.ca and usage and usage.value.key_cert_sign
+        known = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+        may = (constraints and constraints.critical and constraints.value.ca and usage and usage.value.key_cert_sign
+               and all(isinstance(each.value, known) for each in read["extensions"].values() if each.critical))
         return may and signed(key, other.signature, other.tbs_certificate_bytes)
     except (Invalid, ValueError):
         return False

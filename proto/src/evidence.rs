@@ -835,7 +835,7 @@ fn sentences(messages: &[Read<'_>], seals: &[Proven], payloads: usize) -> Vec<St
 }
 
 /// Whether a message commits to anything: else it needs no payload.
-fn commits(header: &Header) -> bool {
+pub fn commits(header: &Header) -> bool {
     header.metadata.is_some() || !header.pieces.is_empty() || matches!(header.end, Some(End::Trailers { .. }))
 }
 

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use commands::{Command, run};
 pub use reading::{Listed, NotRead, Reading, verify};
-use store::{NotOpened, Object, Place, Put, Store, Unavailable};
+use store::{NotOpened, Object, Place, Put, Store, Unavailable, Version};
 
 use crate::SecurityServer;
 use crate::audit::{ArchivedTree, Noted, Past};
@@ -142,10 +142,22 @@ struct State {
     archived: BTreeMap<u64, String>,
     /// SHA-256 of encrypted objects that were announced: they are ours, whoever can read them.
     announced: BTreeMap<u64, BTreeSet<String>>,
+    /// Objects that differed, by their names, as they were then: they are not read again until they changed.
+    differed: BTreeMap<String, (Version, Digest)>,
+    /// An encrypted object that was announced and is not there yet: the next attempt puts the same, and announces nothing.
+    ready: Option<Ready>,
     waiting: u64,
     since: Option<Time>,
     failing: Option<String>,
     differs: Option<String>,
+}
+
+/// A segment as it is put.
+#[derive(Clone)]
+struct Ready {
+    object: Object,
+    content: Bytes,
+    sha256: Digest,
 }
 
 /// Why segments wait.
@@ -153,7 +165,7 @@ struct State {
 pub enum NotArchived {
     /// The store.
     #[error(transparent)]
-    Store(#[from] Unavailable),
+    Store(Unavailable),
     /// The message log cannot be read.
     #[error("the message log: {0}")]
     Log(#[from] ReadError),
@@ -169,6 +181,35 @@ pub enum NotArchived {
     /// A task.
     #[error("it ended early: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl From<Unavailable> for NotArchived {
+    fn from(error: Unavailable) -> Self {
+        match error {
+            // Nobody here wrote that: it is of one segment, and says nothing of the others.
+            Unavailable::TooLong(_) => Self::Differs(error.to_string()),
+            Unavailable::Failed { .. } | Unavailable::Slow(_) => Self::Store(error),
+        }
+    }
+}
+
+impl NotArchived {
+    /// Whether the next segment would end as this one did.
+    fn is_of_all(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Audit(_))
+    }
+}
+
+/// What one look at every segment came to.
+#[derive(Default)]
+struct Pass {
+    archived: usize,
+    /// The first that differs.
+    differs: Option<String>,
+    /// The first error that is none of what is there.
+    failed: Option<NotArchived>,
+    /// Whether it ended before the last segment.
+    is_cut: bool,
 }
 
 impl Archive {
@@ -240,50 +281,73 @@ fn longer(wait: Duration) -> Duration {
 }
 
 impl SecurityServer {
-    /// Archives every finished segment that is not archived yet. Returns how many were. One that differs from what is there is
-    /// left, and those after it are archived all the same.
+    /// Archives every finished segment that is not archived yet. Returns how many were. One that differs from what is there, or
+    /// cannot be read here, is left, and those after it are archived all the same.
     pub async fn archive_segments(self: &Arc<Self>) -> Result<usize, NotArchived> {
         let Some(archive) = &self.archive else { return Ok(0) };
         let _passing = archive.passing.lock().await;
-        let done = self.archive_each(archive).await;
-        let failed =
-            || metrics::counter!("causeway_archive_failures_total", "server" => self.id.to_string()).increment(1);
-        let mut state = archive.state();
-        match &done {
-            Ok(_) => (state.failing, state.differs) = (None, None),
-            Err(NotArchived::Differs(what)) => {
-                failed();
-                (state.failing, state.differs) = (None, Some(what.clone()));
-            }
-            Err(error) => {
-                failed();
-                state.failing = Some(error.to_string());
-            }
+        let pass = self.archive_each(archive).await;
+        if pass.failed.is_some() || pass.differs.is_some() {
+            metrics::counter!("causeway_archive_failures_total", "server" => self.id.to_string()).increment(1);
         }
-        done
+        let mut state = archive.state();
+        state.failing = pass.failed.as_ref().map(ToString::to_string);
+        if !pass.is_cut {
+            state.differs.clone_from(&pass.differs);
+        }
+        match (pass.failed, pass.differs) {
+            (Some(error), _) => Err(error),
+            (None, Some(what)) => Err(NotArchived::Differs(what)),
+            (None, None) => Ok(pass.archived),
+        }
     }
 
-    async fn archive_each(self: &Arc<Self>, archive: &Archive) -> Result<usize, NotArchived> {
-        let log = self.message_log.clone();
-        let finished = tokio::task::spawn_blocking(move || log.finished_segments()).await??;
-        let waiting: Vec<u64> = {
-            let state = archive.state();
-            finished.into_iter().filter(|number| !state.archived.contains_key(number)).collect()
+    async fn archive_each(self: &Arc<Self>, archive: &Archive) -> Pass {
+        let mut pass = Pass::default();
+        let waiting = match self.waiting_segments(archive).await {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                // How many wait nobody knows, and that they do, an alarm says in time.
+                archive.state().since.get_or_insert(self.clock.now());
+                (pass.failed, pass.is_cut) = (Some(error), true);
+                return pass;
+            }
         };
         self.note_waiting(archive, waiting.len());
-        let (mut archived, mut differs) = (0, None);
         for number in waiting.iter().copied() {
             match self.archive_one(archive, number).await {
                 Ok(()) => {
-                    archived += 1;
+                    pass.archived += 1;
                     metrics::counter!("causeway_archived_segments_total", "server" => self.id.to_string()).increment(1);
-                    self.note_waiting(archive, waiting.len() - archived);
+                    self.note_waiting(archive, waiting.len() - pass.archived);
                 }
-                Err(NotArchived::Differs(what)) => _ = differs.get_or_insert(what),
-                Err(error) => return Err(error),
+                Err(NotArchived::Differs(what)) => {
+                    // Said here already: what comes after may end this look.
+                    archive.state().differs = Some(pass.differs.get_or_insert(what).clone());
+                    // What was put is gone again: so would be the next, and each would be announced.
+                    if archive.state().ready.as_ref().is_some_and(|ready| ready.object.segment == Some(number)) {
+                        pass.is_cut = true;
+                        return pass;
+                    }
+                }
+                Err(error) => {
+                    pass.is_cut = error.is_of_all();
+                    if pass.is_cut {
+                        pass.failed = Some(error);
+                        return pass;
+                    }
+                    pass.failed.get_or_insert(error);
+                }
             }
         }
-        differs.map_or(Ok(archived), |what| Err(NotArchived::Differs(what)))
+        pass
+    }
+
+    async fn waiting_segments(&self, archive: &Archive) -> Result<Vec<u64>, NotArchived> {
+        let log = self.message_log.clone();
+        let finished = tokio::task::spawn_blocking(move || log.finished_segments()).await??;
+        let state = archive.state();
+        Ok(finished.into_iter().filter(|number| !state.archived.contains_key(number)).collect())
     }
 
     fn note_waiting(&self, archive: &Archive, waiting: usize) {
@@ -295,30 +359,21 @@ impl SecurityServer {
 
     /// Archives a segment: announced where it is encrypted, put where nothing is, read back, compared, noted. A crash between any
     /// two of these: the next attempt finds the object and knows it by its SHA-256, or finds none and puts it.
-    async fn archive_one(self: &Arc<Self>, archive: &Archive, number: u64) -> Result<(), NotArchived> {
+    async fn archive_one(&self, archive: &Archive, number: u64) -> Result<(), NotArchived> {
         let log = self.message_log.clone();
-        let segment = tokio::task::spawn_blocking(move || log.finished_segment(number)).await??;
-        let sha256 = Digest::of(&[&segment.bytes]);
+        let read = move || {
+            let segment = log.finished_segment(number)?;
+            let sha256 = Digest::of(&[&segment.bytes]);
+            Ok::<_, ReadError>((segment, sha256))
+        };
+        let (segment, sha256) = tokio::task::spawn_blocking(read).await??;
         let store = &archive.settings.store;
+        if !archive.state().archived.is_empty() {
+            store.is_begun().await?;
+        }
         let sealed = match self.recognised(archive, number, &sha256).await? {
             Some(sealed) => sealed,
-            None => {
-                let (object, content) = self.object(archive, &segment, &sha256).await?;
-                let wanted = Digest::of(&[&content]);
-                // A crash before this returns: it is there whole or not at all.
-                let put = store.put(&object, content).await?;
-                let there = store.digest(&object).await?;
-                if there != Some(wanted) {
-                    return Err(NotArchived::Differs(match (put, there) {
-                        (Put::Existed, Some(there)) => differs(store, &object, &there),
-                        (_, Some(there)) => {
-                            format!("{store}/{}: what is read back, {there}, is not what was written", object.name)
-                        }
-                        (_, None) => format!("{store}/{}: it was written, and is not there", object.name),
-                    }));
-                }
-                object.sealed
-            }
+            None => self.put(archive, &segment, sha256).await?,
         };
         let tree =
             |commits: &Commits| ArchivedTree { tree: commits.tree.to_string(), from: commits.from, to: commits.to };
@@ -336,6 +391,10 @@ impl SecurityServer {
         let mut state = archive.state();
         state.archived.insert(number, sha256.to_string());
         state.announced.remove(&number);
+        state.ready.take_if(|ready| ready.object.segment == Some(number));
+        for is_sealed in [false, true] {
+            state.differed.remove(&Object::of(number, is_sealed, 0).name);
+        }
         tracing::info!(segment = number, archive = %store, "a segment of the message log is archived");
         Ok(())
     }
@@ -345,39 +404,86 @@ impl SecurityServer {
         let (store, mut found) = (&archive.settings.store, None);
         for sealed in [false, true] {
             let object = Object::of(number, sealed, 0);
-            let Some(there) = store.digest(&object).await? else { continue };
+            let Some(there) = self.there(archive, &object).await? else { continue };
             let is_ours = match sealed {
                 false => there == *sha256,
                 true => archive.state().announced.get(&number).is_some_and(|ours| ours.contains(&there.to_string())),
             };
             if !is_ours || found.replace(sealed).is_some() {
+                archive.state().ready.take_if(|ready| ready.object.segment == Some(number));
                 return Err(NotArchived::Differs(differs(store, &object, &there)));
             }
         }
         Ok(found)
     }
 
-    /// The object of a segment. One that is encrypted is announced first: afterwards nobody here can tell whose it is.
-    async fn object(
-        &self,
-        archive: &Archive,
-        segment: &Finished,
-        sha256: &Digest,
-    ) -> Result<(Object, Bytes), NotArchived> {
+    /// What is there under this name, read to its end. What differed once is read again only when it changed.
+    async fn there(&self, archive: &Archive, object: &Object) -> Result<Option<Digest>, NotArchived> {
+        let store = &archive.settings.store;
+        let known = archive.state().differed.get(&object.name).cloned();
+        if let Some((version, digest)) = known
+            && store.version(object).await? == Some(version)
+        {
+            return Ok(Some(digest));
+        }
+        let Some((digest, version)) = store.digest(object).await? else {
+            archive.state().differed.remove(&object.name);
+            return Ok(None);
+        };
+        archive.state().differed.insert(object.name.clone(), (version, digest));
+        Ok(Some(digest))
+    }
+
+    /// Puts a segment where nothing is, and reads back what was put: whether it is encrypted.
+    async fn put(&self, archive: &Archive, segment: &Finished, sha256: Digest) -> Result<bool, NotArchived> {
+        let store = &archive.settings.store;
+        let Ready { object, content, sha256: wanted } = self.object(archive, segment, sha256).await?;
+        // A crash before this returns: it is there whole or not at all.
+        let put = store.put(&object, content).await?;
+        let there = store.digest(&object).await?.map(|(digest, _)| digest);
+        if there != Some(wanted) {
+            if there.is_some() {
+                archive.state().ready = None;
+            }
+            return Err(NotArchived::Differs(match (put, there) {
+                (Put::Existed, Some(there)) => differs(store, &object, &there),
+                (_, Some(there)) => {
+                    format!("{store}/{}: what is read back, {there}, is not what was written", object.name)
+                }
+                (_, None) => format!("{store}/{}: it was written, and is not there", object.name),
+            }));
+        }
+        Ok(object.sealed)
+    }
+
+    /// The object of a segment. One that is encrypted is announced first: afterwards nobody here can tell whose it is. While
+    /// this process lives it is encrypted and announced once, however often it is put.
+    async fn object(&self, archive: &Archive, segment: &Finished, sha256: Digest) -> Result<Ready, NotArchived> {
         let Settings { store, recipients } = &archive.settings;
         let (number, length) = (segment.number, segment.bytes.len() as u64);
         if recipients.is_empty() {
-            return Ok((Object::of(number, false, length), segment.bytes.clone()));
+            return Ok(Ready { object: Object::of(number, false, length), content: segment.bytes.clone(), sha256 });
+        }
+        if let Some(ready) = archive.state().ready.clone().filter(|ready| ready.object.segment == Some(number)) {
+            return Ok(ready);
         }
         let (about, recipients, content) = (self.about(), recipients.clone(), segment.clone());
-        let sealed = tokio::task::spawn_blocking(move || sealed(&content, &recipients, about)).await?;
-        let sealed = sealed.map_err(NotArchived::Encrypted)?;
-        let object_sha256 = Digest::of(&[&sealed]).to_string();
+        let seal = move || {
+            let content = sealed(&content, &recipients, about)?;
+            let sha256 = Digest::of(&[&content]);
+            Ok::<_, std::io::Error>((content, sha256))
+        };
+        let (content, wanted) = tokio::task::spawn_blocking(seal).await?.map_err(NotArchived::Encrypted)?;
+        let object_sha256 = wanted.to_string();
         let (at, to, sha256) = (self.clock.now().as_millis(), store.to(), sha256.to_string());
         let noted = Noted::Archiving { at, to, segment: number, sha256, object_sha256: object_sha256.clone() };
+        // A crash after this: the object is not put, and another is announced.
         self.audit.note(&noted).await?;
-        archive.state().announced.entry(number).or_default().insert(object_sha256);
-        Ok((Object::of(number, true, sealed.len() as u64), sealed))
+        let ready = Ready { object: Object::of(number, true, content.len() as u64), content, sha256: wanted };
+        let mut state = archive.state();
+        state.announced.entry(number).or_default().insert(object_sha256);
+        state.ready = Some(ready.clone());
+        Ok(ready)
     }
 
     fn about(&self) -> About {

@@ -382,6 +382,11 @@ enum RawKeep {
     Always,
 }
 
+/// An address as it is shown where it is wrong: what stands before '@' may be a secret.
+fn before_at_hidden(address: &str) -> String {
+    address.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("...@{host}"))
+}
+
 impl RawPayloads {
     fn kept(&self) -> Option<(SubsystemId, String, Keep)> {
         let keep = match self.keep {
@@ -440,11 +445,11 @@ impl Configuration {
             let place = Place::of(&to, endpoint.clone(), region.clone(), &credentials);
             let place = place.map_err(|(key, rule)| {
                 let value = match key {
-                    "endpoint" => endpoint.as_deref().unwrap_or_default(),
-                    "region" => &region,
+                    "endpoint" => before_at_hidden(endpoint.as_deref().unwrap_or_default()),
+                    "region" => region.clone(),
                     // What stands in its place by mistake may be a secret.
-                    "credentials" => "...",
-                    _ => &to,
+                    "credentials" => "...".to_owned(),
+                    _ => before_at_hidden(&to),
                 };
                 wrong(&format!("archive.{key}"), &value, rule)
             })?;
@@ -1066,6 +1071,16 @@ listen = "127.0.0.1:5580"
         ] {
             let error = parse(more).unwrap_err();
             assert!(error.contains(named) && error.contains("security-server.toml"), "{error}");
+        }
+        for secret in [
+            "[archive]\nto = \"s3://AKIA:SE@CRET@bucket\"\n",
+            "[archive]\nto = \"s3://bucket\"\nendpoint = \"https://AKIA:SE@CRET@s3.gov.vn\"\n",
+        ] {
+            let error = parse(secret).unwrap_err();
+            assert!(
+                error.contains("\"...@") && !["AKIA", "SE@", "CRET"].iter().any(|each| error.contains(each)),
+                "{error}"
+            );
         }
     }
 

@@ -1,12 +1,12 @@
 //! Evidence out of this server's log: what it sealed and what it received in one exchange, for anyone to verify.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use journal::{Entry, Position};
 use proto::evidence::archive::{self, NotArchived};
 use proto::evidence::container::Unsigned;
-use proto::evidence::{EvidenceFile, Kept, time_proven};
+use proto::evidence::{EvidenceFile, Kept, commits, time_proven};
 use proto::head::Head;
 use proto::identifier::{ExchangeId, MemberId, ServerId};
 use proto::message::{Direction, End, Header};
@@ -147,26 +147,31 @@ struct Released<'p> {
     broken: [bool; 2],
 }
 
-impl Released<'_> {
+impl<'p> Released<'p> {
+    /// Of these messages those that can still be read: nothing else that bears the exchange's id takes their room.
+    fn begin(server: &'p SecurityServer, exchange: ExchangeId, logged: &[Logged<'_>]) -> Result<Self, NoEvidence> {
+        let of_file: HashSet<Position> = logged.iter().map(|logged| logged.entry.position).collect();
+        let mut reading = server.reading_payloads();
+        let mut is_wanted =
+            |position: Position, kept: &wire::KeptPayload| of_file.contains(&position) && reading.key(kept).is_ok();
+        let kept = server.message_log.kept_payloads(exchange, MAX_PAYLOADS_BYTES, &mut is_wanted)?;
+        Ok(Self { kept: kept.ok_or(NoEvidence::TooLong(exchange))?, reading, broken: [false; 2] })
+    }
+
     fn of(&mut self, logged: &Logged<'_>) -> Option<wire::Payload> {
         let Logged { header, entry, .. } = logged;
         let broken = &mut self.broken[usize::from(header.direction == Direction::Answer)];
         let kept = self.kept.get(&entry.position);
         let payload = kept.and_then(|kept| self.reading.open(kept, header).ok()).filter(|_| !*broken);
-        *broken |= payload.is_none() && carries_something(header);
+        *broken |= payload.is_none() && commits(header);
         payload
     }
-}
-
-/// Whether a message commits to anything.
-fn carries_something(header: &Header) -> bool {
-    header.metadata.is_some() || !header.pieces.is_empty() || matches!(header.end, Some(End::Trailers { .. }))
 }
 
 /// The evidence file of an exchange (PROTOCOL.md 7), with the first timestamps over its records. Reads the disk: not for the
 /// message path.
 pub fn file(server: &SecurityServer, exchange: ExchangeId, records: &[Entry]) -> Result<Vec<u8>, NoEvidence> {
-    made(server, exchange, records, None)
+    made(server, exchange, records, false)
 }
 
 /// The same, with the payloads that are kept.
@@ -175,16 +180,14 @@ pub fn file_with_payloads(
     exchange: ExchangeId,
     records: &[Entry],
 ) -> Result<Vec<u8>, NoEvidence> {
-    let kept = server.message_log.kept_payloads(exchange, MAX_PAYLOADS_BYTES)?.ok_or(NoEvidence::TooLong(exchange))?;
-    let released = Released { kept, reading: server.reading_payloads(), broken: [false; 2] };
-    made(server, exchange, records, Some(released))
+    made(server, exchange, records, true)
 }
 
 fn made(
     server: &SecurityServer,
     exchange: ExchangeId,
     records: &[Entry],
-    mut released: Option<Released<'_>>,
+    with_payloads: bool,
 ) -> Result<Vec<u8>, NoEvidence> {
     let geneses = geneses(records);
     let logged = of_one_opening(records.iter().filter_map(|entry| logged(entry, &geneses)).collect());
@@ -194,6 +197,7 @@ fn made(
         (true, Direction::Answer) | (false, Direction::Request) => first.header.route.provider.member(),
     };
     let holder = Sender { member, server: server.id.clone() };
+    let mut released = with_payloads.then(|| Released::begin(server, exchange, &logged)).transpose()?;
     let configuration = server.configuration.load();
     let holds = |stamp: &wire::Stamp| time_proven(stamp, &configuration).is_ok();
     let mut timestamps = server.message_log.timestamps(&holds);
@@ -345,7 +349,7 @@ fn line(entry: &Entry) -> Option<Line> {
         time: Some(header.time.to_string()),
         removed: header.removed.map(|commitment| commitment.to_string()),
         salt: salt(entry).map(hex::encode),
-        payload: carries_something(&header).then(|| Missing::NeverKept.to_string()),
+        payload: commits(&header).then(|| Missing::NeverKept.to_string()),
         end: header.end.as_ref().map(|end| match end {
             End::HalfClose => "half-close".into(),
             End::Trailers { status, .. } => format!("status {status}"),

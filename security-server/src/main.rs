@@ -1,6 +1,8 @@
 //! `security-server`: the server and its own command line.
 
+use std::fs::{File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -52,6 +54,13 @@ async fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(ended) => ended.report("security-server"),
     }
+}
+
+/// Writes a file that its owner reads and nobody else, also where it was there before.
+fn write_privately(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(bytes)
 }
 
 async fn run(what: What) -> Result<Exit, Ended> {
@@ -137,7 +146,9 @@ async fn run(what: What) -> Result<Exit, Ended> {
                 return Ok(Exit::Ok);
             };
             let unwritten = |error| Ended::new(Exit::Failed, format!("{}: {error}", out.display()));
-            std::fs::write(&out, &evidence).map_err(unwritten)?;
+            // What was said stands in it as it was said: nobody else on this machine reads it.
+            let put = if with_payloads { write_privately(&out, &evidence) } else { std::fs::write(&out, &evidence) };
+            put.map_err(unwritten)?;
             let mut written = json!({ "file": out.display().to_string(), "bytes": evidence.len() });
             if with_payloads {
                 written["payloads"] = json!(payloads);

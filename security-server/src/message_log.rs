@@ -559,18 +559,20 @@ impl MessageLog {
         Ok(found)
     }
 
-    /// The payloads that are kept of an exchange, by where their messages stand, still encrypted. None: they have more bytes
-    /// than `most`. Reads the disk: not for the message path.
+    /// The payloads that are kept of an exchange and wanted, by where their messages stand, still encrypted. None: they have more
+    /// bytes than `most`. Reads the disk: not for the message path.
     pub(crate) fn kept_payloads(
         &self,
         exchange: ExchangeId,
         most: usize,
+        is_wanted: &mut dyn FnMut(Position, &wire::KeptPayload) -> bool,
     ) -> Result<Option<HashMap<Position, wire::KeptPayload>>, OpenError> {
         self.catch_up()?;
         let (mut kept, mut bytes) = (HashMap::new(), 0);
         for of_segment in self.0.index.find(exchange)?.chunk_by(|one, next| one.segment == next.segment) {
             for entry in journal::entries(&*self.0.disk, of_segment)? {
-                let Some(payload) = kept_beside(&entry) else { continue };
+                let wanted = kept_beside(&entry).filter(|payload| is_wanted(entry.position, payload));
+                let Some(payload) = wanted else { continue };
                 bytes += payload.ciphertext.len();
                 if bytes > most {
                     return Ok(None);

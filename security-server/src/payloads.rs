@@ -158,8 +158,10 @@ pub fn open_blocks(directory: &Path, passphrase: &Passphrase, cost: Cost, first:
 fn secret(keys: &Path, passphrase: &Passphrase, cost: Cost) -> Result<Zeroizing<Vec<u8>>, NoSecret> {
     let file = |error: io::Error| NoSecret(format!("{}: {error}; check the directory and its disk", keys.display()));
     let path = keys.join(SECRET);
+    // Its file, its name and its directory's own: whoever made it was perhaps killed before they were durable.
+    let sync = || [&path, keys, keys.parent().unwrap_or(Path::new("."))].iter().try_for_each(|each| files::sync(each));
     let opened = match keystore::open_pkcs8(&path, passphrase) {
-        Ok(pkcs8) => return Ok(pkcs8),
+        Ok(pkcs8) => return sync().map(|()| pkcs8).map_err(file),
         Err(error) => error,
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(keys).map_err(file)?;
@@ -180,8 +182,7 @@ fn secret(keys: &Path, passphrase: &Passphrase, cost: Cost) -> Result<Zeroizing<
     let (_, pkcs8) = SigningKey::generate();
     let unmade = |error: KeyError| NoSecret(error.to_string());
     keystore::create(&path, &Zeroizing::new(pkcs8), passphrase, cost).map_err(unmade)?;
-    // Then its directory's own name.
-    files::sync(keys.parent().unwrap_or(Path::new("."))).map_err(file)?;
+    sync().map_err(file)?;
     keystore::open_pkcs8(&path, passphrase).map_err(unmade)
 }
 
@@ -303,10 +304,15 @@ pub(crate) struct Reading<'p> {
 impl Reading<'_> {
     /// Whether the key of a payload is there.
     pub fn key(&mut self, kept: &wire::KeptPayload) -> Result<Zeroizing<[u8; KEY_BYTES]>, Missing> {
-        let Named { until, block, slot } = Named::of(kept)?;
-        if let Some(until) = until.filter(|until| *until <= self.now) {
-            return Err(Missing::Expired(until));
+        let named = Named::of(kept)?;
+        match named.until.filter(|until| *until <= self.now) {
+            Some(until) => Err(Missing::Expired(until)),
+            None => self.stored(named),
         }
+    }
+
+    /// Whether this key is on disk, over or not.
+    fn stored(&mut self, Named { until, block, slot }: Named) -> Result<Zeroizing<[u8; KEY_BYTES]>, Missing> {
         let blocks = self.payloads.keys.as_ref().map_err(|no_secret| Missing::Lost(no_secret.to_string()))?;
         let keys = self.blocks.entry((until, block));
         let keys = keys.or_insert_with(|| blocks.read(until, block).map_err(|why| why.to_string()));
@@ -411,10 +417,11 @@ pub enum NotErased {
 
 impl SecurityServer {
     /// One turn of the payloads' tide. The clock is believed to say that a day is over while the global configuration, which the
-    /// registry signs each minute, is in force by it: a clock that jumps ahead for years erases nothing.
+    /// registry signs each minute, is fresh by it: a clock that jumps ahead erases nothing, and while the registry is away nothing
+    /// is erased either.
     pub fn turn_payload_keys(&self) -> Result<(), NoSecret> {
         let now = self.message_log.not_before_last(self.clock.now());
-        self.payloads.turn(now, self.freshness() != Freshness::Expired)
+        self.payloads.turn(now, self.freshness() == Freshness::Fresh)
     }
 
     /// For reading what is kept, by the clock of now: never earlier than what the log has.
@@ -424,7 +431,12 @@ impl SecurityServer {
 
     /// How many messages' payloads [`SecurityServer::erase_payloads`] would erase. Reads the disk.
     pub fn erasable_payloads(&self, exchange: ExchangeId) -> Result<ErasedPayloads, NotErased> {
-        self.kept_keys(exchange).map(|(messages, _)| ErasedPayloads { exchange: named(exchange), messages })
+        let Stored { messages, lost, .. } = self.stored_keys(exchange)?;
+        match (messages, lost) {
+            (0, Some(why)) => Err(NotErased::Block(why)),
+            (0, None) => Err(NotErased::NothingKept(exchange)),
+            _ => Ok(ErasedPayloads { exchange: named(exchange), messages }),
+        }
     }
 
     /// Erases the keys of all payloads that are kept of an exchange, which is noted first: a crash in between leaves the note, and
@@ -436,37 +448,68 @@ impl SecurityServer {
         by: Actor,
     ) -> Result<ErasedPayloads, NotErased> {
         let server = Arc::clone(&self);
-        let (messages, keys) = tokio::task::spawn_blocking(move || server.kept_keys(exchange)).await??;
-        let at = self.clock.now().as_millis();
-        self.audit.note(&Noted::PayloadsErased { at, by, exchange: named(exchange), reason }).await?;
+        let Stored { messages, keys, lost } =
+            tokio::task::spawn_blocking(move || server.stored_keys(exchange)).await??;
+        if messages > 0 {
+            let at = self.clock.now().as_millis();
+            self.audit.note(&Noted::PayloadsErased { at, by, exchange: named(exchange), reason }).await?;
+        }
+        // Those that were erased before too: that was perhaps not durable.
         tokio::task::spawn_blocking(move || self.payloads.erase(&keys)).await??;
-        Ok(ErasedPayloads { exchange: named(exchange), messages })
+        match (messages, lost) {
+            (_, Some(why)) => Err(NotErased::Block(why)),
+            (0, None) => Err(NotErased::NothingKept(exchange)),
+            _ => Ok(ErasedPayloads { exchange: named(exchange), messages }),
+        }
     }
 
-    /// The keys of an exchange that can be erased, and of how many messages they are.
-    fn kept_keys(&self, exchange: ExchangeId) -> Result<(usize, BTreeSet<Named>), NotErased> {
+    fn stored_keys(&self, exchange: ExchangeId) -> Result<Stored, NotErased> {
         let records = self.message_log.find(exchange)?;
         if records.is_empty() {
             return Err(NotErased::Unknown(exchange));
         }
         let mut reading = self.reading_payloads();
-        let (mut messages, mut keys) = (0, BTreeSet::new());
+        let mut stored = Stored::default();
         for kept in records.iter().filter_map(kept_beside) {
-            match reading.key(&kept).and_then(|_| Named::of(&kept)) {
-                Ok(key) => {
-                    messages += 1;
-                    keys.insert(key);
+            let named = match Named::of(&kept) {
+                Ok(named) => named,
+                Err(why) => {
+                    stored.lost.get_or_insert(why.to_string());
+                    continue;
                 }
-                Err(Missing::Lost(why)) => return Err(NotErased::Block(why)),
-                Err(Missing::NeverKept | Missing::Expired(_) | Missing::Erased) => {}
+            };
+            match reading.stored(named) {
+                Ok(_) => stored.messages += 1,
+                Err(Missing::Erased) => {}
+                // Its time is over, and it is gone.
+                Err(_) if named.until.is_some_and(|until| until <= reading.now) => continue,
+                Err(why) => {
+                    stored.lost.get_or_insert(why.to_string());
+                    continue;
+                }
             }
+            stored.keys.insert(named);
         }
-        if keys.is_empty() { Err(NotErased::NothingKept(exchange)) } else { Ok((messages, keys)) }
+        Ok(stored)
     }
+}
+
+/// The keys of an exchange's payloads that are on disk.
+#[derive(Default)]
+struct Stored {
+    /// Of how many messages the key was not erased yet.
+    messages: usize,
+    /// All of them, those that were erased too.
+    keys: BTreeSet<Named>,
+    /// Why another one is not there, though its time is not over.
+    lost: Option<String>,
 }
 
 impl Payloads {
     fn erase(&self, keys: &BTreeSet<Named>) -> Result<(), NotErased> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         let blocks = self.keys.as_ref().map_err(|no_secret| NotErased::Block(no_secret.to_string()))?;
         let mut of_block: BTreeMap<(Option<Time>, BlockName), BTreeSet<u32>> = BTreeMap::new();
         for Named { until, block, slot } in keys {

@@ -150,24 +150,41 @@ pub(crate) fn judges(configuration: &Configuration) -> Result<(LogKeys, Arc<Regi
 
 /// Verifies the log on this disk under these keys; peers' keys are those that are registered.
 pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> Result<Found, NotVerified> {
+    match verify_as_far_as_it_is_read(disk, keys, registered) {
+        (found, None) => Ok(found),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// The same, and what was found before the disk failed.
+pub(crate) fn verify_as_far_as_it_is_read(
+    disk: &dyn Disk,
+    keys: &LogKeys,
+    registered: &Registered,
+) -> (Found, Option<NotVerified>) {
     let (sender, waiting) = mpsc::sync_channel::<Signature>(SIGNATURES_WAITING);
     let (waiting, refused) = (Mutex::new(waiting), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-    std::thread::scope(|scope| {
+    let (mut found, failed) = std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| check_signatures(&waiting, &refused));
         }
         let mut messages = Messages::of(registered, sender);
         let journal = journal::verify(disk, &|id| keys.find(id), &mut |entry| messages.see(&entry));
         let (mut found, stamped) = messages.found();
+        let mut failed = None;
         match journal {
             Ok(journal) => {
                 let unproven = unproven(&journal).map(|what| Fault { place: "the heads".into(), what });
                 found.faults.extend(unproven);
                 found.journal = journal;
-                let over_no_head = held_against_the_trees(disk, stamped)?;
-                found.timestamps -= over_no_head.len() as u64;
-                found.faults.extend(over_no_head);
+                match held_against_the_trees(disk, stamped) {
+                    Ok(over_no_head) => {
+                        found.timestamps -= over_no_head.len() as u64;
+                        found.faults.extend(over_no_head);
+                    }
+                    Err(error) => failed = Some(error),
+                }
             }
             Err(ReadError::Damaged(Damage { file, offset, what })) => {
                 found.faults.push(Fault { place: format!("{file}, offset {offset}"), what: what.into() });
@@ -175,19 +192,17 @@ pub fn verify_log(disk: &dyn Disk, keys: &LogKeys, registered: &Registered) -> R
             Err(ReadError::Missing(file)) => {
                 found.faults.push(Fault { place: file, what: "it is missing between two others".into() });
             }
-            Err(error @ ReadError::Disk(_)) => return Err(NotVerified::Disk(error)),
+            Err(error @ ReadError::Disk(_)) => failed = Some(NotVerified::Disk(error)),
         }
-        Ok(found)
-    })
-    .map(|mut found| {
-        let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let fault = |position: Position| Fault {
-            place: position.to_string(),
-            what: "the signature of the peer's head does not hold".into(),
-        };
-        found.faults.extend(refused.into_iter().map(fault).take(FAULTS_TOLD));
-        found
-    })
+        (found, failed)
+    });
+    let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let fault = |position: Position| Fault {
+        place: position.to_string(),
+        what: "the signature of the peer's head does not hold".into(),
+    };
+    found.faults.extend(refused.into_iter().map(fault).take(FAULTS_TOLD));
+    (found, failed)
 }
 
 /// The heads whose timestamps hold, by tree and size: the root, and where the timestamp stands. One a minute.

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::country::Country;
@@ -12,6 +13,8 @@ use crate::processes::PURPOSE;
 
 /// Longest wait for an answer. What takes longer waits for its caller, as streams do, and is hung up on.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How many knocks are a second of the countries' clocks.
+const KNOCKS_A_SECOND: u64 = 128;
 /// Most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 
@@ -19,8 +22,9 @@ const MAX_ANSWER_BYTES: u64 = 1 << 20;
 pub struct Doors {
     doors: [SocketAddr; 2],
     _runtime: tokio::runtime::Runtime,
-    _country: Country,
-    _town: PetTown,
+    country: Country,
+    town: PetTown,
+    knocked: AtomicU64,
 }
 
 impl Doors {
@@ -36,12 +40,19 @@ impl Doors {
             town.halves = tokio::sync::mpsc::unbounded_channel().0;
             (country, town)
         });
-        Self { doors: [country.door(), town.door()], _runtime: runtime, _country: country, _town: town }
+        let doors = [country.door(), town.door()];
+        Self { doors, _runtime: runtime, country, town, knocked: AtomicU64::default() }
     }
 
     /// Says these bytes at the door that the first of them names, and hears the answer out.
     pub fn knock(&self, input: &[u8]) {
         let [which, said @ ..] = input else { return };
+        // What is remembered for a time is forgotten in its time.
+        if self.knocked.fetch_add(1, Ordering::Relaxed).is_multiple_of(KNOCKS_A_SECOND) {
+            for realm in [&self.country.realm, &self.town.realm] {
+                realm.pass(Duration::from_secs(1));
+            }
+        }
         let mut line =
             TcpStream::connect(self.doors[usize::from(*which) % self.doors.len()]).expect("the door is open");
         line.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use backup::{Recipient, RecipientKey};
 use bytes::Bytes;
+use command_line::Exit;
 use journal::{Directory, Finished, finished, segment_name};
 use proto::digest::Digest;
+use proto::record::Kind;
 use proto::signature::SigningKey;
 use security_server::archive::store::{MAX_OBJECT_BYTES, Place, Store};
 use security_server::archive::{ALARM_AFTER, ArchiveHealth, NotArchived, NotRead, Reading, Settings, verify};
@@ -95,6 +97,20 @@ impl Archiving {
     /// Where the archive's objects stand.
     fn objects(&self) -> PathBuf {
         objects(&self.world, self.place.path())
+    }
+
+    /// Encrypted objects of this segment that the audit log announces.
+    fn announced(&self, number: u64) -> usize {
+        let audit = Directory(self.world.directory.path().join("moj/audit"));
+        let mut announced = 0;
+        let mut see = |entry: journal::Entry| {
+            let noted = (entry.record.kind() == Kind::Entry).then(|| serde_json::from_slice(&entry.record.body()).ok());
+            if let Some(Some(Noted::Archiving { segment, .. })) = noted {
+                announced += usize::from(segment == number);
+            }
+        };
+        journal::read(&audit, None, &mut see).unwrap();
+        announced
     }
 
     fn noted(&self) -> BTreeMap<u64, String> {
@@ -301,10 +317,7 @@ async fn an_object_of_somebody_else_is_an_alarm_and_stays() {
     let file = fs::File::create(&second).unwrap();
     file.set_len(MAX_OBJECT_BYTES + 1).unwrap();
     let refused = archiving.archive().await.unwrap_err();
-    assert!(
-        matches!(&refused, NotArchived::Store(why) if why.to_string().contains("longer than any segment")),
-        "{refused}"
-    );
+    assert!(matches!(&refused, NotArchived::Differs(what) if what.contains("longer than any segment")), "{refused}");
     file.set_len(MAX_OBJECT_BYTES).unwrap();
     assert!(matches!(archiving.archive().await, Err(NotArchived::Differs(_))));
     // Somebody looked after it.
@@ -312,6 +325,162 @@ async fn an_object_of_somebody_else_is_an_alarm_and_stays() {
     archiving.archive().await.unwrap();
     assert_eq!((archiving.health().differs, archiving.raised().await), (None, Vec::new()));
     assert_eq!(faults_of(&archiving).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_is_too_long_holds_up_no_other() {
+    let mut archiving = Archiving::new(Vec::new()).await;
+    archiving.exchange().await;
+    fs::create_dir_all(archiving.objects()).unwrap();
+    let second = archiving.objects().join(segment_name(2));
+    fs::File::create(&second).unwrap().set_len(MAX_OBJECT_BYTES + 1).unwrap();
+    let refused = archiving.archive().await.unwrap_err();
+    assert!(matches!(&refused, NotArchived::Differs(what) if what.contains(&segment_name(2))), "{refused}");
+    let health = archiving.health();
+    assert_eq!((health.archived, health.waiting, health.failing), (archiving.finished().len() as u64 - 1, 1, None));
+    assert_eq!(archiving.raised().await, ["archive_differs"]);
+
+    // Whoever verifies it is told of this object, and of what else is there.
+    fs::write(archiving.objects().join("notes.txt"), "mine").unwrap();
+    let found = faults_of(&archiving).await;
+    assert!(found[0].contains("0000000002.segment: it is longer than any segment"), "{found:?}");
+    assert!(found.iter().any(|fault| fault.contains("notes.txt: this is no segment's name")), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_cannot_be_read_holds_up_no_other() {
+    let mut archiving = Archiving::new(Vec::new()).await;
+    archiving.exchange().await;
+    fs::create_dir_all(archiving.objects()).unwrap();
+    fs::write(archiving.objects().join(segment_name(3)), "of somebody else").unwrap();
+    let log = archiving.world.directory.path().join("moj/log");
+    let (path, segment) = (log.join(segment_name(2)), fs::read(log.join(segment_name(2))).unwrap());
+    let mut damaged = segment.clone();
+    damaged[segment.len() / 2] ^= 1;
+    damaged[100] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let refused = archiving.archive().await.unwrap_err();
+    assert!(matches!(&refused, NotArchived::Log(_)), "{refused}");
+    let health = archiving.health();
+    assert_eq!((health.archived, health.waiting), (archiving.finished().len() as u64 - 2, 2));
+    assert!(health.failing.is_some_and(|why| why.contains(&segment_name(2))));
+    assert!(health.differs.is_some_and(|what| what.contains(&segment_name(3))));
+    fs::write(&path, &segment).unwrap();
+    fs::remove_file(archiving.objects().join(segment_name(3))).unwrap();
+    archiving.archive().await.unwrap();
+    let health = archiving.health();
+    assert_eq!((health.waiting, health.waiting_since, health.failing, health.differs), (0, None, None, None));
+
+    // Nobody knows how many wait: since when is known all the same, and an alarm comes of it.
+    fs::rename(&log, log.with_extension("away")).unwrap();
+    let refused = archiving.archive().await.unwrap_err();
+    assert!(matches!(&refused, NotArchived::Log(_)), "{refused}");
+    fs::rename(log.with_extension("away"), &log).unwrap();
+    assert!(archiving.health().waiting_since.is_some());
+    archiving.archive().await.unwrap();
+    assert_eq!(archiving.health().waiting_since, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_that_is_not_mounted_is_not_begun_anew() {
+    let mut archiving = Archiving::new(Vec::new()).await;
+    archiving.exchange().await;
+    archiving.archive().await.unwrap();
+    let (place, away) = (archiving.place.path().to_owned(), archiving.place.path().with_extension("away"));
+    fs::rename(&place, &away).unwrap();
+    fs::create_dir(&place).unwrap();
+    archiving.exchange().await;
+    let refused = archiving.archive().await.unwrap_err();
+    assert!(
+        matches!(refused, NotArchived::Store(_)) && refused.to_string().contains("mount what it stands on"),
+        "{refused}"
+    );
+    // The doctor's word does not make it look begun.
+    assert!(!archiving.settings.store.try_out().await.unwrap());
+    assert!(archiving.archive().await.is_err());
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "something was begun there");
+    let since = archiving.world.now();
+    archiving.world.set_time(since.plus(ALARM_AFTER + Duration::from_millis(1)));
+    assert_eq!(archiving.raised().await, ["log_not_archived"]);
+
+    fs::remove_dir(&place).unwrap();
+    fs::rename(&away, &place).unwrap();
+    archiving.archive().await.unwrap();
+    assert_eq!(archiving.raised().await, Vec::<String>::new());
+    assert_eq!(faults_of(&archiving).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_from_an_archive_is_told_from_what_never_was_there() {
+    let mut archiving = Archiving::new(Vec::new()).await;
+    archiving.exchange().await;
+    archiving.archive().await.unwrap();
+    let (into, store, mut noted) = (tempfile::tempdir().unwrap(), archiving.settings.store.clone(), archiving.noted());
+    noted.remove(&3);
+    fs::remove_file(archiving.objects().join(segment_name(2))).unwrap();
+    let reading = Reading::of(store.clone(), None, noted.clone()).await.unwrap();
+    assert_eq!(reading.numbers(1, 3).into_iter().collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(reading.gone(1, 3).into_iter().collect::<Vec<_>>(), [2]);
+    assert!(reading.gone(3, u64::MAX).is_empty() && reading.is_noted(1) && !reading.is_noted(3));
+    let directory = into.path().to_owned();
+    let fetched = tokio::task::spawn_blocking(move || {
+        let gone = reading.fetch(2, &directory).unwrap_err();
+        assert!(matches!(gone, NotRead::Gone(_)) && gone.exit() == Exit::EvidenceInvalid, "{gone}");
+        let never = reading.fetch(99, &directory).unwrap_err();
+        assert!(matches!(never, NotRead::Missing(_)) && never.exit() == Exit::NotFound, "{never}");
+        reading.fetch(3, &directory).unwrap();
+    });
+    fetched.await.unwrap();
+
+    // A store that fails in the middle: what was found before is told.
+    let configuration = archiving.world.servers["moj"].server.store.current().load();
+    let keys = LogKeys::of(&archiving.world.members["moj"].server, &configuration, []);
+    let last = segment_name(*noted.last_key_value().unwrap().0);
+    fs::write(archiving.objects().join(segment_name(2)), archiving.segment(2)).unwrap();
+    fs::remove_file(archiving.objects().join(&last)).unwrap();
+    let reading = Reading::of(store, None, noted).await.unwrap();
+    fs::remove_file(archiving.objects().join(segment_name(1))).unwrap();
+    let found = tokio::task::spawn_blocking(move || verify(&reading, &keys, &configuration)).await.unwrap().unwrap();
+    let found = faults(&found);
+    assert!(found[0].contains("it was not read to its end"), "{found:?}");
+    assert!(found.iter().any(|fault| fault.contains(&format!("{last}: the audit log says"))), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_takes_nothing_more_adds_nothing_to_the_audit_log_and_what_differs_is_read_once() {
+    let mut archiving = Archiving::new(vec![recipient().0]).await;
+    archiving.exchange().await;
+    archiving.exchange().await;
+    assert!(archiving.finished().len() > 4);
+    let (address, gotten) = bad_store_and_what_it_was_asked(StoreFault::IsFull).await;
+    let endpoint = Some(format!("http://{address}"));
+    let place = Place::of("s3://evidence", endpoint, "us-east-1".into(), "environment").unwrap();
+    archiving.settings.store = place.open_with(&archiving.world.members["moj"].server, "id".into(), "secret".into());
+    archiving.restart().await;
+    for attempt in 0..3 {
+        let refused = archiving.archive().await.unwrap_err();
+        assert!(matches!(refused, NotArchived::Store(_)), "{refused}");
+        let health = archiving.health();
+        assert!(health.failing.is_some(), "{health:?}");
+        assert!(health.differs.is_some_and(|what| what.contains(&segment_name(2))), "attempt {attempt}");
+        assert_eq!(health.archived, 2, "attempt {attempt}");
+        assert_eq!([1, 2, 3, 4, 5].map(|number| archiving.announced(number)), [1, 1, 1, 1, 0], "attempt {attempt}");
+    }
+    assert_eq!(archiving.raised().await, ["archive_differs"]);
+    let second = format!("{}.sealed", segment_name(2));
+    let gotten = gotten.lock().unwrap().iter().filter(|name| name.ends_with(&second)).count();
+    // Before it was put, after it, and when it was found to be no other than it was.
+    assert_eq!(gotten, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_overwrites_is_no_archive() {
+    let address = bad_store(StoreFault::None).await;
+    let endpoint = Some(format!("http://{address}"));
+    let place = Place::of("s3://evidence", endpoint, "us-east-1".into(), "environment").unwrap();
+    let store = place.open_with(&"VN/GOV/moj/ss1".parse().unwrap(), "id".into(), "secret".into());
+    let refused = store.try_out().await.unwrap_err();
+    assert!(refused.to_string().contains("it overwrites what is there"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -537,14 +706,23 @@ enum StoreFault {
     Changes,
     Cuts,
     Loses,
+    /// It changes the second segment, and takes the fourth not at all.
+    IsFull,
 }
 
 /// A store that takes what is put under a new name, and gives something else back.
 async fn bad_store(fault: StoreFault) -> std::net::SocketAddr {
+    bad_store_and_what_it_was_asked(fault).await.0
+}
+
+/// The same, and the names of the objects that were read wholly.
+async fn bad_store_and_what_it_was_asked(fault: StoreFault) -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
     use http_body_util::{BodyExt, Full};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let kept: Arc<Mutex<BTreeMap<String, Vec<u8>>>> = Arc::default();
+    let gotten: Arc<Mutex<Vec<String>>> = Arc::default();
+    let asked = Arc::clone(&gotten);
     async fn answer(
         fault: StoreFault,
         request: http::Request<hyper::body::Incoming>,
@@ -561,6 +739,9 @@ async fn bad_store(fault: StoreFault) -> std::net::SocketAddr {
             if !is_new {
                 return Ok(empty(400));
             }
+            if matches!(fault, StoreFault::IsFull) && name.contains(&segment_name(4)) {
+                return Ok(empty(507));
+            }
             kept.lock().unwrap().insert(name, body.to_vec());
             response.body(Full::new(Bytes::new())).unwrap()
         } else {
@@ -570,20 +751,27 @@ async fn bad_store(fault: StoreFault) -> std::net::SocketAddr {
                 StoreFault::Changes => *body.last_mut().unwrap() ^= 1,
                 StoreFault::Cuts => body.truncate(body.len() - 1),
                 StoreFault::Loses => return Ok(empty(404)),
+                StoreFault::IsFull if name.contains(&segment_name(2)) => *body.last_mut().unwrap() ^= 1,
+                StoreFault::IsFull => {}
             }
-            response.body(Full::new(body.into())).unwrap()
+            response.header("content-length", body.len()).body(Full::new(body.into())).unwrap()
         };
         Ok(answered)
     }
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let kept = Arc::clone(&kept);
-            let service = hyper::service::service_fn(move |request| answer(fault, request, Arc::clone(&kept)));
+            let (kept, asked) = (Arc::clone(&kept), Arc::clone(&asked));
+            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                if request.method() == http::Method::GET {
+                    asked.lock().unwrap().push(request.uri().path().to_owned());
+                }
+                answer(fault, request, Arc::clone(&kept))
+            });
             let io = hyper_util::rt::TokioIo::new(stream);
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
         }
     });
-    address
+    (address, gotten)
 }
 
 fn said_all() -> tests::wire::Said {

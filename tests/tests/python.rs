@@ -584,6 +584,9 @@ async fn an_office_verifies_a_container_with_openssl_and_two_auditors_and_a_shel
         let ran = in_an_office(&world, &packed).await;
         let said = told(&ran);
         assert!(ran.status.success() && said.contains("CAdES Verification successful"), "{said}");
+        // Another member's signature is as good: whose it is is told.
+        assert!(said.contains(&format!("URI:causeway:member:VN/GOV/{member},")), "{said}");
+        assert!(said.contains(&format!("URI:causeway:server:VN/GOV/{member}/ss1")), "{said}");
         assert_eq!(said.matches("Verification: OK").count(), stamps, "{said}");
 
         let directory = tempfile::tempdir().unwrap();

@@ -91,15 +91,19 @@ pub async fn run(command: Command) -> Result<Exit, Ended> {
         Command::Fetch { directory, from, to, key, server, changing } => {
             let key = key.read()?;
             let (archive, _) = Reading::begin(&server.config, key).await.map_err(failed)?;
-            let numbers = archive.numbers(from, to.unwrap_or(u64::MAX));
-            if numbers.is_empty() {
+            let to = to.unwrap_or(u64::MAX);
+            let (numbers, gone) = (archive.numbers(from, to), archive.gone(from, to));
+            if numbers.is_empty() && gone.is_empty() {
                 return Err(failed(NotRead::Missing(format!("a segment from {from} on"))));
             }
+            let not_noted: Vec<u64> = numbers.iter().copied().filter(|number| !archive.is_noted(*number)).collect();
+            // Those that are there are brought back all the same.
+            let lost = gone.first().map(|number| failed(archive.missing(*number)));
             if changing.dry_run {
                 let change = |number| format!("write {}", directory.join(journal::segment_name(number)).display());
                 let foreseen = Foreseen::new(numbers.into_iter().map(change).collect());
                 show(changing.json, &foreseen, || foreseen.to_string());
-                return Ok(Exit::Ok);
+                return lost.map_or(Ok(Exit::Ok), Err);
             }
             let fetched = {
                 let _shown = Progress::of("fetching from the archive");
@@ -117,11 +121,18 @@ pub async fn run(command: Command) -> Result<Exit, Ended> {
             };
             let bytes: u64 = fetched.iter().map(|(_, bytes)| bytes).sum();
             let segments: Vec<_> = fetched.iter().map(|(number, _)| number).collect();
-            let shown = json!({ "directory": directory.display().to_string(), "segments": segments, "bytes": bytes });
-            show(changing.json, &shown, || {
-                format!("{} segments, {bytes} bytes, in {}\n", segments.len(), directory.display())
+            let shown = json!({
+                "directory": directory.display().to_string(), "segments": segments, "bytes": bytes,
+                "not_noted": not_noted, "gone": gone,
             });
-            Ok(Exit::Ok)
+            show(changing.json, &shown, || {
+                let mut text = format!("{} segments, {bytes} bytes, in {}\n", segments.len(), directory.display());
+                for number in &not_noted {
+                    text += &format!("  {}: the audit log does not know it\n", journal::segment_name(*number));
+                }
+                text
+            });
+            lost.map_or(Ok(Exit::Ok), Err)
         }
         Command::Verify { key, server, reading } => {
             let key = key.read()?;

@@ -25,7 +25,7 @@ use crate::audit::archived;
 use crate::config::{Configuration, NoConfiguration};
 use crate::join::{AUDIT_LOG, MESSAGE_LOG};
 use crate::log_keys::LogKeys;
-use crate::whole_log::{Fault, Found, NotVerified, verify_log};
+use crate::whole_log::{Fault, Found, NotVerified, verify_as_far_as_it_is_read};
 
 /// Why an archive was not read.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,9 @@ pub enum NotRead {
         /// What is wrong.
         what: String,
     },
+    /// There was such a segment.
+    #[error("{0}: the audit log says that it was archived, and it is not there; ask who runs the store")]
+    Gone(String),
     /// There is no such segment.
     #[error("{0} is not in the archive; `security-server archive list` shows what is")]
     Missing(String),
@@ -87,7 +90,7 @@ impl NotRead {
         match self {
             Self::Configuration(error) => error.exit(),
             Self::None(_) | Self::NotOpened(_) | Self::Key(_) | Self::NotAKey(_) | Self::Encrypted(_) => Exit::Usage,
-            Self::Fault { .. } => Exit::EvidenceInvalid,
+            Self::Fault { .. } | Self::Gone(_) => Exit::EvidenceInvalid,
             Self::Missing(_) => Exit::NotFound,
             Self::Other(_) => Exit::Refused,
             Self::NotVerified(error) => error.exit(),
@@ -186,9 +189,15 @@ impl Reading {
     /// A segment's bytes as they were archived. Blocks.
     pub fn segment(&self, number: u64) -> Result<Bytes, NotRead> {
         let object = self.objects.iter().find(|object| object.segment == Some(number));
-        let object = object.ok_or_else(|| NotRead::Missing(format!("{}/{}", self.store, segment_name(number))))?;
+        let object = object.ok_or_else(|| self.missing(number))?;
         let place = format!("{}/{}", self.store, object.name);
-        let content = self.handle.block_on(self.store.get(object))?.ok_or_else(|| NotRead::Missing(place.clone()))?;
+        let got = self.handle.block_on(self.store.get(object)).map_err(|error| match error {
+            Unavailable::TooLong(_) => {
+                NotRead::Fault { place: place.clone(), what: "it is longer than any segment".into() }
+            }
+            error => error.into(),
+        })?;
+        let content = got.ok_or_else(|| self.missing(number))?;
         let content = match object.sealed {
             false => content,
             true => self.opened(number, &place, &content)?,
@@ -199,6 +208,12 @@ impl Reading {
             self.note(Fault { place, what: "it is not what the audit log says was archived".into() });
         }
         Ok(content)
+    }
+
+    /// Why it is not read: it is not there.
+    pub(super) fn missing(&self, number: u64) -> NotRead {
+        let place = format!("{}/{}", self.store, segment_name(number));
+        if self.is_noted(number) { NotRead::Gone(place) } else { NotRead::Missing(place) }
     }
 
     fn opened(&self, number: u64, place: &str, content: &[u8]) -> Result<Bytes, NotRead> {
@@ -250,6 +265,17 @@ impl Reading {
         self.objects.iter().filter_map(|object| object.segment).filter(|number| (from..=to).contains(number)).collect()
     }
 
+    /// Numbers of the segments that the audit log says were archived, within these bounds, and that are not there.
+    pub fn gone(&self, from: u64, to: u64) -> BTreeSet<u64> {
+        let there = self.numbers(from, to);
+        self.noted.keys().copied().filter(|number| (from..=to).contains(number) && !there.contains(number)).collect()
+    }
+
+    /// Whether the audit log says that this segment was archived.
+    pub fn is_noted(&self, number: u64) -> bool {
+        self.noted.contains_key(&number)
+    }
+
     /// Where it is.
     pub fn place(&self) -> &Store {
         &self.store
@@ -277,14 +303,20 @@ pub fn verify(reading: &Reading, keys: &LogKeys, registered: &Registered) -> Res
         return Err(NotRead::Encrypted(format!("{}/{}", reading.store, sealed.name)));
     }
     let faults = reading.look();
-    let verified = verify_log(reading, keys, registered);
-    let told = std::mem::take(&mut *reading.faults.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut found = match verified {
-        Ok(found) => found,
-        // A segment that cannot be opened at all is a fault of the archive, and named.
-        Err(_) if !told.is_empty() => Found::default(),
-        Err(error) => return Err(error.into()),
-    };
+    let (mut found, failed) = verify_as_far_as_it_is_read(reading, keys, registered);
+    let mut told = std::mem::take(&mut *reading.faults.lock().unwrap_or_else(PoisonError::into_inner));
+    if let Some(error) = failed {
+        if told.is_empty() && faults.is_empty() && found.faults.is_empty() {
+            return Err(error.into());
+        }
+        // A segment that cannot be opened at all is a fault of the archive, and named. Where it is the store, what was found before
+        // is told all the same.
+        if told.is_empty() {
+            told.push(Fault { place: reading.store.to_string(), what: format!("it was not read to its end: {error}") });
+        }
+        // First: what else is wrong may follow from it.
+        found.faults.splice(0..0, told.drain(..));
+    }
     if found.journal.torn_bytes > 0 {
         let last = reading.objects.iter().rev().find(|object| object.segment.is_some());
         let place = format!("{}/{}", reading.store, last.map_or("", |object| &object.name));

@@ -1,12 +1,12 @@
-//! Where archives are kept: a directory, or a bucket of an S3-compatible store. Nothing that is there is ever overwritten but the
-//! doctor's own word, and nothing else is ever removed: how long archives are kept is the store's own rule.
+//! Where archives are kept: a directory, or a bucket of an S3-compatible store. Nothing that is there is ever overwritten, and
+//! nothing but the doctor's own word is ever removed: how long archives are kept is the store's own rule.
 
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -18,7 +18,9 @@ use keystore::{NoPassphrase, Source};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig};
+use object_store::{
+    Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+};
 use proto::digest::Digest;
 use proto::identifier::ServerId;
 
@@ -150,15 +152,18 @@ impl Place {
             To::Directory(_) => None,
             To::Bucket { .. } => Some(Credentials::read(self.credentials.as_ref())?),
         };
-        Ok(Store { place: self.clone(), credentials, server: server.clone() })
+        Ok(self.of_server(server, credentials))
     }
 }
 
 impl Place {
     /// The same, with credentials that the caller holds.
     pub fn open_with(&self, server: &ServerId, id: String, secret: String) -> Store {
-        let credentials = Some(Credentials { id, secret: secret.into(), token: None });
-        Store { place: self.clone(), credentials, server: server.clone() }
+        self.of_server(server, Some(Credentials { id, secret: secret.into(), token: None }))
+    }
+
+    fn of_server(&self, server: &ServerId, credentials: Option<Credentials>) -> Store {
+        Store { place: self.clone(), credentials, server: server.clone(), transport: Arc::default() }
     }
 }
 
@@ -231,7 +236,13 @@ pub struct Store {
     place: Place,
     credentials: Option<Credentials>,
     server: ServerId,
+    /// Made once: the authorities that this machine trusts are read from many files.
+    transport: Arc<OnceLock<Transport>>,
 }
+
+/// An object as it was when it was read: as long as it is the same, so is what was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Version(ObjectMeta);
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -281,16 +292,50 @@ pub enum Put {
 }
 
 impl Store {
-    /// The archive as the configuration file names it.
+    /// The archive as the configuration file names it: the same bucket at another endpoint is another.
     pub fn to(&self) -> String {
-        self.place.to_string()
+        match &self.place.endpoint {
+            None => self.place.to_string(),
+            Some(endpoint) => format!("{} at {endpoint}", self.place),
+        }
+    }
+
+    /// Whether what was archived before can be there at all: a place where a file system is mounted exists without it, and there
+    /// the archive would be begun anew, on another disk.
+    pub async fn is_begun(&self) -> Result<(), Unavailable> {
+        let To::Directory(path) = &self.place.to else { return Ok(()) };
+        let directory = path.join(self.server.to_string()).join("message-log");
+        let looked = directory.clone();
+        match tokio::task::spawn_blocking(move || looked.is_dir()).await {
+            Ok(true) => Ok(()),
+            _ => Err(self.failed(format!(
+                "the audit log says that segments were archived, and {} is not there; mount what it stands on, or make it if \
+                 the archive is to be begun anew",
+                directory.display()
+            ))),
+        }
     }
 
     /// Looked up anew for every use: a file system that is not mounted is no archive, and nothing is made in its place.
-    fn inner(&self) -> Result<(Arc<dyn ObjectStore>, Key), Unavailable> {
+    async fn inner(&self) -> Result<(Arc<dyn ObjectStore>, Key), Unavailable> {
+        let store = self.clone();
+        let looked = tokio::task::spawn_blocking(move || store.looked_up()).await;
+        looked.map_err(|error| self.failed(format!("it ended early: {error}")))?
+    }
+
+    fn transport(&self) -> Result<Transport, Unavailable> {
+        if let Some(transport) = self.transport.get() {
+            return Ok(transport.clone());
+        }
+        let made = Transport::new().map_err(|error| self.failed(error.to_string()))?;
+        Ok(self.transport.get_or_init(|| made).clone())
+    }
+
+    /// Blocks.
+    fn looked_up(&self) -> Result<(Arc<dyn ObjectStore>, Key), Unavailable> {
         match (&self.place.to, &self.credentials) {
             (To::Bucket { bucket, prefix }, Some(credentials)) => {
-                let transport = Transport::new().map_err(|error| self.failed(error.to_string()))?;
+                let transport = self.transport()?;
                 let mut builder = AmazonS3Builder::new()
                     .with_bucket_name(bucket)
                     .with_region(&self.place.region)
@@ -320,7 +365,9 @@ impl Store {
                         file_remedy(&missing, "make it, or mount what it stands on; nothing is made in its place")
                     ))
                 })?;
-                Ok((Arc::new(store.with_fsync(true)), Key::from(format!("{}/message-log", self.server))))
+                // The doctor's word leaves no directory behind that was not there.
+                let store = store.with_fsync(true).with_automatic_cleanup(true);
+                Ok((Arc::new(store), Key::from(format!("{}/message-log", self.server))))
             }
         }
     }
@@ -338,6 +385,9 @@ impl Store {
         self.failed(match error {
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => refused(),
             _ if said.contains("403 Forbidden") => refused(),
+            StoreError::InvalidPath { .. } => {
+                format!("{said}; nobody archived that: look at what it is, and move it away")
+            }
             StoreError::NotFound { .. } => format!("it is not there: {said}; make the bucket, or correct its name"),
             _ => format!("{said}; is it reachable, and is there room?"),
         })
@@ -360,57 +410,72 @@ impl Store {
 
     /// Puts an object where none of its name is. A crash meanwhile leaves all of it or nothing.
     pub async fn put(&self, object: &Object, content: Bytes) -> Result<Put, Unavailable> {
-        let (store, prefix) = self.inner()?;
+        let (store, prefix) = self.inner().await?;
         let (key, payload) = (prefix.join(object.name.as_str()), PutPayload::from(content));
-        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.within(store.put_opts(&key, payload, create)).await {
-            Ok(_) => Ok(Put::New),
-            Err(Attempt::Store(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. })) => Ok(Put::Existed),
+        let put = self.within(create(store.as_ref(), &key, payload)).await;
+        put.map_err(|attempt| self.unavailable(attempt))
+    }
+
+    /// What is there under an object's name now, without reading it. None: nothing is.
+    pub async fn version(&self, object: &Object) -> Result<Option<Version>, Unavailable> {
+        let (store, prefix) = self.inner().await?;
+        let key = prefix.join(object.name.as_str());
+        match self.within(store.head(&key)).await {
+            Ok(meta) => Ok(Some(Version(meta))),
+            Err(Attempt::Store(StoreError::NotFound { .. })) => Ok(None),
             Err(attempt) => Err(self.unavailable(attempt)),
         }
     }
 
     /// Reads an object to its end and keeps nothing of it: its SHA-256. None: it is not there.
-    pub async fn digest(&self, object: &Object) -> Result<Option<Digest>, Unavailable> {
+    pub async fn digest(&self, object: &Object) -> Result<Option<(Digest, Version)>, Unavailable> {
         let mut hash = digest::Context::new(&digest::SHA256);
         let read = self.read(object, &mut |chunk| hash.update(chunk)).await?;
         let digest = hash.finish();
-        Ok(read.then(|| Digest::try_from(digest.as_ref()).expect("SHA-256 has 32 bytes")))
+        Ok(read.map(|version| (Digest::try_from(digest.as_ref()).expect("SHA-256 has 32 bytes"), version)))
     }
 
     /// A whole object. None: it is not there.
     pub async fn get(&self, object: &Object) -> Result<Option<Bytes>, Unavailable> {
         let mut whole = BytesMut::new();
         let read = self.read(object, &mut |chunk| whole.extend_from_slice(chunk)).await?;
-        Ok(read.then(|| whole.freeze()))
+        Ok(read.map(|_| whole.freeze()))
     }
 
-    async fn read(&self, object: &Object, each: &mut (dyn FnMut(&[u8]) + Send)) -> Result<bool, Unavailable> {
-        let (store, prefix) = self.inner()?;
+    async fn read(
+        &self,
+        object: &Object,
+        each: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<Option<Version>, Unavailable> {
+        let (store, prefix) = self.inner().await?;
         let key = prefix.join(object.name.as_str());
         let reading = async {
-            let mut chunks = store.get(&key).await?.into_stream();
-            let mut read = 0;
+            let got = store.get(&key).await?;
+            let version = Version(got.meta.clone());
+            if version.0.size > MAX_OBJECT_BYTES {
+                return Ok((version.0.size, version));
+            }
+            let (mut chunks, mut read) = (got.into_stream(), 0);
             while let Some(chunk) = chunks.try_next().await? {
                 read += chunk.len() as u64;
                 if read > MAX_OBJECT_BYTES {
-                    return Ok(read);
+                    return Ok((read, version));
                 }
                 each(&chunk);
             }
-            Ok(read)
+            Ok((read, version))
         };
         match self.within(reading).await {
-            Ok(read) if read > MAX_OBJECT_BYTES => Err(Unavailable::TooLong(format!("{self}/{}", object.name))),
-            Ok(_) => Ok(true),
-            Err(Attempt::Store(StoreError::NotFound { .. })) => Ok(false),
+            Ok((read, _)) if read > MAX_OBJECT_BYTES => Err(Unavailable::TooLong(format!("{self}/{}", object.name))),
+            Ok((_, version)) => Ok(Some(version)),
+            Err(Attempt::Store(StoreError::NotFound { .. })) => Ok(None),
             Err(attempt) => Err(self.unavailable(attempt)),
         }
     }
 
     /// What is there, in the order of the segments.
     pub async fn list(&self) -> Result<Vec<Object>, Unavailable> {
-        let (store, prefix) = self.inner()?;
+        let (store, prefix) = self.inner().await?;
         let listing = async {
             let mut listed = Vec::new();
             let mut objects = store.list(Some(&prefix)).take(MAX_LISTED + 1);
@@ -429,20 +494,37 @@ impl Store {
         Ok(listed)
     }
 
-    /// Writes a word, reads it and removes it again. Returns whether it could not be removed: a store that keeps what it has
-    /// may forbid that.
+    /// Writes a word, has it refused a second time, reads it and removes it again. Returns whether it could not be removed: a
+    /// store that keeps what it has may forbid that.
     pub async fn try_out(&self) -> Result<bool, Unavailable> {
-        let (store, prefix) = self.inner()?;
+        let (store, prefix) = self.inner().await?;
         let (key, word) = (prefix.join(DOCTORS_WORD), Bytes::from_static(b"security-server doctor was here\n"));
-        let reads = async {
-            store.put(&key, PutPayload::from(word.clone())).await?;
-            store.get(&key).await?.bytes().await
+        let tried = async {
+            // One of an earlier time may be there.
+            create(store.as_ref(), &key, PutPayload::from(word.clone())).await?;
+            let again = create(store.as_ref(), &key, PutPayload::from(word.clone())).await?;
+            Ok((again, store.get(&key).await?.bytes().await?))
         };
-        let read = self.within(reads).await.map_err(|attempt| self.unavailable(attempt))?;
+        let (again, read) = self.within(tried).await.map_err(|attempt| self.unavailable(attempt))?;
+        if again == Put::New {
+            return Err(self.failed(
+                "it overwrites what is there although it is asked not to (If-None-Match); it is no archive: take another store",
+            ));
+        }
         if read != word {
             return Err(self.failed("what is read is not what was written; look at the store"));
         }
         Ok(self.within(store.delete(&key)).await.is_err())
+    }
+}
+
+/// The only way in which anything is written: where nothing is.
+async fn create(store: &dyn ObjectStore, key: &Key, payload: PutPayload) -> Result<Put, StoreError> {
+    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    match store.put_opts(key, payload, options).await {
+        Ok(_) => Ok(Put::New),
+        Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(Put::Existed),
+        Err(error) => Err(error),
     }
 }
 
@@ -489,6 +571,18 @@ mod tests {
         ] {
             assert!(bad.parse::<To>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_bucket_at_another_endpoint_is_another_archive() {
+        let server = "VN/GOV/moj/ss1".parse().unwrap();
+        let to = |endpoint: Option<&str>| {
+            let place = Place::of("s3://bucket/a", endpoint.map(str::to_owned), "us-east-1".into(), "environment");
+            place.unwrap().open_with(&server, "id".into(), "secret".into()).to()
+        };
+        assert_eq!(to(None), "s3://bucket/a");
+        assert_eq!(to(Some("https://s3.gov.vn:9000/")), "s3://bucket/a at https://s3.gov.vn:9000");
+        assert_ne!(to(Some("https://s3.gov.vn")), to(Some("https://other.gov.vn")));
     }
 
     #[test]

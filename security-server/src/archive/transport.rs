@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{HOST, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
 use object_store::ClientOptions;
 use object_store::client::{
@@ -20,10 +21,27 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::store::is_loopback;
+use super::store::{MAX_OBJECT_BYTES, is_loopback};
 
 /// How long connecting may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest answer that says why something was not done: whoever reads it keeps all of it.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// Longest page of a list: a thousand objects with names as long as S3 allows.
+const MAX_PAGE_BYTES: usize = 8 << 20;
+/// Longest other answer: so much more than an object may have that its reader sees it to be too long.
+const MAX_ANSWER_BYTES: usize = MAX_OBJECT_BYTES as usize + (1 << 20);
+
+/// How long an answer may be.
+fn longest(status: StatusCode, query: Option<&str>) -> usize {
+    let is_page = || query.is_some_and(|query| query.split('&').any(|each| each.starts_with("list-type=")));
+    match status.is_success() {
+        false => MAX_ERROR_BYTES,
+        true if is_page() => MAX_PAGE_BYTES,
+        true => MAX_ANSWER_BYTES,
+    }
+}
 
 /// See the module.
 #[derive(Clone)]
@@ -81,10 +99,9 @@ impl Transport {
         let mut sender = connected.map_err(|error| HttpError::new(HttpErrorKind::Connect, Named(error.to_string())))?;
         let failed = |error: hyper::Error| HttpError::new(HttpErrorKind::Request, error);
         let response = sender.send_request(request).await.map_err(failed)?;
-        let body = |body: hyper::body::Incoming| {
-            HttpResponseBody::new(body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error)))
-        };
-        Ok(response.map(body))
+        let longest = longest(response.status(), uri.query());
+        let cut = |error: Box<dyn Error + Send + Sync>| HttpError::new_boxed(HttpErrorKind::Interrupted, error);
+        Ok(response.map(|body| HttpResponseBody::new(Limited::new(body, longest).map_err(cut))))
     }
 
     async fn connect(&self, uri: &Uri) -> Result<Sender, Box<dyn Error + Send + Sync>> {
@@ -205,5 +222,48 @@ mod tests {
             let refused = asked(&transport, uri.to_owned()).await.unwrap_err();
             assert!(refused.contains("would travel in clear"), "{refused}");
         }
+    }
+
+    /// A store that answers each request with this head, and then with as many bytes. None: without end.
+    async fn answers(head: &'static str, bytes: Option<usize>) -> u16 {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await;
+                let _ = stream.write_all(head.as_bytes()).await;
+                let mut left = bytes.unwrap_or(usize::MAX);
+                while left > 0 {
+                    let now = left.min(8192);
+                    if stream.write_all(&vec![b'x'; now]).await.is_err() {
+                        break;
+                    }
+                    left -= now;
+                }
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn what_a_store_answers_has_an_end() {
+        let transport = Transport::trusting(RootCertStore::empty()).unwrap();
+        let at = async |head, bytes, query: &str| {
+            let port = answers(head, bytes).await;
+            asked(&transport, format!("http://127.0.0.1:{port}/evidence{query}")).await
+        };
+        let (failed, fine) = ("HTTP/1.1 500 Internal Server Error\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n");
+        let refused = at(failed, None, "").await.unwrap_err();
+        assert!(refused.contains("LengthLimit"), "{refused}");
+        assert_eq!(at(failed, Some(MAX_ERROR_BYTES), "").await.unwrap().len(), MAX_ERROR_BYTES);
+        assert!(at(failed, Some(MAX_ERROR_BYTES + 1), "").await.is_err());
+        let page = "?list-type=2&prefix=a";
+        assert!(at(fine, None, page).await.unwrap_err().contains("LengthLimit"));
+        assert_eq!(at(fine, Some(MAX_PAGE_BYTES), page).await.unwrap().len(), MAX_PAGE_BYTES);
+        assert!(at(fine, Some(MAX_PAGE_BYTES + 1), page).await.is_err());
+        assert_eq!(longest(StatusCode::OK, None), MAX_ANSWER_BYTES);
+        assert_eq!(longest(StatusCode::OK, Some("prefix=list-type=2")), MAX_ANSWER_BYTES);
     }
 }

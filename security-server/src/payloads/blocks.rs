@@ -168,11 +168,15 @@ impl Blocks {
             _ => {}
         }
         let bytes = self.encrypted(until, name, keys);
-        let mut written = self.disk.create(&unfinished)?;
-        written.append(&bytes)?;
-        written.sync()?;
-        drop(written);
-        self.disk.rename(&unfinished, &file)?;
+        let put = || {
+            let mut written = self.disk.create(&unfinished)?;
+            written.append(&bytes)?;
+            written.sync()?;
+            drop(written);
+            self.disk.rename(&unfinished, &file)
+        };
+        // What is left half on a full disk would take the room that is freed there: every try has another name.
+        put().inspect_err(|_| _ = self.disk.remove(&unfinished))?;
         self.disk.sync_directory()
     }
 

@@ -480,7 +480,7 @@ async fn archived(two: &Two, said: &mut Said<'_>) {
     assert!(foreseen.contains("write fetched/0000000001.segment") && !instance.path("fetched").exists(), "{foreseen}");
     assert!(alike(&instance.run(&format!("{fetch} --dry-run --json")).await.json(), &said.page["--dry-run"]));
     said.object("security-server archive fetch", &fetch).await;
-    said.words(&fetch, &["1 segments"]).await;
+    said.words(&fetch, &["1 segments", &format!("{segment}: the audit log does not know it")]).await;
     assert_eq!(fs::read(instance.path("fetched").join(segment)).unwrap(), fs::read(objects.join(segment)).unwrap());
     assert_eq!(instance.run(&format!("{fetch} --from 7")).await.code, Some(6));
     fs::write(instance.path("fetched").join(segment), "mine").unwrap();
