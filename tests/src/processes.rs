@@ -167,6 +167,13 @@ impl Process {
         self.says(|line| line.contains(part).then(|| line.to_owned())).await
     }
 
+    /// The same, where it may have been said before what was waited for last.
+    pub async fn has_said(&mut self, part: &str) {
+        if !self.said.iter().any(|line| line.contains(part)) {
+            self.says_that(part).await;
+        }
+    }
+
     /// Its standard input; dropped, the program reads its end.
     pub fn input(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()

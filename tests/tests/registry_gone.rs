@@ -27,7 +27,7 @@ async fn calls_go_on_while_the_registry_is_gone_and_its_word_is_heard_when_it_is
     let (address, _heard) = Parrot::serve().await;
     let (two, [registry, mut portals, mojs]) = Two::before(address).await;
     let (instance, moj) = (&two.instance, &two.moj);
-    portals.says_that("watching the registry").await;
+    portals.has_said("watching the registry").await;
 
     registry.kill().await;
     portals.says_that("the registry is not being followed").await;
