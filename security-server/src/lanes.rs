@@ -38,7 +38,9 @@ impl Lanes {
             std::thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
                 LANE.set(number);
                 runtime.block_on(async {
-                    tokio::select! { () = until.cancelled() => {}, () = journal::release_in_this_thread() => {} }
+                    // A task, and so behind those that are ready: what they bring is one batch.
+                    let _releasing = tokio::spawn(journal::release_in_this_thread());
+                    until.cancelled().await;
                 });
             })?;
         }

@@ -5,7 +5,7 @@
 //! index: views of a journal are built by whoever reads it, and can be built again.
 //!
 //! ```text
-//! append --> queue --> one thread: commit, sign, write, sync --> release
+//! append --> queue --> one thread at a time: commit, sign, write, sync --> release
 //! ```
 
 mod copy;
@@ -15,6 +15,7 @@ mod finished;
 mod format;
 mod pending;
 mod proof;
+mod queue;
 mod read;
 mod recover;
 mod release;
@@ -23,7 +24,7 @@ mod verify;
 mod writer;
 
 use std::fmt;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,11 +40,12 @@ pub use disk::{Directory, Disk, Space};
 pub use finished::{Commits, Finished, finished, segment_name, segment_number};
 pub use pending::{Committed, Ended, Pending};
 pub use proof::RecordTree;
+use queue::Core;
+pub use queue::RIDES_WITHIN;
 pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
 pub use recover::{OpenError, RESTORED_FILE};
 pub use release::release_in_this_thread;
 pub use verify::{Verified, VerifiedTree, Verifier, verify};
-pub use writer::RIDES_WITHIN;
 use writer::{Request, Shared};
 
 /// Whose tree it is: goes into the genesis.
@@ -105,7 +107,7 @@ pub struct Counts {
 
 /// An open journal. Dropping it closes it.
 pub struct Journal {
-    queue: Option<mpsc::Sender<Request>>,
+    core: Arc<Core>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     geneses: Vec<(TreeName, Record)>,
@@ -131,14 +133,14 @@ impl Journal {
         let recover::Opened { lock, writing, recovered_end, restored } = opened;
         let geneses = writing.geneses();
         let shared = Arc::new(Shared::new(writing.end()));
-        let (queue, requests) = mpsc::channel();
-        let running = shared.clone();
+        let core = Arc::new(Core::new(writing, Arc::clone(&shared)));
+        let running = Arc::clone(&core);
         let thread = std::thread::Builder::new()
             .name("journal".into())
-            .spawn(move || writing.run(requests, running))
+            .spawn(move || running.run())
             .map_err(OpenError::Thread)?;
-        let (queue, thread) = (Some(queue), Some(thread));
-        Ok(Journal { queue, thread, shared, geneses, recovered_end, disk, restored, _lock: lock })
+        let thread = Some(thread);
+        Ok(Journal { core, thread, shared, geneses, recovered_end, disk, restored, _lock: lock })
     }
 
     /// Queues a record; never blocks, never waits. `leaving`: its seal will be given to somebody, so the head of its
@@ -150,8 +152,7 @@ impl Journal {
         assert!(tree.0 < self.geneses.len(), "tree {} is none of this journal's {}", tree.0, self.geneses.len());
         assert!(record.as_bytes().len() + beside.len() <= MAX_RECORD_BYTES, "a record of more than 64 MiB");
         let (request, pending) = Request::new(tree, record, beside, leaving, self.shared.clone());
-        // Where the thread has ended the request is dropped, and its waiter learns why.
-        let _ = self.queue.as_ref().expect("taken only by drop").send(request);
+        self.core.append(request);
         pending
     }
 
@@ -164,7 +165,7 @@ impl Journal {
         assert!(tree.0 < self.geneses.len(), "tree {} is none of this journal's {}", tree.0, self.geneses.len());
         assert!(record.as_bytes().len() <= MAX_RECORD_BYTES, "a record of more than 64 MiB");
         let (request, pending) = Request::riding(tree, record, self.shared.clone());
-        let _ = self.queue.as_ref().expect("taken only by drop").send(request);
+        self.core.append(request);
         pending
     }
 
@@ -176,7 +177,7 @@ impl Journal {
     pub fn change_key(&self, tree: TreeIndex, key: Arc<SigningKey>, record: Record) -> Pending {
         assert!(tree.0 < self.geneses.len(), "tree {} is none of this journal's {}", tree.0, self.geneses.len());
         let (request, pending) = Request::changing_key(tree, record, key, self.shared.clone());
-        let _ = self.queue.as_ref().expect("taken only by drop").send(request);
+        self.core.append(request);
         pending
     }
 
@@ -247,8 +248,8 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        // The thread writes what is queued, signs the tails and returns when the queue has no sender left.
-        drop(self.queue.take());
+        // The thread writes what is queued, signs the tails and returns.
+        self.core.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -1,11 +1,15 @@
-//! How the thread that writes tells those who wait for a commit. A runtime of one thread is woken from outside with a system
-//! call for each task; so such a thread takes all that a commit releases at once, and wakes its tasks itself.
+//! How those who wait for a commit are told, and how what a thread appends comes to be written. A runtime of one thread is woken from
+//! outside with a system call for each task; so such a thread takes all that a commit releases at once, and wakes its tasks
+//! itself. And it has the journal look at what it appended once a turn.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pending::Committed;
+use crate::queue::Core;
 
 type Waiter = oneshot::Sender<Committed>;
 /// Durable, and to be told.
@@ -13,20 +17,58 @@ type Told = Vec<(Waiter, Committed)>;
 type Taking = mpsc::UnboundedSender<Told>;
 
 thread_local! {
-    static TAKING: RefCell<Option<Taking>> = const { RefCell::new(None) };
+    static LANE: RefCell<Option<Lane>> = const { RefCell::new(None) };
 }
 
-/// Until this future is dropped, it releases what is appended in the thread in which it is first polled: a thread that runs
-/// nothing but the one runtime that polls it. It never resolves.
+/// A thread that takes what is released to it.
+struct Lane {
+    taking: Taking,
+    /// Journals to which something was appended in this turn.
+    appended: Vec<Arc<Core>>,
+    turn_ends: Option<Waker>,
+}
+
+/// Until this future is dropped, it releases what is appended in the thread in which it is first polled, and has it written when the
+/// tasks that are ready have had their turn: a thread that runs nothing but the one runtime of which this is a task. It never
+/// resolves.
 ///
-/// Threads without one are released by the journal's own, which is a system call for each record that is waited for.
+/// Threads without one are released by who writes, which is a system call for each record that is waited for.
 pub async fn release_in_this_thread() {
     let (taking, taken) = mpsc::unbounded_channel();
-    TAKING.set(Some(taking));
+    LANE.set(Some(Lane { taking, appended: Vec::new(), turn_ends: None }));
     let mut taken = Taken(taken);
-    while let Some(released) = taken.0.recv().await {
-        tell(released);
-    }
+    std::future::poll_fn(|cx| {
+        while let Poll::Ready(Some(released)) = taken.0.poll_recv(cx) {
+            tell(released);
+        }
+        for core in appended_until_now(Some(cx.waker())) {
+            core.turn_ended();
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Where there is a lane, it says at the end of its turn that something was appended here. False: there is none.
+pub(crate) fn at_the_end_of_the_turn(core: &Arc<Core>) -> bool {
+    LANE.with_borrow_mut(|lane| {
+        let Some(Lane { appended, turn_ends: Some(turn_ends), .. }) = lane else { return false };
+        if !appended.iter().any(|there| Arc::ptr_eq(there, core)) {
+            appended.push(Arc::clone(core));
+            turn_ends.wake_by_ref();
+        }
+        true
+    })
+}
+
+fn appended_until_now(turn_ends: Option<&Waker>) -> Vec<Arc<Core>> {
+    LANE.with_borrow_mut(|lane| {
+        let Some(lane) = lane else { return Vec::new() };
+        if !lane.turn_ends.as_ref().zip(turn_ends).is_some_and(|(before, now)| before.will_wake(now)) {
+            lane.turn_ends = turn_ends.cloned();
+        }
+        std::mem::take(&mut lane.appended)
+    })
 }
 
 /// What is released to a thread. Dropped, it still tells those that it was given.
@@ -34,6 +76,9 @@ struct Taken(mpsc::UnboundedReceiver<Told>);
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        for core in appended_until_now(None) {
+            core.wake();
+        }
         self.0.close();
         while let Ok(released) = self.0.try_recv() {
             tell(released);
@@ -50,7 +95,8 @@ pub(crate) struct Release {
 /// A release to whoever appends in this thread, and what it waits for.
 pub(crate) fn to_this_thread() -> (Release, oneshot::Receiver<Committed>) {
     let (waiter, released) = oneshot::channel();
-    (Release { waiter, taking: TAKING.with_borrow(Clone::clone) }, released)
+    let taking = LANE.with_borrow(|lane| lane.as_ref().map(|lane| lane.taking.clone()));
+    (Release { waiter, taking }, released)
 }
 
 /// What a batch releases, by thread.

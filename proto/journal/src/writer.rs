@@ -1,11 +1,10 @@
-//! The one thread that writes: takes what is queued, commits, signs, writes and syncs it as a batch, and only then
-//! releases it.
+//! What is written: takes a batch of what is queued, commits, signs, writes and syncs it, and only then releases it. One thread
+//! at a time (`queue.rs` says which).
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use proto::digest::Digest;
@@ -26,9 +25,6 @@ use crate::{Counts, Options, Position, TreeIndex};
 const MAX_BATCH_RECORDS: usize = 4_096;
 /// A batch that has this many bytes takes no further record.
 const MAX_BATCH_BYTES: usize = 8 << 20;
-/// How long a record that nothing is made to wait for may wait for a commit to ride with. A call's two `closed` records cost
-/// no commit of their own then: four syncs a call in place of six.
-pub const RIDES_WITHIN: Duration = Duration::from_millis(5);
 const _: () = assert!(MAX_BATCH_RECORDS <= MAX_COMMIT_RECORDS);
 
 /// Where a failed write leaves word (FORMAT.md 1.4).
@@ -71,6 +67,11 @@ impl Request {
     pub fn changing_key(tree: TreeIndex, record: Record, key: Arc<SigningKey>, shared: Arc<Shared>) -> (Self, Pending) {
         let (request, pending) = Self::new(tree, record, Bytes::new(), true, shared);
         (Self { next_key: Some(key), ..request }, pending)
+    }
+
+    /// Whether a commit is made for it.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     fn length(&self) -> usize {
@@ -165,20 +166,9 @@ impl Shared {
         }
     }
 
-    fn end(&self, reason: &str) {
+    pub fn end(&self, reason: &str) {
         let reason: Arc<str> = self.ended.get_or_init(|| reason.into()).clone();
         self.watch.send_replace(Some(reason));
-    }
-}
-
-/// Says that the journal has ended even where the thread dies of a panic.
-struct EndOnPanic<'s>(&'s Shared);
-
-impl Drop for EndOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.end("its thread panicked");
-        }
     }
 }
 
@@ -255,29 +245,27 @@ pub(crate) struct Writing {
     length: u64,
     /// Since when some tree has an unsigned tail.
     unsigned_since: Option<Instant>,
-    /// What waits for a commit to ride with.
-    riding: Option<Riding>,
     batch: Vec<u8>,
 }
 
-/// Records that wait in the trees' queues for a commit to ride with.
-struct Riding {
-    since: Instant,
+/// What was dealt out to the trees, and is written next.
+#[derive(Default)]
+pub(crate) struct Batch {
     records: usize,
     bytes: usize,
+    changes_key: bool,
 }
 
-/// Whether what was taken is to be written now.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    Due,
-    /// All of it rides.
-    MayWait,
+impl Batch {
+    /// What comes after a change of the key is signed with the new one: it is for the next batch.
+    pub fn is_full(&self) -> bool {
+        self.records >= MAX_BATCH_RECORDS || self.bytes >= MAX_BATCH_BYTES || self.changes_key
+    }
 }
 
 /// Why a batch is written, besides what is queued.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tails {
+pub(crate) enum Tails {
     /// Sign only where something leaves.
     MayWait,
     /// Sign every tail.
@@ -305,19 +293,7 @@ impl Writing {
         bytes.extend_from_slice(&batch);
         let file = create_whole(&*disk, number, &bytes)?;
         let length = bytes.len() as u64;
-        Ok(Self {
-            disk,
-            options,
-            trees,
-            carried,
-            number,
-            mark,
-            file,
-            length,
-            unsigned_since: None,
-            riding: None,
-            batch,
-        })
+        Ok(Self { disk, options, trees, carried, number, mark, file, length, unsigned_since: None, batch })
     }
 
     /// Where the segment ends.
@@ -330,83 +306,36 @@ impl Writing {
         self.trees.iter().map(|tree| (tree.state.name(), tree.state.genesis_record.clone())).collect()
     }
 
-    /// Writes until the queue is closed and empty, or a write fails.
-    pub fn run(mut self, queue: Receiver<Request>, shared: Arc<Shared>) {
-        let _guard = EndOnPanic(&shared);
-        if let Err(error) = self.write_all(&queue, &shared) {
-            tracing::error!(%error, "the journal has ended: nothing more is written until the next start");
-            shared.end(&error.to_string());
-            self.leave_word(&error);
-        }
-        // What is still queued is dropped with the queue, and each waiter learns that the journal has ended.
+    /// When tails must be signed that nothing leaving has signed; `None`: not while nothing comes.
+    pub fn tails_due(&self) -> Option<Instant> {
+        Some(self.unsigned_since? + self.options.tail_signed_within?)
     }
 
-    fn write_all(&mut self, queue: &Receiver<Request>, shared: &Shared) -> io::Result<()> {
-        loop {
-            let until_due = [self.until_tails_are_due(), self.until_riders_are_due()].into_iter().flatten().min();
-            let first = match until_due {
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(wait) => queue.recv_timeout(wait),
-            };
-            match first {
-                Ok(first) => {
-                    if self.take(first, queue) == Taken::MayWait {
-                        continue;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.write(Tails::Sign, shared),
-            }
-            let due = self.until_tails_are_due().is_some_and(|wait| wait.is_zero());
-            self.write(if due { Tails::Sign } else { Tails::MayWait }, shared)?;
-        }
+    /// Whether the next batch begins a segment.
+    pub fn is_full(&self) -> bool {
+        self.length >= self.options.segment_bytes
     }
 
-    /// How long tails may still wait for their signature; `None`: for as long as nothing comes.
-    fn until_tails_are_due(&self) -> Option<Duration> {
-        Some(self.options.tail_signed_within?.saturating_sub(self.unsigned_since?.elapsed()))
-    }
-
-    /// How long what rides may still wait for a commit.
-    fn until_riders_are_due(&self) -> Option<Duration> {
-        Some(RIDES_WITHIN.saturating_sub(self.riding.as_ref()?.since.elapsed()))
-    }
-
-    /// Deals out to the trees what is queued, up to a batch's limits.
-    fn take(&mut self, first: Request, queue: &Receiver<Request>) -> Taken {
-        let riding = self.riding.take();
-        let (mut records, mut bytes) = riding.as_ref().map_or((0, 0), |riding| (riding.records, riding.bytes));
-        let (mut next, mut urgent, mut full) = (Some(first), false, false);
-        while let Some(mut request) = next {
-            records += 1;
-            bytes += request.length();
-            urgent |= request.urgent;
-            let tree = &mut self.trees[request.tree.0];
-            tree.next_key = request.next_key.take();
-            // What comes after a change of the key is signed with the new one: it is for the next batch.
-            full = records >= MAX_BATCH_RECORDS || bytes >= MAX_BATCH_BYTES || tree.next_key.is_some();
-            tree.queued.push(request);
-            next = if full { None } else { queue.try_recv().ok() };
-        }
-        let since = riding.map_or_else(Instant::now, |riding| riding.since);
-        if urgent || full || since.elapsed() >= RIDES_WITHIN {
-            return Taken::Due;
-        }
-        self.riding = Some(Riding { since, records, bytes });
-        Taken::MayWait
+    /// Deals a request out to its tree, for this batch.
+    pub fn take(&mut self, mut request: Request, batch: &mut Batch) {
+        let tree = &mut self.trees[request.tree.0];
+        tree.next_key = request.next_key.take();
+        batch.records += 1;
+        batch.bytes += request.length();
+        batch.changes_key |= tree.next_key.is_some();
+        tree.queued.push(request);
     }
 
     /// "Write, sync, release" (SEAL 1, rule 1). A crash before the write is whole leaves a torn tail, which the next start
     /// cuts: nobody was told. A crash after it and before the sync: the batch is there or not, and nobody was told. A
     /// crash after the sync: it is there, told or not. An error is the end of the journal in each of these states.
-    fn write(&mut self, tails: Tails, shared: &Shared) -> io::Result<()> {
-        self.riding = None;
-        let idle = self.trees.iter().all(|tree| tree.queued.is_empty());
-        if idle && self.trees.iter().all(|tree| tree.unsigned.is_none()) {
+    pub fn write(&mut self, batch: Batch, tails: Tails, shared: &Shared) -> io::Result<()> {
+        let idle = batch.records == 0;
+        if idle && (tails == Tails::MayWait || self.trees.iter().all(|tree| tree.unsigned.is_none())) {
             return Ok(());
         }
         shared.count_writing();
-        if self.length >= self.options.segment_bytes && !idle {
+        if self.is_full() && !idle {
             self.begin_next_segment()?;
         }
         let place = Place { mark: &self.mark, batch: self.length };
@@ -431,7 +360,7 @@ impl Writing {
                 self.trees.iter_mut().filter_map(|tree| tree.sign(&mut self.batch, place).then_some(())).count();
         }
         if let Err(error) = self.file.append(&self.batch).and_then(|()| self.file.sync()) {
-            // Said before the requests are dropped: that is how their waiters wake up, and they ask why.
+            // Before the requests are dropped: that is how their waiters wake up, and they ask why.
             shared.end(&error.to_string());
             return Err(error);
         }
@@ -461,7 +390,7 @@ impl Writing {
     }
 
     /// Tries once to leave word for the next start; that works without it too (8.5).
-    fn leave_word(&self, error: &io::Error) {
+    pub fn leave_word(&self, error: &io::Error) {
         let left = self.disk.create(FAILED_FILE).and_then(|mut file| {
             file.append(error.to_string().as_bytes())?;
             file.sync()?;
