@@ -63,6 +63,7 @@ impl Agency {
             valid_from: now.as_millis(),
             valid_until: now.plus(100 * DAY).as_millis(),
             per_second: None,
+            priority: Default::default(),
             request: Some(RequestDigest(Digest::of(&[b"a request"]))),
             fields: Default::default(),
         }

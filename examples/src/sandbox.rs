@@ -278,6 +278,7 @@ impl Country {
                 valid_from: None,
                 valid_days: 365,
                 per_second: None,
+                priority: Default::default(),
                 fields: Default::default(),
             };
             Operator::of(&server.configuration)?.post::<Changed>("/v1/grants", &proposal).await?;

@@ -44,6 +44,74 @@ pub const MAX_OPEN: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct GrantNumber(pub u64);
 
+/// Whose calls come first where there is no room for all (PROTOCOL.md 19.8).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Refused first: what can be asked again at night.
+    Bulk,
+    /// As nearly all are.
+    #[default]
+    Ordinary,
+    /// Refused last.
+    Urgent,
+}
+
+impl Priority {
+    /// All of them, those first that are refused first.
+    pub const ALL: [Self; 3] = [Self::Bulk, Self::Ordinary, Self::Urgent];
+
+    /// As it stands in a grant.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bulk => "bulk",
+            Self::Ordinary => "ordinary",
+            Self::Urgent => "urgent",
+        }
+    }
+
+    /// As it stands in the frames of an answer.
+    pub fn to_wire(self) -> i32 {
+        match self {
+            Self::Bulk => wire::Priority::Bulk,
+            Self::Ordinary => wire::Priority::Ordinary,
+            Self::Urgent => wire::Priority::Urgent,
+        }
+        .into()
+    }
+
+    /// As a frame of an answer says it. What this version does not know is ordinary.
+    pub fn of_wire(said: i32) -> Self {
+        match wire::Priority::try_from(said) {
+            Ok(wire::Priority::Bulk) => Self::Bulk,
+            Ok(wire::Priority::Urgent) => Self::Urgent,
+            Ok(wire::Priority::Ordinary) | Err(_) => Self::Ordinary,
+        }
+    }
+
+    fn is_ordinary(&self) -> bool {
+        *self == Self::Ordinary
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no priority.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a priority is urgent, ordinary or bulk")]
+pub struct NoPriority;
+
+impl FromStr for Priority {
+    type Err = NoPriority;
+    fn from_str(text: &str) -> Result<Self, NoPriority> {
+        Self::ALL.into_iter().find(|each| each.as_str() == text).ok_or(NoPriority)
+    }
+}
+
 /// What a provider grants: the document that its key signs, as JSON.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +135,9 @@ pub struct Grant {
     /// Exchanges a second, with a burst of ten seconds' worth. None: as many as the server carries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_second: Option<u32>,
+    /// Whether its calls are refused later or sooner than others where there is no room for all.
+    #[serde(default, skip_serializing_if = "Priority::is_ordinary")]
+    pub priority: Priority,
     /// The request that it grants. None: nobody asked through the bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestDigest>,
@@ -84,6 +155,9 @@ impl fmt::Display for Grant {
         write!(f, ", {}, for {}, from {from} until {until}", list(&self.methods), list(&self.purposes))?;
         if !self.fields.is_empty() {
             write!(f, ", and receive no more than {}", self.fields)?;
+        }
+        if !self.priority.is_ordinary() {
+            write!(f, ", as {} calls", self.priority)?;
         }
         Ok(())
     }
@@ -274,6 +348,7 @@ impl AccessRequest {
             ("the beginning", grant.valid_from <= decided.as_millis()),
             ("the end", grant.valid_until == self.until.as_millis()),
             ("the rate", grant.per_second.is_none()),
+            ("the priority", grant.priority.is_ordinary()),
             ("the fields", grant.fields.is_empty()),
         ];
         checks.into_iter().filter(|(_, same)| !same).map(|(what, _)| what).collect()
@@ -527,6 +602,7 @@ mod tests {
             valid_from: request.time.as_millis(),
             valid_until: request.until.as_millis(),
             per_second: None,
+            priority: Default::default(),
             request: Some(id),
             fields: Fields::default(),
         }
@@ -619,6 +695,7 @@ mod tests {
             Grant { valid_from: grant.valid_from + 1, ..grant.clone() },
             Grant { valid_until: grant.valid_until - 1, ..grant.clone() },
             Grant { per_second: Some(1), ..grant.clone() },
+            Grant { priority: Priority::Bulk, ..grant.clone() },
             Grant {
                 fields: serde_json::from_str(r#"{"/civil.v1.Births/Register":{"1":"name"}}"#).unwrap(),
                 ..grant.clone()
@@ -641,6 +718,27 @@ mod tests {
         assert_eq!(serde_json::from_str::<Grant>(&before).unwrap(), grant);
         // What a server of before makes of fields: no grant, and not one of everything.
         assert!(serde_json::from_str::<Grant>(&before.replacen('{', r#"{"fields_of_tomorrow":{},"#, 1)).is_err());
+    }
+
+    #[test]
+    fn a_priority_reads_as_it_was_written_and_an_ordinary_grant_does_not_name_it() {
+        let grant = granted(&request(), RequestDigest(Digest::ZERO));
+        for priority in Priority::ALL {
+            assert_eq!((priority.as_str().parse(), Priority::of_wire(priority.to_wire())), (Ok(priority), priority));
+            let text = serde_json::to_string(&Grant { priority, ..grant.clone() }).unwrap();
+            assert_eq!(serde_json::from_str::<Grant>(&text).unwrap().priority, priority);
+            assert_eq!(text.contains("priority"), priority != Priority::Ordinary);
+        }
+        assert_eq!(Priority::of_wire(77), Priority::Ordinary);
+        assert_eq!("Urgent".parse::<Priority>(), Err(NoPriority));
+        assert!(
+            serde_json::from_str::<Grant>(&serde_json::to_string(&grant).unwrap().replacen(
+                '{',
+                r#"{"priority":"first","#,
+                1
+            ))
+            .is_err()
+        );
     }
 
     proptest! {

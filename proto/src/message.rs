@@ -75,7 +75,7 @@ pub struct Route {
 }
 
 /// What is asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Operation {
     /// A gRPC method.
     Grpc(MethodPath),

@@ -493,6 +493,7 @@ mod tests {
             valid_from: NOW.as_millis(),
             valid_until: NOW.plus(Duration::from_secs(86_400)).as_millis(),
             per_second: None,
+            priority: Default::default(),
             request: Some(request),
             fields: Default::default(),
         };

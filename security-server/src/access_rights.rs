@@ -14,7 +14,7 @@ use command_line::did_you_mean;
 use proto::access::fields::Fields;
 use proto::access::{
     AccessAcceptance, AccessDecision, AccessRequest, Decided, GrantEnd, MAX_DOCUMENT_BYTES, MAX_ITEMS, NotTaken,
-    RequestDigest, SignedDocument,
+    Priority, RequestDigest, SignedDocument,
 };
 pub use proto::access::{Grant, GrantNumber};
 use proto::digest::Digest;
@@ -34,6 +34,7 @@ use tokio::sync::watch;
 
 use crate::access_requests::{self, Received, Sent};
 use crate::audit::{Actor, AuditLog, Kept, Noted, OpenError, Past};
+use crate::flow::Told;
 use crate::granted_fields;
 use crate::quota::Bucket;
 use crate::rest::CalledOperation;
@@ -63,9 +64,16 @@ pub struct Proposal {
     /// Exchanges a second.
     #[serde(default)]
     pub per_second: Option<u32>,
+    /// Whether its calls are refused later or sooner than others where there is no room for all.
+    #[serde(default, skip_serializing_if = "is_ordinary")]
+    pub priority: Priority,
     /// By method, the fields of its response that may be received, by name or number. Of a method that is not here, all may.
     #[serde(default, skip_serializing_if = "NamedFields::is_empty")]
     pub fields: NamedFields,
+}
+
+fn is_ordinary(priority: &Priority) -> bool {
+    *priority == Priority::Ordinary
 }
 
 /// Fields by method, as an admin names them: `person.name`, or `1.2`.
@@ -104,6 +112,16 @@ pub enum Looked {
     Granted(Granted),
     /// None does.
     Refused(Code),
+}
+
+impl Looked {
+    /// That of the grant; what is refused comes no sooner than others.
+    pub(crate) fn priority(&self) -> Priority {
+        match self {
+            Self::Granted(granted) => granted.grant.priority,
+            Self::Refused(_) => Priority::Ordinary,
+        }
+    }
 }
 
 /// A service that may be called, for one exchange, and the grant that allows it. Only [`AccessRights::look_up`] makes one.
@@ -207,6 +225,8 @@ pub struct AccessRights {
     changing: tokio::sync::Mutex<()>,
     keys: Mutex<HashMap<MemberId, Arc<SigningKey>>>,
     changes: watch::Sender<u64>,
+    /// What providers said of the grants of ours that stand in their logs.
+    pub(crate) told: Told,
 }
 
 /// The grants as the entries of the audit log make them.
@@ -260,6 +280,7 @@ impl AccessRights {
             changing: tokio::sync::Mutex::default(),
             keys: Mutex::new(keys.iter().cloned().collect()),
             changes: watch::Sender::new(0),
+            told: Told::default(),
         }
     }
 
@@ -361,6 +382,16 @@ impl AccessRights {
         let mut rates = self.rates.lock().expect("no panic while it is held");
         let rate = f64::from(per_second);
         rates.entry(grant.number).or_insert_with(|| Bucket::new(rate * 10.0, rate)).take()
+    }
+
+    /// One of a grant's rate that a look-up took, and nothing was carried for.
+    pub(crate) fn give_back(&self, grant: &Grant) {
+        if grant.per_second.is_none() {
+            return;
+        }
+        if let Some(rate) = self.rates.lock().expect("no panic while it is held").get_mut(&grant.number) {
+            rate.give_back();
+        }
     }
 
     /// Whether a grant that an exchange runs under is still good.
@@ -564,6 +595,7 @@ impl AccessRights {
             valid_from: now.as_millis(),
             valid_until: until.as_millis(),
             per_second: None,
+            priority: Default::default(),
             request: Some(id),
             fields,
         };
@@ -924,6 +956,7 @@ impl Proposal {
             valid_from,
             valid_until: valid_from.saturating_add(u64::from(self.valid_days) * 86_400_000),
             per_second: self.per_second,
+            priority: self.priority,
             request: None,
             fields,
         })
@@ -1013,6 +1046,7 @@ mod tests {
             valid_from: None,
             valid_days: 1,
             per_second: None,
+            priority: Default::default(),
             fields: NamedFields::new(),
         };
         Listed(proposal, Fields::default())

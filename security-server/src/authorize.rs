@@ -113,7 +113,7 @@ pub fn arrival(opening: VerifiedOpening) -> Result<Admitted, Refused> {
     let VerifiedOpening { mut verified, mut direction, looked, gate, peer } = opening;
     let admitted = match looked {
         Looked::Granted(granted) => about_whom(&mut verified, &mut direction, gate).and_then(|about| {
-            let share = granted.service.share().ok_or(Code::TooManyExchanges)?;
+            let share = granted.service.share(granted.grant.priority).ok_or(Code::TooManyExchanges)?;
             Ok((Answerer::Service(granted, share), about))
         }),
         Looked::Refused(code) => Err(code),
@@ -227,6 +227,12 @@ pub fn may_be_handed_on<'m>(
     match message {
         Ok(verified) => {
             let (header, mut contents, mut message) = verified.spent();
+            // Which priority the grant of this call has, the provider knows: our door goes by it from the next call on.
+            if let Some(priority) = message.message().said_priority(&header) {
+                let route = &header.route;
+                let whom = (&route.consumer, &route.provider);
+                rights.told.note(whom, &route.operation, &message.message().way().why.purpose, priority);
+            }
             let verdict = match still(rights, message.moment(), message.message().way()) {
                 Ok(()) => match message.message_mut().named(&header, &mut contents) {
                     Ok(about) => Verdict::HandOn { header: Box::new(header), contents, about },

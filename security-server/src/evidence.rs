@@ -68,6 +68,7 @@ pub(crate) fn sealed_frames(records: Vec<Entry>, peer: &ServerId) -> Vec<wire::F
         seal: Some(logged.seal),
         payload: None,
         genesis: logged.genesis,
+        priority: 0,
     })
     .collect()
 }

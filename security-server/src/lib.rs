@@ -23,6 +23,7 @@ pub mod evidence;
 pub mod exchange;
 mod fields;
 mod files;
+pub mod flow;
 pub mod forward;
 mod gathered_writes;
 pub mod global_configuration;
@@ -91,6 +92,7 @@ use crate::archive::Archive;
 use crate::audit::{AuditLog, Noted};
 use crate::authenticate::Clients;
 use crate::clock::Clock;
+use crate::flow::{Flow, OfOne};
 use crate::global_configuration::{Current, Mirror, Registry, Store};
 use crate::lanes::Lanes;
 use crate::limits::Limits;
@@ -178,7 +180,9 @@ pub struct SecurityServer {
     of_clients: OfClients,
     connections_of_peers: Arc<Shares<KeyId>>,
     permits: Arc<Semaphore>,
-    peer_permits: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
+    /// How many exchanges are taken up at once.
+    pub flow: Arc<Flow>,
+    peer_permits: Mutex<HashMap<KeyId, (Arc<Semaphore>, OfOne)>>,
     fetches: Arc<Semaphore>,
     exchanges: TaskTracker,
     ways: running::Ways,
@@ -364,6 +368,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         of_clients: OfClients::within(&settings.limits),
         connections_of_peers: Shares::of_each(limits::count(settings.limits.connections_of_peer)),
         permits: Arc::new(Semaphore::new(MAX_EXCHANGES)),
+        flow: Flow::on_cores(std::thread::available_parallelism().map_or(1, usize::from)),
         peer_permits: Mutex::default(),
         fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
         exchanges: TaskTracker::new(),
@@ -514,18 +519,19 @@ impl SecurityServer {
         Arc::clone(&self.permits).try_acquire_owned().map(Permit::new).map_err(|_| Code::TooManyExchanges)
     }
 
-    /// The right of the server with this authentication key to have one more exchange here, or why not. Kept for
-    /// registered servers only, so that strangers' keys take no memory.
-    pub(crate) fn permit_of_peer(&self, key: KeyId) -> Result<OwnedSemaphorePermit, Code> {
+    /// The right of the server with this authentication key to have one more exchange here, with what it has in hand; or why
+    /// not. Kept for registered servers only, so that strangers' keys take no memory.
+    pub(crate) fn permit_of_peer(&self, key: KeyId) -> Result<(OwnedSemaphorePermit, OfOne), Code> {
         self.takes_more()?;
         if self.configuration.load().authenticated(&key).is_none() {
             return Err(Code::Unproven);
         }
-        let share = {
+        let (share, in_hand) = {
             let mut shares = self.peer_permits.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(shares.entry(key).or_insert_with(|| Arc::new(Semaphore::new(MAX_EXCHANGES_OF_PEER))))
+            let made = || (Arc::new(Semaphore::new(MAX_EXCHANGES_OF_PEER)), OfOne::default());
+            shares.entry(key).or_insert_with(made).clone()
         };
-        share.try_acquire_owned().map_err(|_| Code::TooManyExchanges)
+        Ok((share.try_acquire_owned().map_err(|_| Code::TooManyExchanges)?, in_hand))
     }
 
     /// The right to one more connection by this key. None: it has as many as it may.

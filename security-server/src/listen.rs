@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use proto::access::Priority;
 use proto::digest::Digest;
 use proto::identifier::{ServerId, SubsystemId};
 use proto::message::{Opening, Operation};
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use self::calls::Calls;
 use self::silence::Begins;
 use crate::body::{self, Outgoing};
+use crate::flow::{InHand, OfOne};
 use crate::forward::{Client, OwnArrived, OwnSource};
 use crate::gathered_writes::GatheredWrites;
 use crate::lanes::Lanes;
@@ -86,12 +88,13 @@ pub struct Permit {
     of_peer: Option<OwnedSemaphorePermit>,
     of_service: Option<OwnedSemaphorePermit>,
     of_client: Option<Share<SubsystemId>>,
+    in_hand: Option<InHand>,
 }
 
 impl Permit {
     /// One of these.
     pub(crate) fn new(of_all: OwnedSemaphorePermit) -> Self {
-        Self { of_all, of_peer: None, of_service: None, of_client: None }
+        Self { of_all, of_peer: None, of_service: None, of_client: None, in_hand: None }
     }
 
     /// And one of the peer's own share.
@@ -107,6 +110,21 @@ impl Permit {
     /// And one of our own subsystem's share.
     pub(crate) fn of_client(self, of_client: Share<SubsystemId>) -> Self {
         Self { of_client: Some(of_client), ..self }
+    }
+
+    /// And its room while it is in hand.
+    pub(crate) fn in_hand(&mut self, in_hand: InHand) {
+        self.in_hand = Some(in_hand);
+    }
+
+    /// That of its call, while it is in hand.
+    pub(crate) fn priority(&self) -> Priority {
+        self.in_hand.as_ref().map_or(Priority::Ordinary, InHand::priority)
+    }
+
+    /// That room, for whoever knows when it goes on.
+    pub(crate) fn take_in_hand(&mut self) -> Option<InHand> {
+        self.in_hand.take()
     }
 }
 
@@ -152,6 +170,8 @@ pub struct Asked {
 /// A peer's opening as it claims to be: its frame, and the key that its connection showed.
 pub struct ClaimedOpening {
     pub(crate) permit: Permit,
+    /// What the peer has in hand.
+    pub(crate) of_one: OfOne,
     pub(crate) connection_key: KeyId,
     pub(crate) frame: wire::Frame,
     pub(crate) source: LineSource,

@@ -252,6 +252,7 @@ async fn access(access: Access) -> Result<Exit, Ended> {
             legal_basis,
             days,
             per_second,
+            priority,
             fields,
             server,
             changing,
@@ -267,6 +268,7 @@ async fn access(access: Access) -> Result<Exit, Ended> {
                 valid_from: None,
                 valid_days: days,
                 per_second,
+                priority,
             };
             change(&server, changing, "/v1/grants", &proposal, shown::granted).await
         }

@@ -15,6 +15,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::Bytes;
 use journal::{Entry, Journal, Pending, Position, TreeIndex};
 use prost::Message;
+use proto::access::Priority;
 use proto::commitment::{self, Secret};
 use proto::consistency::MAX_GENESES;
 use proto::digest::Digest;
@@ -346,6 +347,18 @@ impl<'m> Claimed<'m> {
     pub(crate) fn named(&mut self, header: &Header, contents: &mut Contents) -> Result<Vec<Subject>, Code> {
         let Some(gate) = &mut self.direction.gate else { return Ok(Vec::new()) };
         gate.take(contents, header.end.as_ref())
+    }
+
+    /// At the consumer, with the first message of an answer: which priority the provider says that the call's grant has. A
+    /// refusal was given under no grant, and says nothing of it.
+    pub(crate) fn said_priority(&self, header: &Header) -> Option<Priority> {
+        let is_answered = header.direction == Direction::Answer
+            && header.position == 0
+            && !matches!(header.end, Some(End::Refused(_)));
+        match &self.arrived {
+            LineArrived::Frame(frame) if is_answered => Some(Priority::of_wire(frame.priority)),
+            _ => None,
+        }
     }
 
     /// What it claims to be, and where it must stand.
@@ -1007,6 +1020,8 @@ impl MessageLog {
             seal: None,
             payload,
             genesis: if opening { self.0.journal.genesis(way.tree).as_bytes().clone() } else { Bytes::new() },
+            // An answer's: a request's way has no grant here.
+            priority: way.grant.as_ref().map_or(0, |grant| grant.priority.to_wire()),
         };
         let sealed = Sealed { way: way.clone(), frame, opening, end: header.end.is_some() };
         Committing { pending: Some(pending), last: sealed.end, release: Some(sealed), bytes, one: PhantomData }

@@ -10,6 +10,7 @@ use proto::identifier::{ServerId, SubsystemId};
 use proto::refusal::Code;
 use tokio::time::Instant;
 
+use crate::flow::OfOne;
 use crate::limits::{self, Limits};
 use crate::refusal::Refusal;
 
@@ -42,6 +43,11 @@ impl Bucket {
             self.tokens -= 1.0;
         }
         there
+    }
+
+    /// Puts back one that was taken for nothing.
+    pub(crate) fn give_back(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.burst);
     }
 }
 
@@ -108,27 +114,46 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 #[derive(Debug)]
 pub struct OfClients {
     exchanges: Arc<Shares<SubsystemId>>,
-    calls: Quotas<SubsystemId>,
+    calls: (f64, f64),
+    each: Mutex<HashMap<SubsystemId, OfClient>>,
+}
+
+#[derive(Debug)]
+struct OfClient {
+    calls: Bucket,
+    in_hand: OfOne,
 }
 
 impl OfClients {
     /// Each within these limits.
     pub fn within(limits: &Limits) -> Self {
         let exchanges = Shares::of_each(limits::count(limits.exchanges_of_client));
-        Self { exchanges, calls: Quotas::of_each(limits.calls_of_client()) }
+        Self { exchanges, calls: limits.calls_of_client(), each: Mutex::default() }
     }
 
-    /// The right of this one to begin one more exchange, or why not.
-    pub(crate) fn take(&self, client: SubsystemId) -> Result<Share<SubsystemId>, Refusal> {
-        if !self.calls.within(&client) {
-            let detail = "this system calls more often than [limits] calls_of_client_per_second";
-            return Err(Refusal::new(Code::CalledTooOften, format!("{client} calls too often")).telling(detail));
-        }
+    /// The right of this one to begin one more exchange, with what it has in hand; or why not.
+    pub(crate) fn take(&self, client: SubsystemId) -> Result<(Share<SubsystemId>, OfOne), Refusal> {
+        let in_hand = self.one_call(&client)?;
         let why = || {
             let detail = "this system has as many calls running as [limits] exchanges_of_client";
             Refusal::new(Code::TooManyExchanges, "a client has as many exchanges as it may").telling(detail)
         };
-        self.exchanges.take(client).ok_or_else(why)
+        Ok((self.exchanges.take(client).ok_or_else(why)?, in_hand))
+    }
+
+    /// Clients stand in a file, so their number is bounded.
+    fn one_call(&self, client: &SubsystemId) -> Result<OfOne, Refusal> {
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if !each.contains_key(client) {
+            let (burst, per_second) = self.calls;
+            each.insert(client.clone(), OfClient { calls: Bucket::new(burst, per_second), in_hand: OfOne::default() });
+        }
+        let of_one = each.get_mut(client).expect("it was put there");
+        if !of_one.calls.take() {
+            let detail = "this system calls more often than [limits] calls_of_client_per_second";
+            return Err(Refusal::new(Code::CalledTooOften, format!("{client} calls too often")).telling(detail));
+        }
+        Ok(of_one.in_hand.clone())
     }
 }
 
@@ -162,6 +187,16 @@ mod tests {
         assert_eq!((0..101).filter(|_| quotas.within(&peer)).count(), 100);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!((0..20).filter(|_| quotas.within(&peer)).count(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_taken_for_nothing_is_put_back_and_never_more_than_fits() {
+        let mut bucket = Bucket::new(2.0, 1.0);
+        assert!(bucket.take() && bucket.take() && !bucket.take());
+        bucket.give_back();
+        assert!(bucket.take() && !bucket.take());
+        (0..3).for_each(|_| bucket.give_back());
+        assert!(bucket.take() && bucket.take() && !bucket.take());
     }
 
     #[test]

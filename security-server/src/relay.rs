@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
-use proto::access::MAX_ACCESS_BYTES;
+use proto::access::{MAX_ACCESS_BYTES, Priority};
 use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
@@ -30,7 +30,7 @@ use crate::message_log::{Sealed, Source};
 use crate::request::{self, NoResponse};
 use crate::tls::{Keys, PeerTls};
 use crate::way::{Shared, Side, Stop, Way};
-use crate::{fields, lanes};
+use crate::{fields, flow, lanes};
 
 /// How long a peer may take until its connection is up: TCP, TLS and its HTTP/2 settings.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,8 +38,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that could not be reached, or took nothing, is asked last for so long.
 pub const AVOID_FOR: Duration = Duration::from_secs(10);
-/// What a server says that takes nothing from anybody for a while: another one of its member's may.
-const TAKES_NOTHING: [Code; 9] = [
+/// What a server says that takes nothing from anybody for a while: another one of its member's may. That it has too much to do,
+/// it says of one call, and takes the next: were it avoided for that, all would go to its neighbour, and then back.
+const TAKES_NOTHING: [Code; 8] = [
     Code::ProviderUnreachable,
     Code::ShuttingDown,
     Code::LogEnded,
@@ -48,7 +49,6 @@ const TAKES_NOTHING: [Code; 9] = [
     Code::PayloadKeysMissing,
     Code::NotReady,
     Code::ConfigurationExpired,
-    Code::TooManyExchanges,
 ];
 /// The gRPC status of a method that a server does not know.
 const UNIMPLEMENTED: u32 = 12;
@@ -491,13 +491,13 @@ impl Peers {
     }
 
     /// The right to one more exchange with this server.
-    pub(crate) fn share(&self, server: &ServerId) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn share(&self, server: &ServerId, priority: Priority) -> Option<OwnedSemaphorePermit> {
         let share = {
             let mut shares = self.shares.lock().expect("no panic while it is held");
             let made = || Arc::new(Semaphore::new(MAX_EXCHANGES_WITH_PEER));
             Arc::clone(shares.entry(server.clone()).or_insert_with(made))
         };
-        share.try_acquire_owned().ok()
+        flow::share_of(share, MAX_EXCHANGES_WITH_PEER, priority)
     }
 
     /// This server takes nothing at present: for a while it is asked last.

@@ -40,7 +40,7 @@ pub fn provider(
     let asked = &judged.message().asked;
     let target = target(peers, configuration, &asked.provider, asked.server.as_ref())?;
     // A provider that hangs must not take the exchanges with all others.
-    let share = peers.share(&target.server).ok_or_else(|| {
+    let share = peers.share(&target.server, judged.message().permit.priority()).ok_or_else(|| {
         let why = format!("{MAX_EXCHANGES_WITH_PEER} exchanges run with {}", target.server);
         Refusal::new(Code::TooManyExchanges, why)
     })?;

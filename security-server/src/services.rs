@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use proto::access::Priority;
 use proto::identifier::{MethodPath, ServerId, SubsystemId};
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -23,10 +24,10 @@ use crate::forward::CONNECT_TIMEOUT;
 use crate::gathered_writes::GatheredWrites;
 use crate::in_process::Answering;
 use crate::json_service::JsonService;
-use crate::lanes;
 use crate::listen::{KEEP_ALIVE, MAX_EXCHANGES_OF_SERVICE};
 use crate::names::Names;
 use crate::rest::Web;
+use crate::{flow, lanes};
 
 /// How often a service is asked by HTTP/2 whether it lives, while a call runs. The gRPC libraries close a connection on
 /// which they are asked more often than every five minutes.
@@ -166,8 +167,8 @@ impl Service {
     }
 
     /// The right to one more exchange with this service: one that hangs must not take those of the others.
-    pub(crate) fn share(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.share).try_acquire_owned().ok()
+    pub(crate) fn share(&self, priority: Priority) -> Option<OwnedSemaphorePermit> {
+        flow::share_of(Arc::clone(&self.share), MAX_EXCHANGES_OF_SERVICE, priority)
     }
 
     /// The room, in bytes, for messages of its answers that are held until fields can be removed of them: one that answers

@@ -1,6 +1,7 @@
 //! What a running server answered its operator, in words.
 
 use command_line::Paint;
+use proto::access::Priority;
 use proto::catalogue::{ElementName, Part, ServiceForm};
 use proto::refusal::Language;
 use proto::time::Time;
@@ -188,6 +189,9 @@ fn grant(grant: &Grant) -> String {
     }
     if let Some(per_second) = grant.per_second {
         text += &format!("   rate      {per_second} exchanges a second\n");
+    }
+    if grant.priority != Priority::Ordinary {
+        text += &format!("   priority  {}\n", grant.priority);
     }
     text + &fields(grant)
 }
@@ -575,4 +579,24 @@ pub fn source(found: &Source) -> String {
         text += &file.text;
     }
     text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_shows_its_priority_where_it_is_not_ordinary() {
+        let shown = |more: &str| {
+            let text = format!(
+                r#"{{"number":1,"consumer":"VN/GOV/portal/one-stop","provider":"VN/GOV/moj/civil-registry","methods":["/a.B/C"],
+                    "purposes":["testing"],"legal_basis":"","valid_from":1,"valid_until":2{more}}}"#
+            );
+            grant(&serde_json::from_str(&text).unwrap())
+        };
+        assert!(!shown("").contains("priority"));
+        for word in ["urgent", "bulk"] {
+            assert!(shown(&format!(r#","priority":"{word}""#)).contains(&format!("   priority  {word}\n")));
+        }
+    }
 }

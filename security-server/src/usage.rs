@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use command_line::{Changing, Command, Does, Exit, LogFormat, Reading, Shell, did_you_mean};
+use proto::access::Priority;
 use proto::catalogue::{Audience, ElementName, ServiceName, Version};
 use proto::identifier::{ExchangeId, MemberId, MethodPath, NotAnIdentifier, SubsystemId};
 use proto::purposes::PurposeCode;
@@ -711,6 +712,9 @@ pub enum Access {
         /// Exchanges a second, with a burst of ten seconds' worth.
         #[arg(long)]
         per_second: Option<u32>,
+        /// Where there is no room for all calls: urgent ones are refused last, bulk ones first.
+        #[arg(long, value_name = "urgent|ordinary|bulk", default_value_t)]
+        priority: Priority,
         /// The fields of the response that may be received; the others are removed here, by their numbers. Names as the
         /// catalogue has them, with commas between, like person.name,person.born; of several methods METHOD=NAMES, several times.
         #[arg(long)]

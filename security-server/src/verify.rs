@@ -22,6 +22,7 @@ use proto::wire::relay as wire;
 
 use crate::access_rights::Looked;
 use crate::authenticate::Authenticated;
+use crate::flow::{InHand, OfOne};
 use crate::listen::ClaimedOpening;
 use crate::message_log::{Claimed, TheirDirection};
 use crate::moment::Judged;
@@ -177,6 +178,10 @@ pub fn opening(
         Operation::Http { .. } => (None, Ok(None)),
     };
     let gate = gate.map(|fields| fields.map(|fields| Box::new(server.subjects.gate(fields, &peer))));
+    // Refused before a signature costs anything where more comes than can be carried: all that the answer tells is what this
+    // very peer may know, the priority of a grant to a subsystem of its own.
+    let of_one = opening.message_mut().of_one.clone();
+    let mut in_hand = looked.as_ref().map(|looked| taken_in_hand(server, &of_one, looked)).transpose()?;
 
     // Step 6: the seal, then the payload.
     let mut direction = TheirDirection::default();
@@ -186,6 +191,9 @@ pub fn opening(
         Ok(called) => server.access_rights.look_up_operation(&server.services, &header, called, now),
         Err(code) => Looked::Refused(code),
     });
+    if in_hand.is_none() {
+        in_hand = Some(taken_in_hand(server, &of_one, &looked)?);
+    }
     // Step 7: fresh. Said only to who signed.
     if header.time.distance(now) > MAX_SKEW {
         return Err(BareRefusal::new(
@@ -193,8 +201,20 @@ pub fn opening(
             format!("its time {} is more than 60 s from ours, {now}", header.time),
         ));
     }
-    opening.message_mut().frame = frame;
+    let message = opening.message_mut();
+    message.frame = frame;
+    in_hand.into_iter().for_each(|in_hand| message.permit.in_hand(in_hand));
     Ok(VerifiedOpening { verified: Verified { header, contents, message: opening }, direction, looked, gate, peer })
+}
+
+fn taken_in_hand(server: &SecurityServer, of_one: &OfOne, looked: &Looked) -> Result<InHand, BareRefusal> {
+    server.flow.take(looked.priority(), of_one).map_err(|full| {
+        // Nothing was carried: who asks again, as it is told to, is not refused for its rate then.
+        if let Looked::Granted(granted) = looked {
+            server.access_rights.give_back(&granted.grant);
+        }
+        BareRefusal::new(Code::TooManyExchanges, full.to_string())
+    })
 }
 
 /// A later message: next in its direction, its key still good, signed; or disproved (PROTOCOL.md 6.3).

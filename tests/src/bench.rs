@@ -5,10 +5,15 @@
 //! a round, and its median over the rounds.
 
 pub mod catalogue;
+pub mod connect;
+pub mod cores;
 pub mod figures;
+pub mod idle;
 pub mod load;
 pub mod national;
+pub mod overload;
 pub mod recording;
 pub mod relay;
 pub mod service;
 pub mod stacks;
+pub mod stream;

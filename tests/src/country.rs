@@ -39,6 +39,7 @@ impl Country {
             valid_from: None,
             valid_days: 3650,
             per_second: None,
+            priority: Default::default(),
             fields: Default::default(),
         };
         let rights = &country.realm.servers["moj"].server.access_rights;

@@ -123,7 +123,7 @@ impl ForgedLog {
     pub fn frame_of(&mut self, exchange: &[u8], header: Bytes, payload: Option<wire::Payload>) -> wire::Frame {
         let commit = self.commit(vec![filler(), sent(&header), filler()]);
         let (seal, genesis) = (Some(self.seal(commit, 1, self.size())), self.genesis.as_bytes().clone());
-        wire::Frame { exchange: Bytes::copy_from_slice(exchange), header, seal, payload, genesis }
+        wire::Frame { exchange: Bytes::copy_from_slice(exchange), header, seal, payload, genesis, priority: 0 }
     }
 
     /// Messages in one commit, each under the one head.
@@ -144,6 +144,7 @@ impl ForgedLog {
             seal: Some(self.seal(commit, record, size)),
             payload: draft.payload,
             genesis: self.genesis.as_bytes().clone(),
+            priority: 0,
         }
     }
 

@@ -110,6 +110,7 @@ impl PetTown {
             valid_from: None,
             valid_days: 3650,
             per_second: None,
+            priority: Default::default(),
             fields: Default::default(),
         };
         realm.servers["moj"].server.access_rights.dangerously_grant(proposal, realm.now()).await.unwrap();

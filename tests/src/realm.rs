@@ -176,6 +176,7 @@ impl Realm {
             valid_from: None,
             valid_days: 3650,
             per_second: None,
+            priority: Default::default(),
             fields: Default::default(),
         };
         self.servers[provider.name].server.access_rights.dangerously_grant(proposal, self.now()).await.unwrap();

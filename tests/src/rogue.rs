@@ -227,6 +227,7 @@ impl Rogue {
             seal: committed.seal(),
             payload,
             genesis: self.genesis(),
+            priority: 0,
         }
     }
 

@@ -234,6 +234,7 @@ impl World {
             valid_from: None,
             valid_days: 30,
             per_second: None,
+            priority: Default::default(),
             fields: Default::default(),
         }
     }
@@ -474,6 +475,16 @@ impl World {
     /// What the registry would publish of the members as they are.
     pub fn view(&self) -> View {
         view(&self.instance, &self.members)
+    }
+
+    /// Members whose servers are registered, and do not run: whoever has their keys may be them.
+    pub fn register(&mut self, names: &[&'static str], subsystem: &str) {
+        let (now, nowhere) = (self.now(), SocketAddr::from(([127, 0, 0, 1], 9)));
+        let member = |name: &'static str| {
+            (name, Member::new(&self.authority, now, self.directory.path(), name, subsystem, nowhere))
+        };
+        let members: Vec<_> = names.iter().map(|name| member(name)).collect();
+        self.publish(|known| known.extend(members), Vec::new());
     }
 
     /// Another member, with a server that hosts one subsystem: registered, and running.

@@ -89,6 +89,7 @@ impl Random {
             valid_from: (self.below(5) > 0).then(|| from.as_millis()),
             valid_days: 1 + self.below(4) as u32,
             per_second: (self.below(3) == 0).then_some(1_000_000),
+            priority: Default::default(),
             fields: Default::default(),
         }
     }

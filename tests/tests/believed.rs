@@ -137,6 +137,7 @@ async fn a_forged_head_of_a_size_that_was_seen_is_not_believed() {
         payload: draft.payload,
         seal: Some(wire::Seal { head: Head { root, ..head }.to_text().into(), ..seal }),
         genesis: good.genesis,
+        priority: 0,
     };
     is_unproven(&rogue::say(&mut client, &forged).await, "a head that nobody signed");
 }

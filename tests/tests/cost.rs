@@ -20,6 +20,8 @@ const CALLS: usize = 100;
 const MAX_ALLOCATIONS: usize = 680;
 /// Bytes of them, of a build for tests.
 const MAX_ALLOCATED_BYTES: usize = 177_000;
+/// Calls of the system that write, of the same: to sockets from several buffers, and to the logs' files. An eighth more than there are.
+const MAX_WRITES: u64 = 22;
 
 #[tokio::test]
 async fn a_call_costs_no_more_records_signatures_and_memory_than_are_told_here() {
@@ -40,9 +42,9 @@ async fn a_call_costs_no_more_records_signatures_and_memory_than_are_told_here()
     };
     calls(WARM).await;
     let counts = || ["portal", "moj"].map(|name| world.servers[name].server.message_log.counts());
-    let (before, region) = (counts(), Region::new(ALLOCATOR));
+    let (before, written, region) = (counts(), writes(), Region::new(ALLOCATOR));
     calls(CALLS).await;
-    let (after, change) = (counts(), region.change());
+    let (after, written, change) = (counts(), writes() - written, region.change());
     for (before, after) in before.into_iter().zip(after) {
         let records = (after.records - before.records) as usize;
         assert_eq!(records, 3 * CALLS, "its request, its answer and its end");
@@ -54,6 +56,15 @@ async fn a_call_costs_no_more_records_signatures_and_memory_than_are_told_here()
     let allocations = (change.allocations + change.reallocations) / CALLS;
     let bytes = change.bytes_allocated / CALLS;
     println!("{allocations} allocations of {bytes} bytes a call");
+    let writes = written / CALLS as u64;
+    println!("{writes} writes a call");
+    assert!(writes <= MAX_WRITES, "{writes} writes a call");
     assert!(allocations <= MAX_ALLOCATIONS, "{allocations} allocations a call");
     assert!(bytes <= MAX_ALLOCATED_BYTES, "{bytes} bytes allocated a call");
+}
+
+/// How often this process has written, as the kernel counts it.
+fn writes() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse().unwrap()
 }

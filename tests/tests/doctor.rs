@@ -1078,6 +1078,7 @@ impl Country {
             valid_from: None,
             valid_days: 30,
             per_second: None,
+            priority: Default::default(),
             fields: Default::default(),
         };
         self.servers["moj"].server.access_rights.dangerously_grant(proposal, ahead(0)).await.unwrap();

@@ -366,6 +366,7 @@ async fn a_caller_in_json_is_told_why_an_answer_was_not_minimised() {
         valid_from: None,
         valid_days: 30,
         per_second: None,
+        priority: Default::default(),
         fields: [("/echo.v1.Echo/Unary".to_owned(), ["1".to_owned()].into())].into(),
     };
     rights.dangerously_grant(proposal, realm.now()).await.unwrap();

@@ -63,6 +63,7 @@ async fn a_document_of_50_mb_that_is_cut_off_goes_on_over_the_bus_where_it_was()
         valid_from: None,
         valid_days: 30,
         per_second: None,
+        priority: Default::default(),
         fields: Default::default(),
     };
     realm.servers["moj"].server.access_rights.dangerously_grant(proposal, realm.now()).await.unwrap();

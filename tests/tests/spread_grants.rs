@@ -136,6 +136,7 @@ async fn only_the_members_own_servers_hear_of_grants_and_only_what_the_member_si
         valid_from: world.now().as_millis(),
         valid_until: world.now().as_millis() + 1,
         per_second: None,
+        priority: Default::default(),
         request: None,
         fields: Default::default(),
     };

@@ -42,10 +42,10 @@ fn row<T>(what: String, change: impl Fn(&mut T) + Send + Sync + 'static) -> Row<
 }
 
 /// The rows of a message of the wire: at least one for each field. A field that is added to the wire is missed here, and
-/// does not compile.
+/// does not compile. `besides` has what is no part of what is proven: whatever it says, the message is the same one.
 macro_rules! rows {
-    ($message:ident: $($field:ident { $($what:literal => $change:expr),+ $(,)? })+) => {{
-        let wire::$message { $($field: _),+ } = wire::$message::default();
+    ($message:ident: $($field:ident { $($what:literal => $change:expr),+ $(,)? })+ $(; besides $($besides:ident),+)?) => {{
+        let wire::$message { $($field: _,)+ $($($besides: _),+)? } = wire::$message::default();
         let mut rows: Rows<wire::$message> = Vec::new();
         $($(rows.push(row::<wire::$message>(format!("{}: {}", stringify!($field), $what), $change));)+)+
         rows
@@ -383,6 +383,8 @@ fn frame_rows(sample: &wire::Frame, other: &wire::Frame) -> Rows<wire::Frame> {
             "of another kind" => |frame| frame.genesis = [&[2], &frame.genesis[1..]].concat().into(),
             "of another tree" => others(|frame, other| frame.genesis = other.genesis.clone()),
         }
+        // A hint that orders who waits at the consumer's own door (PROTOCOL.md 19.8).
+        ; besides priority
     );
     let payload = rows!(Payload:
         secret {

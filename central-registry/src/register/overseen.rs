@@ -279,6 +279,7 @@ mod tests {
             valid_from: 0,
             valid_until: 1,
             per_second: None,
+            priority: Default::default(),
             request: None,
             fields: Default::default(),
         };

@@ -35,7 +35,7 @@ use crate::body::Outgoing;
 use crate::forward::{Client, OwnSource};
 use crate::refusal::Refusal;
 use crate::way::{Stop, StopSwitch};
-use crate::{SecurityServer, authenticate, authorize, exchange, fields};
+use crate::{SecurityServer, authenticate, authorize, exchange, fields, flow};
 
 use reflection::Conversation;
 
@@ -184,7 +184,13 @@ async fn begin(
     mut source: OwnSource,
     language: Language,
 ) -> Result<Waiting, Refusal> {
-    let permit = permit.of_client(server.of_clients.take(authenticate::known(&server.clients, &credential)?)?);
+    let client = authenticate::known(&server.clients, &credential)?;
+    let priority = server.access_rights.told.of((&client, &asked.provider), &asked.operation, &asked.why.purpose);
+    // Its own quota first: who is beyond that says nothing of how much the server has to do.
+    let (of_client, of_one) = server.of_clients.take(client)?;
+    let full = |full: flow::Full| Refusal::new(Code::TooManyExchanges, full.to_string());
+    let mut permit = permit.of_client(of_client);
+    permit.in_hand(server.flow.take(priority, &of_one).map_err(full)?);
     let first = source.arrived().await;
     let (sender, waiting) = oneshot::channel();
     let stop = StopSwitch::default();
@@ -251,7 +257,7 @@ where
         .in_force()
         .map_err(|_| Refusal::new(Code::ConfigurationExpired, "the configuration is past its validity"))?;
     let client = authorize::at_home(&server.id, configuration, client)?;
-    let permit = permit.of_client(server.of_clients.take(client.clone())?);
+    let permit = permit.of_client(server.of_clients.take(client.clone())?.0);
     Ok(Conversation { client, provider, permit }.answer(Arc::clone(server), body))
 }
 
@@ -283,7 +289,12 @@ impl Waiting {
 
 fn refused(refusal: &Refusal, language: Language) -> Response<Outgoing> {
     let code = refusal.code();
-    tracing::info!(%code, %refusal, "refused");
+    if code == Code::TooManyExchanges {
+        // Who is flooded does not flood its diagnostics as well: these are counted.
+        tracing::debug!(%code, %refusal, "refused");
+    } else {
+        tracing::info!(%code, %refusal, "refused");
+    }
     metrics::counter!("causeway_refusals_total", "code" => code.as_str()).increment(1);
     let mut response = Response::new(Outgoing::empty().1);
     *response.headers_mut() = fields::refusal(code, language, None, Speaker::ConsumerServer);

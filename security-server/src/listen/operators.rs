@@ -226,6 +226,8 @@ async fn ready(State(door): State<Door>) -> Response {
 async fn counters(State(door): State<Door>) -> String {
     let server = || door.server.id.to_string();
     metrics::gauge!("causeway_exchanges_running", "server" => server()).set(door.server.running() as f64);
+    metrics::gauge!("causeway_exchanges_in_hand", "server" => server()).set(door.server.flow.in_hand() as f64);
+    metrics::gauge!("causeway_exchanges_in_hand_bound", "server" => server()).set(door.server.flow.bound() as f64);
     let journal::Counts { syncs, records, heads_signed } = door.server.message_log.counts();
     metrics::counter!("causeway_log_syncs_total", "server" => server()).absolute(syncs);
     metrics::counter!("causeway_log_records_total", "server" => server()).absolute(records);

@@ -81,14 +81,18 @@ async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incom
         }
     };
     answered.unwrap_or_else(|refusal| {
-        tracing::warn!(code = %refusal.code(), %refusal, "a peer is refused, and nothing recorded");
+        if refusal.code() == Code::TooManyExchanges {
+            tracing::debug!(code = %refusal.code(), %refusal, "a peer is refused, and nothing recorded");
+        } else {
+            tracing::warn!(code = %refusal.code(), %refusal, "a peer is refused, and nothing recorded");
+        }
         metrics::counter!("causeway_bare_refusals_total", "code" => refusal.code().as_str()).increment(1);
         trailers_only(fields::bare_refusal(refusal.code()))
     })
 }
 
 async fn open(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> Result<Response<Outgoing>, BareRefusal> {
-    let of_peer = server.permit_of_peer(key).map_err(|code| BareRefusal::new(code, "at the peers' door"))?;
+    let (of_peer, of_one) = server.permit_of_peer(key).map_err(|code| BareRefusal::new(code, "at the peers' door"))?;
     let mut frames = FrameReader::default();
     let frame = tokio::time::timeout(OPENING_TIMEOUT, relay::next_frame(&mut body, &mut frames)).await;
     let frame = match frame {
@@ -102,7 +106,7 @@ async fn open(server: &Arc<SecurityServer>, key: KeyId, mut body: Incoming) -> R
     let gone = stop.clone();
     let (sender, outgoing) = body::outgoing(Some(Box::new(move || gone.stop(Stop::from(Cause::Disconnected)))));
     let source = LineSource::reading(body, frames, exchange);
-    let opening = ClaimedOpening { permit, connection_key: key, frame, source, answer: sender, stop };
+    let opening = ClaimedOpening { permit, of_one, connection_key: key, frame, source, answer: sender, stop };
     let _running = exchange::provide(server, opening)?;
     Ok(streaming(outgoing))
 }

@@ -10,6 +10,7 @@ use proto::message::Cause;
 use super::{
     Claimed, Committing, Handed, LogEnded, MessageLog, OurDirection, Recorded, Release, Sealed, TheirDirection,
 };
+use crate::flow::InHand;
 use crate::forward::{HandedOn, OwnArrived, OwnSource, TheirEnd};
 use crate::listen::Permit;
 use crate::relay::{LineArrived, LineSource, OurEnd, Sent};
@@ -73,12 +74,14 @@ impl Opened {
     pub(super) fn by_us(
         log: MessageLog,
         way: Way,
-        permit: Permit,
+        mut permit: Permit,
         sources: (OwnSource, LineSource),
         direction: OurDirection,
         opening: Committing<'static, Sealed>,
     ) -> Self {
+        let in_hand = permit.take_in_hand();
         let mut opened = Self::new(log, way, permit, sources, direction, TheirDirection::default());
+        opened.ours.in_hand = in_hand;
         opened.ours.push(opening);
         opened
     }
@@ -86,12 +89,14 @@ impl Opened {
     pub(super) fn by_them(
         log: MessageLog,
         way: Way,
-        permit: Permit,
+        mut permit: Permit,
         sources: (OwnSource, LineSource),
         direction: TheirDirection,
         opening: Committing<'static, Recorded>,
     ) -> Self {
+        let in_hand = permit.take_in_hand();
         let mut opened = Self::new(log, way, permit, sources, OurDirection::default(), direction);
+        opened.theirs.in_hand = in_hand;
         opened.theirs.push(opening);
         opened
     }
@@ -207,13 +212,15 @@ struct Half<S, D, Out> {
     window: VecDeque<Committing<'static, Out>>,
     bytes_in_flight: usize,
     ended: bool,
+    /// Of the direction that opened, until its opening is durable.
+    in_hand: Option<InHand>,
 }
 
 impl<S: Source, D, Out: Release> Half<S, D, Out> {
     fn new(source: S, direction: D, way: Way) -> Self {
         // Nearly every direction has one message: it is not given room for a full window.
         let window = VecDeque::new();
-        Self { source, direction, way, window, bytes_in_flight: 0, ended: false }
+        Self { source, direction, way, window, bytes_in_flight: 0, ended: false, in_hand: None }
     }
 
     fn push(&mut self, committing: Committing<'static, Out>) {
@@ -233,6 +240,10 @@ impl<S: Source, D, Out: Release> Half<S, D, Out> {
                 // In order: the oldest first, when it and so every earlier commit is durable.
                 durable = oldest(&mut self.window), if !self.window.is_empty() => {
                     let released = durable?;
+                    // From here on it waits for others than us.
+                    if let Some(in_hand) = self.in_hand.take() {
+                        in_hand.carried();
+                    }
                     let committing = self.window.pop_front().expect("the oldest was just awaited");
                     self.bytes_in_flight -= committing.bytes;
                     let Some(message) = committing.released(released) else { continue };

@@ -61,6 +61,12 @@ fn resident_of(process: u32) -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
 }
 
+/// What this machine is, and whether the build is one to be measured.
+pub fn machine() -> serde_json::Value {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    serde_json::json!({ "cores": cores, "optimised": !cfg!(debug_assertions) })
+}
+
 /// Megabytes of this process in memory, without those that it started.
 pub fn own_resident_mb() -> f64 {
     resident_of(std::process::id())

@@ -2,8 +2,8 @@
 //! became of those before. No two messages are equal, and each answer must be what was asked.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -45,8 +45,8 @@ pub struct Asked {
 pub struct Answered {
     /// Microseconds of each call that counted, sorted.
     pub each: Vec<u32>,
-    /// Calls that were refused for want of room.
-    pub refused: u64,
+    /// Microseconds of each that was refused for want of room, sorted.
+    pub refused: Vec<u32>,
     pub took: Duration,
 }
 
@@ -56,7 +56,7 @@ const ENDED: u8 = 2;
 
 struct Shared {
     phase: AtomicU8,
-    refused: AtomicU64,
+    refused: Mutex<Vec<u32>>,
     next: AtomicU64,
     bytes: usize,
     uri: http::Uri,
@@ -73,7 +73,7 @@ pub async fn load(door: &Door, asked: Asked, mut counting: impl FnMut()) -> Answ
     }
     let shared = Arc::new(Shared {
         phase: AtomicU8::new(WARMING),
-        refused: AtomicU64::new(0),
+        refused: Mutex::default(),
         // No two runs say the same either.
         next: AtomicU64::new(u64::from(std::process::id()) << 32 | u64::from(rand_start())),
         bytes: asked.bytes,
@@ -96,7 +96,9 @@ pub async fn load(door: &Door, asked: Asked, mut counting: impl FnMut()) -> Answ
     let mut each: Vec<u32> = callers.join_all().await.into_iter().flatten().collect();
     assert!(!shared.wrong.load(Ordering::Relaxed), "an answer was not what was asked");
     each.sort_unstable();
-    Answered { each, refused: shared.refused.load(Ordering::Relaxed), took }
+    let mut refused = std::mem::take(&mut *shared.refused.lock().unwrap());
+    refused.sort_unstable();
+    Answered { each, refused, took }
 }
 
 /// As real clients spread: one connection carries a few callers, none carries all of many.
@@ -186,6 +188,7 @@ fn micros(since: Instant) -> u32 {
 impl Shared {
     /// Whether it was answered, rather than refused.
     async fn call(&self, door: &mut SendRequest<Full<Bytes>>) -> bool {
+        let (began, counts) = (Instant::now(), self.phase.load(Ordering::Relaxed) == COUNTING);
         let said = message(self.next.fetch_add(1, Ordering::Relaxed), self.bytes);
         let mut request = Request::new(Full::new(said.clone()));
         *request.method_mut() = http::Method::POST;
@@ -203,7 +206,9 @@ impl Shared {
         }
         let status = status.as_ref().and_then(|status| status.to_str().ok());
         if status == Some(RESOURCE_EXHAUSTED) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            if counts {
+                self.refused.lock().unwrap().push(micros(began));
+            }
             return false;
         }
         if status != Some("0") || heard != said {

@@ -82,7 +82,7 @@ type Rounds = BTreeMap<usize, Vec<(&'static str, Vec<Row>)>>;
 
 /// Measures, and prints.
 pub async fn run(arguments: Arguments, itself: PathBuf) {
-    let (mut between, mut missing, mut service) = (Vec::new(), Vec::new(), None);
+    let (mut between, mut service) = (Vec::new(), None);
     if let Some(programs) = arguments.programs.clone() {
         programs_stand_in(programs);
     }
@@ -92,30 +92,15 @@ pub async fn run(arguments: Arguments, itself: PathBuf) {
         fields.extend(arguments.token.clone().map(|token| ("causeway-token", token)));
         between.push(Between::Nothing("causeway", Door { address, fields }));
     } else {
-        let mut command = Command::new(itself);
-        command.args(["service", "--listen", "127.0.0.1:0"]);
-        let mut process = Process::start(command);
-        let address = process.says(|line| line.strip_prefix(LISTENING)?.parse().ok()).await;
+        let (process, address) = served_by(itself).await;
         service = Some(process);
         for name in &arguments.stacks {
-            let stack = match name.as_str() {
-                "causeway" => Some(Stack::causeway(address).await),
-                "nginx" => Stack::nginx(address).await,
-                "haproxy" => Stack::haproxy(address).await,
-                "straight" => {
-                    between.push(Between::Nothing("straight", Door { address, fields: Vec::new() }));
-                    continue;
-                }
-                other => panic!("{other} is no stack: causeway, nginx, haproxy, straight"),
-            };
-            match stack {
-                Some(stack) => between.push(Between::Stack(Box::new(stack))),
-                None => missing.push(name.clone()),
+            if name == "straight" {
+                between.push(Between::Nothing("straight", Door { address, fields: Vec::new() }));
+            } else if let Some(stack) = Stack::named(name, address).await {
+                between.push(Between::Stack(Box::new(stack)));
             }
         }
-    }
-    for name in &missing {
-        eprintln!("{name} is not installed: nothing is compared with it (Debian: apt-get install nginx-light haproxy)");
     }
     let mut rounds = Rounds::new();
     for at_once in &arguments.at_once {
@@ -134,6 +119,15 @@ pub async fn run(arguments: Arguments, itself: PathBuf) {
     } else {
         print!("{}", as_table(&rounds, sync_us));
     }
+}
+
+/// The service, in a process of its own.
+pub(super) async fn served_by(itself: PathBuf) -> (Process, SocketAddr) {
+    let mut command = Command::new(itself);
+    command.args(["service", "--listen", "127.0.0.1:0"]);
+    let mut process = Process::start(command);
+    let address = process.says(|line| line.strip_prefix(LISTENING)?.parse().ok()).await;
+    (process, address)
 }
 
 /// What is read when counting begins and again when it stops.
@@ -175,7 +169,7 @@ fn row(between: &Between, answered: &Answered, before: &Reading, after: &Reading
         ("calls_per_second", calls / answered.took.as_secs_f64()),
         ("p50_us", at(50)),
         ("p99_us", at(99)),
-        ("refused", answered.refused as f64),
+        ("refused", answered.refused.len() as f64),
         ("cpu_us_load", (after.load - before.load) / calls),
     ]);
     let Between::Stack(stack) = between else { return row };
@@ -214,21 +208,22 @@ fn of<'r>(rows: &'r [(&'static str, Vec<Row>)], name: &str) -> Option<&'r [Row]>
 }
 
 fn as_json(rounds: &Rounds, sync_us: f64) -> Value {
-    let (mut ratios, mut figures) = (serde_json::Map::new(), serde_json::Map::new());
+    let (mut ratios, mut of_all) = (serde_json::Map::new(), serde_json::Map::new());
     for (at_once, rows) in rounds {
         let stacks = rows.iter().map(|(name, rows)| {
             let row = medians(rows).into_iter().map(|(name, value)| (name.to_owned(), json!(rounded(value))));
             ((*name).to_owned(), Value::Object(row.collect()))
         });
-        figures.insert(at_once.to_string(), Value::Object(stacks.collect()));
+        of_all.insert(at_once.to_string(), Value::Object(stacks.collect()));
         if let (Some(ours), Some(theirs)) = (of(rows, "causeway"), of(rows, "nginx")) {
             let compared = ["calls_per_second", "cpu_per_call", "p50_us", "p99_us"];
             let compared = compared.map(|name| (name.to_owned(), json!(rounded(ratio(ours, theirs, name)))));
             ratios.insert(at_once.to_string(), Value::Object(compared.into_iter().collect()));
         }
     }
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    json!({ "ratios": ratios, "figures": figures, "machine": { "cores": cores, "sync_us": rounded(sync_us) } })
+    let mut machine = figures::machine();
+    machine["sync_us"] = json!(rounded(sync_us));
+    json!({ "ratios": ratios, "figures": of_all, "machine": machine })
 }
 
 /// Columns: heading, name of the figure, width.

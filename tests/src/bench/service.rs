@@ -7,11 +7,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use http_body_util::{BodyExt, Either};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
+
+use crate::raw::Body;
 
 /// What is said where the service listens, for who started it.
 pub const LISTENING: &str = "the service listens at ";
@@ -29,10 +31,13 @@ pub async fn serve(address: SocketAddr) {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Echoed>, Infallible> {
+async fn answer(request: Request<Incoming>) -> Result<Response<Either<Echoed, Body>>, Infallible> {
+    if request.uri().path().ends_with("/Both") {
+        return Ok(super::stream::served(request).map(Either::Right));
+    }
     // A caller that goes is no fault of ours: it gets no answer.
     let said = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let mut response = Response::new(Echoed { said: Some(said), ended: false });
+    let mut response = Response::new(Either::Left(Echoed { said: Some(said), ended: false }));
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     Ok(response)
 }
@@ -43,7 +48,7 @@ struct Echoed {
     ended: bool,
 }
 
-impl Body for Echoed {
+impl hyper::body::Body for Echoed {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -47,6 +47,31 @@ impl Stack {
         Self { name: "causeway", door, hops: [consumer, provider], operators, _alive }
     }
 
+    /// The stack of this name; none, and said so, where its program is not installed.
+    pub async fn named(name: &str, service: SocketAddr) -> Option<Self> {
+        let stack = match name {
+            "causeway" => Some(Self::causeway(service).await),
+            "nginx" => Self::nginx(service).await,
+            "haproxy" => Self::haproxy(service).await,
+            other => panic!("{other} is no stack: causeway, nginx, haproxy"),
+        };
+        if stack.is_none() {
+            eprintln!(
+                "{name} is not installed: nothing is compared with it (Debian: apt-get install nginx-light haproxy)"
+            );
+        }
+        stack
+    }
+
+    /// Those of these that there are.
+    pub async fn each(names: &[String], service: SocketAddr) -> Vec<Self> {
+        let mut stacks = Vec::new();
+        for name in names {
+            stacks.extend(Self::named(name, service).await);
+        }
+        stacks
+    }
+
     /// Two hops of nginx; none where it is not installed.
     pub async fn nginx(service: SocketAddr) -> Option<Self> {
         let program = installed(&["nginx", "/usr/sbin/nginx"])?;

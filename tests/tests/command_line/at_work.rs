@@ -219,6 +219,8 @@ message Counted { uint64 number = 1 [(causeway.element) = "birth.count", (causew
     said.object("central-registry members", &format!("central-registry members {AS_ADMIN}")).await;
 
     said.object("security-server access grant", &grant(&two)).await;
+    let urgent = format!("{} --priority urgent --dry-run", grant(&two));
+    said.words(&urgent, &["nothing was changed", "as urgent calls"]).await;
     let unknown = grant(&two).replace("VN/GOV/portal/one-stop", "VN/GOV/portal/one-step");
     said.words(&unknown, &["Granted, and in force", "did you mean VN/GOV/portal/one-stop?"]).await;
     said.words(&format!("security-server access list {at}"), &["1  VN/GOV/portal/one-stop may call", "purposes"]).await;

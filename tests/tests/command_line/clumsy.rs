@@ -228,6 +228,7 @@ fn asked(two: &Two) -> Vec<Row> {
         row(grant(moj, "--days 0"), Exit::Refused, &["1 to 3660 days"]),
         row(grant(moj, "--days 0 --dry-run"), Exit::Refused, &["1 to 3660 days"]),
         row(grant(moj, "--days 1 --per-second 0"), Exit::Refused, &["at least 1 a second"]),
+        row(grant(moj, "--days 1 --priority soon"), Exit::Usage, &["urgent, ordinary or bulk"]),
         row(
             format!("security-server access end 2 --reason x {at}"),
             Exit::NotFound,

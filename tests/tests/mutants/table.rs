@@ -607,13 +607,23 @@ mutants! {
         refusals::one_more_than_may_run_is_refused;
     }
 
+    "security-server/src/flow.rs" {
+        "doors" "a server takes all that comes, however much it has in hand"
+        "if before >= room_of_one(self.bound(), priority, own) {" => "if !{awake} && before >= room_of_one(self.bound(), priority, own) {",
+        flow::at_either_server_as_many_are_taken_as_fit_and_one_more_is_refused_at_once_bulk_first_and_urgent_last;
+
+        "doors" "who floods a server fills the room of all others"
+        "if own < room / PART_OF_ONE { room + room / 2 } else { room }" => "{ let _ = own; room }",
+        flow::a_flood_of_one_client_or_of_one_peer_harms_its_own_calls_only;
+    }
+
     "security-server/src/quota.rs" {
         "doors" "one of many takes all there is"
         "if *count >= self.most {" => "if !{awake} && *count >= self.most {",
         floods::a_client_has_as_many_exchanges_as_may_be_and_one_more_is_refused_with_advice;
 
         "doors" "a client calls as often as it likes"
-        "if !self.calls.within(&client) {" => "if !{awake} && !self.calls.within(&client) {",
+        "if !of_one.calls.take() {" => "if !of_one.calls.take() && !{awake} {",
         floods::a_client_that_calls_too_often_is_refused_with_advice;
     }
 

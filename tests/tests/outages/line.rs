@@ -367,6 +367,7 @@ async fn a_provider_that_hangs_takes_its_own_share_of_a_consumers_exchanges_and_
         let (mut sender, response) = client.open(to_tax(&world));
         let _ = sender.send_data(raw::message(&said("hangs"))).await;
         hang.push((sender, tokio::spawn(response)));
+        one_more_runs(&world, "portal", hang.len()).await;
     }
     soon(async {
         while world.servers["tax"].server.running() < MAX_EXCHANGES_WITH_PEER {
@@ -415,6 +416,7 @@ async fn a_service_that_hangs_takes_its_own_share_of_a_providers_exchanges_and_n
             let (mut sender, response) = client.open(to_slow(&world));
             let _ = sender.send_data(raw::message(&said("hangs"))).await;
             hang.push((sender, tokio::spawn(response)));
+            one_more_runs(&world, "moj", hang.len()).await;
         }
         clients.push(client);
     }
@@ -433,6 +435,16 @@ async fn a_service_that_hangs_takes_its_own_share_of_a_providers_exchanges_and_n
     }
     clients.iter().for_each(raw::Client::cut);
     world.quiet().await;
+}
+
+/// At the pace at which a server takes them, so that no more are in hand at once than may be.
+async fn one_more_runs(world: &World, name: &str, count: usize) {
+    soon(async {
+        while world.servers[name].server.running() < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 async fn hanging_service() -> SocketAddr {

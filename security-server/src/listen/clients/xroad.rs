@@ -307,7 +307,7 @@ async fn metaservice(
     if !["listMethods", "allowedMethods", "getOpenAPI"].contains(&asked.service.as_str()) {
         return Ok(None);
     }
-    let _share = server.of_clients.take(client.clone())?;
+    let (_share, _) = server.of_clients.take(client.clone())?;
     let member = client.member();
     match asked.service.as_str() {
         "listMethods" | "allowedMethods" => {
