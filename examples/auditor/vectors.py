@@ -116,9 +116,18 @@ def vector_evidence(given, directory):
     return {}
 
 
+def vector_container(given, directory):
+    container = bytearray((directory / given["container"]).read_bytes()[:given.get("length")])
+    for at, other in given.get("edits", []):
+        other = bytes.fromhex(other)
+        container[at:at + len(other)] = other
+    auditor.verify(bytes(container), (directory.parent / "evidence" / "anchor.json").read_bytes(), [])
+    return {}
+
+
 VECTORS = {"header": vector_header, "head": vector_head, "commitment": vector_commitment, "path": vector_path,
            "record": vector_record, "seal": vector_seal, "direction": vector_direction,
-           "timestamp": vector_timestamp, "evidence": vector_evidence}
+           "timestamp": vector_timestamp, "evidence": vector_evidence, "container": vector_container}
 
 
 TEXTS = ("member", "server", "text", "name", "policy")
@@ -135,7 +144,7 @@ def from_hex(value, name=None):
 def agrees(group, case, directory):
     """What was found, and whether the case expects it; `3.1` may stand for any step of it."""
     try:
-        given = (case["input"], directory) if group == "evidence" else (from_hex(case["input"]),)
+        given = (case["input"], directory) if group in ("evidence", "container") else (from_hex(case["input"]),)
         found = {"accept": in_hex(VECTORS[group](*given))}
     except auditor.Invalid as invalid:
         found = {"refused": invalid.step}

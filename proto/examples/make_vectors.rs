@@ -1,9 +1,11 @@
 //! Writes `proto/vectors`: language-neutral cases, each an input with what it leads to or the step of PROTOCOL.md that
 //! refuses it. Run by hand (`cargo run --example make_vectors`) and committed: ECDSA signatures are random, so a second
-//! run writes other files that mean the same.
+//! run writes other files that mean the same. With the word `container` it writes the containers alone, of the evidence that is there.
 
 #[path = "make_vectors/configuration.rs"]
 mod configuration;
+#[path = "make_vectors/container.rs"]
+mod container;
 #[path = "make_vectors/directions.rs"]
 mod directions;
 #[path = "make_vectors/evidence.rs"]
@@ -32,6 +34,9 @@ use serde_json::{Value, json};
 fn main() -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
     std::fs::create_dir_all(&folder)?;
+    if std::env::args().nth(1).as_deref() == Some("container") {
+        return write_containers(&folder);
+    }
     for (file, about, cases) in [
         ("header.json", "Bytes (hex) of a header: what it says, or the step that refuses.", headers::cases()),
         ("head.json", "Bytes (hex) of a head: what it says, or 5.3.", heads::cases()),
@@ -61,7 +66,15 @@ fn main() -> std::io::Result<()> {
         &folder.join("keys.json"),
         "The private keys of these vectors, good for nothing else. No cases to judge.",
         &keys,
-    )
+    )?;
+    write_containers(&folder)
+}
+
+fn write_containers(folder: &Path) -> std::io::Result<()> {
+    let about = "Containers beside this file, of the evidence in ../evidence, verified with ../evidence/anchor.json: as they are, or with `length` bytes of \
+                 them and other bytes at some offsets (hex).";
+    let cases = container::write(folder)?;
+    write(&folder.join("container/cases.json"), about, &cases)
 }
 
 /// One case a line, so that a difference shows which case changed.

@@ -214,6 +214,23 @@ fn every_evidence_file_proves_what_it_should_or_nothing() {
 }
 
 #[test]
+fn every_container_proves_what_its_evidence_does_or_nothing() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
+    let anchor = std::fs::read(folder.join("evidence/anchor.json")).unwrap();
+    check("container/cases.json", |input| {
+        let mut container = std::fs::read(folder.join("container").join(input["container"].as_str().unwrap())).unwrap();
+        container.truncate(input["length"].as_u64().map_or(container.len(), |length| length as usize));
+        for edit in input["edits"].as_array().into_iter().flatten() {
+            let (at, other) = (edit[0].as_u64().unwrap() as usize, bytes(&edit[1]));
+            container[at..at + other.len()].copy_from_slice(&other);
+        }
+        let report = evidence::verify(&container, &anchor).map_err(|refused| refused.step().to_owned())?;
+        assert_eq!(report.holds(), !report.proven.is_empty());
+        report.refused().map_or(Ok(json!({})), |finding| Err(finding.step.to_owned()))
+    });
+}
+
+#[test]
 fn any_byte_of_an_evidence_file_may_be_changed_and_nothing_else_is_proven() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/evidence");
     let anchor = std::fs::read(folder.join("anchor.json")).unwrap();

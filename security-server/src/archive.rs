@@ -2,11 +2,13 @@
 //! store, read back and compared, and noted in the audit log. It runs beside everything else and holds up nothing: while the store
 //! is away, segments wait here, and an alarm says so.
 //!
-//! It never overwrites and never removes anything, here or there: an object of another content under a segment's name is an alarm,
-//! and stays. What is encrypted is encrypted to recipients' keys, so that this server cannot read it afterwards.
+//! In the archive it never overwrites and never removes anything: an object of another content under a segment's name is an alarm,
+//! and stays. Here it removes what may be removed (`retention.rs`), and reads it back from there (`history.rs`). What is encrypted is encrypted to recipients' keys, so that this server cannot read it afterwards.
 
 mod commands;
+mod history;
 mod reading;
+mod retention;
 pub mod store;
 mod transport;
 
@@ -27,7 +29,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use commands::{Command, run};
+pub use history::{ANSWERS_WITHIN, FETCHED, History};
 pub use reading::{Listed, NotRead, Reading, verify};
+pub use retention::{KeepLocal, MAX_REMOVED_IN_A_PASS, NotRemoved};
 use store::{NotOpened, Object, Place, Put, Store, Unavailable, Version};
 
 use crate::SecurityServer;
@@ -52,6 +56,8 @@ pub struct Archiving {
     pub place: Place,
     /// Files with the recipients' public keys. None: they are not encrypted.
     pub encrypt_to: Vec<PathBuf>,
+    /// For how long a segment that is archived stays here too. None: for ever.
+    pub keep_local: Option<KeepLocal>,
 }
 
 impl fmt::Display for Archiving {
@@ -62,7 +68,8 @@ impl fmt::Display for Archiving {
             (None, _) => write!(f, "{to}, encrypted to {recipients}"),
             (Some(endpoint), 0) => write!(f, "{to} at {endpoint}, not encrypted"),
             (Some(endpoint), _) => write!(f, "{to} at {endpoint}, encrypted to {recipients}"),
-        }
+        }?;
+        self.keep_local.map_or(Ok(()), |keep| write!(f, ", kept here for {keep}"))
     }
 }
 
@@ -97,7 +104,8 @@ impl Archiving {
             Recipient::from_pem(&pem).map_err(|_| NoArchive::Recipient(path))
         };
         let recipients = self.encrypt_to.iter().map(recipient).collect::<Result<_, _>>()?;
-        Ok(Settings { store: self.place.open(server)?, recipients })
+        let (keep_local, fetched) = (self.keep_local, Some(directory.join(FETCHED)));
+        Ok(Settings { store: self.place.open(server)?, recipients, keep_local, fetched })
     }
 }
 
@@ -108,6 +116,10 @@ pub struct Settings {
     pub store: Store,
     /// For whom it is encrypted. None: it is not.
     pub recipients: Vec<Recipient>,
+    /// For how long a segment that is archived stays here too. None: for ever.
+    pub keep_local: Option<KeepLocal>,
+    /// Where an operator brings removed segments back to that this server cannot open.
+    pub fetched: Option<PathBuf>,
 }
 
 /// How archiving goes.
@@ -126,6 +138,18 @@ pub struct ArchiveHealth {
     /// What is there in place of what should be: nothing of it was touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differs: Option<String>,
+    /// Segments that are here, the one that is written to among them. 0 where nothing was looked at yet.
+    #[serde(default)]
+    pub here: u64,
+    /// Segments that are in the archive only.
+    #[serde(default)]
+    pub removed: u64,
+    /// For how many days segments stay here; none: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_for: Option<String>,
+    /// Why the oldest stays, though it should have been removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// The archive of a server that runs.
@@ -142,6 +166,9 @@ struct State {
     archived: BTreeMap<u64, String>,
     /// SHA-256 of encrypted objects that were announced: they are ours, whoever can read them.
     announced: BTreeMap<u64, BTreeSet<String>>,
+    /// The same of all that ever were.
+    sealed: BTreeMap<u64, BTreeSet<String>>,
+    kept: retention::Kept,
     /// Objects that differed, by their names, as they were then: they are not read again until they changed.
     differed: BTreeMap<String, (Version, Digest)>,
     /// An encrypted object that was announced and is not there yet: the next attempt puts the same, and announces nothing.
@@ -217,9 +244,10 @@ impl Archive {
         let to = settings.store.to();
         let archived = past.archived.remove(&to).unwrap_or_default();
         let announced = past.archiving.remove(&to).unwrap_or_default();
+        let sealed = past.sealed.remove(&to).unwrap_or_default();
         Self {
             settings,
-            state: Mutex::new(State { archived, announced, ..State::default() }),
+            state: Mutex::new(State { archived, announced, sealed, ..State::default() }),
             passing: tokio::sync::Mutex::default(),
         }
     }
@@ -236,6 +264,10 @@ impl Archive {
             waiting_since: state.since.map(|since| since.to_string()),
             failing: state.failing.clone(),
             differs: state.differs.clone(),
+            here: state.kept.here,
+            removed: state.kept.removed,
+            kept_for: self.settings.keep_local.map(|keep| keep.to_string()),
+            held: state.kept.held.as_ref().map(|(why, _)| why.clone()),
         }
     }
 
@@ -265,7 +297,19 @@ pub(crate) async fn watch(server: Arc<SecurityServer>, last: CancellationToken) 
             () = last.cancelled() => return,
             archived = server.archive_segments() => archived,
         };
+        let removed = tokio::select! {
+            () = last.cancelled() => return,
+            removed = server.remove_segments() => removed,
+        };
+        let more = match removed {
+            Ok(removed) => removed == MAX_REMOVED_IN_A_PASS,
+            Err(error) => {
+                tracing::warn!(%error, "a segment of the message log is not removed; trying again");
+                false
+            }
+        };
         wait = match archived {
+            Ok(_) if more => FIRST_WAIT,
             Ok(_) => ARCHIVE_INTERVAL,
             Err(error) => {
                 tracing::warn!(%error, "segments of the message log are not archived; trying again");
@@ -459,7 +503,7 @@ impl SecurityServer {
     /// The object of a segment. One that is encrypted is announced first: afterwards nobody here can tell whose it is. While
     /// this process lives it is encrypted and announced once, however often it is put.
     async fn object(&self, archive: &Archive, segment: &Finished, sha256: Digest) -> Result<Ready, NotArchived> {
-        let Settings { store, recipients } = &archive.settings;
+        let Settings { store, recipients, .. } = &archive.settings;
         let (number, length) = (segment.number, segment.bytes.len() as u64);
         if recipients.is_empty() {
             return Ok(Ready { object: Object::of(number, false, length), content: segment.bytes.clone(), sha256 });
@@ -481,7 +525,8 @@ impl SecurityServer {
         self.audit.note(&noted).await?;
         let ready = Ready { object: Object::of(number, true, content.len() as u64), content, sha256: wanted };
         let mut state = archive.state();
-        state.announced.entry(number).or_default().insert(object_sha256);
+        state.announced.entry(number).or_default().insert(object_sha256.clone());
+        state.sealed.entry(number).or_default().insert(object_sha256);
         state.ready = Some(ready.clone());
         Ok(ready)
     }

@@ -239,6 +239,21 @@ pub enum Noted {
         /// The commits in it.
         trees: Vec<ArchivedTree>,
     },
+    /// A segment of the message log that is in the archive is removed here next: it was read back once more, and is the same.
+    Removing {
+        /// When.
+        at: u64,
+        /// The archive, as the configuration file names it.
+        to: String,
+        /// The segment's number.
+        segment: u64,
+        /// Its length in bytes.
+        bytes: u64,
+        /// SHA-256 of it.
+        sha256: String,
+        /// For how many days segments stay here.
+        kept_days: u32,
+    },
     /// The server was put back from a backup: what it did between the backup and now is not in its logs. Openings that may
     /// have been seen meanwhile are refused.
     Restored {
@@ -505,6 +520,8 @@ pub struct Past {
     pub archived: BTreeMap<String, BTreeMap<u64, String>>,
     /// SHA-256 of each encrypted segment that was announced and is not archived yet.
     pub archiving: BTreeMap<String, BTreeMap<u64, BTreeSet<String>>>,
+    /// The same of every one that ever was.
+    pub sealed: BTreeMap<String, BTreeMap<u64, BTreeSet<String>>>,
     alarms: VecDeque<Alarm>,
     alarms_ever: u64,
 }
@@ -514,8 +531,10 @@ impl Past {
         match noted {
             Noted::Started { changed, .. } => apply(&mut self.settings, changed),
             Noted::Archiving { to, segment, object_sha256, .. } => {
-                let announced = self.archiving.entry(to.clone()).or_default().entry(*segment).or_default();
-                announced.insert(object_sha256.clone());
+                for of_archive in [&mut self.archiving, &mut self.sealed] {
+                    let announced = of_archive.entry(to.clone()).or_default().entry(*segment).or_default();
+                    announced.insert(object_sha256.clone());
+                }
             }
             Noted::Archived { to, segment, sha256, .. } => {
                 self.archiving.entry(to.clone()).or_default().remove(segment);

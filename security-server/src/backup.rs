@@ -19,7 +19,7 @@ use std::sync::Arc;
 use backup::{About, Aside, Manifest, NewFile, NotABackup, NotRestored, PartName, Program, Reader, Writer};
 use bytes::Bytes;
 use command_line::{Exit, file_remedy};
-use journal::{Directory, Disk, NotCopied, Segments, Verified, Verifier};
+use journal::{Directory, Disk, NotCopied, Remains, Segments, Verified, Verifier, is_remains_name, remains_name};
 use proto::global_configuration::Configuration as Global;
 use proto::global_configuration::update::MAX_TOTAL_BYTES;
 use proto::identifier::ServerId;
@@ -272,6 +272,12 @@ fn gather(
         };
         journal::copy(&directory.join(log), segments, &mut copied).map_err(|error| BackupError::Log(log, error))?;
     }
+    // After the segments: what is removed meanwhile is not there, and what is left of it is.
+    let messages = directory.join(MESSAGE_LOG);
+    for name in names(&messages).map_err(file(&messages))?.iter().filter(|name| is_remains_name(name)) {
+        let path = messages.join(name);
+        add(format!("{MESSAGE_LOG}/{name}"), fs::read(&path).map_err(file(&path))?.into())?;
+    }
     Ok(())
 }
 
@@ -381,6 +387,7 @@ enum Place {
     GlobalConfiguration,
     AuditLog,
     MessageLog,
+    Remains,
 }
 
 impl Place {
@@ -397,6 +404,7 @@ impl Place {
                 (GLOBAL_CONFIGURATION, rest) if rest.ends_with(".pack") => Some(Self::GlobalConfiguration),
                 (AUDIT_LOG, rest) if rest.ends_with(".segment") => Some(Self::AuditLog),
                 (MESSAGE_LOG, rest) if rest.ends_with(".segment") => Some(Self::MessageLog),
+                (MESSAGE_LOG, rest) if is_remains_name(rest) => Some(Self::Remains),
                 _ => None,
             },
             _ => None,
@@ -411,7 +419,7 @@ impl Place {
             Self::Subjects => 32,
             Self::Services => MAX_SERVICES_BYTES,
             Self::GlobalConfiguration => 2 * MAX_TOTAL_BYTES as u64,
-            Self::AuditLog | Self::MessageLog => MAX_SEGMENT_BYTES,
+            Self::AuditLog | Self::MessageLog | Self::Remains => MAX_SEGMENT_BYTES,
         }
     }
 }
@@ -489,6 +497,10 @@ impl Checking {
             }
             Place::MessageLog => {
                 self.logs()?.messages.segment(rest, content, &mut |_| {}).map_err(|error| damaged(&error))?;
+            }
+            Place::Remains => {
+                let remains = Remains::parse(content).filter(|remains| remains_name(remains.number) == rest);
+                remains.ok_or_else(|| damaged(&"it does not say what is left of a segment"))?;
             }
         }
         Ok(())

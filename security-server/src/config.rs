@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 use crate::Settings;
 use crate::archive::store::Place;
-use crate::archive::{self, Archiving, NoArchive, REGION};
+use crate::archive::{self, Archiving, KeepLocal, NoArchive, REGION};
 use crate::audit::MAX_NAME_BYTES;
 use crate::authenticate::Clients;
 use crate::clock::Clock;
@@ -264,6 +264,8 @@ struct RawArchive {
     credentials: String,
     #[serde(default)]
     encrypt_to: Vec<PathBuf>,
+    #[serde(default)]
+    keep_local_days: Option<u32>,
 }
 
 fn usual_region() -> String {
@@ -437,7 +439,12 @@ impl Configuration {
             calls: within("json.calls", asked.calls, 1, most.calls)?,
         };
         let archive = raw.archive.map(|raw| {
-            let RawArchive { to, endpoint, region, credentials, encrypt_to } = raw;
+            let RawArchive { to, endpoint, region, credentials, encrypt_to, keep_local_days } = raw;
+            let keep_local = keep_local_days.map(|days| {
+                let rule = format!("it is a number from {} to {}", KeepLocal::LEAST_DAYS, KeepLocal::MOST_DAYS);
+                KeepLocal::days(days).ok_or_else(|| wrong("archive.keep_local_days", &days, &rule))
+            });
+            let keep_local = keep_local.transpose()?;
             if encrypt_to.len() > Archiving::MOST_RECIPIENTS {
                 let rule = format!("it names {} files at the most", Archiving::MOST_RECIPIENTS);
                 return Err(wrong("archive.encrypt_to", &encrypt_to.len(), &rule));
@@ -453,7 +460,7 @@ impl Configuration {
                 };
                 wrong(&format!("archive.{key}"), &value, rule)
             })?;
-            Ok(Archiving { place, encrypt_to })
+            Ok(Archiving { place, encrypt_to, keep_local })
         });
         let archive = archive.transpose()?;
         let beyond = |beyond: Beyond| wrong(&format!("limits.{}", beyond.key), &beyond.value, &beyond.to_string());
@@ -1051,6 +1058,8 @@ listen = "127.0.0.1:5580"
             ("[archive]\nto = \"s3://bucket\"\nendpoint = \"http://s3.gov.vn\"\n", "does not travel in clear"),
             ("[archive]\nto = \"s3://bucket\"\nregion = \"\"\n", "name of a region"),
             ("[archive]\nto = \"s3://bucket\"\ncredentials = \"AKIA x\"\n", "environment or credential:NAME"),
+            ("[archive]\nto = \"file:///a\"\nkeep_local_days = 0\n", "from 1 to 36500"),
+            ("[archive]\nto = \"file:///a\"\nkeep_local_days = 36501\n", "from 1 to 36500"),
             ("[archive]\nto = \"file:///a\"\npassphrase = \"x\"\n", "passphrase"),
             (
                 "[archive]\nto = \"file:///a\"\nencrypt_to = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]\n",

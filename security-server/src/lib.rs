@@ -88,7 +88,7 @@ use tokio_util::task::TaskTracker;
 pub use crate::running::Running;
 
 use crate::access_rights::AccessRights;
-use crate::archive::Archive;
+use crate::archive::{ANSWERS_WITHIN, Archive, History};
 use crate::audit::{AuditLog, Noted};
 use crate::authenticate::Clients;
 use crate::clock::Clock;
@@ -100,13 +100,14 @@ use crate::listen::clients::health::Places;
 use crate::listen::clients::json::{self, Translation};
 use crate::listen::clients::xroad::AssignedPurpose;
 use crate::listen::clients::{Bindings, Door};
-use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, Permit};
+use crate::listen::{MAX_EXCHANGES, MAX_EXCHANGES_OF_PEER, MAX_FETCHES, MAX_FETCHES_ELSEWHERE, Permit};
 use crate::lookout::{DiskMarks, Lookout};
 use crate::message_log::{Index, MessageLog};
 use crate::names::Names;
 use crate::oversight::Oversight;
 use crate::payloads::Payloads;
 use crate::quota::{OfClients, Quotas, Share, Shares};
+use crate::refusal::BareRefusal;
 use crate::relay::Peers;
 use crate::renewal::Renewal;
 use crate::services::Services;
@@ -184,6 +185,8 @@ pub struct SecurityServer {
     pub flow: Arc<Flow>,
     peer_permits: Mutex<HashMap<KeyId, (Arc<Semaphore>, OfOne)>>,
     fetches: Arc<Semaphore>,
+    /// Those among them that wait for where removed segments are kept.
+    fetches_elsewhere: Semaphore,
     exchanges: TaskTracker,
     ways: running::Ways,
     draining: CancellationToken,
@@ -321,7 +324,12 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     let (log, options) = (settings.log, settings.log_options);
     let payloads = Arc::new(settings.payloads);
     let (id, kept) = (settings.id.clone(), Arc::clone(&payloads));
-    let message_log = MessageLog::open(log, options, index, id, keys, past.clock_accepted, kept).await?;
+    let of_archive = settings.archive.as_ref();
+    let store = of_archive.map(|archive| archive.store.clone());
+    let fetched = of_archive.and_then(|archive| archive.fetched.clone());
+    let history: Arc<dyn journal::Disk> =
+        Arc::new(History::of(Arc::clone(&log), store, fetched).within(ANSWERS_WITHIN));
+    let message_log = MessageLog::open((log, history), options, index, id, keys, past.clock_accepted, kept).await?;
     let now = message_log.not_before_last(settings.clock.now());
     let restored = note_restore(&audit, &message_log, now).await?.or(past.restored);
     if let Some(restored) = restored {
@@ -371,6 +379,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         flow: Flow::on_cores(std::thread::available_parallelism().map_or(1, usize::from)),
         peer_permits: Mutex::default(),
         fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+        fetches_elsewhere: Semaphore::new(MAX_FETCHES_ELSEWHERE),
         exchanges: TaskTracker::new(),
         ways: running::Ways::default(),
         draining: CancellationToken::new(),
@@ -565,29 +574,41 @@ impl SecurityServer {
         self.draining.is_cancelled()
     }
 
-    /// What this server sealed in an exchange, for the server that was the other party to it; nothing for any other.
+    /// What this server sealed in an exchange, for the server that was the other party to it; nothing for any other. Whoever asked may
+    /// go away meanwhile: the thread that reads goes on, so the permit is with it and comes back with what was read.
     pub(crate) async fn sealed_for(
         self: &Arc<Self>,
         exchange: ExchangeId,
         peer: ServerId,
-    ) -> Result<Vec<proto::wire::relay::Frame>, String> {
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(Vec<proto::wire::relay::Frame>, OwnedSemaphorePermit), BareRefusal> {
+        // Nothing is wrong with the question: it is this server that cannot read.
+        let unread = |error: String| BareRefusal::new(Code::NotReady, error);
         let server = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
-            let found = server.message_log.find(exchange).map_err(|error| error.to_string())?;
-            Ok(evidence::sealed_frames(found, &peer))
-        })
-        .await
-        .map_err(|error| error.to_string())?
+        let read = move || {
+            let elsewhere = server.message_log.is_elsewhere(exchange).map_err(|error| unread(error.to_string()))?;
+            let _one = elsewhere.then(|| server.fetches_elsewhere.try_acquire()).transpose().map_err(|_| {
+                BareRefusal::new(Code::TooManyExchanges, "a segment that was removed is read for another already")
+            })?;
+            let found = server.message_log.find(exchange).map_err(|error| unread(error.to_string()))?;
+            Ok((evidence::sealed_frames(found, &peer), permit))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|error| unread(error.to_string()))?
     }
 
-    /// How our log goes on from a head of it, for the server that holds the head.
+    /// How our log goes on from a head of it, for the server that holds the head. The permit is kept for as long as is read.
     pub(crate) async fn joined(
         self: &Arc<Self>,
         member: MemberId,
         asked: proto::head::Head,
+        permit: OwnedSemaphorePermit,
     ) -> Result<proto::wire::relay::Joined, String> {
         let server = Arc::clone(self);
-        let joined = tokio::task::spawn_blocking(move || server.message_log.joined(&member, &asked)).await;
+        let read = move || {
+            let _permit = permit;
+            server.message_log.joined(&member, &asked)
+        };
+        let joined = tokio::task::spawn_blocking(read).await;
         let joined = joined.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         joined.ok_or_else(|| "there is no signed head of that member's log here".to_owned())
     }

@@ -52,6 +52,8 @@ pub const MAX_EXCHANGES_WITH_PEER: usize = 1024;
 pub const MAX_EXCHANGES_OF_SERVICE: usize = 1024;
 /// Fetches that run at once.
 pub const MAX_FETCHES: usize = 2;
+/// Fetches among them that wait for where removed segments are kept: what is here is fetched meanwhile.
+pub const MAX_FETCHES_ELSEWHERE: usize = 1;
 /// How long an answer to a fetch may take to be read.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams that one connection may have at once.

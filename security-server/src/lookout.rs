@@ -125,6 +125,8 @@ pub enum Alarm {
     LogNotArchived,
     /// Something else is in the archive under a segment's name.
     ArchiveDiffers,
+    /// A segment that should be in the archive only stays here for an hour.
+    SegmentsNotRemoved,
     /// A key is not renewed for a day, and its certificate ends.
     KeysNotRenewed,
     /// Nobody speaks with the keys in use.
@@ -135,7 +137,7 @@ pub enum Alarm {
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Alarm; 16] = [
+    pub const ALL: [Alarm; 17] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::LogHangs,
@@ -149,6 +151,7 @@ impl Alarm {
         Self::LogStampOverdue,
         Self::LogNotArchived,
         Self::ArchiveDiffers,
+        Self::SegmentsNotRemoved,
         Self::KeysNotRenewed,
         Self::KeysUnusable,
         Self::PayloadKeysMissing,
@@ -170,6 +173,7 @@ impl Alarm {
             Self::LogStampOverdue => "log_stamp_overdue",
             Self::LogNotArchived => "log_not_archived",
             Self::ArchiveDiffers => "archive_differs",
+            Self::SegmentsNotRemoved => "segments_not_removed",
             Self::KeysNotRenewed => "keys_not_renewed",
             Self::KeysUnusable => "keys_unusable",
             Self::PayloadKeysMissing => "payload_keys_missing",
@@ -218,6 +222,10 @@ impl Alarm {
             Self::ArchiveDiffers => {
                 "THE ARCHIVE HOLDS SOMETHING ELSE under the name of a segment of this log: `status` says which. Nothing of it was \
                  touched. Find out who wrote it"
+            }
+            Self::SegmentsNotRemoved => {
+                "SEGMENTS OF THE MESSAGE LOG ARE NOT REMOVED though they are archived and old enough: `status` says why. They stay here, \
+                 and take room"
             }
             Self::KeysNotRenewed => {
                 "A KEY OF THIS SERVER IS NOT RENEWED for a day, and its certificate ends: `status` says why"
@@ -411,6 +419,7 @@ impl SecurityServer {
             Alarm::LogStampOverdue => self.stamping.is_overdue(self.clock.now()),
             Alarm::LogNotArchived => self.archive.as_ref().is_some_and(|archive| archive.is_late(self.clock.now())),
             Alarm::ArchiveDiffers => self.archive.as_ref().is_some_and(Archive::differs),
+            Alarm::SegmentsNotRemoved => self.archive.as_ref().is_some_and(|archive| archive.is_held(self.clock.now())),
             Alarm::KeysNotRenewed => self.renewal.as_ref().is_some_and(|renewal| renewal.is_overdue(self.clock.now())),
             Alarm::KeysUnusable => self.keys_are_unusable(),
             Alarm::PayloadKeysMissing => self.payloads.hindered().is_some(),

@@ -5,6 +5,7 @@ pub mod exchanges;
 mod index;
 mod opened;
 mod replay;
+pub(crate) mod retained;
 
 use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
@@ -79,6 +80,8 @@ pub struct MessageLog(Arc<Inner>);
 struct Inner {
     journal: Journal,
     disk: Arc<dyn journal::Disk>,
+    /// The same with the segments that were removed from it, wherever they are kept.
+    history: Arc<dyn journal::Disk>,
     trees: HashMap<MemberId, TreeIndex>,
     index: Index,
     seen: Mutex<Seen>,
@@ -126,6 +129,12 @@ pub enum OpenError {
     /// The journal ended while exchanges left open were being closed.
     #[error(transparent)]
     Ended(#[from] LogEnded),
+    /// Where it stands, the index does not know any more.
+    #[error(
+        "the index was built anew after segments 1 to {0} were removed, and does not know what stands in them: stop the server, bring \
+         them back into message-log with `security-server archive fetch`, delete index and start it again"
+    )]
+    NotIndexed(u64),
 }
 
 /// A later message from our own system: pieces, or the end that a hang-up, deadline or stop is too. Only the half
@@ -394,7 +403,7 @@ impl Timestamps<'_> {
 
     fn first(&self, entry: &Entry) -> Result<Option<(Head, wire::Stamp)>, OpenError> {
         for position in self.log.0.index.stamps_over(entry.tree, entry.commit) {
-            let Some(found) = journal::entry(&*self.log.0.disk, position?)? else { continue };
+            let Some(found) = journal::entry(&*self.log.0.history, position?)? else { continue };
             let Ok(stamp) = decode_canonical::<wire::Stamp>(&found.record.body(), "Stamp") else { continue };
             if let Some(head) = Head::parse(&stamp.head).ok().filter(|_| (self.holds)(&stamp)) {
                 return Ok(Some((head, stamp)));
@@ -406,9 +415,10 @@ impl Timestamps<'_> {
 
 impl MessageLog {
     /// Opens the log of the members that this server hosts. Every exchange found open is closed, outcome unknown.
-    /// `accepted`: the last word of an operator that the clock had been wrong, as the audit log has it.
+    /// `accepted`: the last word of an operator that the clock had been wrong, as the audit log has it. The second disk is the first
+    /// with the segments that were removed from it: no start asks for one of them.
     pub async fn open(
-        disk: Arc<dyn journal::Disk>,
+        (disk, history): (Arc<dyn journal::Disk>, Arc<dyn journal::Disk>),
         options: journal::Options,
         index: Index,
         server: ServerId,
@@ -417,10 +427,10 @@ impl MessageLog {
         payloads: Arc<Payloads>,
     ) -> Result<Self, OpenError> {
         let trees = trees(&server, &keys);
-        if index.accepted() != accepted {
-            // It has forgotten openings by a time that does not count any more: they are read again.
-            index.clear()?;
-            index.accept(accepted)?;
+        // It has forgotten openings by a time that does not count any more, and they are read again; or what it would read next was
+        // removed.
+        if index.accepted() != accepted || retained::is_behind(&*disk, &index)? {
+            retained::begin(&*disk, &index, accepted)?;
         }
         let mut failed = None;
         let mut take = |entry: Entry| {
@@ -431,8 +441,7 @@ impl MessageLog {
         let journal = Journal::open(Arc::clone(&disk), trees, options, index.position(), &mut take)?;
         if index.position().is_some_and(|position| position > journal.recovered_end()) {
             // It is ahead: it knows records that were lost with the tail. The journal alone counts.
-            index.clear()?;
-            index.accept(accepted)?;
+            retained::begin(&*disk, &index, accepted)?;
             journal::read(&*disk, None, &mut take)?;
         }
         if let Some(error) = failed {
@@ -452,6 +461,7 @@ impl MessageLog {
             index,
             journal,
             disk,
+            history,
         }));
         log.close_what_was_open().await?;
         Ok(log)
@@ -524,9 +534,15 @@ impl MessageLog {
     /// of them is taken a second time. Reads the whole log.
     pub fn remember_openings_for(&self, clock: Time) -> Result<(), OpenError> {
         let since = clock.minus(2 * MAX_SKEW);
-        journal::read(&*self.0.disk, None, &mut |entry| {
-            if let Some((exchange, attempt, time)) = received_opening(&entry).filter(|(_, _, time)| *time >= since) {
+        let mut seen = |exchange, attempt, time| {
+            if time >= since {
                 self.0.seen.lock().expect("no panic while it is held").remember((exchange, attempt), time);
+            }
+        };
+        retained::removed_openings(&*self.0.disk, &mut seen)?;
+        journal::read(&*self.0.disk, None, &mut |entry| {
+            if let Some((exchange, attempt, time)) = received_opening(&entry) {
+                seen(exchange, attempt, time);
             }
         })?;
         Ok(())
@@ -535,6 +551,9 @@ impl MessageLog {
     /// Second half, once an operator's word is in the audit log: from here on `now` may be this.
     pub fn accept_clock(&self, accepted: ClockAccepted) -> Result<(), OpenError> {
         self.0.index.accept(Some(accepted))?;
+        // A crash before this: the next start finds another word in the index than in the audit log, and builds it anew, without what
+        // stood in removed segments.
+        self.0.index.flush()?;
         let mut seen = self.0.seen.lock().expect("no panic while it is held");
         if seen.is_lost_until().is_some_and(|lost| lost > accepted.at) {
             // The minute after a restore, by the clock that is right.
@@ -567,8 +586,9 @@ impl MessageLog {
         let mut found = Vec::new();
         // A stream may be longer than memory: of no more than a segment the payloads are held.
         for of_segment in self.0.index.find(exchange)?.chunk_by(|one, next| one.segment == next.segment) {
-            found.extend(journal::entries(&*self.0.disk, of_segment)?.into_iter().map(without_ciphertext));
+            found.extend(journal::entries(&*self.0.history, of_segment)?.into_iter().map(without_ciphertext));
         }
+        self.is_indexed(&found)?;
         Ok(found)
     }
 
@@ -583,7 +603,7 @@ impl MessageLog {
         self.catch_up()?;
         let (mut kept, mut bytes) = (HashMap::new(), 0);
         for of_segment in self.0.index.find(exchange)?.chunk_by(|one, next| one.segment == next.segment) {
-            for entry in journal::entries(&*self.0.disk, of_segment)? {
+            for entry in journal::entries(&*self.0.history, of_segment)? {
                 let wanted = kept_beside(&entry).filter(|payload| is_wanted(entry.position, payload));
                 let Some(payload) = wanted else { continue };
                 bytes += payload.ciphertext.len();
@@ -596,10 +616,15 @@ impl MessageLog {
         Ok(Some(kept))
     }
 
-    /// The exchanges that are looked for, newest first, from the index. Reads the disk: not for the message path.
+    /// The exchanges that are looked for, newest first, from the index. Those about a person are all of them, or none is shown. Reads the
+    /// disk: not for the message path.
     pub fn search(&self, search: &Search) -> Result<FoundExchanges, OpenError> {
         self.catch_up()?;
-        Ok(self.0.index.search(search)?)
+        let not_indexed = self.not_indexed()?;
+        if let Some(last) = not_indexed.filter(|_| search.subject.is_some()) {
+            return Err(OpenError::NotIndexed(last));
+        }
+        Ok(FoundExchanges { not_indexed, ..self.0.index.search(search)? })
     }
 
     /// The exchanges about a person that are looked for, each with why it was asked; and where to go on. Reads the disk: not for
@@ -609,7 +634,7 @@ impl MessageLog {
         &self,
         search: &Search,
     ) -> Result<(Vec<(FoundExchange, wire::Subjects)>, Option<String>), OpenError> {
-        let FoundExchanges { exchanges, next } = self.search(search)?;
+        let FoundExchanges { exchanges, next, .. } = self.search(search)?;
         let mut disclosed = Vec::new();
         for found in exchanges {
             let Some((row, subject)) = found.row().zip(search.subject.as_ref()) else { continue };
@@ -619,7 +644,7 @@ impl MessageLog {
         let mut positions: Vec<Position> = disclosed.iter().map(|(position, _)| *position).collect();
         positions.sort_unstable();
         positions.dedup();
-        let entries = journal::entries(&*self.0.disk, &positions)?;
+        let entries = journal::entries(&*self.0.history, &positions)?;
         let why = |position: Position| {
             let entry = entries.iter().find(|entry| entry.position == position)?;
             decode_canonical(&entry.record.body(), "Subjects").ok()

@@ -87,6 +87,9 @@ struct Ready {
 #[error("{0}")]
 pub struct NoSecret(String);
 
+/// Where there is nothing to open.
+const NEVER: &str = "no payload was ever kept here";
+
 /// What the payloads of one exchange are kept under, on one side of it.
 pub struct Keeping {
     until: Option<Time>,
@@ -149,7 +152,7 @@ impl fmt::Display for Missing {
 pub fn open_blocks(directory: &Path, passphrase: &Passphrase, cost: Cost, first: bool) -> Result<Blocks, NoSecret> {
     let keys = directory.join(PAYLOAD_KEYS);
     if !first && !keys.exists() {
-        return Err(NoSecret("no payload was ever kept here".into()));
+        return Err(NoSecret(NEVER.into()));
     }
     let pkcs8 = secret(&keys, passphrase, cost)?;
     Ok(Blocks::new(Arc::new(Directory(keys)), Secret::of(&pkcs8)))
@@ -195,7 +198,7 @@ impl Payloads {
 
     /// Of a server that keeps nothing, and never did.
     pub fn nothing() -> Self {
-        Self::new(Policy::default(), Err(NoSecret("no payload was ever kept here".into())))
+        Self::new(Policy::default(), Err(NoSecret(NEVER.into())))
     }
 
     /// What is kept of which service.
@@ -206,7 +209,8 @@ impl Payloads {
     /// Why payloads that are to be kept cannot be, or keys that are over not be erased, where that is so.
     pub fn hindered(&self) -> Option<String> {
         match &self.keys {
-            Err(no_secret) => (!self.policy.is_empty()).then(|| no_secret.to_string()),
+            // What was kept before cannot be read or erased, whatever is to be kept from now on.
+            Err(no_secret) => (!self.policy.is_empty() || no_secret.0 != NEVER).then(|| no_secret.to_string()),
             Ok(_) => self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -633,6 +637,18 @@ mod tests {
         let other = Passphrase::new("another horse".to_owned()).unwrap();
         let refused = open_blocks(directory.path(), &other, Cost::dangerously_cheap(), true).err().unwrap();
         assert!(refused.to_string().contains("put the file back"), "{refused}");
+        // That is told though nothing is to be kept any more; of a server that never kept anything there is nothing to tell.
+        let told = Payloads::new(Policy::default(), Err(refused)).hindered();
+        assert!(told.is_some_and(|why| why.contains("put the file back")));
+        assert_eq!(
+            Payloads::new(
+                Policy::default(),
+                open_blocks(&directory.path().join("x"), &other, Cost::dangerously_cheap(), false)
+            )
+            .hindered(),
+            None
+        );
+        assert_eq!(Payloads::nothing().hindered(), None);
         fs::remove_file(&secret).unwrap();
         let refused = open(true).err().unwrap().to_string();
         assert!(refused.contains("secret.pem") && refused.contains("put the file back"), "{refused}");

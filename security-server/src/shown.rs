@@ -67,10 +67,16 @@ pub fn status(status: &Status, paint: Paint) -> String {
         Room::Full | Room::Spent => text += &format!("  disk           {}, {free} MiB are free\n", paint.bad("full")),
     }
     if let Some(archive) = &health.archive {
-        let ArchiveHealth { archived, waiting, waiting_since, failing, differs } = archive;
+        let ArchiveHealth { archived, waiting, waiting_since, failing, differs, here, removed, kept_for, held } =
+            archive;
         let since = waiting_since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
         text += &format!("  archive        {archived} segments archived, {waiting} waiting{since}\n");
-        for why in [failing, differs].into_iter().flatten() {
+        if let Some(kept_for) = kept_for {
+            text += &format!(
+                "                 kept here for {kept_for}: {here} segments are here, {removed} in the archive only\n"
+            );
+        }
+        for why in [failing, differs, held].into_iter().flatten() {
             text += &format!("                 {}\n", paint.bad(why));
         }
     }
@@ -356,10 +362,10 @@ pub fn records(records: &Records<Line>, paint: Paint) -> String {
 
 /// Exchanges that were found, a line each.
 pub fn exchanges(found: &FoundExchanges, paint: Paint) -> String {
-    if found.exchanges.is_empty() {
-        return "none; times are of the openings, by their senders' clocks, in UTC".into();
-    }
     let mut text = String::new();
+    if found.exchanges.is_empty() {
+        text += "none; times are of the openings, by their senders' clocks, in UTC\n";
+    }
     for line in &found.exchanges {
         let (peer, way) = match line.side.as_str() {
             "consumer" => (&line.provider, "to"),
@@ -372,6 +378,12 @@ pub fn exchanges(found: &FoundExchanges, paint: Paint) -> String {
     }
     if let Some(next) = &found.next {
         text += &format!("and older ones: ask for more with --limit, or go on with --before {next}\n");
+    }
+    if let Some(last) = found.not_indexed {
+        text += &format!(
+            "NOT ALL: segments 1 to {last} were removed here before the index was built, and exchanges in them are not among these; \
+             deploy/README.md says how they are brought back\n"
+        );
     }
     text.trim_end().to_owned()
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use command_line::{Ended, Exit, Progress, file_remedy, show};
 use journal::{Directory, Disk, ReadError};
@@ -13,6 +14,8 @@ use proto::time::Time;
 use proto::traffic::{Begin, NotTraffic, Traffic, Writer, reconcile};
 use serde_json::Value;
 
+use crate::archive::store::NotOpened;
+use crate::archive::{FETCHED, History};
 use crate::clock::Clock;
 use crate::config::{Configuration, NoConfiguration};
 use crate::evidence::Messages;
@@ -33,6 +36,9 @@ pub enum NotExported {
     /// The log cannot be read.
     #[error("the message log: {0}")]
     Log(#[from] ReadError),
+    /// The archive, which holds some of it.
+    #[error(transparent)]
+    Archive(NotOpened),
     /// The running server cannot note it.
     #[error("the server cannot note in its audit log that its messages are exported: {0}")]
     NotNoted(#[source] Failed),
@@ -50,6 +56,7 @@ impl NotExported {
             Self::Configuration(error) => error.exit(),
             Self::NotNoted(failed) => failed.exit(),
             Self::Store(_) | Self::NotTraffic(_) => Exit::CheckFailed,
+            Self::Archive(_) => Exit::Usage,
             Self::Log(_) | Self::Written(_) => Exit::Failed,
         }
     }
@@ -67,7 +74,7 @@ pub async fn export(config: &Path, peer: MemberId, times: (Time, Time)) -> Resul
         }
         let _shown = Progress::of("reading the message log");
         let (_, trusted) = Store::copied(&configuration.directory.join(GLOBAL_CONFIGURATION))?;
-        let disk = Directory(configuration.directory.join(MESSAGE_LOG));
+        let disk = history(&configuration).map_err(NotExported::Archive)?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         let holder = Sender { member: configuration.member.clone(), server: configuration.server.clone() };
         let begin = Begin::new(holder, peer.clone(), times, Clock::system().now());
@@ -75,6 +82,16 @@ pub async fn export(config: &Path, peer: MemberId, times: (Time, Time)) -> Resul
         Ok(out.flush()?)
     };
     exported.await.map(|()| Exit::Ok).map_err(|error: NotExported| Ended::new(error.exit(), error))
+}
+
+/// The log of the server with this configuration, with the segments that were removed from it.
+fn history(configuration: &Configuration) -> Result<History, NotOpened> {
+    let here = Arc::new(Directory(configuration.directory.join(MESSAGE_LOG)));
+    // Where nothing was removed, nobody is asked for the archive's credentials.
+    let is_whole = journal::removed(&*here).is_ok_and(|removed| removed.is_empty());
+    let archive = configuration.archive.as_ref().filter(|_| !is_whole);
+    let store = archive.map(|archive| archive.place.open(&configuration.server)).transpose()?;
+    Ok(History::of(here, store, Some(configuration.directory.join(FETCHED))))
 }
 
 /// Writes a file of the log on this disk.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use bytes::Bytes;
 use command_line::{Ended, Exit, Progress, file_remedy, show};
-use journal::{Damage, Directory, Disk, Entry, Position, ReadError, Verified};
+use journal::{Damage, Directory, Disk, Entry, Position, ReadError, Remains, Verified};
 use proto::digest::Digest;
 use proto::evidence::time_proven;
 use proto::global_configuration::Configuration as Registered;
@@ -26,6 +26,7 @@ use proto::timestamp::NotATimestamp;
 use proto::wire::relay::{self as wire, Side};
 use serde_json::{Value, json};
 
+use crate::archive::{FETCHED, History};
 use crate::audit::{journal_as_json, journal_in_words, unproven};
 use crate::config::{Configuration, NoConfiguration};
 use crate::global_configuration::{Store, StoreError};
@@ -107,6 +108,12 @@ pub struct Found {
     pub unknown_timestamps: u64,
     /// Records before the first segment that is here: exchanges that began there are not judged.
     pub begins_late: bool,
+    /// The first and the last segment that were removed here because they are in the archive.
+    pub removed: Option<(u64, u64)>,
+    /// Why those were not read, where they were not.
+    pub unread: Option<String>,
+    /// What the log says was taken out of it: the hash of each segment, and where it says so.
+    pub cuts: BTreeMap<u64, (Digest, Position)>,
     /// What is wrong, in the order of the log; the first hundred.
     pub faults: Vec<Fault>,
 }
@@ -134,7 +141,92 @@ pub fn run(command: Log) -> Result<Exit, Ended> {
 /// Verifies the message log of the server with this configuration.
 pub fn verify(configuration: &Configuration) -> Result<Found, NotVerified> {
     let (keys, registered) = judges(configuration)?;
-    verify_log(&Directory(configuration.directory.join(MESSAGE_LOG)), &keys, &registered)
+    let here: Arc<dyn Disk> = Arc::new(Directory(configuration.directory.join(MESSAGE_LOG)));
+    let removed = journal::removed(&*here).map_err(NotVerified::Disk)?;
+    let archive = configuration.archive.as_ref().filter(|_| !removed.is_empty());
+    let store = archive.map(|archive| archive.place.open(&configuration.server)).transpose();
+    let (store, unopened) = match store {
+        Ok(store) => (store, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let history = History::of(Arc::clone(&here), store, Some(configuration.directory.join(FETCHED)));
+    let mut found = verify_with_removed(&*here, &history, &keys, &registered)?;
+    if let (Some(why), Some(unopened)) = (&mut found.unread, unopened) {
+        *why = unopened;
+    }
+    Ok(found)
+}
+
+/// Verifies a log from which segments were removed: all of it where they can be read, and what is here where they cannot, which is
+/// said then. `history`: what is here, with what was removed.
+pub fn verify_with_removed(
+    here: &dyn Disk,
+    history: &History,
+    keys: &LogKeys,
+    registered: &Registered,
+) -> Result<Found, NotVerified> {
+    let removed = journal::removed(here).map_err(NotVerified::Disk)?;
+    let (Some(first), Some(last)) = (removed.first().copied(), removed.last().copied()) else {
+        let mut found = verify_log(here, keys, registered)?;
+        held_against_the_cuts(here, &removed, &mut found)?;
+        return Ok(found);
+    };
+    let mut found = match verify_log(history, keys, registered) {
+        Ok(found) => found,
+        Err(NotVerified::Disk(ReadError::Disk(error))) => {
+            let mut found = verify_log(here, keys, registered)?;
+            match error.kind() {
+                // What is under its name is not what was removed.
+                io::ErrorKind::InvalidData => {
+                    found.faults.insert(0, Fault { place: "the archive".into(), what: error.to_string() });
+                }
+                _ => found.unread = Some(error.to_string()),
+            }
+            found
+        }
+        Err(error) => return Err(error),
+    };
+    found.removed = Some((first, last));
+    match journal::check_remains(here) {
+        Ok(()) => {}
+        Err(ReadError::Damaged(Damage { file, what, .. })) => {
+            found.faults.push(Fault { place: file, what: what.into() });
+        }
+        Err(error) => return Err(NotVerified::Disk(error)),
+    }
+    held_against_the_cuts(here, &removed, &mut found)?;
+    Ok(found)
+}
+
+/// What the log says was taken out of it must be what is known of it here, and of what was taken out it must say so.
+fn held_against_the_cuts(here: &dyn Disk, removed: &[u64], found: &mut Found) -> Result<(), NotVerified> {
+    // Where it was not read to its end, nobody knows what it says there.
+    let is_read = found.faults.is_empty();
+    for (segment, (sha256, position)) in &found.cuts {
+        let what = match Remains::read(here, *segment) {
+            Ok(Some(remains)) if remains.sha256 == *sha256 => continue,
+            Ok(Some(_)) => "with another hash than what is left of it has".to_owned(),
+            Ok(None) if is_here(here, *segment)? => continue,
+            Ok(None) => format!("and {} is not here; put it back from a backup", journal::remains_name(*segment)),
+            // That is told already.
+            Err(ReadError::Damaged(_)) => continue,
+            Err(error) => return Err(NotVerified::Disk(error)),
+        };
+        let what = format!("it says that segment {segment} was taken out, {what}");
+        found.faults.push(Fault { place: position.to_string(), what });
+    }
+    // The cut of the last one stands behind it, so in what is here; those of the others may stand in what was not read.
+    let judged = if found.unread.is_some() || found.begins_late { removed.len().saturating_sub(1) } else { 0 };
+    for segment in removed.iter().skip(judged).filter(|segment| is_read && !found.cuts.contains_key(segment)) {
+        let what = format!("segment {segment} was removed, and the log does not say so: somebody else took it out");
+        found.faults.push(Fault { place: journal::remains_name(*segment), what });
+    }
+    Ok(())
+}
+
+fn is_here(here: &dyn Disk, segment: u64) -> Result<bool, NotVerified> {
+    let names = here.list().map_err(|error| NotVerified::Disk(ReadError::Disk(error)))?;
+    Ok(names.contains(&journal::segment_name(segment)))
 }
 
 /// By what the log of the server with this configuration is judged: the keys of its heads, and what is registered.
@@ -307,13 +399,33 @@ impl<'c> Messages<'c> {
             Kind::Closed => self.closed(entry),
             Kind::Stamp => self.stamp(entry),
             Kind::Subjects => self.subjects(entry),
-            Kind::Genesis | Kind::Key | Kind::Cut => Ok(()),
+            Kind::Cut => self.cut(entry),
+            Kind::Genesis | Kind::Key => Ok(()),
             Kind::Entry => Err("an entry of an audit log stands in a message log".into()),
         };
         if let Err(what) = what
             && self.found.faults.len() < FAULTS_TOLD
         {
             self.found.faults.push(Fault { place: entry.position.to_string(), what });
+        }
+    }
+
+    /// What was taken out of the log, as PROTOCOL.md 5.7 has it. Logs of several members may say it of one segment.
+    fn cut(&mut self, entry: &Entry) -> Result<(), String> {
+        let cut: wire::Cut =
+            decode_canonical(&entry.record.body(), "Cut").map_err(|error| format!("a cut: {error}"))?;
+        let sha256 = Digest::try_from(cut.sha256.as_ref()).map_err(|error| format!("a cut: {error}"))?;
+        let is_whole = |commits: &wire::CutCommits| commits.tree.len() == 32 && commits.from < commits.to;
+        let named = !cut.commits.is_empty() && cut.commits.iter().all(is_whole);
+        if cut.segment == 0 || cut.why() == wire::CutReason::Unspecified || !named {
+            return Err("a cut: it does not say what was taken out, or why".into());
+        }
+        if cut.segment >= entry.position.segment {
+            return Err("a cut: it is of a segment that was not before it".into());
+        }
+        match self.found.cuts.insert(cut.segment, (sha256, entry.position)) {
+            Some((before, _)) if before != sha256 => Err("a cut: the same segment had another hash before".into()),
+            _ => Ok(()),
         }
     }
 
@@ -501,6 +613,7 @@ impl Found {
             "open": self.open, "without_seal": self.without_seal, "unknown_signatures": self.unknown_signatures,
             "timestamps": self.timestamps, "unknown_timestamps": self.unknown_timestamps,
             "begins_late": self.begins_late,
+            "removed": self.removed.map(|(first, last)| json!({ "first": first, "last": last, "unread": self.unread })),
             "log": journal_as_json(&self.journal),
         })
     }
@@ -524,6 +637,15 @@ impl std::fmt::Display for Found {
         }
         if self.begins_late {
             writeln!(f, "  its first segments are elsewhere: exchanges that began in them were not judged")?;
+        }
+        match (self.removed, &self.unread) {
+            (Some((first, last)), Some(why)) => {
+                writeln!(f, "  segments {first} to {last} were removed here and NOT READ: {why}")?;
+            }
+            (Some((first, last)), None) => {
+                writeln!(f, "  segments {first} to {last} were removed here: they were read where they are kept")?;
+            }
+            (None, _) => {}
         }
         if self.without_seal > 0 {
             writeln!(f, "  {} messages of peers have no seal any more", self.without_seal)?;

@@ -41,7 +41,7 @@ struct Archiving {
 impl Archiving {
     async fn new(recipients: Vec<Recipient>) -> Self {
         let (world, place) = (World::new().await, tempfile::tempdir().unwrap());
-        let settings = Settings { store: directory(&world, place.path()), recipients };
+        let settings = Settings { store: directory(&world, place.path()), recipients, keep_local: None, fetched: None };
         let mut archiving = Self { world, place, settings };
         archiving.world.log_options.segment_bytes = 4096;
         archiving.restart().await;
@@ -229,7 +229,7 @@ async fn whatever_was_done_to_an_archive_is_found_and_where() {
         drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (drawn >> 33) as usize % below
     };
-    for attempt in 0..120 {
+    for attempt in 0..500 {
         let number = numbers[draw(numbers.len())];
         let mut bytes = there[&number].clone();
         let (at, bit) = (draw(bytes.len()), draw(8));
@@ -241,7 +241,7 @@ async fn whatever_was_done_to_an_archive_is_found_and_where() {
         assert!(faults.iter().any(|fault| fault.contains(&name)), "bit {bit} of byte {at} of {name}: {faults:?}");
     }
     // Cut: any segment but the last is told by itself, the last by the audit log.
-    for _ in 0..30 {
+    for _ in 0..200 {
         let number = numbers[draw(numbers.len())];
         let length = draw(there[&number].len());
         fs::write(path(number), &there[&number][..length]).unwrap();
@@ -249,14 +249,32 @@ async fn whatever_was_done_to_an_archive_is_found_and_where() {
         fs::write(path(number), &there[&number]).unwrap();
         assert!(faults.iter().any(|fault| fault.contains(&segment_name(number))), "{number} to {length}: {faults:?}");
     }
-    // Two swapped.
-    for pair in numbers.windows(2) {
+    // Spliced: the beginning of one and the end of another, or of itself with something left out or there twice.
+    for attempt in 0..200 {
+        let [one, other] = [(); 2].map(|()| numbers[draw(numbers.len())]);
+        let (from, to) = (draw(there[&one].len()), draw(there[&other].len()));
+        let spliced = [&there[&one][..from], &there[&other][to..]].concat();
+        if spliced == there[&one] {
+            continue;
+        }
+        fs::write(path(one), &spliced).unwrap();
+        // What is cut by it from the end of the last nobody knows but the audit log.
+        let faults = judged(one == numbers[numbers.len() - 1] || attempt % 2 == 0).await;
+        fs::write(path(one), &there[&one]).unwrap();
+        let told = faults.iter().any(|fault| fault.contains(&segment_name(one)));
+        assert!(told, "{one} to {from}, then {other} from {to}: {faults:?}");
+    }
+    // Two swapped, whichever.
+    for _ in 0..100 {
+        let (one, other) = (draw(numbers.len()), draw(numbers.len() - 1));
+        let mut pair = [numbers[one], numbers[if other < one { other } else { other + 1 }]];
+        pair.sort_unstable();
         fs::write(path(pair[0]), &there[&pair[1]]).unwrap();
         fs::write(path(pair[1]), &there[&pair[0]]).unwrap();
         let faults = judged(false).await;
         assert!(faults[0].contains(&segment_name(pair[0])) && faults[0].contains("number"), "{faults:?}");
         for number in pair {
-            fs::write(path(*number), &there[number]).unwrap();
+            fs::write(path(number), &there[&number]).unwrap();
         }
     }
     // One missing: the first, one between, the last.

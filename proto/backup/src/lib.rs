@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use files::{Aside, NewFile, NotRestored};
 pub use read::{NotABackup, Part, Reader};
-pub use recipient::{MAX_RECIPIENTS, Recipient, RecipientKey, open_with, seal_to};
+pub use recipient::{MAX_RECIPIENTS, Recipient, RecipientKey, open_with, recipients, seal_to};
 pub use write::Writer;
 
 /// Says what a backup's first part is.

@@ -88,6 +88,23 @@ pub fn seal_to<W: Write>(mut to: W, recipients: &[Recipient], about: About) -> i
     Writer::with_cost(to, &passphrase, about, *TAKEN.start())
 }
 
+/// Who can open a file, as it says of itself: nothing of it is checked.
+pub fn recipients<R: Read>(mut from: R) -> Result<Vec<KeyId>, NotABackup> {
+    let mut magic = [0; MAGIC.len() + 1];
+    from.read_exact(&mut magic).map_err(|_| NotABackup::None)?;
+    let count = magic[MAGIC.len()];
+    if !magic.starts_with(MAGIC) || count == 0 || usize::from(count) > MAX_RECIPIENTS {
+        return Err(NotABackup::None);
+    }
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let mut row = [0; 32 + POINT_BYTES + WRAPPED_BYTES];
+        from.read_exact(&mut row)?;
+        ids.push(KeyId::try_from(&row[..32]).map_err(|_| NotABackup::None)?);
+    }
+    Ok(ids)
+}
+
 /// Opens a file with the key of one of its recipients.
 pub fn open_with<R: Read>(mut from: R, key: &RecipientKey) -> Result<Reader<R>, NotABackup> {
     let mut magic = [0; MAGIC.len() + 1];

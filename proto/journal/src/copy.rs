@@ -56,10 +56,15 @@ pub fn copy(
     for number in numbers {
         let name = read::file_name(number);
         let path = directory.join(&name);
-        let file = synced(&path).map_err(|error| {
-            let named = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-            ReadError::Disk(named)
-        })?;
+        let file = match synced(&path) {
+            Ok(file) => file,
+            // The lowest may be removed meanwhile, where all of it is kept elsewhere (FORMAT.md 10).
+            Err(error) if error.kind() == io::ErrorKind::NotFound && before.is_none() && number != last => continue,
+            Err(error) => {
+                let named = io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+                return Err(ReadError::Disk(named).into());
+            }
+        };
         let scanned = match scan::scan(number, &file) {
             Ok(scanned) if scanned.torn_bytes > 0 && number != last => {
                 Err(("it cannot be read from here on, and is not the last", scanned.end as u64))

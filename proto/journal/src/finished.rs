@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use proto::record::TreeName;
 
+use crate::Entry;
 use crate::disk::Disk;
 use crate::read::{self, Damage, ReadError};
 use crate::scan::{self, Unreadable};
@@ -54,6 +55,13 @@ impl Finished {
             (from < to).then(|| Commits { tree: tree.name(), from, to })
         });
         Ok(Self { number, bytes: file.slice(..scanned.end), trees: trees.collect() })
+    }
+
+    /// Shows its entries, in order.
+    pub fn entries(&self, each: &mut dyn FnMut(Entry)) {
+        if let Ok(scanned) = scan::scan(self.number, &self.bytes) {
+            scanned.entries(&self.bytes, None, each);
+        }
     }
 
     /// Reads it from where it was written.

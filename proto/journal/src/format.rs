@@ -329,28 +329,28 @@ fn finish_checksum(batch: &mut [u8], start: usize) {
 }
 
 /// Reads from the front of bytes; `None` at their end.
-struct Cursor<'b>(&'b [u8]);
+pub(crate) struct Cursor<'b>(pub &'b [u8]);
 
 impl<'b> Cursor<'b> {
-    fn take(&mut self, length: usize) -> Option<&'b [u8]> {
+    pub fn take(&mut self, length: usize) -> Option<&'b [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub fn u32(&mut self) -> Option<u32> {
         Some(u32::from_be_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub fn u64(&mut self) -> Option<u64> {
         Some(u64::from_be_bytes(self.array()?))
     }
 
-    fn digest(&mut self) -> Option<Digest> {
+    pub fn digest(&mut self) -> Option<Digest> {
         Some(Digest::from_bytes(self.array()?))
     }
 }

@@ -19,6 +19,7 @@ mod queue;
 mod read;
 mod recover;
 mod release;
+mod remains;
 mod scan;
 mod verify;
 mod writer;
@@ -45,6 +46,7 @@ pub use queue::RIDES_WITHIN;
 pub use read::{Damage, ReadError, Tail, entries, entry, read, tail};
 pub use recover::{OpenError, RESTORED_FILE};
 pub use release::release_in_this_thread;
+pub use remains::{NotRemoved, Remains, TreeRemains, check_remains, is_remains_name, remains_name, removed};
 pub use verify::{Verified, VerifiedTree, Verifier, verify};
 use writer::{Request, Shared};
 

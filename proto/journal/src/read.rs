@@ -1,11 +1,13 @@
 //! Reading a directory without its lock: for an auditor, for evidence, or for a view that is built again.
 
+use std::collections::HashSet;
 use std::io;
 
 use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::format::Snapshot;
+use crate::remains::remains_name;
 use crate::scan::{self, Scanned, Unreadable};
 use crate::writer::FAILED_FILE;
 use crate::{Entry, Position};
@@ -157,14 +159,20 @@ pub(crate) fn check_follows(disk: &dyn Disk, before: Option<&Vec<Snapshot>>, nex
     scan::follows(before, &next.header).map_err(|what| damage(disk, next.header.number, 0, what))
 }
 
-/// Numbers of the segments that are there, in order and without a gap (1.1).
+/// Numbers of the segments that are there, in order and without a gap (1.1). One below a segment that was removed counts as removed
+/// (10.5): a power cut may bring it back, and so may an operator.
 pub(crate) fn segments(disk: &dyn Disk) -> Result<Vec<u64>, ReadError> {
-    let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| number_of(name)).collect();
+    let names = disk.list()?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort_unstable();
-    match numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
-        Some(pair) => Err(ReadError::Missing(format!("{disk}/{}", file_name(pair[0] + 1)))),
-        None => Ok(numbers),
+    let is_gap = |pair: &[u64]| pair[0] + 1 != pair[1];
+    let Some(first) = numbers.windows(2).find(|pair| is_gap(pair)).map(|pair| pair[0] + 1) else { return Ok(numbers) };
+    let last = numbers.windows(2).rposition(is_gap).unwrap_or_default();
+    let left: HashSet<&str> = names.iter().map(String::as_str).collect();
+    if (numbers[0]..numbers[last + 1]).all(|number| left.contains(remains_name(number).as_str())) {
+        return Ok(numbers.split_off(last + 1));
     }
+    Err(ReadError::Missing(format!("{disk}/{}", file_name(first))))
 }
 
 pub(crate) fn segment(disk: &dyn Disk, number: u64) -> io::Result<Bytes> {

@@ -307,6 +307,11 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
         Noted::Archiving { at, to, segment, object_sha256, .. } => {
             (Some(*at), format!("encrypted segment {segment} for {to}: sha256 {object_sha256}"), None)
         }
+        Noted::Removing { at, to, segment, bytes, sha256, .. } => (
+            Some(*at),
+            format!("removed segment {segment} here, which is in {to}: {bytes} bytes, sha256 {sha256}"),
+            None,
+        ),
         Noted::Archived { at, to, segment, bytes, sha256, encrypted, .. } => {
             let encrypted = if *encrypted { ", encrypted" } else { "" };
             (Some(*at), format!("archived segment {segment} to {to}{encrypted}: {bytes} bytes, sha256 {sha256}"), None)

@@ -128,7 +128,7 @@ async fn fetch(
     let Some(peer) = peer else {
         return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
     };
-    let found = server.sealed_for(exchange, peer).await.map_err(BareRefusal::unproven)?;
+    let (found, permit) = server.sealed_for(exchange, peer, permit).await?;
     let (mut sender, outgoing) = body::outgoing(None);
     tokio::spawn(tokio::time::timeout(FETCH_TIMEOUT, async move {
         for frame in found {
@@ -164,8 +164,7 @@ async fn join(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Resul
     });
     let Some((member, ours)) = ours else { return Err(BareRefusal::unproven("it asks about another's head")) };
     asked.signed_by(&ours).map_err(BareRefusal::unproven)?;
-    let joined = server.joined(member, asked.head).await.map_err(BareRefusal::unproven)?;
-    drop(permit);
+    let joined = server.joined(member, asked.head, permit).await.map_err(BareRefusal::unproven)?;
     Ok(alone(joined))
 }
 

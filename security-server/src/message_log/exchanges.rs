@@ -395,6 +395,9 @@ pub struct FoundExchanges {
     /// Where to go on, if there are older ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Exchanges in the segments up to this are not among them: they were removed here before the index was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_indexed: Option<u64>,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use journal::{Entry, Position};
+use journal::{Entry, Position, Remains};
 use proto::consistency::SignedHead;
 use proto::digest::Digest;
 use proto::head::Head;
@@ -29,9 +29,9 @@ use crate::witness::{LogOwner, REMEMBERED_TREES, SeenTree};
 /// open, its value the key and the row that it will have. `r` time exchange attempt: a received opening. `h` tree: what was
 /// seen of a peer's tree. `n` tree level number: a node of one of our trees. `e` tree: how many commits it has. `g` tree: its
 /// genesis. `w` tree: since when something in it waits for a timestamp, and its last commit. `y` tree size: the first stamp of
-/// that head. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `v`: which keys there
-/// are. `p`: how far it reads. `t`: the last time. `a`: from which position on times count, and the time
-/// that was accepted there.
+/// that head. `s` tree: the tree after it. `k` tree: the last head of it that is signed on the disk. `c` segment tree: where
+/// the log says that it was taken out. `b`: the first segment whose records are in it. `v`: which keys there are. `p`: how far it
+/// reads. `t`: the last time. `a`: from which position on times count, and the time that was accepted there.
 const RECORD: u8 = b'x';
 const ABOUT: u8 = b'u';
 const ENDED: u8 = b'f';
@@ -53,6 +53,8 @@ const NODE_BITS: u32 = 8;
 const POSITION: &[u8] = b"p";
 const LAST_TIME: &[u8] = b"t";
 const ACCEPTED: &[u8] = b"a";
+const CUT: u8 = b'c';
+const BEGINS: &[u8] = b"b";
 
 /// See the module.
 #[derive(Clone)]
@@ -164,7 +166,14 @@ impl Index {
             }
             Kind::Stamp => self.add_stamp(&body, entry.position)?,
             Kind::Subjects => self.add_subjects(&body, entry.position)?,
-            Kind::Received | Kind::Genesis | Kind::Key | Kind::Cut | Kind::Entry => {}
+            Kind::Cut => {
+                if let Ok(cut) = proto::record::decode_canonical::<wire::Cut>(&body, "Cut") {
+                    for commits in &cut.commits {
+                        self.0.insert(cut_key(cut.segment, &commits.tree), &entry.position.to_bytes())?;
+                    }
+                }
+            }
+            Kind::Received | Kind::Genesis | Kind::Key | Kind::Entry => {}
         }
         self.0.insert(POSITION, &entry.position.to_bytes())?;
         Ok(())
@@ -193,14 +202,23 @@ impl Index {
 
     /// A leaf of one of our trees, the nodes that it completes, and its head where that is signed.
     fn add_commit(&self, entry: &Entry) -> Result<(), IndexError> {
-        let tree = entry.tree;
-        if entry.commit == 0 {
-            self.0.insert(of_tree(GENESIS, tree), entry.genesis.record.as_bytes().as_ref())?;
-            if let Ok(before) = Digest::try_from(entry.genesis.content.before.as_ref()) {
+        self.add_leaf(&entry.genesis, entry.commit, entry.leaf)?;
+        if let Some(signed) = entry.seal.as_ref().and_then(|seal| SignedHead::of(&Head::parse(&seal.head).ok()?, seal))
+        {
+            self.0.insert(of_tree(SIGNED, entry.tree), prost::Message::encode_to_vec(&signed.to_wire()))?;
+        }
+        Ok(())
+    }
+
+    fn add_leaf(&self, genesis: &Genesis, commit: u64, leaf: Digest) -> Result<(), IndexError> {
+        let tree = genesis.tree;
+        if commit == 0 {
+            self.0.insert(of_tree(GENESIS, tree), genesis.record.as_bytes().as_ref())?;
+            if let Ok(before) = Digest::try_from(genesis.content.before.as_ref()) {
                 self.0.insert(of_tree(SUCCESSOR, TreeName(before)), tree.0.as_bytes())?;
             }
         }
-        let (mut level, mut number, mut node) = (0, entry.commit, entry.leaf);
+        let (mut level, mut number, mut node) = (0, commit, leaf);
         loop {
             self.0.insert(node_key(tree, level, number), node.as_bytes())?;
             if (number + 1).trailing_zeros() < NODE_BITS {
@@ -214,11 +232,52 @@ impl Index {
                 None => break,
             }
         }
-        self.0.insert(of_tree(COMMITS, tree), &(entry.commit + 1).to_be_bytes())?;
-        if let Some(signed) = entry.seal.as_ref().and_then(|seal| SignedHead::of(&Head::parse(&seal.head).ok()?, seal))
-        {
-            self.0.insert(of_tree(SIGNED, tree), prost::Message::encode_to_vec(&signed.to_wire()))?;
+        self.0.insert(of_tree(COMMITS, tree), &(commit + 1).to_be_bytes())?;
+        Ok(())
+    }
+
+    /// Takes in what is left of a segment that was removed: its trees' leaves, the openings received in it and what was seen of peers'
+    /// logs. Which exchanges were in it is not among that.
+    pub fn add_remains(&self, remains: &Remains) -> Result<(), IndexError> {
+        for tree in &remains.trees {
+            for (commit, leaf) in (tree.from..).zip(&tree.leaves) {
+                self.add_leaf(&tree.genesis, commit, *leaf)?;
+            }
+            if let Some(signed) = &tree.signed {
+                self.0.insert(of_tree(SIGNED, tree.name()), prost::Message::encode_to_vec(&signed.to_wire()))?;
+            }
         }
+        let note = super::retained::note(remains);
+        for (exchange, attempt, time) in super::retained::openings(&note) {
+            self.0.insert(received_key(exchange, attempt, time), &[][..])?;
+        }
+        for seen in &note.seen {
+            if let Some((_, tree)) = SeenTree::from_bytes(seen) {
+                self.0.insert(of_tree(SEEN_TREE, tree.signed().head.tree), seen.as_ref())?;
+            }
+        }
+        let counts = self.accepted().is_none_or(|accepted| accepted.end.segment <= remains.number);
+        if counts && Time::from_millis(note.last_time) > self.last_time()? {
+            self.0.insert(LAST_TIME, &note.last_time.to_be_bytes())?;
+        }
+        self.0.insert(BEGINS, &(remains.number + 1).to_be_bytes())?;
+        Ok(())
+    }
+
+    /// The first segment whose records are in it, where those before it were removed when it was built.
+    pub fn begins(&self) -> Result<u64, IndexError> {
+        let begins = self.0.get(BEGINS)?.and_then(|begins| begins.as_ref().try_into().ok());
+        Ok(begins.map_or(1, u64::from_be_bytes).max(1))
+    }
+
+    /// Whether the log says, as far as this reads it, that the commits of a tree in a segment were taken out.
+    pub fn is_cut(&self, segment: u64, tree: TreeName) -> Result<bool, IndexError> {
+        Ok(self.0.get(cut_key(segment, tree.0.as_bytes()))?.is_some())
+    }
+
+    /// Returns when all that it holds would survive a power cut.
+    pub fn flush(&self) -> Result<(), IndexError> {
+        self.0.flush()?;
         Ok(())
     }
 
@@ -348,10 +407,7 @@ impl Index {
             let open = [&key[..], &Row::opened(&header)].concat();
             self.0.insert(open_key(side, header.digest().as_bytes()), open)?;
             if received {
-                let mut key = vec![RECEIVED];
-                key.extend_from_slice(&header.time.as_millis().to_be_bytes());
-                key.extend_from_slice(&named(header.exchange, header.attempt));
-                self.0.insert(key, &[][..])?;
+                self.0.insert(received_key(exchange, attempt, time), &[][..])?;
             }
         }
         // Our own clock only: a peer's may be up to a minute ahead. Off-spec: an end that we gave in another's place does
@@ -492,7 +548,7 @@ impl Index {
             exchanges.extend(Row::from_bytes(&row).map(|row| row.found(key)));
             last = Some(key);
         }
-        Ok(FoundExchanges { exchanges, next: last.filter(|_| more).map(|key| key.to_string()) })
+        Ok(FoundExchanges { exchanges, next: last.filter(|_| more).map(|key| key.to_string()), not_indexed: None })
     }
 
     /// Those among the open ones, the newest last. As many are open as run.
@@ -602,6 +658,14 @@ fn record_key(exchange: ExchangeId, position: Position) -> Vec<u8> {
     key.extend_from_slice(exchange.as_bytes());
     key.extend_from_slice(&position.to_bytes());
     key
+}
+
+fn received_key(exchange: ExchangeId, attempt: u32, time: Time) -> Vec<u8> {
+    [&[RECEIVED][..], &time.as_millis().to_be_bytes(), &named(exchange, attempt)].concat()
+}
+
+fn cut_key(segment: u64, tree: &[u8]) -> Vec<u8> {
+    [&[CUT][..], &segment.to_be_bytes(), tree].concat()
 }
 
 fn open_key(side: Side, opening: &[u8]) -> Vec<u8> {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
 use command_line::Does;
+use journal::{Directory, Finished, Remains, remains_name, segment_name};
 use serde_json::Value;
 use tests::echo::Parrot;
 use tests::processes::{Instance, Member, PURPOSE, SOON, Two};
@@ -463,7 +465,8 @@ async fn archived(two: &Two, said: &mut Said<'_>) {
     fs::create_dir_all(&objects).unwrap();
     let path = instance.path(&two.portal.file());
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, format!("{text}\n[archive]\nto = \"file://{}\"\n", place.display())).unwrap();
+    let keep = "keep_local_days = 30";
+    fs::write(&path, format!("{text}\n[archive]\nto = \"file://{}\"\n{keep}\n", place.display())).unwrap();
     let segment = "0000000001.segment";
     fs::copy(instance.path("portal/message-log").join(segment), objects.join(segment)).unwrap();
 
@@ -477,6 +480,8 @@ async fn archived(two: &Two, said: &mut Said<'_>) {
     let looked = instance.run(&doctor).await;
     assert!(looked.out.contains("1 segments; what is written is read back"), "{looked:?}");
     assert_eq!(fs::read_dir(&objects).unwrap().count(), 1, "the doctor left its word there");
+    assert!(looked.out.contains("0 are in the archive only"), "{looked:?}");
+    removed(two, &objects, &doctor).await;
     let fetch = format!("security-server archive fetch fetched {at}");
     let foreseen = instance.run(&format!("{fetch} --dry-run")).await.well();
     assert!(foreseen.contains("write fetched/0000000001.segment") && !instance.path("fetched").exists(), "{foreseen}");
@@ -501,6 +506,50 @@ async fn archived(two: &Two, said: &mut Said<'_>) {
     assert!(looked.code == Some(7) && looked.out.contains("evidence-store cannot be used"), "{looked:?}");
     assert!(!place.exists(), "the doctor made what is missing");
     fs::write(&path, text).unwrap();
+}
+
+/// The first segment is in the archive only, as a server leaves it: it is verified there, and the doctor looks after what is left of it.
+async fn removed(two: &Two, objects: &Path, doctor: &str) {
+    let (instance, log) = (&two.instance, two.instance.path("portal/message-log"));
+    let remains = Remains::of(&Finished::read(&Directory(log.clone()), 1).unwrap(), Bytes::new()).unwrap();
+    let (here, left) = (log.join(segment_name(1)), log.join(remains_name(1)));
+    let segment = fs::read(&here).unwrap();
+    fs::write(&left, remains.encode()).unwrap();
+    fs::remove_file(&here).unwrap();
+    let looked = instance.run(doctor).await;
+    assert!(looked.out.contains("1 are in the archive only, and what is left of them here is right"), "{looked:?}");
+    let verify = format!("security-server log verify --config {}", two.portal.file());
+    let found = instance.run(&verify).await.well();
+    assert!(found.contains("segments 1 to 1 were removed here: they were read where they are kept"), "{found}");
+    let told = instance.run(&format!("{verify} --json")).await.json();
+    assert_eq!(told["removed"], serde_json::json!({ "first": 1, "last": 1, "unread": null }));
+    // A backup has what is left of it.
+    fs::write(instance.path("credentials").join("backup"), "correct horse battery staple\n").unwrap();
+    let (named, config) = ("removed.backup --passphrase credential:backup --json", two.portal.file());
+    let made = instance.run(&format!("security-server backup create {named} --config {config}")).await.json();
+    let parts = made["parts"].to_string();
+    assert!(
+        parts.contains("message-log/0000000001.removed") && !parts.contains("message-log/0000000001.segment"),
+        "{parts}"
+    );
+    instance.run(&format!("security-server backup verify {named}")).await.well();
+    fs::remove_file(instance.path("removed.backup")).unwrap();
+    fs::remove_file(instance.path("credentials").join("backup")).unwrap();
+
+    let aside = objects.join("aside");
+    fs::rename(objects.join(segment_name(1)), &aside).unwrap();
+    let found = instance.run(&verify).await.well();
+    assert!(found.contains("segments 1 to 1 were removed here and NOT READ") && found.contains("It holds."), "{found}");
+    let looked = instance.run(doctor).await;
+    let gone = "segment 1 was removed here and is not in the archive";
+    assert!(looked.code == Some(7) && looked.out.contains(gone), "{looked:?}");
+    fs::rename(&aside, objects.join(segment_name(1))).unwrap();
+
+    fs::write(&left, &remains.encode()[1..]).unwrap();
+    let looked = instance.run(doctor).await;
+    assert!(looked.code == Some(7) && looked.out.contains("0000000001.removed is damaged"), "{looked:?}");
+    fs::write(&here, segment).unwrap();
+    fs::remove_file(&left).unwrap();
 }
 
 /// What the commands said, held against the page.

@@ -388,6 +388,7 @@ async fn each_alarm_is_raised_once_and_taken_back() {
         Alarm::LogStampOverdue,
         Alarm::LogNotArchived,
         Alarm::ArchiveDiffers,
+        Alarm::SegmentsNotRemoved,
         Alarm::KeysNotRenewed,
         Alarm::KeysUnusable,
         Alarm::PayloadKeysMissing,

@@ -12,13 +12,13 @@ use crate::ledger::{self, Ledger};
 
 /// What happens to the machine after the process.
 #[derive(Clone, Copy, Debug)]
-enum After {
+pub enum After {
     Kill,
     PowerCut(Survival),
 }
 
 impl After {
-    fn of(self, disk: &Faulty) -> Arc<Faulty> {
+    pub fn of(self, disk: &Faulty) -> Arc<Faulty> {
         match self {
             After::Kill => disk.kill(),
             After::PowerCut(survival) => disk.power_cut(survival),
@@ -26,7 +26,7 @@ impl After {
     }
 }
 
-fn afters(seed: u64) -> [After; 6] {
+pub fn afters(seed: u64) -> [After; 6] {
     let cut = |number| After::PowerCut(Survival::Some(seed * 3 + number));
     [After::Kill, After::PowerCut(Survival::Nothing), After::PowerCut(Survival::Everything), cut(0), cut(1), cut(2)]
 }

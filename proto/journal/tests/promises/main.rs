@@ -5,5 +5,6 @@ mod crash;
 mod damage;
 mod ledger;
 mod order;
+mod removed;
 mod restored;
 mod segments;
