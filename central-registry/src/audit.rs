@@ -287,7 +287,11 @@ impl Event {
                 let what = if document.is_some() { "as" } else { "no more, as" };
                 format!("took {member} up {what} version {version} had said before the restore")
             }
-            Self::PutBack { backup, taken_up, passes_over } => {
+            Self::AdoptedLeaves { genesis, leaves } => {
+                let (count, name) = (leaves.len(), genesis.name());
+                format!("took up {count} leaves of the ledger {name} that were published before the restore")
+            }
+            Self::PutBack { backup, taken_up, passes_over, .. } => {
                 format!(
                     "started after it was put back: {backup}; version {taken_up} was taken up, and no version up to {passes_over} is signed again"
                 )
@@ -432,7 +436,7 @@ impl Replayed {
         {
             self.wrong.push(wrong(&why));
         }
-        if let Event::Published { version, timestamp } = &read.event {
+        if let Event::Published { version, timestamp, .. } = &read.event {
             let told = self.told.iter_mut().filter(|told| told.version == *version);
             told.for_each(|told| told.recorded = Some(timestamp.0));
         }

@@ -269,7 +269,9 @@ pub fn restore(
     })?;
     let newest = newest_of(&found, published)?;
     let public = aside.path().join(PUBLIC);
-    let written = fs::create_dir(&public).and_then(|()| spread::write(&public, &newest.since(0)));
+    let written = fs::create_dir(&public)
+        .and_then(|()| spread::write(&public, &newest.leaves().all()))
+        .and_then(|()| spread::write(&public, &newest.since(0)));
     written.map_err(|source| BackupError::File { path: public, source })?;
     let made = Time::from_millis(found.manifest.about.made);
     let word =

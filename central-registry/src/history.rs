@@ -13,12 +13,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use journal::{Directory, Journal, OpenError, Options, Owner, Position, ReadError, Tree, TreeIndex};
 use proto::digest::Digest;
+use proto::global_configuration::ledger::{Checkpoint, leaf};
 use proto::identifier::InstanceId;
 use proto::record::{Kind, NONCE_BYTES, Record};
 use proto::signature::SigningKey;
 use proto::time::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::leaves::Leaves;
 use crate::register::{Admitted, Entry, Event, Refused, Register};
 
 /// Where the journal stands in the registry's directory.
@@ -222,7 +224,7 @@ pub(crate) fn ending(directory: &Path) -> Result<Option<Ending>, HistoryError> {
         match serde_json::from_slice::<Entry>(&entry.record.body()) {
             Ok(read) => {
                 last = Some(Time::from_millis(read.at));
-                if let Event::Published { version, timestamp } = read.event {
+                if let Event::Published { version, timestamp, .. } = read.event {
                     published = Some((version, timestamp.0));
                 }
             }
@@ -249,6 +251,27 @@ pub(crate) fn listed(directory: &Path, each: &mut dyn FnMut(Bytes)) -> Result<()
         }
     })?;
     Ok(())
+}
+
+/// The leaves of the ledgers of what was published, as the journal has them.
+pub(crate) fn leaves(directory: &Path) -> Result<Leaves, HistoryError> {
+    let mut leaves = Leaves::default();
+    journal::read(&Directory(directory.join(JOURNAL)), None, &mut |entry| {
+        let read = (entry.record.kind() == Kind::Entry)
+            .then(|| serde_json::from_slice::<Entry>(&entry.record.body()).ok())
+            .flatten();
+        match read.map(|read| read.event) {
+            Some(Event::Published { version, timestamp, checkpoint: Some(text) }) => {
+                let ledger = Checkpoint::parse(&text).map(|checkpoint| checkpoint.ledger);
+                ledger.into_iter().for_each(|ledger| leaves.push(ledger, &leaf(version, &timestamp.0)));
+            }
+            Some(Event::AdoptedLeaves { genesis, leaves: taken_up }) => {
+                taken_up.iter().for_each(|leaf| leaves.push(genesis.name(), &leaf.0));
+            }
+            _ => {}
+        }
+    })?;
+    Ok(leaves)
 }
 
 /// What sled holds: the register, and the entry that it stands at.

@@ -321,7 +321,9 @@ fn make(directory: &Path, options: &Options, now: Time) -> Result<(Fingerprint, 
     History::found(directory, &options.instance, journal, entries)?;
 
     let public = directory.join(PUBLIC);
-    spread::write(&public, &publication.since(0)).map_err(|source| InitError::File { path: public, source })?;
+    spread::write(&public, &publication.leaves().all())
+        .and_then(|()| spread::write(&public, &publication.since(0)))
+        .map_err(|source| InitError::File { path: public, source })?;
     keep.write(AUTHORITY, pem("CERTIFICATE", authority.as_bytes()).as_bytes())?;
     keep.write(TLS, pem("CERTIFICATE", tls.as_bytes()).as_bytes())?;
     keep.write(ANCHOR, publication.anchor())?;

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod history;
 pub mod init;
 pub mod journal_key;
+mod leaves;
 pub mod listing;
 mod local;
 pub mod oversight;

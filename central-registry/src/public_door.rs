@@ -88,8 +88,10 @@ async fn answer<B>(registry: &Arc<Registry>, request: &Request<B>) -> Response<F
         return refused;
     }
     let name = request.uri().path().trim_start_matches('/');
-    let published = registry.published.borrow().clone().files().get(name).cloned();
-    let (found, kind) = match (published, shelf::named(name)) {
+    let publication = registry.published.borrow().clone();
+    let page = publication.leaves().file(name);
+    let (found, kind) = match (publication.files().get(name).cloned(), shelf::named(name)) {
+        _ if page.is_some() => (page, "application/octet-stream"),
         (Some(file), _) => (Some(file), "application/json"),
         (None, Some(digest)) => (of_the_catalogue(registry, digest).await, "application/octet-stream"),
         (None, None) => (None, ""),

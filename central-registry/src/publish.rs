@@ -12,6 +12,7 @@
 //!  '- revoked   revoked/*.json        16 documents of revoked keys; its keys sign nothing else
 //! snapshot                  the version of each of these, and the bytes of all of them in one digest
 //! timestamp                 version, length and hash of the snapshot, and when it was signed
+//! checkpoint                of the ledger, whose last leaf is this very timestamp
 //! ```
 //!
 //! The files are named as in any TUF repository with consistent snapshots, so they can be written to a directory as they are
@@ -30,9 +31,10 @@ use proto::digest::Digest;
 use proto::global_configuration::document::{
     INSTANCE_PATH, InstanceDocument, LastHead, MemberDocument, REVOKED_SHARDS, RevokedDocument,
 };
+use proto::global_configuration::ledger::{CheckpointFile, Ledger, Signature, checkpoint_file, leaf};
 use proto::global_configuration::listed::CatalogueDocument;
 use proto::global_configuration::update::{
-    Anchor, Files, ROLES_SHA256, Rejected, TIMESTAMP, Trusted, digest_of_roles, root_file, target_file, update,
+    Anchor, Files, LEDGER, ROLES_SHA256, Rejected, TIMESTAMP, Trusted, digest_of_roles, root_file, target_file, update,
 };
 use proto::head::Head;
 use proto::identifier::MemberId;
@@ -42,6 +44,7 @@ use proto::time::Time;
 use proto::wire::registry::File;
 use serde_json::{Map, Value, json};
 
+use crate::leaves::Leaves;
 use crate::persons::Persons;
 use metadata::{Body, Issued, key_table, sign};
 
@@ -145,9 +148,17 @@ pub struct Publication {
     introduced: BTreeMap<String, u64>,
     /// Members as they were written. None of those that a start read from files: each is written again once, and compared.
     written: AsWritten,
+    /// What was published, up to this version; none: of a registry that kept no ledger yet.
+    ledger: Option<Ledger>,
+    leaves: Leaves,
+    /// No version up to this one is signed any more.
+    passed: u64,
     /// What somebody lacks who has some older version: reckoned once, however many ask.
-    differences: Arc<Mutex<BTreeMap<u64, Arc<[File]>>>>,
+    differences: Arc<Mutex<Differences>>,
 }
+
+/// What whoever has a version, and the checkpoint of another, lacks.
+type Differences = BTreeMap<(u64, u64), Arc<[File]>>;
 
 /// The documents of each member, as they were written.
 #[derive(Clone, Debug, Default)]
@@ -210,13 +221,17 @@ impl Publication {
         bodies.insert("members".into(), bin_delegations("m", &keys.members, thresholds.members));
         bodies.insert("catalogue".into(), bin_delegations("c", &keys.catalogue, thresholds.catalogue));
         let (prior, kept) = (BTreeMap::new(), Files::new());
-        let mut draft =
-            Draft { version: 1, prior: &prior, kept: &kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
+        let ledger = Ledger::awaiting(None, &view.instance.instance, 1);
+        let mut draft = Draft::of(1, &prior, &kept, keys, now, Some(ledger));
         draft.files.insert(root_file(1), root.clone());
         draft.write(bodies, documents)?;
         let trusted = Anchor::read(root)?.first(&draft.files, now)?;
         let introduced = trusted.files().keys().map(|file| (file.clone(), 1)).collect();
-        Ok(Publication { roles: draft.roles, trusted, introduced, written, differences: Arc::default() })
+        let Draft { roles, ledger, leaf, .. } = draft;
+        let mut first = Self::of(trusted, roles, introduced, written);
+        (first.ledger, first.passed) = (ledger, 1);
+        first.grow(leaf);
+        Ok(first)
     }
 
     /// Takes up a publication from its files, as [`Publication::files`] gave them.
@@ -240,7 +255,51 @@ impl Publication {
             roles.insert(role, Arc::new(issued));
         }
         introduced.insert(root_file(1), 1);
-        Ok(Publication { trusted, roles, introduced, written: AsWritten::default(), differences: Arc::default() })
+        let mut read = Self::of(trusted, roles, introduced, AsWritten::default());
+        read.ledger = read.trusted.configuration().ledger.as_ref().map(|standing| standing.ledger.clone());
+        Ok(read)
+    }
+
+    fn of(
+        trusted: Trusted,
+        roles: BTreeMap<String, Arc<Issued>>,
+        introduced: BTreeMap<String, u64>,
+        written: AsWritten,
+    ) -> Self {
+        let (passed, differences) = (trusted.version(), Arc::default());
+        Publication {
+            trusted,
+            roles,
+            introduced,
+            written,
+            ledger: None,
+            leaves: Leaves::default(),
+            passed,
+            differences,
+        }
+    }
+
+    /// The same, where versions up to `passed` may have been signed, and the ledger goes on from here.
+    pub(crate) fn passing_over(mut self, passed: u64, ledger: Option<Ledger>, leaves: Leaves) -> Self {
+        (self.passed, self.ledger, self.leaves) = (self.passed.max(passed), ledger, leaves);
+        self
+    }
+
+    /// Keeps the newest leaf with those before it.
+    fn grow(&mut self, leaf: Option<Digest>) {
+        if let (Some(ledger), Some(leaf)) = (&self.ledger, leaf) {
+            self.leaves.push(ledger.name(), &leaf);
+        }
+    }
+
+    /// What was published, up to this version.
+    pub(crate) fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
+    /// The leaves of the ledger, as far as they are at hand.
+    pub(crate) fn leaves(&self) -> &Leaves {
+        &self.leaves
     }
 
     /// The next version: what `view` says now. Gives the files that changed, `timestamp.json` last.
@@ -280,12 +339,13 @@ impl Publication {
         let prior = without_key.map(|(role, issued)| (role.clone(), issued.clone())).collect();
         let bodies = self.roles.iter().map(|(role, issued)| (role.clone(), issued.body.clone())).collect();
         let kept = self.trusted.files();
-        let mut draft = Draft { version, prior: &prior, kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
+        let mut draft = Draft::of(version, &prior, kept, keys, now, None);
         draft.write(bodies, Files::new())?;
-        let trusted = update(&self.trusted, &draft.files, now)?;
+        // Nobody is given this version, so it is no leaf; the one after it is, of the ledger that the journal knows.
+        let files: Files = kept.iter().chain(&draft.files).map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+        let trusted = Anchor::read(self.anchor().clone())?.first(&files, now)?;
         let introduced = trusted.files().keys().map(|file| (file.clone(), version)).collect();
-        let written = self.written.clone();
-        Ok(Publication { roles: draft.roles, trusted, introduced, written, differences: Arc::default() })
+        Ok(Self::of(trusted, draft.roles, introduced, self.written.clone()))
     }
 
     fn issue(
@@ -296,16 +356,26 @@ impl Publication {
         written: AsWritten,
         now: Time,
     ) -> Result<(Self, Vec<File>), Unpublishable> {
-        let version = self.version() + 1;
+        let version = self.passed.max(self.version()) + 1;
         let (prior, kept) = (&self.roles, self.trusted.files());
-        let mut draft = Draft { version, prior, kept, keys, now, roles: BTreeMap::new(), files: Files::new() };
+        let instance = &self.trusted.configuration().instance;
+        let ledger = Ledger::awaiting(self.ledger.as_ref(), instance, version);
+        let mut draft = Draft::of(version, prior, kept, keys, now, Some(ledger));
         draft.write(bodies, documents)?;
-        let trusted = update(&self.trusted, &draft.files, now)?;
+        // Versions that were passed over have their leaves, too: a server would be given their pages.
+        let (ledger, mut leaves) = (draft.ledger.as_ref(), self.leaves.clone());
+        ledger.into_iter().zip(draft.leaf).for_each(|(ledger, leaf)| leaves.push(ledger.name(), &leaf));
+        let pages = ledger.map(|ledger| leaves.since(ledger, self.version())).unwrap_or_default();
+        let pages = pages.into_iter().map(|file| (file.name, file.content));
+        let offered: Files =
+            draft.files.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).chain(pages).collect();
+        let trusted = update(&self.trusted, &offered, now)?;
         let changed: Vec<String> = trusted.since(&self.trusted).map(|(file, _)| file.clone()).collect();
         let mut introduced = self.introduced.clone();
         introduced.retain(|file, _| trusted.files().contains_key(file));
         introduced.extend(changed.into_iter().map(|file| (file, version)));
-        let next = Publication { roles: draft.roles, trusted, introduced, written, differences: Arc::default() };
+        let mut next = Self::of(trusted, draft.roles, introduced, written);
+        (next.ledger, next.leaves) = (draft.ledger, leaves);
         let files = next.since(self.version()).to_vec();
         Ok((next, files))
     }
@@ -380,22 +450,34 @@ impl Publication {
         Some(root["signed"].take())
     }
 
-    /// The files that a server lacks that has `version`, `timestamp.json` last; all of them for 0.
+    /// The files that a server lacks that has `version`, `timestamp.json` last, with the pages of the ledger that lead from that
+    /// version's checkpoint to this one's; all files for 0.
     pub fn since(&self, version: u64) -> Arc<[File]> {
+        self.since_checkpoint(version, version)
+    }
+
+    /// The pages of the ledger, as they are published beside the files.
+    pub fn pages(&self) -> Vec<File> {
+        self.leaves.all()
+    }
+
+    /// The same for whoever has all of version `version`, and holds the checkpoint of version `logged`.
+    pub fn since_checkpoint(&self, version: u64, logged: u64) -> Arc<[File]> {
         // What is behind the lock changes by one assignment each.
         let mut kept = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(files) = kept.get(&version) {
+        if let Some(files) = kept.get(&(version, logged)) {
             return files.clone();
         }
+        let pages = self.ledger.as_ref().map(|ledger| self.leaves.since(ledger, logged)).unwrap_or_default();
         let lacking = |file: &&String| self.introduced.get(*file).is_none_or(|introduced| *introduced > version);
         let file = |name: &String| File { name: name.clone(), content: self.files()[name].clone() };
         let before = self.files().keys().filter(|name| *name != TIMESTAMP).filter(lacking);
         let timestamp = self.files().keys().filter(|name| *name == TIMESTAMP).filter(lacking);
-        let files: Arc<[File]> = before.chain(timestamp).map(file).collect();
+        let files: Arc<[File]> = pages.into_iter().chain(before.map(file)).chain(timestamp.map(file)).collect();
         if kept.len() >= DIFFERENCES {
             kept.clear();
         }
-        kept.insert(version, files.clone());
+        kept.insert((version, logged), files.clone());
         files
     }
 }
@@ -410,9 +492,25 @@ struct Draft<'a> {
     now: Time,
     roles: BTreeMap<String, Arc<Issued>>,
     files: Files,
+    /// What it is to be the next leaf of, and then is the last one of; none: it is given to nobody.
+    ledger: Option<Ledger>,
+    /// Its leaf.
+    leaf: Option<Digest>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    fn of(
+        version: u64,
+        prior: &'a BTreeMap<String, Arc<Issued>>,
+        kept: &'a Files,
+        keys: &'a RoleKeys,
+        now: Time,
+        ledger: Option<Ledger>,
+    ) -> Self {
+        let (roles, files) = (BTreeMap::new(), Files::new());
+        Self { version, prior, kept, keys, now, roles, files, ledger, leaf: None }
+    }
+
     /// Writes these roles and documents, and what follows from them. Of other roles nothing changed.
     fn write(&mut self, mut bodies: BTreeMap<String, Body>, documents: Files) -> Result<(), Unpublishable> {
         bodies.remove("snapshot");
@@ -427,6 +525,7 @@ impl Draft<'_> {
         }
         self.snapshot()?;
         self.timestamp()?;
+        self.checkpoint();
         self.files.extend(documents);
         Ok(())
     }
@@ -496,15 +595,33 @@ impl Draft<'_> {
             (None, Some(prior)) => prior.body["meta"]["snapshot.json"].clone(),
             (None, None) => return Err(Unpublishable::Files("timestamp.json is missing".into())),
         };
-        let body = Body::from_iter([
+        let mut body = Body::from_iter([
             ("meta".to_owned(), json!({ "snapshot.json": pin })),
             ("signed_at".to_owned(), Value::String(metadata::seconds(self.now).to_string())),
         ]);
+        body.extend(self.ledger.as_ref().map(|ledger| (LEDGER.to_owned(), Value::String(ledger.name().to_string()))));
         let issued = Issued::new(self.version, self.now, ONLINE_VALIDITY, body);
         let bytes = sign("timestamp", "timestamp", &issued, &self.keys.timestamp)?;
         self.files.insert(TIMESTAMP.into(), bytes);
         self.roles.insert("timestamp".into(), Arc::new(issued));
         Ok(())
+    }
+
+    /// The timestamp is the ledger's next leaf, and the checkpoint with it is signed by the same keys.
+    fn checkpoint(&mut self) {
+        let (Some(ledger), Some(timestamp)) = (&mut self.ledger, self.files.get(TIMESTAMP)) else { return };
+        let digest = Digest::of(&[timestamp]);
+        let path = ledger.append(&digest);
+        let checkpoint = ledger.checkpoint().to_text();
+        let signature = |key: &SigningKey| Signature {
+            keyid: metadata::key_id(key.public()),
+            sig: hex::encode(key.sign(checkpoint.as_bytes())),
+        };
+        let signatures = self.keys.timestamp.iter().map(signature).collect();
+        let geneses = ledger.geneses().to_vec();
+        let file = CheckpointFile { checkpoint, geneses, path, signatures };
+        self.files.insert(checkpoint_file(self.version), file.to_bytes());
+        self.leaf = Some(leaf(self.version, &digest));
     }
 }
 

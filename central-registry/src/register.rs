@@ -25,6 +25,7 @@ use proto::global_configuration::document::{
     Der, InstanceDocument, MAX_AUTHENTICATION, MAX_SERVERS, MAX_SIGNING, MAX_SUBSYSTEMS, MemberDocument,
     ServerDocument, SigningDocument, SubsystemDocument, TimestampingDocument,
 };
+use proto::global_configuration::ledger::{Genesis, Ledger};
 use proto::head::Head;
 use proto::identifier::{InstanceId, MemberId, ServerId, SubsystemId};
 use proto::oversight::Checked;
@@ -456,6 +457,14 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_head: Option<String>,
     },
+    /// The same of the ledger of what was published: leaves that come after those that the journal has. Each entry has some of
+    /// them, in their order.
+    AdoptedLeaves {
+        /// How their ledger began: the one that the journal has, or one that follows it.
+        genesis: Genesis,
+        /// The leaves; none, where a ledger follows of which they are not at hand.
+        leaves: Vec<Hex>,
+    },
     /// The registry was put back from a backup. What was decided between the two and not published is not in this journal.
     PutBack {
         /// From which backup.
@@ -471,6 +480,9 @@ pub enum Event {
         version: u64,
         /// SHA-256 of its timestamp document.
         timestamp: Hex,
+        /// The checkpoint of the ledger with this version as its last leaf. None in entries of a registry that kept no ledger.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<String>,
     },
 }
 
@@ -871,6 +883,9 @@ pub struct Register {
     /// Ids of commands that changed something lately, and when.
     commands: BTreeMap<String, u64>,
     published: u64,
+    /// What was published, since the registry keeps a ledger of it.
+    #[serde(default)]
+    ledger: Option<Ledger>,
     last: u64,
     /// When the registry was put back from a backup, the last time.
     #[serde(default)]
@@ -1068,6 +1083,28 @@ impl Register {
     /// The newest version that may have been given to anybody.
     pub fn published(&self) -> u64 {
         self.published
+    }
+
+    /// The ledger of what was published; none: of a registry that keeps none yet.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
+    /// The ledger that began so: the one that is known, or one that follows it.
+    fn ledger_of(&self, genesis: &Genesis) -> Option<Ledger> {
+        let founded = &self.instance.as_ref()?.instance;
+        let known = self.ledger.as_ref();
+        match known.filter(|known| known.name() == genesis.name()) {
+            Some(known) => Some(known.clone()),
+            None => Ledger::begun(genesis, known).filter(|begun| begun.instance() == founded),
+        }
+    }
+
+    /// The ledger with this version as its last leaf.
+    fn ledger_with(&self, version: u64, timestamp: &Digest) -> Option<Ledger> {
+        let mut ledger = Ledger::awaiting(self.ledger.as_ref(), &self.instance.as_ref()?.instance, version);
+        ledger.append(timestamp);
+        Some(ledger)
     }
 
     /// The admin's name.
@@ -1277,10 +1314,25 @@ impl Register {
             {
                 return Err(Refused::VersionPublished(self.published));
             }
+            Event::Published { version, timestamp, checkpoint } => {
+                let next = self.ledger_with(*version, &timestamp.0);
+                let follows = match (checkpoint, &next, &self.ledger) {
+                    (Some(text), Some(next), _) => next.checkpoint().to_text() == *text,
+                    (None, _, None) => true,
+                    (Some(_), None, _) | (None, _, Some(_)) => false,
+                };
+                if !follows {
+                    return Err(Refused::OtherCheckpoint(*version));
+                }
+            }
             Event::Adopted { member, document: Some(document), .. } if document.member != *member => {
                 return Err(Refused::OutOfPlace);
             }
-            Event::Published { .. } | Event::PutBack { .. } | Event::Adopted { .. } => {}
+            Event::AdoptedLeaves { genesis, .. } if self.ledger_of(genesis).is_none() => {
+                return Err(Refused::OutOfPlace);
+            }
+            Event::AdoptedLeaves { .. } => {}
+            Event::PutBack { .. } | Event::Adopted { .. } => {}
             Event::AdoptedRevocation { .. } | Event::BackedUp { .. } | Event::Started { .. } => {}
             Event::PurposeSet { purpose } => self.may_set_purpose(purpose)?,
             Event::PurposeRemoved { purpose, .. } => {
@@ -1719,11 +1771,22 @@ impl Register {
             }
             Event::Adopted { member, document, .. } => self.adopt(member, document.map(|document| *document)),
             Event::AdoptedRevocation { version, key, last_head } => self.adopt_revocation(version, key, last_head, at),
+            Event::AdoptedLeaves { genesis, leaves } => {
+                self.ledger = self.ledger_of(&genesis).map(|mut ledger| {
+                    leaves.iter().for_each(|leaf| ledger.append_leaf(leaf.0));
+                    ledger
+                });
+            }
             Event::PutBack { taken_up, passes_over, .. } => {
                 self.lost.push(Lost { known: self.published, taken_up, passes_over });
                 (self.published, self.put_back) = (passes_over, at);
             }
-            Event::Published { version, .. } => self.published = version,
+            Event::Published { version, timestamp, checkpoint } => {
+                if checkpoint.is_some() {
+                    self.ledger = self.ledger_with(version, &timestamp.0);
+                }
+                self.published = version;
+            }
         }
     }
 
@@ -2328,10 +2391,71 @@ mod tests {
     #[test]
     fn a_version_is_published_once() {
         let (mut register, _) = founded();
-        let published = |version| Event::Published { version, timestamp: Hex(Digest::ZERO) };
+        let published = |version| Event::Published { version, timestamp: Hex(Digest::ZERO), checkpoint: None };
         follow(&mut register, NOW, None, published(3)).unwrap();
         assert_eq!(follow(&mut register, NOW, None, published(3)), Err(Refused::VersionPublished(3)));
         follow(&mut register, NOW, None, published(4)).unwrap();
+    }
+
+    #[test]
+    fn only_the_checkpoint_that_follows_from_the_journal_is_published() {
+        let (mut register, _) = founded();
+        let instance = register.instance().unwrap().instance.clone();
+        let published = |version, timestamp: Digest, ledger: Option<&Ledger>| {
+            let checkpoint = ledger.map(|ledger| ledger.checkpoint().to_text());
+            Event::Published { version, timestamp: Hex(timestamp), checkpoint }
+        };
+        // A registry that kept no ledger begins one with its next version.
+        follow(&mut register, NOW, None, published(3, Digest::ZERO, None)).unwrap();
+        let mut ledger = Ledger::awaiting(None, &instance, 4);
+        ledger.append(&Digest::ZERO);
+        let other = Digest::of(&[b"other"]);
+        let refused = |version| Err(Refused::OtherCheckpoint(version));
+        assert_eq!(follow(&mut register, NOW, None, published(4, other, Some(&ledger))), refused(4));
+        follow(&mut register, NOW, None, published(4, Digest::ZERO, Some(&ledger))).unwrap();
+        assert_eq!(register.ledger(), Some(&ledger));
+        // And never publishes without one again.
+        assert_eq!(follow(&mut register, NOW, None, published(5, Digest::ZERO, None)), refused(5));
+        let before = ledger.clone();
+        ledger.append(&Digest::ZERO);
+        assert_eq!(follow(&mut register, NOW, None, published(5, Digest::ZERO, Some(&before))), refused(5));
+        follow(&mut register, NOW, None, published(5, Digest::ZERO, Some(&ledger))).unwrap();
+        // Put back, it begins another one that says how far this one was known.
+        let adopted = |genesis: &Genesis, leaves: &[Digest]| Event::AdoptedLeaves {
+            genesis: genesis.clone(),
+            leaves: leaves.iter().copied().map(Hex).collect(),
+        };
+        follow(&mut register, NOW, None, adopted(&ledger.geneses()[0], &[other])).unwrap();
+        ledger.append_leaf(other);
+        // Of ledgers that were begun meanwhile only what follows what is known, and of no other instance.
+        let (foreign, unknown) = (Ledger::awaiting(Some(&ledger), &"LA".parse().unwrap(), 9), before);
+        for genesis in [&foreign.geneses()[0], &Ledger::awaiting(Some(&unknown), &instance, 9).geneses()[0]] {
+            assert_eq!(follow(&mut register, NOW, None, adopted(genesis, &[])), Err(Refused::OutOfPlace));
+        }
+        ledger = Ledger::awaiting(Some(&ledger), &instance, 9);
+        follow(&mut register, NOW, None, adopted(&ledger.geneses()[0], &[])).unwrap();
+        follow(&mut register, NOW, None, adopted(&ledger.geneses()[0], &[other])).unwrap();
+        ledger.append_leaf(other);
+        assert_eq!(register.ledger(), Some(&ledger));
+        let put_back = Event::PutBack { backup: "b".into(), taken_up: 9, passes_over: 1_000 };
+        follow(&mut register, NOW, None, put_back).unwrap();
+        let mut anew = Ledger::awaiting(Some(&ledger), &instance, 1_001);
+        assert_eq!(anew.geneses().len(), 3);
+        anew.append(&Digest::ZERO);
+        ledger.append(&Digest::ZERO);
+        assert_eq!(follow(&mut register, NOW, None, published(1_001, Digest::ZERO, Some(&ledger))), refused(1_001));
+        follow(&mut register, NOW, None, published(1_001, Digest::ZERO, Some(&anew))).unwrap();
+    }
+
+    #[test]
+    fn a_journal_without_a_ledger_takes_up_the_one_that_was_published() {
+        let (mut register, _) = founded();
+        let mut published = Ledger::awaiting(None, &register.instance().unwrap().instance, 4);
+        let genesis = published.geneses()[0].clone();
+        let leaves = vec![Hex(Digest::ZERO)];
+        follow(&mut register, NOW, None, Event::AdoptedLeaves { genesis, leaves }).unwrap();
+        published.append_leaf(Digest::ZERO);
+        assert_eq!(register.ledger(), Some(&published));
     }
 
     #[test]

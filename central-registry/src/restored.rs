@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::global_configuration::document::MemberDocument;
+use proto::global_configuration::ledger::{Genesis, Ledger};
 use proto::head::Head;
 use proto::identifier::MemberId;
 use proto::signature::KeyId;
@@ -21,6 +22,9 @@ use crate::register::{Entry, Event, Hex, Refused, Register};
 pub const PASSED_OVER: u64 = 1_000_000;
 /// And so many more for each second since the last entry of the journal: more than decisions can be made.
 pub const PASSED_OVER_A_SECOND: u64 = 1;
+
+/// Leaves of the ledger in one entry that takes them up; of more there are several.
+pub const ADOPTED_LEAVES: usize = 4096;
 
 /// Records what follows from the restore. `found` is what was published last, as far as it is at hand. A crash in here is
 /// a start that does it again: what was adopted is no difference any more, and more versions are passed over.
@@ -56,7 +60,73 @@ pub(crate) async fn note(
         "THE REGISTRY WAS PUT BACK FROM A BACKUP: what was decided since and not published is lost. Look at `members` and \
          `requests`, and decide again what is missing"
     );
+    let lacking = if version > register.published() { leaves_since(register, found) } else { Vec::new() };
+    let follows = |known: &Ledger| found.ledger().is_none_or(|published| published.name() == known.name());
+    if lacking.is_empty()
+        && version > register.published()
+        && !register.ledger().is_some_and(follows)
+        && found.ledger().is_some()
+    {
+        tracing::error!(
+            version,
+            "THE LEDGER THAT WAS PUBLISHED CANNOT BE FOLLOWED: the copy of what was published has not all pages in ledger/, and servers \
+             that hold that ledger will refuse what comes. Stop, and restore again with a mirror's copy or the old public/"
+        );
+    }
+    for (genesis, leaves) in lacking {
+        // A ledger of which no leaf is at hand is taken up, too: what comes next follows it.
+        let none: &[Hex] = &[];
+        let chunks = leaves.chunks(ADOPTED_LEAVES).chain(leaves.is_empty().then_some(none));
+        for leaves in chunks {
+            let leaves = Event::AdoptedLeaves { genesis: genesis.clone(), leaves: leaves.to_vec() };
+            record(history, register, now, leaves).await?;
+        }
+    }
     record(history, register, now, Event::PutBack { backup, taken_up: newest, passes_over }).await
+}
+
+/// What the journal lacks of the ledgers that were published, the oldest first: of each its genesis and the leaves that come after
+/// those that are known. Without them the ledger that the journal knows is given up where it ends there, and servers that
+/// hold more of it say so.
+fn leaves_since(register: &Register, found: &Publication) -> Vec<(Genesis, Vec<Hex>)> {
+    let Some(published) = found.ledger() else { return Vec::new() };
+    let (known, geneses) = (register.ledger(), published.geneses());
+    let is_next = |genesis: &Genesis| match known {
+        Some(known) => genesis.name() == known.name(),
+        None => genesis.before.is_none(),
+    };
+    let Some(from) = geneses.iter().position(is_next) else { return Vec::new() };
+    let (mut grown, mut lacking) = (known.cloned(), Vec::new());
+    for at in (0..=from).rev() {
+        let genesis = &geneses[at];
+        // Each genesis says how the ledger before it ended.
+        let newest = published.ended();
+        let ended = at.checked_sub(1).and_then(|after| geneses[after].before.as_ref()).unwrap_or(&newest);
+        let begun = match grown.take() {
+            Some(ledger) if ledger.name() == genesis.name() => ledger,
+            before => match Ledger::begun(genesis, before.as_ref()) {
+                Some(begun) => begun,
+                None => return Vec::new(),
+            },
+        };
+        let leaves = found.leaves().after(&ended.ledger, begun.size(), ended.size).unwrap_or_default();
+        let mut whole = begun.clone();
+        leaves.iter().for_each(|leaf| whole.append_leaf(*leaf));
+        // What was published must go on from what the journal knows, or it is another history.
+        if whole.ended() != *ended {
+            // Servers that hold the newest ledger follow what follows it, and say that its end is lost. What leads to it from
+            // the journal's must be whole.
+            let is_new = known.is_none_or(|known| known.name() != genesis.name());
+            return if at == 0 && is_new {
+                [lacking, vec![(genesis.clone(), Vec::new())]].concat()
+            } else {
+                Vec::new()
+            };
+        }
+        lacking.push((genesis.clone(), leaves.into_iter().map(Hex).collect()));
+        grown = Some(whole);
+    }
+    lacking
 }
 
 async fn record(history: &mut History, register: &mut Register, now: Time, event: Event) -> Result<(), Refused> {

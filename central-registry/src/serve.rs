@@ -210,11 +210,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     }
     let now = history::now(clock(), &register);
     let publication = match history.restored().map(str::to_owned) {
-        None => spread::pass_over(found, &role_keys, &register, now)?,
+        None => spread::pass_over(found, &directory, &register)?,
         Some(backup) => {
+            let found = spread::with_leaves(&public, found)?;
             restored::note(&mut history, &mut register, &found, backup, now).await?;
+            let leaves = spread::leaves_of(&directory, &register)?;
             // What a server may have seen since the backup is nothing that any of this could go back behind.
-            found.anew(&role_keys, register.published(), now).map_err(NotTakenUp::from)?
+            let anew = found.anew(&role_keys, register.published(), now).map_err(NotTakenUp::from)?;
+            anew.passing_over(register.published(), register.ledger().cloned(), leaves)
         }
     };
     let started = Event::Started { program: env!("CARGO_PKG_VERSION").into(), changed: register.changed_to(&settings) };
@@ -655,13 +658,13 @@ impl GlobalConfiguration for Door {
     type WatchStream = Answers<wire::Version>;
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let has = request.into_inner().version;
+        let wire::WatchRequest { version: has, logged } = request.into_inner();
         self.registry.forgotten.hear_of(has, self.registry.published.borrow().version());
         let mut published = self.registry.published.subscribe();
         published.mark_changed();
-        let watching = (published, has, self.registry.closing.clone());
+        let watching = (published, has, logged, self.registry.closing.clone());
         // Whoever reads slowly gets several versions as one: only the newest is kept for it.
-        let versions = stream::unfold(watching, |(mut published, has, closing)| async move {
+        let versions = stream::unfold(watching, |(mut published, has, logged, closing)| async move {
             loop {
                 tokio::select! {
                     () = closing.cancelled() => return None,
@@ -670,8 +673,8 @@ impl GlobalConfiguration for Door {
                 let publication = published.borrow_and_update().clone();
                 let version = publication.version();
                 if version > has {
-                    let pushed = wire::Version { version, files: publication.since(has).to_vec() };
-                    return Some((Ok(pushed), (published, version, closing)));
+                    let pushed = wire::Version { version, files: publication.since_checkpoint(has, logged).to_vec() };
+                    return Some((Ok(pushed), (published, version, version, closing)));
                 }
             }
         });
@@ -748,6 +751,7 @@ fn status(refused: &Refused) -> Status {
         | Refused::WrongCertificate { .. }
         | Refused::OutOfPlace
         | Refused::VersionPublished(_)
+        | Refused::OtherCheckpoint(_)
         | Refused::Failed(_) => Code::Internal,
     };
     Status::new(code, refused.to_string())

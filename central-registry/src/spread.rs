@@ -16,8 +16,10 @@ use proto::global_configuration::update::{Files, TIMESTAMP, root_file};
 use proto::time::Time;
 use proto::wire::registry::{File, Version};
 
+use crate::history;
 use crate::init::ANCHOR;
-use crate::publish::{Publication, RoleKeys, Unpublishable, View};
+use crate::leaves::{self, Leaves};
+use crate::publish::{Publication, Unpublishable, View};
 use crate::register::{Event, Hex, Refused, Register};
 use crate::registry::{Desk, Registry};
 
@@ -36,14 +38,24 @@ pub(crate) async fn publish(registry: &Registry, desk: &mut Desk, now: Time) -> 
         desk.publication.re_signed(&registry.role_keys, now)
     };
     let (publication, _) = next.map_err(|error| not_published(&error))?;
-    let version = publication.version();
+    let (version, recorded) = (publication.version(), published(&publication));
     // A crash before this leaves nothing of the version: nobody saw it.
-    let admitted = desk.admit(now, None, published(&publication))?;
+    let admitted = desk.admit(now, None, recorded)?;
     desk.record(admitted).await?;
     // A crash from here on leaves the version in the journal and perhaps not in the files: `take_up` passes over it.
     desk.publication = Arc::new(publication);
-    let (public, lacking) = (registry.public.clone(), desk.publication.since(desk.written));
-    let written = tokio::task::spawn_blocking(move || write(&public, &lacking)).await.map_err(io::Error::other);
+    let (public, publication, before) = (registry.public.clone(), Arc::clone(&desk.publication), desk.written);
+    let written = tokio::task::spawn_blocking(move || {
+        // Files of pages first: whoever copies meanwhile and has the timestamp has all that leads to it.
+        let pages = publication.ledger().map(|ledger| publication.leaves().newest(ledger)).unwrap_or_default();
+        put(&public, &pages.iter().collect::<Vec<_>>())?;
+        write(&public, &publication.since_checkpoint(before, before))?;
+        // One that stays behind is no harm.
+        let outdated = publication.ledger().and_then(leaves::outdated);
+        outdated.into_iter().for_each(|page| drop(fs::remove_file(public.join(page))));
+        Ok(())
+    });
+    let written = written.await.map_err(io::Error::other);
     if let Err(error) = written.and_then(|written| written) {
         return Err(not_published(&error));
     }
@@ -57,7 +69,8 @@ pub(crate) async fn publish(registry: &Registry, desk: &mut Desk, now: Time) -> 
 
 /// The entry that a version makes in the journal.
 pub(crate) fn published(publication: &Publication) -> Event {
-    Event::Published { version: publication.version(), timestamp: Hex(timestamp(publication)) }
+    let checkpoint = publication.ledger().map(|ledger| ledger.checkpoint().to_text());
+    Event::Published { version: publication.version(), timestamp: Hex(timestamp(publication)), checkpoint }
 }
 
 /// SHA-256 of what names all the rest of a version.
@@ -88,6 +101,20 @@ pub enum NotTakenUp {
     /// They are not whole.
     #[error(transparent)]
     Files(#[from] Unpublishable),
+    /// They are of another ledger than the journal's.
+    #[error(
+        "{PUBLIC}/ holds version {version} with another checkpoint of the ledger than the audit journal knows: one of the \
+         two is not this registry's; put {PUBLIC}/ back from a mirror, or the journal from a copy"
+    )]
+    OtherLedger {
+        /// The version.
+        version: u64,
+    },
+    /// The journal does not give the leaves of the ledger.
+    #[error(
+        "the ledger of what was published cannot be read from the audit journal: {0}; put the journal back from a copy"
+    )]
+    Leaves(String),
     /// The journal is older than they are.
     #[error(
         "{PUBLIC}/ holds version {files}, but the audit journal knows only {journal}: the journal is an older copy, and \
@@ -112,22 +139,35 @@ pub(crate) fn found(public: &Path) -> Result<Publication, NotTakenUp> {
 }
 
 /// Passes over the versions that the journal knows and the files do not, unseen: the next one that is given to anybody is
-/// newer than any that may have been.
-pub(crate) fn pass_over(
-    found: Publication,
-    keys: &RoleKeys,
-    register: &Register,
-    now: Time,
-) -> Result<Publication, NotTakenUp> {
+/// newer than any that may have been. The ledger goes on from what the journal says of each.
+pub(crate) fn pass_over(found: Publication, directory: &Path, register: &Register) -> Result<Publication, NotTakenUp> {
     let (files, journal) = (found.version(), register.published());
     if files > journal {
         return Err(NotTakenUp::JournalBehind { files, journal });
     }
-    let mut publication = found;
-    while publication.version() < journal {
-        publication = publication.re_signed(keys, now)?.0;
+    if files == journal && found.ledger() != register.ledger() {
+        return Err(NotTakenUp::OtherLedger { version: files });
     }
-    Ok(publication)
+    let leaves = leaves_of(directory, register)?;
+    Ok(found.passing_over(journal, register.ledger().cloned(), leaves))
+}
+
+/// The leaves of the register's ledger: from their pages where those are whole, and else from the journal. Then the pages
+/// are written again; a crash meanwhile leaves some of them, and the next start writes them all.
+pub(crate) fn leaves_of(directory: &Path, register: &Register) -> Result<Leaves, NotTakenUp> {
+    let Some(ledger) = register.ledger() else { return Ok(Leaves::default()) };
+    let public = directory.join(PUBLIC);
+    let read = Leaves::read(&public, ledger)?;
+    if read.are_all_of(ledger) {
+        return Ok(read);
+    }
+    let recorded = history::leaves(directory).map_err(|error| NotTakenUp::Leaves(error.to_string()))?;
+    if !recorded.are_all_of(ledger) {
+        return Err(NotTakenUp::Leaves("its leaves do not make the ledger that the register has".to_owned()));
+    }
+    tracing::warn!("the pages of the ledger in {PUBLIC}/ are not whole, and are written again from the journal");
+    write(&public, &recorded.all())?;
+    Ok(recorded)
 }
 
 /// What is published in a directory: plain files as a registry or a mirror has them, or the store of a security server. Read
@@ -135,9 +175,18 @@ pub(crate) fn pass_over(
 pub(crate) fn copied(directory: &Path) -> Result<Publication, NotTakenUp> {
     let read = || {
         let files = if directory.join("current").exists() { stored(directory)? } else { plain(directory)? };
-        Ok(Publication::read(&files)?)
+        with_leaves(directory, Publication::read(&files)?)
     };
     (0..READ_AGAIN).map(|_| read()).find(Result::is_ok).unwrap_or_else(read)
+}
+
+/// The same, with the leaves of its ledger where the directory has all of them: a registry, a mirror.
+pub(crate) fn with_leaves(directory: &Path, publication: Publication) -> Result<Publication, NotTakenUp> {
+    let Some(ledger) = publication.ledger().cloned() else { return Ok(publication) };
+    let leaves = Leaves::read(directory, &ledger)?;
+    let version = publication.version();
+    let leaves = if leaves.are_all_of(&ledger) { leaves } else { Leaves::default() };
+    Ok(publication.passing_over(version, Some(ledger), leaves))
 }
 
 fn plain(directory: &Path) -> io::Result<Files> {

@@ -14,12 +14,14 @@ use proto::digest::Digest;
 use proto::global_configuration::document::{
     Der, InstanceDocument, MemberDocument, Refused, ServerDocument, SigningDocument, SubsystemDocument,
 };
+use proto::global_configuration::ledger::{Checkpoint, CheckpointFile, leaf};
 use proto::global_configuration::update::{
     self, Anchor, Files, ROLES_SHA256, Rejected, TIMESTAMP, Trusted, digest_of_roles, update,
 };
 use proto::global_configuration::{Freshness, Standing};
 use proto::head::Head;
 use proto::identifier::MemberId;
+use proto::merkle::root_of_path;
 use proto::record::TreeName;
 use proto::signature::SigningKey;
 use proto::time::Time;
@@ -55,7 +57,7 @@ fn one_change_moves_few_bytes_and_signs_three_files() {
     country.view.members[42] = member("m42", "ss1.new.example:5500");
     let changed = country.publish(NOW.plus(HOUR));
     let bytes: usize = changed.iter().map(|file| file.name.len() + file.content.len()).sum();
-    assert_eq!(changed.len(), 4, "bin, snapshot, timestamp and the document: {:?}", names(&changed));
+    assert_eq!(changed.len(), 5, "bin, snapshot, timestamp, checkpoint and the document: {:?}", names(&changed));
     assert_eq!(changed.last().unwrap().name, TIMESTAMP);
     assert!(bytes < 20_000, "{bytes} bytes");
     let trusted = update(&trusted, &files(&changed), NOW.plus(HOUR)).unwrap();
@@ -97,15 +99,15 @@ fn a_revoked_key_that_is_registered_never_comes_back() {
 #[test]
 fn a_last_head_once_named_stays_as_long_as_its_key_is_registered() {
     let mut country = Country::of(2);
-    let trusted = country.joined();
+    let mut trusted = country.joined();
     let key = *trusted.configuration().members[&id("m1")].signing_keys.first_key_value().unwrap().0;
     let head = |size| Head { tree: TreeName(Digest::of(&[b"tree"])), size, root: Digest::of(&[b"root"]) };
     // Revoked in haste, its last head found out later.
     for last_head in [None, Some(head(7))] {
         country.view.revoked = vec![RevokedKey { key, last_head }];
         let changed = country.publish(NOW);
-        let next = update(&trusted, &files(&changed), NOW);
-        assert_eq!(next.unwrap().configuration().last_heads.get(&key), last_head.as_ref());
+        trusted = update(&trusted, &files(&changed), NOW).unwrap();
+        assert_eq!(trusted.configuration().last_heads.get(&key), last_head.as_ref());
     }
     for other in [None, Some(head(8))] {
         country.view.revoked = vec![RevokedKey { key, last_head: other }];
@@ -121,8 +123,8 @@ fn a_timestamp_signed_again_moves_a_few_hundred_bytes() {
     let trusted = country.joined();
     let (publication, changed) = country.publication.re_signed(&country.keys, NOW.plus(HOUR)).unwrap();
     country.publication = publication;
-    assert_eq!(names(&changed), [TIMESTAMP]);
-    assert!(changed[0].content.len() < 1000);
+    assert_eq!(names(&changed), ["2.checkpoint.json", TIMESTAMP]);
+    assert!(changed.iter().all(|file| file.content.len() < 1000), "{changed:?}");
     let next = update(&trusted, &files(&changed), NOW.plus(HOUR)).unwrap();
     assert_eq!(next.version(), 2);
     assert_eq!(next.configuration().signed_at, NOW.plus(HOUR));
@@ -150,14 +152,18 @@ fn a_registry_that_only_signs_again_never_lets_a_role_expire() {
 fn a_publication_is_taken_up_from_its_files() {
     let mut country = Country::of(5);
     let trusted = country.joined();
-    country.publish(NOW);
+    let first = country.publish(NOW);
     country.publication = Publication::read(country.publication.files()).unwrap();
     country.view.members[1] = member("m1", "ss1.other.example:5500");
     let changed = country.publish(NOW.plus(HOUR));
-    assert_eq!(changed.len(), 4);
+    assert_eq!(changed.len(), 5);
     // From version 1 on, everything that a server lacks is in the list, and little of what it has.
-    let next = update(&trusted, &files(&country.publication.since(1)), NOW.plus(HOUR)).unwrap();
+    let before = update(&trusted, &files(&first), NOW).unwrap();
+    let next = update(&before, &files(&country.publication.since(1)), NOW.plus(HOUR)).unwrap();
     assert_eq!(next.version(), 3);
+    // A server that lacks the version between is given the page of the ledger, too, by a registry that has it.
+    let refused = update(&trusted, &files(&country.publication.since(1)), NOW.plus(HOUR)).unwrap_err();
+    assert!(matches!(&refused, Rejected::Missing { file } if file.starts_with("ledger/")), "{refused}");
     assert!(country.publication.since(1).len() < 10);
     assert!(country.publication.since(3).is_empty());
     assert_eq!(country.publication.since(0).len(), country.publication.files().len());
@@ -296,10 +302,10 @@ fn two_versions_do_not_mix() {
         let Some(elder) = first.get(&format!("1.{role}")) else { continue };
         mixed.insert(name.clone(), elder.clone());
         let refused = country.anchor().first(&mixed, NOW).unwrap_err();
-        assert!(matches!(refused, Rejected::OtherBytes { .. }), "{name}: {refused}");
+        assert!(matches!(refused, Rejected::OtherBytes { .. } | Rejected::Ledger(_)), "{name}: {refused}");
         replaced += 1;
     }
-    assert_eq!(replaced, 2, "bin and snapshot");
+    assert_eq!(replaced, 3, "bin, snapshot and checkpoint");
 }
 
 #[test]
@@ -426,6 +432,7 @@ fn no_role_signs_one_version_twice() {
         signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(digest);
     });
     older.insert(TIMESTAMP.into(), timestamp);
+    in_the_ledger(&mut older, &country.keys.timestamp);
     assert!(country.anchor().first(&older, NOW).is_ok());
 }
 
@@ -576,6 +583,7 @@ fn a_file_has_its_limit() {
     let mut padded = files[TIMESTAMP].to_vec();
     padded.resize(16 * 1024, b' ');
     files.insert(TIMESTAMP.into(), padded.clone().into());
+    in_the_ledger(&mut files, &country.keys.timestamp);
     assert!(country.anchor().first(&files, NOW).is_ok());
     padded.push(b' ');
     files.insert(TIMESTAMP.into(), padded.into());
@@ -804,6 +812,22 @@ fn pin_snapshot(files: &mut Files, timestamp: &[SigningKey]) {
         signed["meta"]["snapshot.json"]["hashes"]["sha256"] = json!(Digest::of(&[&snapshot]).to_string());
     });
     files.insert(TIMESTAMP.into(), fitted);
+    in_the_ledger(files, timestamp);
+}
+
+/// Lets the checkpoint contain the timestamp as it is now, in the place of the one that it contains.
+fn in_the_ledger(files: &mut Files, keys: &[SigningKey]) {
+    let (name, bytes) = files.iter().find(|(name, _)| name.ends_with(".checkpoint.json")).unwrap();
+    let (name, mut file) = (name.clone(), CheckpointFile::parse(bytes).unwrap());
+    let before = Checkpoint::parse(&file.checkpoint).unwrap();
+    let version = name.split_once('.').unwrap().0.parse().unwrap();
+    let last = leaf(version, &Digest::of(&[&files[TIMESTAMP]]));
+    let root = root_of_path(last, before.size - 1, before.size, &file.path).unwrap();
+    file.checkpoint = Checkpoint { root, ..before }.to_text();
+    for (signature, key) in file.signatures.iter_mut().zip(keys) {
+        signature.sig = hex::encode(key.sign(file.checkpoint.as_bytes()));
+    }
+    files.insert(name, file.to_bytes());
 }
 
 /// The file changed, and signed by `keys` under the names that the file gives its signers, as the best forger would.

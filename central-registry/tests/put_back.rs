@@ -138,6 +138,12 @@ async fn a_registry_put_back_signs_no_version_twice_and_takes_up_what_was_publis
         told.next(&office).await.expect("a server that was told more than the backup knows takes the next version");
     assert!(first > version + 1_000_000, "{first} may have been given to somebody: {version} was");
     let known = told.configuration();
+    let standing = known.ledger.as_ref().expect("it keeps a ledger");
+    assert_eq!(
+        (standing.ledger.geneses().len(), standing.lost),
+        (2, None),
+        "another ledger, and all of the one before"
+    );
     assert!(known.members.contains_key(&"VN/GOV/mps".parse().unwrap()), "it joined after the backup");
     assert!(known.active_member(&"VN/GOV/mps".parse().unwrap()).is_none(), "and was suspended");
     assert!(known.revoked.contains(&revoked), "a key that was revoked since is not good again");
@@ -178,6 +184,10 @@ async fn with_a_copy_that_is_too_old_no_revoked_key_comes_back_and_the_registry_
     let first = told.next(&office).await.expect("no role goes back behind what the server has seen");
     assert!(first > version + 1_000_000, "{first}");
     let known = told.configuration();
+    let standing = known.ledger.as_ref().expect("it keeps a ledger");
+    let lost = standing.lost.expect("what was published since the copy is in no ledger, and the server says so");
+    assert_eq!((lost.held, standing.ledger.geneses().len()), (version, 2));
+    assert!(lost.ended < version);
     assert!(!known.members.contains_key(&"VN/GOV/mps".parse().unwrap()), "it is to be approved again");
     assert!(known.revoked.contains(&revoked));
 }
@@ -190,6 +200,32 @@ async fn a_first_start_that_is_done_again_passes_over_more() {
     let office = office.restarted(|directory| fs::write(directory.join("journal/restored"), "again").unwrap()).await;
     assert!(told.next(&office).await.unwrap() > first + 1_000_000);
     assert!(!office.path().join("journal/restored").exists());
+}
+
+/// The same backup once more, over what was made of it.
+async fn put_back_again(lost: &Lost, office: Office, at: &str, newest: impl FnOnce(&Path) -> PathBuf) -> Office {
+    let aside = office.directory.path().join(at);
+    office
+        .restarted(|directory| {
+            fs::rename(directory, &aside).unwrap();
+            backup::restore(&lost.backup, directory, &lost.passphrase, &[newest(&aside)]).unwrap();
+        })
+        .await
+}
+
+/// The ledger that the first restore began is in no backup: it is taken up from what was published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_put_back_twice_from_one_backup_is_followed_still() {
+    let mut lost = put_back(|old| vec![old.join("public")]).await;
+    lost.told.next(&lost.office).await.unwrap();
+    let office = std::mem::replace(&mut lost.office, Office::open().await);
+    let office = put_back_again(&lost, office, "second", |aside| aside.join("public")).await;
+    lost.told.next(&office).await.expect("what follows is of a ledger that follows the one that it holds");
+    let held = lost.told.configuration().ledger.clone().unwrap();
+    assert_eq!((held.ledger.geneses().len(), held.lost), (3, None), "nothing of what was published is in no ledger");
+    // A start reads the leaves of all of them again from the journal.
+    let office = office.restarted(|directory| fs::remove_dir_all(directory.join("public/ledger")).unwrap()).await;
+    lost.told.next(&office).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -357,6 +357,55 @@ def check_seal(header_bytes, seal_bytes, genesis_bytes, key_of):
 
 # ---- 8 the global configuration: TUF metadata, and an excerpt of one version
 
+def ledger_name(genesis):
+    """8.4.1."""
+    text = f"causeway/v1/ledger\n{genesis['instance']}\n{genesis['first']}\n"
+    if before := genesis.get("before"):
+        text += f"{before['ledger']}\n{before['size']}\n{before['root']}\n"
+    return sha256(text.encode())
+
+
+def check_checkpoint(data, keys, threshold, version, digest):
+    """8.4.2 to 8.4.5: that the checkpoint in this file is signed, and its last leaf this version. Gives what it says."""
+    step = "8.4.4"
+    need(len(data) <= 32768, step, "the file of the checkpoint is too long")
+    read = read_json(data, step)
+    sha, u64 = "[0-9a-f]{64}", lambda value: type(value) is int and 0 <= value < 1 << 64
+    need(isinstance(read, dict) and list(read) == ["checkpoint", "geneses", "path", "signatures"], step, "not of this form")
+    need(fits(read["checkpoint"], str) and fits(read["path"], [sha]) and len(read["path"]) <= 64, step, "not of this form")
+    need(isinstance(read["geneses"], list) and 1 <= len(read["geneses"]) <= 64, step, "not of this form")
+    for genesis in read["geneses"]:
+        need(isinstance(genesis, dict) and list(genesis) in (["instance", "first"], ["instance", "first", "before"]), step, "no genesis")
+        need(fits(genesis["instance"], str) and identifier(genesis["instance"], 1) and u64(genesis["first"]), step, "no genesis")
+        if "before" in genesis:
+            before = genesis["before"]
+            need(isinstance(before, dict) and list(before) == ["ledger", "size", "root"] and u64(before["size"])
+                 and fits(before["ledger"], sha) and fits(before["root"], sha), step, "no genesis")
+    need(isinstance(read["signatures"], list) and len(read["signatures"]) <= 16, step, "not of this form")
+    for signature in read["signatures"]:
+        need(isinstance(signature, dict) and list(signature) == ["keyid", "sig"], step, "not of this form")
+        need(fits(signature["keyid"], str) and fits(signature["sig"], str), step, "not of this form")
+    need(json.dumps(read, separators=(",", ":"), ensure_ascii=False).encode() == data, step, "not in its one form")
+    for newer, older in zip(read["geneses"], read["geneses"][1:]):
+        follows = newer.get("before", {}).get("ledger") == ledger_name(older).hex() and newer["instance"] == older["instance"]
+        need(follows, step, "the geneses do not follow one another")
+    found = re.fullmatch(r"causeway\.ledger\.v1/([0-9a-f]{64})\n([1-9][0-9]{0,19})\n([A-Za-z0-9+/]{43}=)\n", read["checkpoint"])
+    need(found, step, "no checkpoint")
+    name, size, root = found[1], int(found[2]), unbase64(found[3], step)
+    need(size < 1 << 64 and name == ledger_name(read["geneses"][0]).hex(), step, "its genesis is another ledger's")
+    step, good = "8.4.5", set()
+    for signature in read["signatures"]:
+        if signature["keyid"] in keys and fits(signature["sig"], "([0-9a-f]{2})*"):
+            if signed(keys[signature["keyid"]], bytes.fromhex(signature["sig"]), read["checkpoint"].encode()):
+                good.add(signature["keyid"])
+    need(len(good) >= max(threshold, 1), step, f"{len(good)} of {threshold} signatures hold")
+    need(version == read["geneses"][0]["first"] + size - 1, step, "another version")
+    last = leaf(b"causeway/v1/ledger-version\n" + version.to_bytes(8, "big") + digest)
+    reached = climb(last, size - 1, size, [bytes.fromhex(hash_) for hash_ in read["path"]], step)
+    need(reached == root, step, "the ledger does not contain this version")
+    return {"ledger": bytes.fromhex(name), "size": size, "root": root}
+
+
 def read_json(data, step):
     def once(pairs):
         need(len(pairs) == len(dict(pairs)), step, "a name stands twice in an object")

@@ -86,6 +86,11 @@ def vector_seal(given):
     return auditor.check_seal(given["header"], given["seal"], given["genesis"], key_of)
 
 
+def vector_checkpoint(given):
+    keys = {listed["keyid"]: auditor.p256(serialization.load_der_public_key, listed["spki"], "8.4.5")[0] for listed in given["keys"]}
+    return auditor.check_checkpoint(given["file"], keys, given["threshold"], given["version"], given["digest"])
+
+
 def vector_timestamp(given):
     approved = [{**each, "certificate": base64.b64encode(each["certificate"]).decode()} for each in given["approved"]]
     return auditor.check_token(given["token"], given["data"], approved, {key.hex() for key in given["revoked"]})
@@ -127,10 +132,11 @@ def vector_container(given, directory):
 
 VECTORS = {"header": vector_header, "head": vector_head, "commitment": vector_commitment, "path": vector_path,
            "record": vector_record, "seal": vector_seal, "direction": vector_direction,
-           "timestamp": vector_timestamp, "evidence": vector_evidence, "container": vector_container}
+           "timestamp": vector_timestamp, "checkpoint": vector_checkpoint, "evidence": vector_evidence,
+           "container": vector_container}
 
 
-TEXTS = ("member", "server", "text", "name", "policy")
+TEXTS = ("member", "server", "text", "name", "policy", "keyid")
 
 
 def from_hex(value, name=None):

@@ -2,6 +2,8 @@
 //! refuses it. Run by hand (`cargo run --example make_vectors`) and committed: ECDSA signatures are random, so a second
 //! run writes other files that mean the same. With the word `container` it writes the containers alone, of the evidence that is there.
 
+#[path = "make_vectors/checkpoints.rs"]
+mod checkpoints;
 #[path = "make_vectors/configuration.rs"]
 mod configuration;
 #[path = "make_vectors/container.rs"]
@@ -45,6 +47,11 @@ fn main() -> std::io::Result<()> {
         ("record.json", "Records, commits, trees, genesis and seals: their bytes and hashes.", logs::records()),
         ("seal.json", "A header, its seal and its genesis, judged with the keys listed, at `now`.", seals::cases()),
         ("direction.json", "Headers of one exchange in the order of judging.", directions::cases()),
+        (
+            "checkpoint.json",
+            "Files (hex) of checkpoints, judged with these keys, of this version.",
+            checkpoints::cases(),
+        ),
         ("timestamp.json", "Tokens over bytes, judged under these authorities and revoked keys.", timestamps::cases()),
     ] {
         write(&folder.join(file), about, &cases)?;

@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod excerpt;
+pub mod ledger;
 pub mod listed;
 pub mod update;
 
@@ -22,6 +23,7 @@ use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
 use crate::timestamp::Approved;
 
+use ledger::Standing as InLedger;
 use listed::{CatalogueDocument, ListedService};
 
 /// One verified version of the global configuration.
@@ -56,6 +58,8 @@ pub struct Configuration {
     pub last_heads: BTreeMap<KeyId, Head>,
     /// What each member lists in the catalogue. No exchange asks it.
     pub catalogue: BTreeMap<MemberId, Arc<CatalogueDocument>>,
+    /// Where it stands in the ledger of what was published. None: its registry keeps none yet, or it is an excerpt.
+    pub ledger: Option<Arc<InLedger>>,
 }
 
 /// A timestamping authority that is approved.

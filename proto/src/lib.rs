@@ -27,6 +27,7 @@ pub mod rest;
 pub mod seal;
 pub mod server_request;
 pub mod signature;
+pub mod split_view;
 pub mod time;
 pub mod timestamp;
 pub mod traffic;

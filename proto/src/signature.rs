@@ -15,6 +15,9 @@ use crate::digest::Digest;
 pub mod purpose {
     /// A message log's head: the checkpoint's origin, before the tree's name.
     pub const HEAD_ORIGIN: &str = "causeway.v1/";
+    /// A checkpoint of the ledger of the global configuration: its origin, before the ledger's name. The keys of the root's role
+    /// `timestamp` sign it, and nothing else that begins so.
+    pub const LEDGER_ORIGIN: &str = "causeway.ledger.v1/";
     /// A request to join: proof of possession of the keys in it.
     pub const JOIN: &str = "causeway/v1/join\n";
     /// An admin's decision at the registry.

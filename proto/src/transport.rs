@@ -48,6 +48,15 @@ pub const MAX_ALLOWED_BYTES: usize = 1024 * 1024;
 /// Longest question or answer of [`GRANTS_PATH`], in bytes.
 pub const MAX_GRANTS_BYTES: usize = 2 * 1024 * 1024;
 
+/// Where a peer is asked for the checkpoints that it took.
+pub const CHECKPOINTS_PATH: &str = "/causeway.relay.v1.Relay/Checkpoints";
+/// Longest question there, in bytes.
+pub const MAX_CHECKPOINTS_ASKED_BYTES: usize = 64;
+/// Longest answer there, in bytes.
+pub const MAX_CHECKPOINTS_BYTES: usize = 256 * 1024;
+/// Most checkpoints in an answer.
+pub const MAX_CHECKPOINTS: usize = 17;
+
 /// Bytes that are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAFrame {

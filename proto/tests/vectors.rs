@@ -18,6 +18,7 @@ use prost::Message;
 use proto::commitment::{Committer, Kind, Secret};
 use proto::digest::Digest;
 use proto::evidence;
+use proto::global_configuration::ledger::{NotInLedger, Shown, Signers};
 use proto::head::Head;
 use proto::merkle;
 use proto::message::{Commitments, Directions, Header};
@@ -63,6 +64,24 @@ fn every_head_has_one_form() {
     check("head.json", |input| {
         let head = Head::parse(&bytes(&input["head"])).map_err(|_| "5.3".to_owned())?;
         Ok(json!({ "tree": head.tree.to_string(), "size": head.size, "root": head.root.to_string() }))
+    });
+}
+
+#[test]
+fn every_checkpoint_contains_its_version_or_is_refused() {
+    check("checkpoint.json", |input| {
+        let key = |listed: &Value| {
+            let key = PublicKey::from_spki(&bytes(&listed["spki"])).unwrap();
+            (listed["keyid"].as_str().unwrap().to_owned(), key)
+        };
+        let keys = input["keys"].as_array().unwrap().iter().map(key).collect();
+        let signers = Signers { threshold: input["threshold"].as_u64().unwrap() as usize, keys };
+        let step = |refused: NotInLedger| refused.step().to_owned();
+        let shown = Shown::verify(bytes(&input["file"]), &signers).map_err(step)?;
+        let (version, digest) = (input["version"].as_u64().unwrap(), input["digest"].as_str().unwrap());
+        let checkpoint = shown.containing(version, &digest.parse().unwrap()).map_err(step)?.checkpoint();
+        let (ledger, root) = (checkpoint.ledger.to_string(), checkpoint.root.to_string());
+        Ok(json!({ "ledger": ledger, "size": checkpoint.size, "root": root }))
     });
 }
 

@@ -450,6 +450,27 @@ pub enum Finding {
         /// What is wrong with the answer.
         why: String,
     },
+    /// The registry signed two histories of the configuration, and the peer has the other one (PROTOCOL.md 8.5). It is no fault of
+    /// the peer's. Where this server stands in its place, the registry showed it both.
+    SplitView {
+        /// The keys that signed both, in one digest, `@`, and the peer's server.
+        of: String,
+        /// The version of which two things were said.
+        version: u64,
+        /// Our checkpoint, and the peer's.
+        checkpoints: [String; 2],
+    },
+    /// The registry gave up its ledger before what was held of it here: it was put back from an older copy (PROTOCOL.md 8.4.7).
+    LostEnd {
+        /// The ledger.
+        ledger: String,
+        /// The leaves that the registry still knew.
+        ended: u64,
+        /// The leaves that were held.
+        held: u64,
+        /// The checkpoint that was held.
+        checkpoint: String,
+    },
 }
 
 impl Finding {
@@ -460,16 +481,20 @@ impl Finding {
             Self::Fork { .. } => "fork",
             Self::RunsTwice { .. } => "runs_twice",
             Self::Unproven { .. } => "unproven",
+            Self::SplitView { .. } => "split_view",
+            Self::LostEnd { .. } => "lost_end",
         }
     }
 
-    /// The tree that it is about.
+    /// The tree that it is about; of a split view the ledger, and whose server has another.
     pub fn tree(&self) -> &str {
         match self {
             Self::LostTail { tree, .. }
             | Self::Fork { tree, .. }
             | Self::RunsTwice { tree, .. }
             | Self::Unproven { tree, .. } => tree,
+            Self::SplitView { of, .. } => of,
+            Self::LostEnd { ledger, .. } => ledger,
         }
     }
 }

@@ -8,19 +8,33 @@ mod mirror;
 mod store;
 mod watch;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use proto::global_configuration::ledger::LostTail;
 use proto::global_configuration::{Configuration, Freshness};
 use proto::time::Time;
-use tokio::sync::watch as channel;
+use tokio::sync::{Notify, watch as channel};
 
 pub(crate) use mirror::content_of;
 pub use mirror::{Mirror, NotAMirror, NotFetched};
 pub use store::{Applied, NotApplied, Store, StoreError, Stored};
 pub(crate) use watch::jittered;
 pub use watch::{LONGEST_SILENCE, Registry, watch};
+
+/// What the registry showed that waits to be judged and noted, at the most: what comes then is shown again.
+const DOUBTS: usize = 16;
+
+/// What the registry showed this server, and what is to be judged and noted beside the way of versions.
+#[derive(Clone, Debug)]
+pub(crate) enum Doubt {
+    /// A checkpoint beside a version that was refused.
+    Refused(Bytes),
+    /// The version that said that the end of the ledger is lost, the checkpoint that was held, and what was lost.
+    Lost(u64, Bytes, LostTail),
+}
 
 /// The configuration in force. Loading it takes no lock.
 #[derive(Debug)]
@@ -30,6 +44,8 @@ pub struct Current {
     /// The newest version that was seen to be past its validity; 0 before there is one.
     expired: AtomicU64,
     refused: ArcSwapOption<String>,
+    doubts: Mutex<Vec<Doubt>>,
+    doubted: Notify,
 }
 
 impl Current {
@@ -41,6 +57,8 @@ impl Current {
             versions,
             expired: AtomicU64::new(0),
             refused: ArcSwapOption::empty(),
+            doubts: Mutex::default(),
+            doubted: Notify::new(),
         }
     }
 
@@ -79,6 +97,26 @@ impl Current {
     /// Why what was offered last is not in force, where it is not: for operators.
     pub fn refused(&self) -> Option<Arc<String>> {
         self.refused.load_full()
+    }
+
+    fn doubt(&self, doubt: Doubt) {
+        let mut doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubts.len() < DOUBTS {
+            doubts.push(doubt);
+        }
+        drop(doubts);
+        self.doubted.notify_one();
+    }
+
+    /// Waits until the registry showed what is to be judged, and gives it.
+    pub(crate) async fn doubts(&self) -> Vec<Doubt> {
+        loop {
+            let doubts = std::mem::take(&mut *self.doubts.lock().unwrap_or_else(PoisonError::into_inner));
+            if !doubts.is_empty() {
+                return doubts;
+            }
+            self.doubted.notified().await;
+        }
     }
 
     /// Notes why what a mirror offered is not in force.

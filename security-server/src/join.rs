@@ -516,7 +516,7 @@ async fn first_configuration(options: &Options, channel: Channel) -> Result<Firs
 
 async fn watch(channel: Channel) -> Result<Streaming<Version>, JoinError> {
     let mut client = GlobalConfigurationClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-    let versions = client.watch(WatchRequest { version: 0 }).await.map_err(|status| refused(&status))?;
+    let versions = client.watch(WatchRequest { version: 0, logged: 0 }).await.map_err(|status| refused(&status))?;
     Ok(versions.into_inner())
 }
 

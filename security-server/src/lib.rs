@@ -141,6 +141,8 @@ pub struct SecurityServer {
     pub quotas: Quotas,
     /// How often peers may ask how our log goes on.
     pub(crate) questions: Quotas,
+    /// Of each peer: how often it is asked for its checkpoints because of what it names.
+    pub(crate) views_asked: Quotas,
     /// How often peers may ask for access, and what became of it.
     pub(crate) requests: Quotas,
     /// Of each peer: questions what is allowed.
@@ -351,6 +353,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
         audit,
         quotas: Quotas::of_each(quota::SEALED_REFUSALS),
         questions: Quotas::of_each(quota::QUESTIONS),
+        views_asked: Quotas::of_each(quota::VIEWS),
         requests: Quotas::of_each(quota::ACCESS_REQUESTS),
         allowances: Quotas::of_each(quota::ALLOWANCES),
         verified_heads: VerifiedHeads::shown_to(witness),
@@ -421,6 +424,7 @@ pub async fn start(settings: Settings) -> Result<Started, StartError> {
     tides.spawn(keep_the_index(server.message_log.clone(), last.clone()));
     tides.spawn(note_the_alarms(Arc::clone(&server), alarms, last.clone()));
     tides.spawn(asking::watch(Arc::clone(&server), last.clone()));
+    tides.spawn(asking::watch_the_views(Arc::clone(&server), last.clone()));
     tides.spawn(access_requests::watch(Arc::clone(&server), last.clone()));
     tides.spawn(spread_grants::watch(Arc::clone(&server), last.clone()));
     tides.spawn(oversight::watch(Arc::clone(&server), last.clone()));

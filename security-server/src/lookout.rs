@@ -133,11 +133,13 @@ pub enum Alarm {
     KeysUnusable,
     /// Keys for payloads that are to be kept cannot be made, or those that are over not be erased.
     PayloadKeysMissing,
+    /// The registry shows a peer another configuration.
+    SplitView,
 }
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Alarm; 17] = [
+    pub const ALL: [Alarm; 18] = [
         Self::DiskLow,
         Self::DiskFull,
         Self::LogHangs,
@@ -155,6 +157,7 @@ impl Alarm {
         Self::KeysNotRenewed,
         Self::KeysUnusable,
         Self::PayloadKeysMissing,
+        Self::SplitView,
     ];
 
     /// In health and metrics.
@@ -177,6 +180,7 @@ impl Alarm {
             Self::KeysNotRenewed => "keys_not_renewed",
             Self::KeysUnusable => "keys_unusable",
             Self::PayloadKeysMissing => "payload_keys_missing",
+            Self::SplitView => "split_view",
         }
     }
 
@@ -233,6 +237,10 @@ impl Alarm {
             Self::PayloadKeysMissing => {
                 "THE KEYS OF PAYLOADS CANNOT BE MADE OR ERASED: `status` says why. Where none are left, exchanges of services whose \
                  payloads are kept are refused. Nothing has to be restarted where it was the disk"
+            }
+            Self::SplitView => {
+                "THE REGISTRY SHOWS TWO CONFIGURATIONS: `evidence contradiction` writes the proof. Tell the other members and the \
+                 holders of the root, on another way than this bus. Exchanges go on as far as both say the same"
             }
             Self::KeysUnusable => "PEERS DO NOT SPEAK WITH THIS SERVER'S KEYS: `status` says why, and what to do",
         }
@@ -423,6 +431,7 @@ impl SecurityServer {
             Alarm::KeysNotRenewed => self.renewal.as_ref().is_some_and(|renewal| renewal.is_overdue(self.clock.now())),
             Alarm::KeysUnusable => self.keys_are_unusable(),
             Alarm::PayloadKeysMissing => self.payloads.hindered().is_some(),
+            Alarm::SplitView => self.sees_a_split_view(),
         };
         Alarm::ALL.into_iter().filter(needs).collect()
     }

@@ -516,6 +516,12 @@ fn verify(file: &Path, anchor: &Path, json: bool) -> Result<Exit, Ended> {
         let holds = report.holds().then_some(Exit::Ok);
         return holds.ok_or_else(|| Ended::new(Exit::EvidenceInvalid, "the contradiction does not hold"));
     }
+    if proto::split_view::is_one(&evidence) {
+        let report = proto::split_view::verify(&evidence, &anchor);
+        let report = report.map_err(|error| Ended::new(Exit::EvidenceInvalid, error))?;
+        show(json, &report, || report.to_string());
+        return Ok(Exit::Ok);
+    }
     let report =
         proto::evidence::verify(&evidence, &anchor).map_err(|error| Ended::new(Exit::EvidenceInvalid, error))?;
     show(json, &report, || report.to_string());

@@ -54,6 +54,9 @@ impl Bucket {
 /// Proofs of consistency that one peer may ask for: a burst, and a second's worth.
 pub const QUESTIONS: (f64, f64) = (64.0, 1.0);
 
+/// Questions for a peer's checkpoints because of what its messages name: a burst, and a second's worth.
+pub const VIEWS: (f64, f64) = (4.0, 1.0 / 60.0);
+
 /// Questions about access that one peer may put: a burst, and a second's worth. Each may be about another request.
 pub const ACCESS_REQUESTS: (f64, f64) = (256.0, 4.0);
 

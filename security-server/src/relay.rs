@@ -15,8 +15,8 @@ use proto::identifier::{ExchangeId, ServerId};
 use proto::message::Cause;
 use proto::refusal::{Code, Form};
 use proto::transport::{
-    self, ACCESS_PATH, ALLOWED_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, GRANTS_PATH, MAX_ALLOWED_BYTES,
-    MAX_GRANTS_BYTES, MAX_JOINED_BYTES,
+    self, ACCESS_PATH, ALLOWED_PATH, CHECKPOINTS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FrameReader, GRANTS_PATH,
+    MAX_ALLOWED_BYTES, MAX_CHECKPOINTS_BYTES, MAX_GRANTS_BYTES, MAX_JOINED_BYTES,
 };
 use proto::wire::relay as wire;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -558,6 +558,15 @@ impl Peers {
         held: &wire::SignedHead,
     ) -> Result<wire::Joined, NotAnswered> {
         self.ask_alone(target, CONSISTENCY_PATH, held, MAX_JOINED_BYTES).await
+    }
+
+    /// Asks a server for the checkpoints that it took (PROTOCOL.md 8.5).
+    pub(crate) async fn ask_for_checkpoints(
+        self: &Arc<Self>,
+        target: &Target,
+        asked: &wire::CheckpointsAsked,
+    ) -> Result<wire::CheckpointsShown, NotAnswered> {
+        self.ask_alone(target, CHECKPOINTS_PATH, asked, MAX_CHECKPOINTS_BYTES).await
     }
 
     /// Asks a provider's server for access, and what became of a request (PROTOCOL.md 19).

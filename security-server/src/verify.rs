@@ -382,7 +382,14 @@ fn proven(
     direction.key = Some(proven.key);
     let named = &header.configuration;
     if named.version == configuration.version && named.digest != configuration.digest {
+        heads.witness.names_another(&seal::Sender::of(header).server, named.version);
         return Err(Unproven::OtherConfiguration);
+    }
+    // An older one is no fault of the message's, and may still show that the registry says two things (PROTOCOL.md 8.5).
+    if named.version < configuration.version
+        && configuration.ledger.as_ref().is_some_and(|standing| standing.contradicts(named.version, &named.digest))
+    {
+        heads.witness.names_another(&seal::Sender::of(header).server, named.version);
     }
     let contents = direction.commitments.check(header, frame.payload.clone())?;
     if !says_its_status_once(direction, header, &contents) {

@@ -3,7 +3,9 @@
 //!
 //! Nothing is refused here: a lost tail is an alarm, and the messages themselves are in this server's log.
 
-use std::collections::{BTreeSet, HashMap};
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use proto::consistency::{SignedHead, Verdict, shown_by_genesis, shown_by_head};
 use proto::contradiction::Contradiction;
 use proto::digest::Digest;
 use proto::head::Head;
+use proto::identifier::ServerId;
 use proto::message::Header;
 use proto::record::{Genesis, TreeName};
 use proto::seal::Sender;
@@ -18,10 +21,13 @@ use proto::time::Time;
 use proto::transport::MAX_SKEW;
 use proto::wire::relay as wire;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::audit::{Alarm, Finding, named};
 use crate::quota::Bucket;
+
+pub use views::SUSPECTS;
+pub(crate) use views::Split;
 
 /// Trees that are remembered of one owner's log: each start of a peer makes one.
 pub const REMEMBERED_TREES: usize = 64;
@@ -194,6 +200,11 @@ pub struct Witness {
     /// Trees of which it was proved that they were lost or rewritten: nobody is asked about them again.
     told: Mutex<BTreeSet<String>>,
     alarms: mpsc::Sender<Raised>,
+    /// Peers that named another digest of a version, and of which.
+    suspects: Mutex<BTreeMap<ServerId, u64>>,
+    suspected: Notify,
+    /// Whose checkpoints were asked for last, in the rounds of all peers.
+    last_compared: Mutex<Option<ServerId>>,
 }
 
 /// An alarm that is to be noted, and the proof of it where there is one.
@@ -263,7 +274,9 @@ impl Witness {
             }
         }
         let (alarms, noted) = mpsc::channel(ALARMS_WAITING);
-        (Self { owners: Mutex::new(owners), told: Mutex::new(told), alarms }, noted)
+        let (suspects, suspected) = (Mutex::default(), Notify::new());
+        let (owners, told, last_compared) = (Mutex::new(owners), Mutex::new(told), Mutex::default());
+        (Self { owners, told, alarms, suspects, suspected, last_compared }, noted)
     }
 
     /// Takes in a head whose signature held, with the message that bore it. `now` is this server's time.
@@ -389,43 +402,7 @@ impl Witness {
     fn raise(&self, owned: &mut Owned, owner: &LogOwner, found: Found, seen_in: &str, now: Time) {
         let (Found { finding, held_in, shown }, LogOwner { member, server }) = (found, owner);
         metrics::counter!("causeway_peer_log_alarms_total", "finding" => finding.word()).increment(1);
-        match &finding {
-            Finding::LostTail { tree, ended, held, .. } => tracing::error!(
-                member,
-                server,
-                tree,
-                held_in,
-                seen_in,
-                "A PEER'S LOG HAS LOST ITS TAIL: by its own word it ended at {ended} commits, and this server holds its signed \
-                 head at {held}. Was it put back from a backup? Keep this server's log: it has what is lost there"
-            ),
-            Finding::Fork { tree, size, .. } => tracing::error!(
-                member,
-                server,
-                tree,
-                size,
-                held_in,
-                seen_in,
-                "A PEER'S LOG HAS FORKED: two heads of one size conflict. Keep this server's log, and tell the central registry"
-            ),
-            Finding::RunsTwice { tree, other } => tracing::error!(
-                member,
-                server,
-                tree,
-                other,
-                held_in,
-                seen_in,
-                "A PEER RUNS TWICE with one key and one name: tell its admin to stop one of the two"
-            ),
-            Finding::Unproven { tree, held, why } => tracing::error!(
-                member,
-                server,
-                tree,
-                held_in,
-                why,
-                "A PEER'S LOG DOES NOT PROVE that it still contains the {held} commits that it signed: ask its admin why"
-            ),
-        }
+        cry(&finding, member, server, &held_in, seen_in);
         if !owned.alarms.take() {
             return;
         }
@@ -441,6 +418,62 @@ impl Witness {
 
 /// What an alarm names in the place of an exchange, where the log itself was asked.
 pub const ASKED: &str = "asked";
+
+/// Says at once what was found, to whoever reads the diagnostics.
+fn cry(finding: &Finding, member: &str, server: &str, held_in: &str, seen_in: &str) {
+    match finding {
+        Finding::LostTail { tree, ended, held, .. } => tracing::error!(
+            member,
+            server,
+            tree,
+            held_in,
+            seen_in,
+            "A PEER'S LOG HAS LOST ITS TAIL: by its own word it ended at {ended} commits, and this server holds its signed \
+             head at {held}. Was it put back from a backup? Keep this server's log: it has what is lost there"
+        ),
+        Finding::Fork { tree, size, .. } => tracing::error!(
+            member,
+            server,
+            tree,
+            size,
+            held_in,
+            seen_in,
+            "A PEER'S LOG HAS FORKED: two heads of one size conflict. Keep this server's log, and tell the central registry"
+        ),
+        Finding::RunsTwice { tree, other } => tracing::error!(
+            member,
+            server,
+            tree,
+            other,
+            held_in,
+            seen_in,
+            "A PEER RUNS TWICE with one key and one name: tell its admin to stop one of the two"
+        ),
+        Finding::Unproven { tree, held, why } => tracing::error!(
+            member,
+            server,
+            tree,
+            held_in,
+            why,
+            "A PEER'S LOG DOES NOT PROVE that it still contains the {held} commits that it signed: ask its admin why"
+        ),
+        Finding::LostEnd { ledger, ended, held, .. } => tracing::error!(
+            ledger,
+            held_in,
+            "THE END OF THE REGISTRY'S LEDGER IS LOST, by its own word: {ended} leaves are left of {held} that were held here"
+        ),
+        Finding::SplitView { of, version, checkpoints } => tracing::error!(
+            server,
+            of,
+            version,
+            ours = checkpoints[0],
+            theirs = checkpoints[1],
+            "THE REGISTRY SHOWS TWO CONFIGURATIONS: it signed two histories of what it published, and this server has one of them. \
+             `evidence contradiction` writes the proof. Tell the other members and the holders of the root, on another way than \
+             this bus; exchanges go on as far as both say the same"
+        ),
+    }
+}
 
 /// What a log answered.
 pub struct Answer {
@@ -563,7 +596,9 @@ mod tests {
             Finding::LostTail { ended, held, .. } => format!("{held_in}: lost, {ended} of {held}"),
             Finding::Fork { size, .. } => format!("{held_in}: fork at {size}"),
             Finding::RunsTwice { .. } => format!("{held_in}: twice"),
-            Finding::Unproven { .. } => format!("{held_in}: unproven"),
+            Finding::Unproven { .. } | Finding::SplitView { .. } | Finding::LostEnd { .. } => {
+                format!("{held_in}: {}", finding.word())
+            }
         });
         shown.collect()
     }

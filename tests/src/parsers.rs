@@ -17,6 +17,7 @@ use proto::catalogue::ReceivedEntry;
 use proto::consistency::{Joined, SignedHead};
 use proto::digest::Digest;
 use proto::global_configuration::document::{InstanceDocument, MemberDocument, RevokedDocument};
+use proto::global_configuration::ledger::{Checkpoint, CheckpointFile};
 use proto::global_configuration::listed::CatalogueDocument;
 use proto::global_configuration::update::Anchor;
 use proto::head::Head;
@@ -33,7 +34,8 @@ use proto::time::Time;
 use proto::transport::{FrameReader, decode_alone};
 use proto::wire::{registry, relay};
 use proto::{
-    certificate, contradiction, evidence, registration, seal, server_request, timestamp, traffic, transport, zip,
+    certificate, contradiction, evidence, registration, seal, server_request, split_view, timestamp, traffic,
+    transport, zip,
 };
 use serde_json::json;
 
@@ -149,6 +151,19 @@ pub const ALL: &[Parser] = &[
     Parser {
         name: "data element",
         takes: |bytes| text(bytes, |text| proto::catalogue::ElementName::from_str(text).is_ok()),
+    },
+    // ---- the ledger of what was published
+    Parser {
+        name: "checkpoint",
+        takes: |bytes| CheckpointFile::parse(bytes).is_ok_and(|read| read.to_bytes() == bytes),
+    },
+    Parser {
+        name: "text of a checkpoint",
+        takes: |bytes| text(bytes, |text| Checkpoint::parse(text).is_some_and(|read| read.to_text() == text)),
+    },
+    Parser {
+        name: "split view",
+        takes: |bytes| !matches!(split_view::verify(bytes, anchor()), Err(split_view::NotProved::Malformed(_))),
     },
 ];
 
@@ -516,7 +531,11 @@ fn of_evidence() -> Vec<Vec<u8>> {
         "held": engine.encode(held.encode_to_vec()),
         "joined": engine.encode(joined.encode_to_vec()),
     });
-    vec![traffic.into(), contradiction.to_string().into()]
+    let split = json!({
+        "format": split_view::FORMAT, "holder": "VN/GOV/moj/ss1", "peer": "VN/GOV/portal/ss1", "at": 1,
+        "roots": configuration, "held": "AA==", "shown": "AA==",
+    });
+    vec![traffic.into(), contradiction.to_string().into(), split.to_string().into()]
 }
 
 /// Most seeds of one parser: the shortest.

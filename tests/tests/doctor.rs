@@ -27,11 +27,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use keystore::{Cost, Passphrase, Source};
 use prost::Message;
 use proto::digest::Digest;
+use proto::global_configuration::ledger;
 use proto::global_configuration::update::Files;
 use proto::registration::{Invitation, Order};
 use proto::signature::{KeyId, SigningKey};
 use proto::time::Time;
-use proto::wire::registry::Version;
+use proto::wire::registry::{File, Version};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use security_server::Started;
@@ -1124,7 +1125,7 @@ impl Country {
     }
 
     /// The next version of what the registry, which is stopped, has published, with this key revoked.
-    fn configuration_revoking(&self, key: KeyId) -> Publication {
+    fn configuration_revoking(&self, key: KeyId) -> Version {
         let directory = self.path("registry");
         let open = |name: &str| keystore::open(&directory.join(format!("keys/{name}.pem")), &self.passphrase).unwrap();
         let (history, register) = History::open(&directory, &"VN".parse().unwrap(), open("journal")).unwrap();
@@ -1146,7 +1147,16 @@ impl Country {
         };
         let public = directory.join("public");
         let files: Files = tree(&public).into_iter().map(|(name, (_, content))| (name, content.into())).collect();
-        Publication::read(&files).unwrap().next(&keys, &view, ahead(0)).unwrap().0
+        let publication = Publication::read(&files).unwrap().next(&keys, &view, ahead(0)).unwrap().0;
+        let mut pushed = publication.since(0).to_vec();
+        // The server lacks what the registry signed meanwhile: the page of the ledger that leads there, and this version's leaf.
+        let (version, configuration) = (publication.version(), publication.trusted().configuration());
+        let ledger = &configuration.ledger.as_ref().unwrap().ledger;
+        let page = |leaves: u64| ledger::page_file(&ledger.name(), 0, leaves);
+        let before = &files[&page(ledger.size() - 1)];
+        let content = [&before[..], ledger::leaf(version, &configuration.digest).as_bytes()].concat().into();
+        pushed.push(File { name: page(ledger.size()), content });
+        Version { version, files: pushed }
     }
 
     fn registrys_tls(&self) -> rustls::ServerConfig {
@@ -1168,10 +1178,10 @@ impl Country {
 }
 
 /// A registry's door that gives whoever watches this one version.
-async fn publish(at: SocketAddr, tls: rustls::ServerConfig, publication: Publication) -> tokio::task::JoinHandle<()> {
+async fn publish(at: SocketAddr, tls: rustls::ServerConfig, version: Version) -> tokio::task::JoinHandle<()> {
     let listener = TcpListener::bind(at).await.unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let message = Version { version: publication.version(), files: publication.since(0).to_vec() }.encode_to_vec();
+    let message = version.encode_to_vec();
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap());

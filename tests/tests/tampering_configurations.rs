@@ -12,6 +12,7 @@ use central_registry::publish::{Publication, RoleKeys, Thresholds, View};
 use proto::digest::Digest;
 use proto::global_configuration::Freshness;
 use proto::global_configuration::document::{InstanceDocument, MemberDocument, RevokedDocument};
+use proto::global_configuration::ledger::{CheckpointFile, Ledger, Signature, checkpoint_file};
 use proto::global_configuration::update::{Files, MAX_FILES, MAX_ROLE_BYTES, MAX_ROOTS, TIMESTAMP, target_file};
 use proto::identifier::MemberId;
 use proto::registration::{Invitation, Order};
@@ -783,11 +784,16 @@ async fn the_timestamps_key_alone_holds_back_for_a_while_and_changes_nothing() {
     let began = at.world.now();
     let again = |at: &Following, version: u64, now: Time| {
         let mut files = at.files().clone();
+        // The thief's key signs checkpoints, too: of what the server holds, or of another ledger after it.
+        let held = at.world.servers["moj"].server.store.current().load().ledger.clone().unwrap();
+        let ledger = Ledger::awaiting(Some(&held.ledger), held.ledger.instance(), version);
         change(&mut files, "timestamp", &at.world.keys.timestamp, |signed| {
             signed["version"] = json!(version);
+            signed["ledger"] = json!(ledger.name().to_string());
             signed["signed_at"] = stamp(now);
             signed["expires"] = stamp(now.plus(1000 * HOUR));
         });
+        in_the_ledger(&mut files, ledger, version, &at.world.keys.timestamp[0]);
         files
     };
     // Another content wants another snapshot.
@@ -845,9 +851,13 @@ async fn the_timestamps_key_alone_holds_back_for_a_while_and_changes_nothing() {
     let root = signed(&serde_json::to_vec(&root).unwrap().into(), &at.world.keys.root, |_| {});
     let mut timestamp: Value = serde_json::from_slice(&files[TIMESTAMP]).unwrap();
     timestamp["signatures"][0]["keyid"] = json!("00");
-    let timestamp = signed(&serde_json::to_vec(&timestamp).unwrap().into(), &[fresh_key], |_| {});
+    let (version, named) = (honest.version(), [fresh_key]);
+    let timestamp = signed(&serde_json::to_vec(&timestamp).unwrap().into(), &named, |_| {});
     files.insert("2.root.json".into(), root);
     files.insert(TIMESTAMP.into(), timestamp);
+    // The registry's own ledger, which does not continue what the thief signed.
+    let began = at.world.publication.trusted().configuration().ledger.clone().unwrap().ledger.clone();
+    in_the_ledger(&mut files, began, version, &named[0]);
     let taken = at.pushed(&files).await;
     let recovered = taken == Taken::InForce && at.version() == honest.version();
     family.judged_to_pass("the next root replaces the key", if recovered { Ok(()) } else { Err(format!("{taken:?}")) });
@@ -856,6 +866,20 @@ async fn the_timestamps_key_alone_holds_back_for_a_while_and_changes_nothing() {
     let refused = matches!(&why, Taken::Refused(why) if why.contains("good signatures"));
     family.judged("the stolen key after that", if refused { Ok(()) } else { Err(format!("{why:?}")) });
     family.holds();
+}
+
+/// The files with the timestamp as the ledger's next leaf, and the checkpoint of it signed by this key under the name that
+/// the timestamp's signature has.
+fn in_the_ledger(files: &mut Files, mut ledger: Ledger, version: u64, key: &SigningKey) {
+    files.retain(|name, _| !name.ends_with(".checkpoint.json"));
+    let timestamp: Value = serde_json::from_slice(&files[TIMESTAMP]).unwrap();
+    let keyid = timestamp["signatures"][0]["keyid"].as_str().unwrap().to_owned();
+    let path = ledger.append(&Digest::of(&[&files[TIMESTAMP]]));
+    let checkpoint = ledger.checkpoint().to_text();
+    let sig = hex::encode(key.sign(checkpoint.as_bytes()));
+    let geneses = ledger.geneses().to_vec();
+    let file = CheckpointFile { checkpoint, geneses, path, signatures: vec![Signature { keyid, sig }] };
+    files.insert(checkpoint_file(version), file.to_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -506,8 +506,7 @@ struct Serving {
 
 impl Serving {
     async fn copy_of(country: &Country) -> Self {
-        let files = country.publication.borrow().files().clone();
-        Self::of(files).await
+        Self::of(published(country)).await
     }
 
     async fn of(files: Files) -> Self {
@@ -537,7 +536,7 @@ impl Serving {
     }
 
     fn copies(&self, country: &Country) {
-        *self.files.lock().unwrap() = country.publication.borrow().files().clone();
+        *self.files.lock().unwrap() = published(country);
     }
 
     async fn asked_for_the_timestamp(&self, times: usize) {
@@ -545,6 +544,13 @@ impl Serving {
         let often = |asked: &Vec<String>| asked.iter().filter(|name| *name == TIMESTAMP).count() >= times;
         tokio::time::timeout(SOON, asked.wait_for(often)).await.unwrap().unwrap();
     }
+}
+
+/// What a registry has in its directory: the files, and the pages of the ledger.
+fn published(country: &Country) -> Files {
+    let publication = country.publication.borrow();
+    let pages = publication.pages().into_iter().map(|file| (file.name, file.content));
+    publication.files().clone().into_iter().chain(pages).collect()
 }
 
 /// A registry's door, with no more than the watch behind it, and faults of our choosing.

@@ -84,7 +84,7 @@ async fn watched(channel: Channel, published: &Publication) -> Looked<()> {
     };
     let mut client = GlobalConfigurationClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     // From the version before, it says something at once.
-    let request = WatchRequest { version: published.version().saturating_sub(1) };
+    let request = WatchRequest { version: published.version().saturating_sub(1), logged: published.version() };
     let mut versions = client.watch(request).await.map_err(broke)?.into_inner();
     let version = versions.message().await.map_err(broke)?;
     match version {

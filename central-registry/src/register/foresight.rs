@@ -88,6 +88,7 @@ impl Register {
             | Event::Timestamping { .. }
             | Event::Adopted { .. }
             | Event::AdoptedRevocation { .. }
+            | Event::AdoptedLeaves { .. }
             | Event::PutBack { .. }
             | Event::Published { .. } => return Vec::new(),
         };

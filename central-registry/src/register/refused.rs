@@ -337,6 +337,11 @@ pub enum Refused {
     /// A version would be published twice.
     #[error("version {0} was published already; a version is never published with another content")]
     VersionPublished(u64),
+    /// A checkpoint that is not the one which follows from what was recorded.
+    #[error(
+        "the checkpoint of version {0} is not the one that follows from the journal: nothing is published; restart the registry"
+    )]
+    OtherCheckpoint(u64),
     /// The journal has ended: nothing can be recorded, so nothing is decided.
     #[error("the registry cannot record anything: {0}; see its diagnostics, mend the disk and start it again")]
     NotRecorded(String),

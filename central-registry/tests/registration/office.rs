@@ -114,7 +114,7 @@ impl Office {
     pub async fn watch(&self, version: u64) -> Streaming<Version> {
         let mut client =
             GlobalConfigurationClient::new(self.channel().await).max_decoding_message_size(MAX_ANSWER_BYTES);
-        client.watch(WatchRequest { version }).await.unwrap().into_inner()
+        client.watch(WatchRequest { version, logged: version }).await.unwrap().into_inner()
     }
 
     pub async fn invite(&self, member: &str, server: &str, subsystems: &[&str]) -> Invitation {

@@ -348,6 +348,7 @@ impl Configuration {
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
             catalogue: catalogue.map(|document| (document.member.clone(), Arc::clone(document))).collect(),
+            ledger: None,
         };
         revoked.for_each(|revoked| configuration.revoke(revoked));
         let mut named = Vec::new();

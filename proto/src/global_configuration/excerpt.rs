@@ -75,6 +75,7 @@ impl Excerpt {
             revoked: BTreeSet::new(),
             last_heads: Default::default(),
             catalogue: Default::default(),
+            ledger: None,
         };
         walk.members(&subjects.members, &mut configuration).map_err(at("8.2.5"))?;
         walk.revoked(&subjects.keys, &mut configuration).map_err(at("8.2.6"))?;

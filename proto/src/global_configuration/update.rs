@@ -14,12 +14,16 @@
 //! 5. A revoked key may leave the list only when it is registered nowhere any more, and its last head, once named, stays.
 //! 6. The roles are the very files that the snapshot was signed over ([`ROLES_SHA256`]): a role's own keys alone do not
 //!    change what a version says.
+//! 7. The version is the last leaf of the registry's ledger, whose checkpoint continues the one that is held, leaf by leaf;
+//!    and once there was a checkpoint, there is always one ([`ledger`]).
 //!
 //! Nothing is changed in place: a rejected update leaves the trusted version as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sigstore_tuf::{DelegatedRole, Error as Tuf, Key, Root, Targets, TrustedMetadataSet};
 
@@ -28,10 +32,11 @@ use super::document::{
     Edition, GovernedInstance, INSTANCE_PATH, InstanceDocument, MAX_DOCUMENT_BYTES, MemberDocument, REVOKED_SHARDS,
     Refused, RegisteredMember, Revoked, RevokedDocument,
 };
+use super::ledger::{self, NotInLedger, NotJoined, Seen, Shown, Signers, Standing, Way, checkpoint_file, leaf};
 use super::listed::CatalogueDocument;
 use crate::digest::Digest;
 use crate::identifier::InstanceId;
-use crate::signature::KeyId;
+use crate::signature::{KeyId, PublicKey};
 use crate::time::Time;
 
 /// Files by name.
@@ -43,6 +48,8 @@ pub const TIMESTAMP: &str = "timestamp.json";
 pub const SIGNED_AT: &str = "signed_at";
 /// The custom field of the snapshot that says which files its roles are: see [`digest_of_roles`].
 pub const ROLES_SHA256: &str = "roles_sha256";
+/// The custom field of the timestamp that names the ledger in which the version stands.
+pub const LEDGER: &str = "ledger";
 /// Most files of one version.
 pub const MAX_FILES: usize = 200_000;
 /// Most bytes of one version.
@@ -264,6 +271,20 @@ pub enum Rejected {
         /// The key.
         key: KeyId,
     },
+    /// No checkpoint, where one is held.
+    #[error(
+        "version {version} names no ledger, and a checkpoint of {held} is held: who once showed a ledger shows it with every \
+         version; tell the registry's admins"
+    )]
+    NoLedger {
+        /// The version.
+        version: u64,
+        /// The ledger.
+        held: Digest,
+    },
+    /// Not in the ledger, or not in the one that is held.
+    #[error(transparent)]
+    Ledger(#[from] NotInLedger),
     /// A document that is refused.
     #[error(transparent)]
     Document(#[from] Refused),
@@ -309,11 +330,19 @@ impl Anchor {
     }
 }
 
+/// The keys that sign checkpoints by the newest of these roots, verified from the anchor on. Expiry is judged at `now`.
+pub fn ledger_signers(anchor: &Anchor, roots: &Files, now: Time) -> Result<Signers, Rejected> {
+    let mut walk = Walk::from(anchor, roots, now.to_jiff());
+    walk.bounded()?;
+    walk.roots()?;
+    signers(walk.set.root())
+}
+
 impl Trusted {
     /// Reads the files that were trusted before a restart. They were judged by the clock then, so that they expired since
     /// is no fault: the configuration says so itself, and its versions stay the floor for what comes next.
     pub fn load(anchor: &Anchor, files: &Files) -> Result<Trusted, Rejected> {
-        Walk::from(anchor, files, jiff::Timestamp::MIN).through()
+        Walk { stored: true, ..Walk::from(anchor, files, jiff::Timestamp::MIN) }.through()
     }
 
     /// What it says.
@@ -329,6 +358,11 @@ impl Trusted {
     /// All files that prove it, and no other.
     pub fn files(&self) -> &Files {
         &self.files
+    }
+
+    /// The keys that sign checkpoints of the ledger, by its newest root.
+    pub fn ledger_signers(&self) -> Result<Signers, Rejected> {
+        signers(self.set.root())
     }
 
     /// The name of the root that would follow the newest one.
@@ -393,6 +427,8 @@ struct Walk<'a> {
     fed: BTreeSet<String>,
     files: Files,
     roles: BTreeMap<String, Arc<VerifiedRole>>,
+    /// The files were trusted before, and are read again.
+    stored: bool,
     /// Roles' files that are not there, of a walk that looks for them and does not end at the first.
     absent: Option<Vec<String>>,
 }
@@ -402,13 +438,24 @@ impl<'a> Walk<'a> {
         let roots = before.files.iter().filter(|(name, _)| name.ends_with(".root.json"));
         let files = roots.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
         let (set, fed, roles) = (before.set.clone(), BTreeSet::new(), BTreeMap::new());
-        Walk { before: Some(before), fetched, now, set, root_changed: false, fed, files, roles, absent: None }
+        Walk {
+            before: Some(before),
+            fetched,
+            now,
+            set,
+            root_changed: false,
+            fed,
+            files,
+            roles,
+            stored: false,
+            absent: None,
+        }
     }
 
     fn from(anchor: &Anchor, fetched: &'a Files, now: jiff::Timestamp) -> Self {
         let files = Files::from([(root_file(anchor.set.root().version), anchor.bytes.clone())]);
         let (set, fed, roles) = (anchor.set.clone(), BTreeSet::new(), BTreeMap::new());
-        Walk { before: None, fetched, now, set, root_changed: false, fed, files, roles, absent: None }
+        Walk { before: None, fetched, now, set, root_changed: false, fed, files, roles, stored: false, absent: None }
     }
 
     fn bounded(&self) -> Result<(), Rejected> {
@@ -436,7 +483,9 @@ impl<'a> Walk<'a> {
         }
         let documents = self.documents()?;
         self.roles_are_those_of_the_snapshot()?;
-        let configuration = Arc::new(self.configuration(&documents, signed_at)?);
+        let mut configuration = self.configuration(&documents, signed_at)?;
+        configuration.ledger = self.in_the_ledger(&configuration)?;
+        let configuration = Arc::new(configuration);
         Ok(Trusted { set: self.set, files: self.files, roles: self.roles, documents, configuration })
     }
 
@@ -461,6 +510,9 @@ impl<'a> Walk<'a> {
             let targets = self.roles.values().flat_map(|role| &role.targets);
             let documents = targets.map(|(path, target)| target_file(path, &target.digest));
             absent = documents.filter(|file| !self.is_there(file)).collect();
+        }
+        if absent.is_empty() {
+            absent = self.lacking_of_the_ledger()?;
         }
         within("files", self.fetched.len() + absent.len(), MAX_FILES)?;
         Ok(absent)
@@ -755,6 +807,78 @@ impl<'a> Walk<'a> {
         Ok(configuration)
     }
 
+    /// PROTOCOL.md 8.4: the version is the last leaf of the ledger that its timestamp names, and what is held is its beginning.
+    fn in_the_ledger(&mut self, configuration: &Configuration) -> Result<Option<Arc<Standing>>, Rejected> {
+        let (version, digest) = (configuration.version, configuration.digest);
+        let held = self.held().cloned();
+        let Some(named) = self.named_ledger() else {
+            let held = self.before.and_then(|before| before.configuration.ledger.as_ref());
+            return held.map_or(Ok(None), |held| Err(Rejected::NoLedger { version, held: held.ledger.name() }));
+        };
+        if self.stored && !self.is_there(&checkpoint_file(version)) {
+            // A program that knew nothing of ledgers took it: the next version's checkpoint is the first that is seen here.
+            return Ok(None);
+        }
+        let shown = self.shown(version)?;
+        if shown.checkpoint.ledger.to_string() != named || *shown.instance() != configuration.instance {
+            return Err(NotInLedger::NotContained { version }.into());
+        }
+        let grown = shown.containing(version, &digest)?;
+        let (mut lost, mut tail) = (None, None);
+        if let Some(held) = &held {
+            match shown.follows(&held.ledger, leaf(version, &digest))? {
+                Way::Lost(tail) => lost = Some(tail),
+                Way::On(stretch) => {
+                    let page = |file: &str| self.fetched.get(file).cloned();
+                    tail = Some(held.tail().along(&stretch, &held.ledger, page).map_err(|error| match error {
+                        NotJoined::Missing(file) => Rejected::Missing { file },
+                        NotJoined::Refused(refused) => Rejected::from(refused),
+                    })?);
+                }
+            }
+        }
+        let seen = Seen { version, digest, checkpoint: shown.file };
+        let signers = signers(self.set.root())?;
+        Ok(Some(Standing::after(held.as_ref(), grown, lost, seen, tail, &signers)))
+    }
+
+    /// What the ledger must continue. Where a new root took the online keys from whoever had them, the holders of the root
+    /// vouch for what follows: it need not continue what those keys signed.
+    fn held(&self) -> Option<&'a Arc<Standing>> {
+        let before = self.before.filter(|before| same_online_keys(before.set.root(), self.set.root()))?;
+        before.configuration.ledger.as_ref()
+    }
+
+    fn named_ledger(&self) -> Option<String> {
+        self.set.timestamp()?.extra.get(LEDGER)?.as_str().map(str::to_owned)
+    }
+
+    fn shown(&mut self, version: u64) -> Result<Shown, Rejected> {
+        let file = self.take(&checkpoint_file(version), ledger::MAX_CHECKPOINT_BYTES)?;
+        Ok(Shown::verify(file, &signers(self.set.root())?)?)
+    }
+
+    /// The checkpoint, and then the pages that lead to it from what is held. What is wrong with them is said when they are taken.
+    fn lacking_of_the_ledger(&mut self) -> Result<Vec<String>, Rejected> {
+        let Some(timestamp) = self.set.timestamp().filter(|_| self.named_ledger().is_some()) else {
+            return Ok(Vec::new());
+        };
+        let version = timestamp.version;
+        let file = checkpoint_file(version);
+        if !self.is_there(&file) {
+            return Ok(vec![file]);
+        }
+        let (shown, held) = (self.shown(version)?, self.held());
+        let Some(held) = held else { return Ok(Vec::new()) };
+        let digest = Digest::of(&[self.files.get(TIMESTAMP).map_or(&[][..], |bytes| bytes)]);
+        Ok(match shown.follows(&held.ledger, leaf(version, &digest))? {
+            Way::Lost(_) => Vec::new(),
+            Way::On(stretch) => {
+                stretch.pages().map(|(file, ..)| file).filter(|file| !self.fetched.contains_key(file)).collect()
+            }
+        })
+    }
+
     fn edition(&self, signed_at: Time) -> Result<Edition, Rejected> {
         let missing = || Rejected::Missing { file: TIMESTAMP.into() };
         let timestamp = self.set.timestamp().ok_or_else(missing)?;
@@ -787,6 +911,17 @@ fn succeeds(before: &Configuration, after: &Configuration) -> Result<(), Rejecte
         Some(key) => Err(Rejected::Unrevoked { key: *key }),
         None => Ok(()),
     }
+}
+
+/// The keys of the root that sign checkpoints: those of its role `timestamp`.
+pub(super) fn signers(root: &Root) -> Result<Signers, Rejected> {
+    let role = root.role("timestamp").ok_or_else(|| Rejected::NotPinned { role: "timestamp".into() })?;
+    let key = |id: &String| {
+        let lines = root.keys.get(id)?.keyval.public.lines().filter(|line| !line.starts_with("-----"));
+        let der = STANDARD.decode(lines.collect::<String>()).ok()?;
+        Some((id.clone(), PublicKey::from_spki(&der).ok()?))
+    };
+    Ok(Signers { threshold: role.threshold, keys: role.keyids.iter().filter_map(key).collect() })
 }
 
 fn same_online_keys(before: &Root, after: &Root) -> bool {

@@ -151,7 +151,12 @@ pub fn contradictions(file: &std::path::Path, number: Option<usize>, json: bool)
                 format!("{:4}  {time}  {what}\n", at + 1)
             };
             let lines: String = alarms.iter().enumerate().map(line).collect();
-            if lines.is_empty() { "No peer's log was found to contradict itself.".into() } else { lines }
+            if lines.is_empty() {
+                "No peer's log was found to contradict itself, and the registry to show two configurations to nobody."
+                    .into()
+            } else {
+                lines
+            }
         });
         return Ok(());
     };
@@ -338,8 +343,26 @@ fn in_words(noted: &Noted) -> (Option<u64>, String, Option<&Actor>) {
             let last = last.unwrap_or_default();
             (Some(*at), format!("took the {} key {key} into use in the place of {before}{last}", what.word()), None)
         }
+        Noted::Alarm(Alarm { at, server, finding: Finding::SplitView { version, checkpoints, .. }, .. }) => {
+            let [ours, theirs] = checkpoints.each_ref().map(|text| text.trim_end().replace('\n', " "));
+            let what = format!(
+                "ALARM: the registry shows two configurations: it signed two histories, which differ at version {version}. Here: \
+                 {ours}; at {server}: {theirs}"
+            );
+            (Some(*at), what, None)
+        }
+        Noted::Alarm(Alarm { at, held_in, finding: Finding::LostEnd { ledger, ended, held, checkpoint }, .. }) => {
+            let checkpoint = checkpoint.trim_end().replace('\n', " ");
+            let what = format!(
+                "ALARM: the registry lost the end of its ledger {ledger}, as {held_in} says: {ended} leaves are left of {held}. \
+                 Held was: {checkpoint}"
+            );
+            (Some(*at), what, None)
+        }
         Noted::Alarm(alarm) => {
             let what = match &alarm.finding {
+                // Told above: it is not about a log of the peer's.
+                Finding::SplitView { of: what, .. } | Finding::LostEnd { ledger: what, .. } => what.clone(),
                 Finding::LostTail { tree, ended, held, .. } => {
                     format!("has lost the tail of {tree}: {ended} commits are left of {held} that are proved here")
                 }

@@ -317,6 +317,7 @@ mod tests {
             revoked: BTreeSet::new(),
             last_heads: BTreeMap::new(),
             catalogue: Default::default(),
+            ledger: None,
         };
         for number in 0..members {
             let server: ServerId = format!("VN/GOV/m{number}/ss1").parse().unwrap();

@@ -64,7 +64,7 @@ pub(super) async fn ask(sheet: &Sheet, here: &Here) -> Found<Told> {
         let broke = |status: tonic::Status| failed(format!("it broke off: {}", status.message()), theirs);
         let asked = clock.now();
         // From the version before ours it says something at once, also where there is nothing new.
-        let request = WatchRequest { version: stored.version().saturating_sub(1) };
+        let request = WatchRequest { version: stored.version().saturating_sub(1), logged: stored.version() };
         let versions = client.watch(request).await.map_err(broke)?;
         let date = versions.metadata().get("date").and_then(|date| date.to_str().ok());
         let offset = date.and_then(|date| Offset::of(date, asked, clock.now()));

@@ -21,11 +21,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use prost::Message;
 use proto::digest::Digest;
+use proto::global_configuration::ledger::Signers;
 use proto::global_configuration::update::{Anchor, Files, MAX_TOTAL_BYTES, Rejected, Trusted, lacking, update};
 use proto::time::Time;
 use proto::wire::registry::{File as WireFile, Version};
 
-use super::Current;
+use super::{Current, Doubt};
 
 const ANCHOR: &str = "anchor.json";
 const CURRENT: &str = "current";
@@ -33,6 +34,8 @@ const CURRENT_NEW: &str = "current.new";
 const EXPIRED: &str = "expired";
 const EXPIRED_NEW: &str = "expired.new";
 const LOCK: &str = "lock";
+/// How the names of checkpoints end.
+const CHECKPOINT: &str = ".checkpoint.json";
 /// How often a store is read again that changed while it was copied.
 const READ_AGAIN: usize = 16;
 /// After so many packs the next one holds everything again, and the others go.
@@ -217,6 +220,11 @@ impl Store {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.files().clone()
     }
 
+    /// The keys that sign checkpoints of the ledger.
+    pub fn ledger_signers(&self) -> Result<Signers, Rejected> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).trusted.ledger_signers()
+    }
+
     /// The root that was handed over at joining. Reads the disk.
     pub fn anchor(&self) -> Result<Bytes, StoreError> {
         let digest = self.kept.lock().unwrap_or_else(PoisonError::into_inner).anchor.digest;
@@ -274,7 +282,15 @@ impl Store {
             // What came into force said so itself, before anybody was told.
             Ok(Applied::InForce(_)) => {}
             Ok(Applied::Known(_)) => self.current.refused.store(None),
-            Err(why) => self.current.refused.store(Some(Arc::new(why.to_string()))),
+            Err(why) => {
+                self.current.refused.store(Some(Arc::new(why.to_string())));
+                if let NotApplied::Rejected(Rejected::Ledger(_) | Rejected::TwoOfOneName { .. }) = why {
+                    // Rightly signed, it may prove that the registry shows two histories.
+                    let is_checkpoint = |name: &&String| name.ends_with(CHECKPOINT);
+                    let newest = fetched.keys().filter(is_checkpoint).max_by_key(|name| (name.len(), *name));
+                    newest.into_iter().for_each(|name| self.current.doubt(Doubt::Refused(fetched[name].clone())));
+                }
+            }
         }
         applied
     }
@@ -297,6 +313,16 @@ impl Store {
         // A crash before this keeps the version before, and one after it has the new one, which nobody acted on yet.
         point(&self.directory, &kept.anchor, &packs)?;
         self.current.replace(trusted.configuration().clone());
+        if let Some(lost) = trusted.configuration().ledger.as_ref().and_then(|standing| standing.lost) {
+            metrics::counter!("causeway_configuration_ledger_lost_total").increment(1);
+            tracing::error!(
+                ledger = %lost.ledger, ended = lost.ended, held = lost.held, version,
+                "THE REGISTRY HAS LOST THE END OF ITS LEDGER: it was put back from an older copy, and begins another ledger. What it \
+                 published meanwhile is in none; its admins should have said so. If they did not, tell the holders of the root"
+            );
+            let held = kept.trusted.configuration().ledger.as_ref().and_then(|standing| standing.seen().last());
+            held.into_iter().for_each(|seen| self.current.doubt(Doubt::Lost(version, seen.checkpoint.clone(), lost)));
+        }
         kept.trusted = trusted;
         kept.packs = packs;
         if whole {

@@ -90,8 +90,12 @@ impl Follower {
     async fn follow_until_interrupted(&mut self) -> Result<std::convert::Infallible, Interrupted> {
         let channel = registry_client::connect(&self.registry.address, self.registry.key).await?;
         let mut client = GlobalConfigurationClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let version = if self.from_nothing { 0 } else { self.store.current().load().version };
-        let mut versions = heard(client.watch(WatchRequest { version })).await??.into_inner();
+        let in_force = self.store.current().load();
+        let version = if self.from_nothing { 0 } else { in_force.version };
+        // What is held of the ledger stays held, though everything else is asked for anew.
+        let logged = if in_force.ledger.is_some() { in_force.version } else { 0 };
+        drop(in_force);
+        let mut versions = heard(client.watch(WatchRequest { version, logged })).await??.into_inner();
         tracing::info!(version, "watching the registry");
         while let Some(pushed) = heard(versions.message()).await?? {
             self.take(pushed).await?;

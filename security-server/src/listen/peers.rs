@@ -11,8 +11,8 @@ use proto::message::Cause;
 use proto::refusal::Code;
 use proto::signature::KeyId;
 use proto::transport::{
-    self, ACCESS_PATH, ALLOWED_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader, GRANTS_PATH,
-    MAX_ALLOWED_BYTES, MAX_GRANTS_BYTES, MAX_SIGNED_HEAD_BYTES,
+    self, ACCESS_PATH, ALLOWED_PATH, CHECKPOINTS_PATH, CONSISTENCY_PATH, EXCHANGE_PATH, FETCH_PATH, FrameReader,
+    GRANTS_PATH, MAX_ALLOWED_BYTES, MAX_CHECKPOINTS_ASKED_BYTES, MAX_GRANTS_BYTES, MAX_SIGNED_HEAD_BYTES,
 };
 use proto::wire::relay as wire;
 use tokio::net::TcpListener;
@@ -74,6 +74,7 @@ async fn answer(server: &Arc<SecurityServer>, key: KeyId, request: Request<Incom
         (&http::Method::POST, ACCESS_PATH) => access(server, key, request.into_body()).await,
         (&http::Method::POST, GRANTS_PATH) => grants(server, key, request.into_body()).await,
         (&http::Method::POST, ALLOWED_PATH) => allowed(server, key, request.into_body()).await,
+        (&http::Method::POST, CHECKPOINTS_PATH) => checkpoints(server, key, request.into_body()).await,
         // Version negotiation: what this server does not know is unimplemented, and the peer may do without it.
         _ => {
             let unimplemented = [(fields::GRPC_STATUS, http::HeaderValue::from_static("12"))];
@@ -230,6 +231,26 @@ async fn allowed(server: &Arc<SecurityServer>, key: KeyId, body: Incoming) -> Re
     }
     let paths = server.access_rights.allowed(&consumer, &provider, server.clock.now());
     Ok(alone(wire::AllowedMethods { paths: paths.into_iter().collect() }))
+}
+
+/// The checkpoints of the configuration's ledger that this server took (PROTOCOL.md 8.5). They are public; only registered servers
+/// are answered, since each answer is work.
+async fn checkpoints(
+    server: &Arc<SecurityServer>,
+    key: KeyId,
+    body: Incoming,
+) -> Result<Response<Outgoing>, BareRefusal> {
+    let configuration = server.configuration.load();
+    let Some(peer) = configuration.authenticated(&key) else {
+        return Err(BareRefusal::unproven("the connection's certificate is that of no server"));
+    };
+    if !server.questions.within(peer) {
+        return Err(BareRefusal::new(Code::TooManyExchanges, "it asks too often for checkpoints"));
+    }
+    let asked = tokio::time::timeout(OPENING_TIMEOUT, relay::read_alone(body, MAX_CHECKPOINTS_ASKED_BYTES)).await;
+    let Ok(Ok(asked)) = asked else { return Err(BareRefusal::unproven("the stream holds no question")) };
+    let wire::CheckpointsAsked { version } = asked;
+    Ok(alone(server.checkpoints_of(version)))
 }
 
 /// An answer that is one message.

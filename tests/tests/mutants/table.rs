@@ -337,6 +337,42 @@ mutants! {
         "verify::message" "two configurations of one version are in force, and nobody sees it"
         "named.digest != configuration.digest" => "false",
         tampering::a_provider_answers_what_was_asked_and_nothing_else;
+
+        "8.5.1" "who was shown another history of an older version is not noticed"
+        "standing.contradicts(named.version, &named.digest)" => "false",
+        split_view::a_call_under_an_older_version_that_was_another_here_is_answered_and_names_the_split;
+    }
+
+    "proto/src/global_configuration/ledger.rs" {
+        "8.4.5" "a checkpoint that too few signed will do"
+        "if found < threshold {" => "if !{awake} && found < threshold {",
+        vectors::every_checkpoint_contains_its_version_or_is_refused;
+
+        "8.4.5" "a version need not be in its checkpoint"
+        "version == self.version() && frontier.root() == self.checkpoint.root" => "true",
+        vectors::every_checkpoint_contains_its_version_or_is_refused;
+
+        "8.4.6" "another history than the one that is held will do"
+        "(frontier.size(), frontier.root()) == (self.end, self.root)" => "true",
+        split_view::a_server_takes_only_versions_whose_ledger_continues_what_it_holds;
+
+        "8.5.1" "another leaf of a version that was passed over is not noticed"
+        "*held != leaf(version, digest)" => "false",
+        split_view::a_registry_that_never_shows_two_servers_the_same_version_is_found_out_by_the_leaves_between;
+    }
+
+    "proto/src/split_view.rs" {
+        "8.5.3" "two checkpoints of two versions are called a split"
+        "one.version() != other.version()" => "false",
+        split_view::an_honest_registry_is_never_accused_by_servers_that_are_late_out_of_step_or_restarted;
+
+        "8.5.3" "one that is the beginning of the other is called a split"
+        "root == shorter.checkpoint.root" => "false",
+        split_view::an_honest_registry_is_never_accused_by_servers_that_are_late_out_of_step_or_restarted;
+
+        "8.5.3" "the same checkpoint twice is called a split"
+        "one.checkpoint == other.checkpoint" => "false",
+        split_view::an_honest_registry_is_never_accused_by_servers_that_are_late_out_of_step_or_restarted;
     }
 
     "proto/src/access.rs" {

@@ -392,6 +392,7 @@ async fn each_alarm_is_raised_once_and_taken_back() {
         Alarm::KeysNotRenewed,
         Alarm::KeysUnusable,
         Alarm::PayloadKeysMissing,
+        Alarm::SplitView,
     ];
     for alarm in Alarm::ALL.into_iter().filter(|alarm| !not_here.contains(alarm)) {
         assert_eq!(cried(alarm), 1, "{alarm:?}");

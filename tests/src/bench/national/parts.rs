@@ -71,7 +71,7 @@ fn now() -> Time {
 async fn watch(registry: SocketAddr, fingerprint: Fingerprint, version: u64) -> Streaming<Version> {
     let channel = registry_client::connect(&registry.to_string().parse().unwrap(), fingerprint).await.unwrap();
     let mut client = GlobalConfigurationClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-    client.watch(WatchRequest { version }).await.unwrap().into_inner()
+    client.watch(WatchRequest { version, logged: version }).await.unwrap().into_inner()
 }
 
 fn taken(pushed: Version) -> Files {
