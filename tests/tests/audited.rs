@@ -267,7 +267,7 @@ async fn a_registrys_journal_that_was_rewritten_does_not_hold() {
     rewrite(own(), &|entries| entries[last]["event"]["published"]["timestamp"] = "0".repeat(64).into());
     refused("with another content than the one recorded here", "").await;
     rewrite(own(), &|entries| entries[last]["event"]["published"]["version"] = 1_000.into());
-    refused("which is not recorded here", "").await;
+    refused("the checkpoint of version 1000 is not the one that follows from the journal", "").await;
     rewrite(own(), &|entries| entries.swap(invited[0], invited[1]));
     refused("this entry is out of place", "").await;
     let (other, _) = SigningKey::generate();

@@ -320,8 +320,8 @@ async fn one_publication_moves_kilobytes_and_no_descriptors() {
     let moved: usize = new.iter().map(|(_, bytes)| bytes.len()).sum();
     assert!(before > 0 && moved < 64 * 1024, "{moved} bytes moved");
     let names: Vec<_> = new.iter().map(|(name, _)| name.as_str()).collect();
-    // The member's document, its bin, snapshot and timestamp.
-    assert_eq!(new.len(), 4, "{names:?}");
+    // The member's document, its bin, snapshot, the ledger's checkpoint and timestamp.
+    assert_eq!(new.len(), 5, "{names:?}");
     let document = new.iter().find(|(name, _)| name.starts_with("catalogue/VN/GOV/")).unwrap();
     let path = format!("catalogue/{}.json", member_id(&country.moj));
     assert_eq!(**document.0, target_file(&path, &Digest::of(&[document.1])));
