@@ -71,8 +71,8 @@ impl Copy {
         }
     }
 
-    /// Builds these files of tests, offline, and says where each is.
-    pub fn build(&self, tests: &BTreeSet<&str>) -> BTreeMap<String, Program> {
+    /// Builds these files of tests, offline, and says where each is. Two packages may have one of the same name.
+    pub fn build(&self, tests: &BTreeSet<&str>) -> BTreeMap<String, Vec<Program>> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(&self.sources).args(["test", "--workspace", "--no-run", "--locked", "--offline", "--quiet"]);
         cargo.args(["--message-format", "json"]).arg("--target-dir").arg(&self.target);
@@ -105,7 +105,11 @@ impl Copy {
             let is_test = message["target"]["kind"][0] == "test";
             is_test.then(|| (message["target"]["name"].as_str().unwrap().to_owned(), Program { executable, directory }))
         };
-        messages().filter_map(program).collect()
+        let mut programs = BTreeMap::<String, Vec<Program>>::new();
+        for (name, program) in messages().filter_map(program) {
+            programs.entry(name).or_default().push(program);
+        }
+        programs
     }
 }
 
