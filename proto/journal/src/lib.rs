@@ -5,7 +5,7 @@
 //! index: views of a journal are built by whoever reads it, and can be built again.
 //!
 //! ```text
-//! append --> queue --> one thread at a time: commit, sign, write, sync --> release
+//! append --> queue --> one thread: commit, sign, write, sync --> release
 //! ```
 
 mod copy;

@@ -32,7 +32,7 @@ struct Lane {
 /// tasks that are ready have had their turn: a thread that runs nothing but the one runtime of which this is a task. It never
 /// resolves.
 ///
-/// Threads without one are released by who writes, which is a system call for each record that is waited for.
+/// Threads without one are released by the journal's own, which is a system call for each record that is waited for.
 pub async fn release_in_this_thread() {
     let (taking, taken) = mpsc::unbounded_channel();
     LANE.set(Some(Lane { taking, appended: Vec::new(), turn_ends: None }));
@@ -42,7 +42,7 @@ pub async fn release_in_this_thread() {
             tell(released);
         }
         for core in appended_until_now(Some(cx.waker())) {
-            core.turn_ended();
+            core.wake();
         }
         Poll::Pending
     })

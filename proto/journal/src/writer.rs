@@ -1,5 +1,5 @@
-//! What is written: takes a batch of what is queued, commits, signs, writes and syncs it, and only then releases it. One thread
-//! at a time (`queue.rs` says which).
+//! What the one thread writes: it takes a batch of what is queued (`queue.rs`), commits, signs, writes and syncs it, and only then
+//! releases it.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -311,11 +311,6 @@ impl Writing {
         Some(self.unsigned_since? + self.options.tail_signed_within?)
     }
 
-    /// Whether the next batch begins a segment.
-    pub fn is_full(&self) -> bool {
-        self.length >= self.options.segment_bytes
-    }
-
     /// Deals a request out to its tree, for this batch.
     pub fn take(&mut self, mut request: Request, batch: &mut Batch) {
         let tree = &mut self.trees[request.tree.0];
@@ -335,7 +330,7 @@ impl Writing {
             return Ok(());
         }
         shared.count_writing();
-        if self.is_full() && !idle {
+        if self.length >= self.options.segment_bytes && !idle {
             self.begin_next_segment()?;
         }
         let place = Place { mark: &self.mark, batch: self.length };
