@@ -18,6 +18,7 @@ use crate::writer::{Batch, Request, Shared, Tails, Writing};
 pub const RIDES_WITHIN: Duration = Duration::from_millis(5);
 /// For so long after a record the thread looks by itself for what rides; after that it sleeps until it is woken.
 const WATCHES_FOR: Duration = Duration::from_millis(500);
+
 /// The journal as the threads that append share it with the one that writes. Who holds `writing` may take `queue`, and nobody
 /// takes them the other way round.
 pub(crate) struct Core {
